@@ -1,0 +1,119 @@
+"""Files that are no PyTorch checkpoint, recognised so that the message can help."""
+
+from normcheck.errors import UnreadableError
+
+_HTML_START = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+_TAR_AT = 257
+"""Offset of the magic in a tar header."""
+
+
+def explain(name: str, size: int, start: bytes) -> UnreadableError:
+    """Why a file cannot be read, and what to do.
+
+    Args:
+        name: How the message calls the file.
+        size: Its length in bytes.
+        start: Its first bytes, 512 of them where there are so many.
+    """
+    if size == 0:
+        return UnreadableError(
+            f"{name}: the file is empty", "the download or the save did not finish; repeat it"
+        )
+    for matches, what, hint in _known(start):
+        if matches:
+            return UnreadableError(f"{name}: {what}", hint)
+    if not start.strip(b"\0"):
+        return UnreadableError(
+            f"{name}: the file begins with zeros only",
+            "the disk was full or the copy broke off; fetch it again",
+        )
+    return UnreadableError(
+        f"{name}: not a checkpoint format that normcheck reads",
+        "it reads torch.save files (zip and legacy), pickled modules and safetensors",
+    )
+
+
+def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return (
+        (
+            start.startswith(b"version https://git-lfs"),
+            "a Git LFS pointer, not the file itself",
+            "run 'git lfs pull' in its repository and scan again",
+        ),
+        (
+            text.startswith(_HTML_START),
+            "a web page, saved under a checkpoint's name",
+            "the download link led to a page (login, error, preview); download the raw file",
+        ),
+        (
+            start.startswith(b"GGUF"),
+            "a GGUF file (llama.cpp)",
+            "scan the checkpoint that it was converted from; GGUF holds no running statistics",
+        ),
+        (
+            start.startswith(b"\x89HDF\r\n\x1a\n"),
+            "an HDF5 file, as Keras writes it",
+            "normcheck reads PyTorch checkpoints; convert the weights to a state dict first",
+        ),
+        (
+            start[_TAR_AT : _TAR_AT + 5] == b"ustar",
+            "a tar archive",
+            "unpack it and scan the checkpoint inside; a torch 0.1 tar needs saving again",
+        ),
+        (
+            start.startswith(b"\x1f\x8b"),
+            "compressed with gzip",
+            "unpack it (gunzip) and scan the result",
+        ),
+        (
+            start.startswith((b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")),
+            "compressed",
+            "unpack it and scan the result",
+        ),
+        (
+            start.startswith(b"\x93NUMPY"),
+            "a numpy array",
+            "a model is a dictionary of arrays; save it with torch.save or safetensors",
+        ),
+        (
+            text.startswith(b"{"),
+            "JSON, but not the index of a sharded checkpoint",
+            "scan the folder that it lies in, or the checkpoint itself",
+        ),
+    )
+
+
+def explain_zip(name: str, members: list[str]) -> UnreadableError:
+    """Why a zip archive is no torch checkpoint.
+
+    Args:
+        name: How the message calls the file.
+        members: The names in the archive.
+    """
+    if any(member.endswith("model.weights.h5") for member in members):
+        what, hint = "a Keras archive", "convert the weights to a state dict first"
+    elif any("/models/" in member and member.endswith(".json") for member in members):
+        what, hint = (
+            "a torch.export archive, which this version does not read",
+            "scan the checkpoint that it was exported from",
+        )
+    elif members and all(member.endswith(".npy") for member in members):
+        what, hint = (
+            "an archive of numpy arrays (npz)",
+            "save the arrays as a state dict with torch.save or safetensors",
+        )
+    else:
+        what, hint = (
+            "a zip archive, but not one of torch.save",
+            "unpack it and scan the checkpoint inside",
+        )
+    return UnreadableError(f"{name}: {what}", hint)
+
+
+def torchscript(name: str) -> UnreadableError:
+    """For archives of ``torch.jit.save``."""
+    return UnreadableError(
+        f"{name}: a TorchScript archive, which this version does not read",
+        "scan the checkpoint that it was made from, or its state_dict()",
+    )

@@ -1,0 +1,110 @@
+"""What a pickle describes, as values that cannot do anything.
+
+A pickle names classes and functions and says what to call them with. Here a name stays
+a :class:`GlobalName`, and what would be made by calling it an :class:`Inert` that
+remembers the recipe. Only containers and numbers become what they are.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalName:
+    """A class or function that the pickle names; never looked up, never imported."""
+
+    module: str
+    name: str
+
+    @property
+    def dotted(self) -> str:
+        """``module.name``."""
+        return f"{self.module}.{self.name}"
+
+
+class Inert:
+    """An object that the pickle describes, of a class that is not loaded.
+
+    Identity is its equality: two objects with equal contents stay two objects, as shared
+    modules have to be told from equal ones.
+    """
+
+    __slots__ = ("args", "cls", "entries", "items", "kwargs", "state")
+
+    def __init__(self, cls: object, args: tuple[Any, ...] = (), kwargs: object = None) -> None:
+        """Remember the class (or function) and what it would be called with."""
+        self.cls = cls
+        self.args = args
+        self.kwargs = kwargs
+        self.state: object = None
+        """What ``BUILD`` would have handed to ``__setstate__`` or ``__dict__``."""
+        self.items: list[object] = []
+        """What was appended, for subclasses of list."""
+        self.entries: dict[Any, object] = {}
+        """What was set by key, for subclasses of dict."""
+
+    @property
+    def class_path(self) -> str:
+        """Dotted name of the class; empty where it is not a plain name."""
+        return self.cls.dotted if isinstance(self.cls, GlobalName) else ""
+
+    def __repr__(self) -> str:
+        """Short: the contents may be large, deep or circular."""
+        return f"<{self.class_path or 'object'}>"
+
+
+class OrderedRecord(dict[Any, object]):
+    """An ``OrderedDict`` with the attributes that were set on it (``_metadata``)."""
+
+    attributes: object = None
+    __hash__ = object.__hash__  # type: ignore[assignment]  # as an Inert: by identity
+
+
+def attributes_of(value: object) -> Mapping[Any, object]:
+    """The instance dictionary of an inert object, slots included; empty for anything else."""
+    if not isinstance(value, Inert):
+        return {}
+    state = value.state
+    # Objects with __slots__ pickle as (dictionary or None, slots).
+    if isinstance(state, tuple) and len(state) == 2:
+        merged: dict[Any, object] = {}
+        for part in state:
+            if isinstance(part, dict):
+                merged.update(part)
+        return merged
+    if isinstance(state, dict):
+        return state
+    # torch.fx rebuilds a GraphModule by a function of its instance dictionary.
+    if value.class_path.startswith("torch.fx.graph_module.reduce_") and value.args:
+        first = value.args[1] if len(value.args) == 3 else value.args[0]
+        return first if isinstance(first, dict) else {}
+    return {}
+
+
+def entries_of(value: object) -> Mapping[Any, object]:
+    """``value`` as a dictionary where it is one, or a subclass of one; empty otherwise."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, Inert):
+        return value.entries
+    return {}
+
+
+def children_of(value: object) -> Iterator[tuple[str, object]]:
+    """What lies directly in a value, each with how the path to it goes on.
+
+    ``.name`` for keys and attributes, ``[3]`` for places in a list. Keys that are not
+    text or numbers are passed over: no model is stored under one.
+    """
+    for key, entry in entries_of(value).items():
+        if isinstance(key, str | int):
+            yield f".{key}", entry
+    if isinstance(value, list | tuple):
+        yield from ((f"[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, Inert):
+        yield from ((f"[{index}]", item) for index, item in enumerate(value.items))
+        for key, entry in attributes_of(value).items():
+            if isinstance(key, str):
+                yield f".{key}", entry
+        yield from ((f"({index})", item) for index, item in enumerate(value.args))

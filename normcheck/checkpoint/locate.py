@@ -1,0 +1,183 @@
+"""Finding the models in whatever a file holds.
+
+A checkpoint is a tree of containers that somebody put together by hand. A model in it is
+a module tree, or a dictionary from names to tensors; an optimizer's state is neither,
+although it is full of tensors of the same shapes.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from normcheck.checkpoint.inert import (
+    GlobalName,
+    Inert,
+    OrderedRecord,
+    attributes_of,
+    children_of,
+    entries_of,
+)
+from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.model import Form, SavedModel
+from normcheck.checkpoint.modules import is_module, saved_module
+from normcheck.checkpoint.tensors import Storage, TensorRef
+from normcheck.checkpoint.torch_objects import as_tensor
+from normcheck.errors import RefusedError
+
+_PARAMETER_NAMES = frozenset(
+    {
+        "weight", "bias", "running_mean", "running_var", "num_batches_tracked",
+        "gamma", "beta", "scale", "kernel", "weight_g", "weight_v", "in_proj_weight",
+    }
+)  # fmt: skip
+"""What the tensors of a module are called, where a name has no dot to show its path."""
+_OPTIMIZER_NAMES = frozenset(
+    {
+        "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg",
+        "grad_avg", "acc_delta", "exp_inf", "rms_avg", "row_var", "col_var",
+        "exp_avg_sq_row", "exp_avg_sq_col",
+    }
+)  # fmt: skip
+"""What optimizers call their tensors for one parameter."""
+_MOST_VISITS = 2_000_000
+"""Containers looked at before the search is given up; shared ones count once."""
+_NESTED_LEAVES = 2
+"""Module-like dictionaries side by side that make their parent a nested state dict; one
+alone is the state dict of a single layer."""
+_NESTED_DEPTH = 64
+"""Levels of dictionaries in a nested state dict."""
+
+
+@dataclass(slots=True)
+class Found:
+    """The models of a file and what else bears on judging them."""
+
+    models: list[SavedModel] = field(default_factory=list)
+    optimizer_steps: int | None = None
+    tensors_without_names: int = 0
+    """Tensors outside any model, for the message where no model is found."""
+
+
+def locate_models(root: object, limits: Limits) -> Found:
+    """Every model below ``root``, each with the place where it sits.
+
+    Raises:
+        RefusedError: Nested too deep, or too large to search.
+    """
+    found = Found()
+    seen: set[int] = set()
+    stack: list[tuple[str, object, int]] = [("", root, 0)]
+    visits = 0
+    while stack:
+        where, value, depth = stack.pop()
+        if isinstance(value, str | bytes | int | float | GlobalName | Storage | None):
+            continue
+        if isinstance(value, TensorRef) or as_tensor(value) is not None:
+            found.tensors_without_names += 1
+            continue
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        visits += 1
+        if visits > _MOST_VISITS or depth > limits.nesting:
+            raise RefusedError(
+                "the file's containers are nested too deep or are too many to search for a model"
+            )
+        if is_module(value):
+            found.models.append(saved_module(where.lstrip("."), value, limits))
+            continue
+        entries = entries_of(value)
+        if _is_optimizer(entries):
+            steps = _steps(entries)
+            found.optimizer_steps = max(steps, found.optimizer_steps or 0) or None
+            continue
+        model = _state_dict(where.lstrip("."), value, entries)
+        if model is not None:
+            found.models.append(model)
+            if not any(_named_tensors(entries)):
+                continue  # nested dictionaries, all taken
+        for name, child in reversed(list(children_of(value))):
+            if model is None or as_tensor(child) is None:
+                stack.append((where + name, child, depth + 1))
+    return found
+
+
+def _is_optimizer(entries: Mapping[object, object]) -> bool:
+    grouped = "param_groups" in entries and "state" in entries
+    return grouped or bool(_OPTIMIZER_NAMES & entries.keys())
+
+
+def _steps(entries: Mapping[object, object]) -> int:
+    """The largest number of steps that an optimizer's state has counted."""
+    steps = [0]
+    for state in entries_of(entries.get("state")).values():
+        step = entries_of(state).get("step")
+        tensor = as_tensor(step)
+        if tensor is not None and tensor.numel == 1 and tensor.readable:
+            step = float(tensor.values().reshape(-1)[0])
+        if isinstance(step, int | float) and 0 <= step < 1e12:
+            steps.append(int(step))
+    return max(steps)
+
+
+def _state_dict(
+    where: str, value: object, entries: Mapping[object, object]
+) -> SavedModel | None:
+    """``entries`` as a state dict, where they are one."""
+    tensors = dict(_named_tensors(entries))
+    if any(
+        "." in name or name in _PARAMETER_NAMES or name.endswith(("_weight", "_bias"))
+        for name in tensors
+    ):
+        return SavedModel(where, Form.STATE_DICT, tensors, None, _versions(value))
+    # Some save dictionaries within dictionaries, one for each module.
+    leaves = sum(_is_leaf(child) for child in entries.values())
+    if leaves >= _NESTED_LEAVES:
+        return SavedModel(where, Form.STATE_DICT, dict(_flattened(entries)), None)
+    return None
+
+
+def _is_leaf(value: object) -> bool:
+    """Whether ``value`` holds the tensors of one module and nothing else."""
+    entries = entries_of(value)
+    return bool(entries) and all(
+        name in _PARAMETER_NAMES and as_tensor(tensor) is not None
+        for name, tensor in entries.items()
+    )
+
+
+def _flattened(entries: Mapping[object, object]) -> Iterator[tuple[str, TensorRef]]:
+    """The tensors of nested dictionaries, by dotted names."""
+    stack = [("", entries)]
+    for _ in range(_MOST_VISITS):
+        if not stack:
+            return
+        prefix, level = stack.pop()
+        yield from ((prefix + name, tensor) for name, tensor in _named_tensors(level))
+        stack.extend(
+            (f"{prefix}{name}.", entries_of(child))
+            for name, child in reversed(level.items())
+            if entries_of(child) and prefix.count(".") < _NESTED_DEPTH
+        )
+
+
+def _named_tensors(entries: Mapping[object, object]) -> Iterator[tuple[str, TensorRef]]:
+    for name, value in entries.items():
+        tensor = as_tensor(value)
+        if isinstance(name, str) and tensor is not None:
+            yield name, tensor
+
+
+def _versions(value: object) -> dict[str, int]:
+    """Module versions from the ``_metadata`` that ``state_dict()`` attaches."""
+    attributes: Mapping[object, object] = {}
+    if isinstance(value, OrderedRecord):
+        attributes = entries_of(value.attributes)
+    elif isinstance(value, Inert):
+        attributes = attributes_of(value)
+    return {
+        path: version
+        for path, described in entries_of(attributes.get("_metadata")).items()
+        if isinstance(path, str)
+        and isinstance(version := entries_of(described).get("version"), int)
+    }

@@ -1,0 +1,237 @@
+"""The instructions of the pickle machine, protocols 0 to 5."""
+
+import codecs
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from normcheck.checkpoint.inert import GlobalName, Inert
+
+if TYPE_CHECKING:
+    from normcheck.checkpoint.unpickler import InertUnpickler
+
+Handler = Callable[["InertUnpickler"], None]
+
+
+def _text(raw: bytes) -> str:
+    # Lone surrogates are legal in pickled text; latin-1 covers strings from Python 2.
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _sized(layout: str, convert: Callable[[bytes], object]) -> Handler:
+    def handler(machine: "InertUnpickler") -> None:
+        length = machine.number(layout)
+        if length < 0:
+            raise ValueError("a negative length")
+        machine.push(convert(machine.take(length)))
+
+    return handler
+
+
+def _skip(length: int) -> Handler:
+    def handler(machine: "InertUnpickler") -> None:
+        machine.take(length)
+
+    return handler
+
+
+def _number(layout: str) -> Handler:
+    return lambda machine: machine.push(machine.number(layout))
+
+
+def _constant(value: object) -> Handler:
+    return lambda machine: machine.push(value)
+
+
+def _long(raw: bytes) -> int:
+    # int.from_bytes is quadratic for nobody: it is linear, unlike decimal conversion.
+    return int.from_bytes(raw, "little", signed=True)
+
+
+def _int_line(machine: "InertUnpickler") -> None:
+    line = machine.line()
+    # Protocol 0 writes booleans as the integers 00 and 01.
+    machine.push(line == b"01" if line in (b"00", b"01") else int(line))
+
+
+def _quoted(machine: "InertUnpickler") -> None:
+    line = machine.line().strip()
+    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
+        raise ValueError("a string without quotes")
+    # Escapes as Python 2 and 3 write them in protocol 0; codecs only, nothing is evaluated.
+    machine.push(_text(codecs.escape_decode(line[1:-1])[0]))
+
+
+def _tuple(count: int) -> Handler:
+    def handler(machine: "InertUnpickler") -> None:
+        items = [machine.pop() for _ in range(count)]
+        machine.push(tuple(reversed(items)))
+
+    return handler
+
+
+def _pop_mark(machine: "InertUnpickler") -> None:
+    machine.pop_mark()
+
+
+def _dict(machine: "InertUnpickler") -> None:
+    pairs = machine.pop_mark()
+    target: dict[Any, object] = {}
+    machine.set_items(target, pairs)
+    machine.push(target)
+
+
+def _set_item(machine: "InertUnpickler") -> None:
+    value, key = machine.pop(), machine.pop()
+    machine.set_items(machine.top, [key, value])
+
+
+def _set_items(machine: "InertUnpickler") -> None:
+    pairs = machine.pop_mark()
+    machine.set_items(machine.top, pairs)
+
+
+def _append(machine: "InertUnpickler") -> None:
+    value = machine.pop()
+    machine.append_items(machine.top, [value])
+
+
+def _appends(machine: "InertUnpickler") -> None:
+    items = machine.pop_mark()
+    machine.append_items(machine.top, items)
+
+
+def _add_items(machine: "InertUnpickler") -> None:
+    items = machine.pop_mark()
+    target = machine.top
+    if isinstance(target, Inert):
+        target.items.extend(items)
+    elif isinstance(target, set):
+        target.update(machine.key(item) for item in items)
+    else:
+        raise TypeError("items added to what is no set")
+
+
+def _global(machine: "InertUnpickler") -> None:
+    machine.push(GlobalName(_text(machine.line()), _text(machine.line())))
+
+
+def _stack_global(machine: "InertUnpickler") -> None:
+    name, module = machine.pop(), machine.pop()
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise TypeError("a global whose name is not text")
+    machine.push(GlobalName(module, name))
+
+
+def _extension(layout: str) -> Handler:
+    # A number in copyreg's registry, which is whatever the loading program put there.
+    return lambda machine: machine.push(
+        GlobalName("copyreg", f"extension {machine.number(layout)}")
+    )
+
+
+def _reduce(machine: "InertUnpickler") -> None:
+    args, function = machine.pop(), machine.pop()
+    machine.push(machine.make(function, args))
+
+
+def _newobj_ex(machine: "InertUnpickler") -> None:
+    kwargs, args, cls = machine.pop(), machine.pop(), machine.pop()
+    machine.push(machine.make(cls, args, kwargs))
+
+
+def _obj(machine: "InertUnpickler") -> None:
+    cls, *args = machine.pop_mark()
+    machine.push(machine.make(cls, tuple(args)))
+
+
+def _inst(machine: "InertUnpickler") -> None:
+    name = GlobalName(_text(machine.line()), _text(machine.line()))
+    machine.push(machine.make(name, tuple(machine.pop_mark())))
+
+
+def _build(machine: "InertUnpickler") -> None:
+    state = machine.pop()
+    machine.build(machine.top, state)
+
+
+def _buffer(machine: "InertUnpickler") -> None:
+    raise ValueError("out-of-band buffers are not in the file")
+
+
+def _ignore(_machine: "InertUnpickler") -> None:
+    pass
+
+
+TABLE: dict[bytes, Handler] = {
+    b"\x80": _skip(1),  # PROTO
+    b"\x95": _skip(8),  # FRAME
+    b"(": lambda m: m.mark(),
+    b"0": lambda m: m.discard(),
+    b"1": _pop_mark,
+    b"2": lambda m: m.push(m.top),
+    b"N": _constant(None),
+    b"\x88": _constant(True),
+    b"\x89": _constant(False),
+    b"I": _int_line,
+    b"L": lambda m: m.push(int(m.line().rstrip(b"L"))),
+    b"F": lambda m: m.push(float(m.line())),
+    b"J": _number("<i"),
+    b"K": lambda m: m.push(m.byte()),
+    b"M": _number("<H"),
+    b"G": _number(">d"),
+    b"\x8a": _sized("<B", _long),
+    b"\x8b": _sized("<i", _long),
+    b"S": _quoted,
+    b"T": _sized("<i", _text),
+    b"U": _sized("<B", _text),
+    b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    b"X": _sized("<I", _text),
+    b"\x8c": _sized("<B", _text),
+    b"\x8d": _sized("<Q", _text),
+    b"B": _sized("<I", bytes),
+    b"C": _sized("<B", bytes),
+    b"\x8e": _sized("<Q", bytes),
+    b"\x96": _sized("<Q", bytearray),
+    b"\x97": _buffer,
+    b"\x98": _ignore,
+    b")": lambda m: m.push(()),
+    b"t": lambda m: m.push(tuple(m.pop_mark())),
+    b"\x85": _tuple(1),
+    b"\x86": _tuple(2),
+    b"\x87": _tuple(3),
+    b"]": lambda m: m.push([]),
+    b"l": lambda m: m.push(m.pop_mark()),
+    b"a": _append,
+    b"e": _appends,
+    b"}": lambda m: m.push({}),
+    b"d": _dict,
+    b"s": _set_item,
+    b"u": _set_items,
+    b"\x8f": lambda m: m.push(set()),
+    b"\x90": _add_items,
+    b"\x91": lambda m: m.push(frozenset(m.key(item) for item in m.pop_mark())),
+    b"p": lambda m: m.remember(int(m.line())),
+    b"q": lambda m: m.remember(m.byte()),
+    b"r": lambda m: m.remember(m.number("<I")),
+    b"\x94": lambda m: m.memoize(),
+    b"g": lambda m: m.recall(int(m.line())),
+    b"h": lambda m: m.recall(m.byte()),
+    b"j": lambda m: m.recall(m.number("<I")),
+    b"c": _global,
+    b"\x93": _stack_global,
+    b"\x82": _extension("<B"),
+    b"\x83": _extension("<H"),
+    b"\x84": _extension("<i"),
+    b"R": _reduce,
+    b"\x81": _reduce,  # NEWOBJ: cls.__new__(cls, *args), for us the same
+    b"\x92": _newobj_ex,
+    b"o": _obj,
+    b"i": _inst,
+    b"b": _build,
+    b"P": lambda m: m.push(m.persistent(_text(m.line()))),
+    b"Q": lambda m: m.push(m.persistent(m.pop())),
+}
+"""One handler per instruction; STOP is the loop's own."""

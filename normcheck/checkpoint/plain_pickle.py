@@ -1,0 +1,151 @@
+"""The older forms: torch's stream of pickles, and a model dumped with plain ``pickle``.
+
+The legacy torch format (before 1.6, and ``_use_new_zipfile_serialization=False``) is
+five pickles in a row, magic number, protocol version, system information, the object,
+the keys of its storages, and then the storages, each with its number of elements as a
+little-endian int64 before its bytes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from normcheck.checkpoint.dtypes import UINT8
+from normcheck.checkpoint.inert import GlobalName
+from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.source import MemorySource, Source, stream
+from normcheck.checkpoint.tensors import PlainRegion, Storage
+from normcheck.checkpoint.torch_objects import Constructors, constructors, storage_dtype
+from normcheck.checkpoint.unpickler import InertUnpickler
+from normcheck.errors import UnreadableError
+
+MAGIC = 0x1950A86A20F9469CFC6C
+"""First value of a legacy torch file, ``MAGIC_NUMBER`` in torch/serialization.py."""
+_PROTOCOL = 1001
+_COUNT_BYTES = 8
+
+
+def read_pickle_stream(source: Source, limits: Limits) -> tuple[object, bool]:
+    """The object in a file that begins with a pickle.
+
+    Returns:
+        The object, and whether the file is torch's legacy format.
+    """
+    embedded = partial(embedded_storage, limits=limits)
+    return _read(source, constructors(limits, embedded), limits)
+
+
+def embedded_storage(data: object, limits: Limits) -> Storage:
+    """A storage that was pickled as a torch file of its own inside another pickle.
+
+    That is how ``pickle.dump`` writes tensors. Such a file holds one storage and nothing
+    else, so no further nesting is followed.
+    """
+    if not isinstance(data, bytes):
+        raise TypeError("an embedded storage that is no bytes")
+    value, _ = _read(MemorySource(data, "embedded storage"), constructors(limits), limits)
+    if not isinstance(value, Storage):
+        raise TypeError("an embedded file that holds no storage")
+    return value
+
+
+def _read(source: Source, table: Constructors, limits: Limits) -> tuple[object, bool]:
+    data = stream(source)
+    storages: dict[str, Storage] = {}
+
+    def load(persistent: Callable[[object], object] | None = None) -> object:
+        return InertUnpickler(data, source.size, table, persistent, limits).load()
+
+    first = load()
+    if first != MAGIC or isinstance(first, bool):
+        return first, False
+    version = load()
+    if version != _PROTOCOL:
+        raise UnreadableError(
+            f"{source.name}: legacy torch file of unknown version {version!r:.40}",
+            "load it with the torch that wrote it and save it again",
+        )
+    # System information. It names a byte order, which torch itself never reads: storages
+    # are written little-endian on every machine (THPStorage_writeFileRaw).
+    load()
+    value = load(partial(_persistent, source.name, storages))
+    keys = load()
+    if not isinstance(keys, list):
+        raise UnreadableError(f"{source.name}: the list of storages is missing")
+    position = data.tell()
+    for key in keys:
+        position = _locate(source, storages.get(str(key)), str(key), position)
+    missing = next((s for s in storages.values() if s.root is None and s.region is None), None)
+    if missing is not None:
+        raise UnreadableError(
+            f"{source.name}: the bytes of storage {missing.key:.40} are not in the file",
+            "the file is damaged; fetch it again",
+        )
+    return value, True
+
+
+def _persistent(name: str, storages: dict[str, Storage], saved_id: object) -> object:
+    if not isinstance(saved_id, tuple) or not saved_id:
+        raise UnreadableError(f"{name}: a persistent id of an unknown kind")
+    kind = saved_id[0].decode("latin-1") if isinstance(saved_id[0], bytes) else saved_id[0]
+    if kind == "module" and len(saved_id) > 1 and isinstance(saved_id[1], GlobalName):
+        # The class, its source file and its source text, which is of no use here.
+        return saved_id[1]
+    if kind != "storage" or len(saved_id) < 5:
+        raise UnreadableError(f"{name}: a persistent id of an unknown kind")
+    _, cls, key, _location, numel, *views = saved_id
+    root = _storage(storages, str(key), cls, numel)
+    view = views[0] if views else None
+    if view is None:
+        return root
+    if not isinstance(view, tuple) or len(view) != 3:
+        raise UnreadableError(f"{name}: a storage view of an unknown form")
+    view_key, offset, size = view
+    if type(offset) is not int or type(size) is not int or min(offset, size) < 0:
+        raise UnreadableError(f"{name}: a storage view outside its storage")
+    width = root.dtype.itemsize
+    if (offset + size) * width > root.nbytes:
+        raise UnreadableError(f"{name}: a storage view outside its storage")
+    view_name = f"view {view_key}"
+    if view_name not in storages:
+        storages[view_name] = Storage(
+            view_name, root.dtype, size * width, root=root, start=offset * width
+        )
+    return storages[view_name]
+
+
+def _storage(storages: dict[str, Storage], key: str, cls: object, numel: object) -> Storage:
+    dtype = storage_dtype(cls)
+    if type(numel) is not int or numel < 0:
+        raise UnreadableError(f"storage {key:.40} has no valid length")
+    known = storages.get(key)
+    if known is None:
+        storages[key] = known = Storage(key, dtype, numel * dtype.itemsize)
+    elif dtype is not known.dtype and UINT8 in (dtype, known.dtype):
+        # The same bytes seen as an untyped storage by one tensor and typed by another.
+        return Storage(f"{key} as {dtype.name}", dtype, known.nbytes, root=known)
+    return known
+
+
+def _locate(source: Source, storage: Storage | None, key: str, position: int) -> int:
+    """Note where a storage's bytes lie; returns where the next one begins."""
+    if storage is None:
+        raise UnreadableError(
+            f"{source.name}: storage {key:.40} is listed but belongs to nothing",
+            "the file is damaged; fetch it again",
+        )
+    count = int.from_bytes(source.read_at(position, _COUNT_BYTES), "little", signed=True)
+    nbytes = count * storage.dtype.itemsize
+    if count < 0 or nbytes != storage.nbytes:
+        raise UnreadableError(
+            f"{source.name}: storage {key:.40} has {nbytes:,} bytes, "
+            f"the pickle says {storage.nbytes:,}",
+            "the file is damaged; fetch it again",
+        )
+    start = position + _COUNT_BYTES
+    if start + nbytes > source.size:
+        raise UnreadableError(
+            f"{source.name}: the file ends within storage {key:.40}",
+            "it is probably a truncated download; fetch it again and compare sizes",
+        )
+    storage.region = PlainRegion(source, start, nbytes)
+    return start + nbytes

@@ -1,0 +1,168 @@
+"""From a path to a Checkpoint: which format it is, and the reader for it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from normcheck.checkpoint import foreign
+from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
+from normcheck.checkpoint.locate import Found, locate_models
+from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
+from normcheck.checkpoint.safetensors_file import header_length, natural_order, read_safetensors
+from normcheck.checkpoint.source import FileSource, Source
+from normcheck.checkpoint.tensors import TensorRef
+from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
+
+_SNIFFED = 512
+"""Bytes that are enough to tell every format."""
+
+
+def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
+    """Read what ``path`` holds: a checkpoint file, or the index of a sharded one.
+
+    Nothing of the file is executed, and tensors are read only when asked for. Close the
+    checkpoint when done.
+
+    Raises:
+        UnreadableError: Missing, damaged, or no format that is read here.
+        RefusedError: Past the limits.
+        NoModelError: Readable, but no model in it.
+    """
+    source = FileSource(path)
+    try:
+        if path.name.endswith(".index.json"):
+            return _read_sharded(path, source, limits)
+        return _read_file(source, limits)
+    except NormcheckError as error:
+        source.close()
+        raise _named(error, source.name) from error
+    except BaseException:
+        source.close()
+        raise
+
+
+def _named(error: NormcheckError, name: str) -> NormcheckError:
+    """The same error, saying which file it is about."""
+    if name not in error.message:
+        error.message = f"{name}: {error.message}"
+        error.args = (error.message,)
+    return error
+
+
+def _read_file(source: Source, limits: Limits) -> Checkpoint:
+    start = source.read_at(0, min(_SNIFFED, source.size))
+    if start.startswith(b"PK\x03\x04"):
+        return _read_zip(source, limits)
+    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
+        return _read_pickles(source, limits)
+    length = header_length(start, source.size)
+    if length is not None:
+        tensors = read_safetensors(source, length, limits)
+        found = Found([SavedModel("", Form.STATE_DICT, tensors)])
+        return _checkpoint(source, "safetensors", found)
+    raise foreign.explain(source.name, source.size, start)
+
+
+def _read_zip(source: Source, limits: Limits) -> Checkpoint:
+    # zipfile is imported with this reader: the other formats do without it.
+    from normcheck.checkpoint.torch_zip import open_archive, pickle_member, read_torch_zip
+
+    archive = open_archive(source)
+    names = archive.namelist()
+    pickled = pickle_member(archive)
+    if pickled is None:
+        raise foreign.explain_zip(source.name, names)
+    root = pickled.filename.removesuffix("data.pkl")
+    if f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names):
+        raise foreign.torchscript(source.name)
+    found = locate_models(read_torch_zip(source, archive, limits), limits)
+    return _checkpoint(source, "torch zip file", found)
+
+
+def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
+    from normcheck.checkpoint.plain_pickle import read_pickle_stream
+
+    value, is_torch = read_pickle_stream(source, limits)
+    found = locate_models(value, limits)
+    return _checkpoint(source, "legacy torch file" if is_torch else "pickle", found)
+
+
+def _checkpoint(source: Source, form: str, found: Found) -> Checkpoint:
+    if not found.models:
+        if found.optimizer_steps is not None:
+            what = "an optimizer's state and no model"
+        elif found.tensors_without_names:
+            what = f"{found.tensors_without_names} tensors without parameter names, and no model"
+        else:
+            what = "no model"
+        raise NoModelError(
+            f"{source.name}: the {form} holds {what}",
+            "scan the file that has the state_dict or the module itself",
+        )
+    return Checkpoint(
+        name=source.name,
+        format=form,
+        size=source.size,
+        models=tuple(found.models),
+        optimizer_steps=found.optimizer_steps,
+        sources=(source,),
+    )
+
+
+def _read_sharded(path: Path, index: Source, limits: Limits) -> Checkpoint:
+    """A model spread over several files, as its ``*.index.json`` lists them."""
+    if index.size > limits.json_bytes:
+        raise RefusedError(f"{path}: an index of {index.size:,} bytes")
+    try:
+        described = json.loads(index.read_at(0, index.size))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{path}: not valid JSON", "fetch the file again") from error
+    placed = described.get("weight_map") if isinstance(described, dict) else None
+    if not isinstance(placed, dict) or not all(isinstance(v, str) for v in placed.values()):
+        raise foreign.explain(str(path), index.size, b"{")
+    shards: dict[str, Checkpoint] = {}
+    try:
+        for file in sorted(set(placed.values())):
+            if Path(file).name != file:
+                # An index must not lead out of its folder.
+                raise UnreadableError(f"{path}: the shard {file!r:.80} is not a plain file name")
+            shards[file] = _shard(path.parent / file, limits)
+        tensors: dict[str, TensorRef] = {}
+        for name in sorted(placed, key=natural_order):
+            tensor = shards[placed[name]].models[0].tensors.get(name)
+            if tensor is None:
+                raise UnreadableError(
+                    f"{path}: {name:.80} is not in {placed[name]}, where the index places it",
+                    "the index and the shards are of different versions; fetch both again",
+                )
+            tensors[name] = tensor
+    except BaseException:
+        for shard in shards.values():
+            shard.close()
+        raise
+    unlisted = sum(len(s.models[0].tensors) for s in shards.values()) - len(tensors)
+    first = next(iter(shards.values()), None)
+    if first is None:
+        raise NoModelError(f"{path}: the index lists no tensors")
+    note = f"{unlisted} tensors of the shards are not in the index" if unlisted > 0 else ""
+    return replace(
+        first,
+        name=str(path),
+        format=f"{first.format}, {len(shards)} shards",
+        size=sum(shard.size for shard in shards.values()),
+        models=(SavedModel("", Form.STATE_DICT, tensors),),
+        notes=(note,) if note else (),
+        sources=(index, *(source for shard in shards.values() for source in shard.sources)),
+    )
+
+
+def _shard(path: Path, limits: Limits) -> Checkpoint:
+    if not path.exists():
+        raise UnreadableError(
+            f"{path}: a shard that the index lists is missing", "fetch the whole model folder"
+        )
+    shard = read_checkpoint(path, limits)
+    if len(shard.models) != 1:
+        shard.close()
+        raise UnreadableError(f"{path}: a shard with {len(shard.models)} models")
+    return shard

@@ -1,0 +1,144 @@
+"""safetensors: a length, a JSON header, and the bytes of the tensors.
+
+Read by hand rather than with the ``safetensors`` package: its numpy side knows no
+bfloat16 and no 8-bit floats, and it maps the whole file.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from math import prod
+
+from normcheck.checkpoint.dtypes import BY_NAME, DType
+from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.source import Source
+from normcheck.checkpoint.tensors import (
+    PlainRegion,
+    Storage,
+    TensorRef,
+    checked_tensor,
+    contiguous_strides,
+    tensor_without_data,
+)
+from normcheck.errors import RefusedError, UnreadableError
+
+_LENGTH_BYTES = 8
+_DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+_PACKED = DType("packed", 1, None)
+"""Element types below a byte (F4, F6): listed, but their values are not read."""
+
+
+def header_length(start: bytes, size: int) -> int | None:
+    """Length of the JSON header, where the first bytes look like a safetensors file.
+
+    Args:
+        start: At least the first nine bytes.
+        size: Length of the file.
+    """
+    if len(start) <= _LENGTH_BYTES or start[_LENGTH_BYTES : _LENGTH_BYTES + 1] != b"{":
+        return None
+    length = int.from_bytes(start[:_LENGTH_BYTES], "little")
+    # A truncated download keeps its header length, so the file's size is no criterion.
+    return length if 2 <= length < 1 << 40 else None
+
+
+def read_safetensors(source: Source, length: int, limits: Limits) -> Mapping[str, TensorRef]:
+    """The tensors of the file by name, ``layer2`` before ``layer10``.
+
+    The format keeps no order of its own: writers sort by element type and name.
+
+    Args:
+        source: The file.
+        length: Of the JSON header, from :func:`header_length`.
+        limits: Bounds.
+    """
+    if length > limits.json_bytes:
+        raise RefusedError(
+            f"{source.name}: a header of {length:,} bytes, the limit is {limits.json_bytes:,}"
+        )
+    try:
+        header = json.loads(source.read_at(_LENGTH_BYTES, length))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(
+            f"{source.name}: the safetensors header is not valid JSON",
+            "the file is damaged; fetch it again",
+        ) from error
+    if not isinstance(header, dict):
+        raise UnreadableError(f"{source.name}: the safetensors header is not an object")
+    begin = _LENGTH_BYTES + length
+    names = sorted((name for name in header if name != "__metadata__"), key=natural_order)
+    return {name: _tensor(source, name, header[name], begin, limits) for name in names}
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """A sort key by which numbers in names count as numbers."""
+    return [
+        (0, int(part), "") if part.isdecimal() and len(part) < 20 else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    ]
+
+
+def _tensor(
+    source: Source, name: str, described: object, begin: int, limits: Limits
+) -> TensorRef:
+    if not isinstance(described, dict):
+        raise _invalid(source, name)
+    shape, span = described.get("shape"), described.get("data_offsets")
+    if (
+        not _lengths(shape)
+        or not isinstance(shape, list)
+        or not _lengths(span)
+        or not isinstance(span, list)
+        or len(span) != 2
+        or span[0] > span[1]
+    ):
+        raise _invalid(source, name)
+    nbytes = span[1] - span[0]
+    if begin + span[1] > source.size:
+        raise UnreadableError(
+            f"{source.name}: {name:.80} ends at byte {begin + span[1]:,}, the file at "
+            f"{source.size:,}",
+            "it is probably a truncated download; fetch it again and compare sizes",
+        )
+    dtype = BY_NAME.get(_DTYPES.get(str(described.get("dtype")), ""))
+    if dtype is None:
+        note = f"element type {described.get('dtype')!r:.20}"
+        return tensor_without_data(_PACKED, tuple(shape), note)
+    if prod(shape) * dtype.itemsize != nbytes:
+        raise _invalid(source, name)
+    region = PlainRegion(source, begin + span[0], nbytes)
+    storage = Storage(name, dtype, nbytes, region=region)
+    strides = contiguous_strides(tuple(shape))
+    return checked_tensor(storage, 0, tuple(shape), strides, limits=limits)
+
+
+def _lengths(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _invalid(source: Source, name: str) -> UnreadableError:
+    return UnreadableError(
+        f"{source.name}: the header entry of {name:.80} is not valid",
+        "the file is damaged; fetch it again",
+    )

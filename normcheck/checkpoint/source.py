@@ -1,0 +1,166 @@
+"""Where bytes come from: a file on disk, or bytes in memory, read at an offset."""
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from normcheck.errors import UnreadableError
+
+
+class Source(Protocol):
+    """Random access to the bytes of one file."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``; ``UnreadableError`` where they end early."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held open; reading after it is an error."""
+        ...
+
+
+def _ends_early(name: str, offset: int, length: int, size: int) -> UnreadableError:
+    return UnreadableError(
+        f"{name}: the file ends early: {length:,} bytes wanted at {offset:,}, it has {size:,}",
+        "the download or copy may be incomplete; fetch it again and compare sizes",
+    )
+
+
+class FileSource:
+    """A regular file, read with ``pread``.
+
+    Not a memory map: a file that another process truncates while it is read would then
+    end this process with a bus error instead of a message.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path``; an ``UnreadableError`` says why where that is not possible."""
+        self._name = str(path)
+        try:
+            # O_NONBLOCK: opening a FIFO without a writer would wait for ever.
+            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError as error:
+            raise UnreadableError(
+                f"{path}: no such file", "check the path; a folder or a pattern works too"
+            ) from error
+        except PermissionError as error:
+            raise UnreadableError(
+                f"{path}: permission denied", "give this user read access to the file"
+            ) from error
+        except OSError as error:
+            raise UnreadableError(f"{path}: {error.strerror or error}") from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            raise UnreadableError(
+                f"{path}: not a regular file", "copy what it holds into a file and scan that"
+            )
+        self._size = status.st_size
+
+    @property
+    def name(self) -> str:
+        """The path as it was given."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Length in bytes when the file was opened."""
+        return self._size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``."""
+        if offset < 0 or length < 0 or offset + length > self._size:
+            raise _ends_early(self._name, offset, length, self._size)
+        parts: list[bytes] = []
+        missing = length
+        while missing:
+            # One pread returns at most 2 GiB on Linux, whatever was asked for.
+            part = os.pread(self._fd, min(missing, 1 << 30), offset + length - missing)
+            if not part:
+                raise _ends_early(self._name, offset, length, os.fstat(self._fd).st_size)
+            parts.append(part)
+            missing -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class MemorySource:
+    """Bytes that are already here: a numpy array inside a pickle, an embedded file."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        """Wrap ``data``; ``name`` is what messages call it."""
+        self._data = data
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self._data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``."""
+        if offset < 0 or length < 0 or offset + length > len(self._data):
+            raise _ends_early(self._name, offset, length, len(self._data))
+        return self._data[offset : offset + length]
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class _RawStream(io.RawIOBase):
+    """A ``Source`` as the raw stream that ``zipfile`` and ``BufferedReader`` expect."""
+
+    def __init__(self, source: Source, offset: int) -> None:
+        self._source = source
+        self._position = offset
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.size}
+        position = base[whence] + offset
+        if position < 0:
+            raise OSError("seek before the start of the file")
+        self._position = position
+        return position
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        # The stub's parameter is any writable buffer; BufferedReader passes a memoryview.
+        length = max(0, min(len(buffer), self._source.size - self._position))
+        buffer[:length] = self._source.read_at(self._position, length)
+        self._position += length
+        return length
+
+
+def stream(source: Source, offset: int = 0) -> io.BufferedReader:
+    """``source`` as a buffered, seekable stream that starts at ``offset`` (bytes)."""
+    return io.BufferedReader(_RawStream(source, offset), buffer_size=1 << 16)

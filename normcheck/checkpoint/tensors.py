@@ -1,0 +1,238 @@
+"""Tensors by reference: where their bytes lie, and their values when somebody asks."""
+
+import zipfile
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Protocol
+
+import numpy as np
+
+from normcheck.checkpoint.dtypes import Array, DType, decode
+from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
+from normcheck.checkpoint.source import Source
+from normcheck.errors import RefusedError, UnreadableError
+
+
+class Region(Protocol):
+    """A run of bytes that a storage occupies."""
+
+    @property
+    def nbytes(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def read(self, start: int, length: int) -> bytes:
+        """``length`` bytes from ``start``, counted within the region."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRegion:
+    """Bytes that lie in the file as they are."""
+
+    source: Source
+    offset: int
+    nbytes: int
+
+    def read(self, start: int, length: int) -> bytes:
+        """Read only what is asked for."""
+        return self.source.read_at(self.offset + start, length)
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedRegion:
+    """A member of a zip that somebody packed again with compression; torch never does."""
+
+    archive: zipfile.ZipFile
+    member: zipfile.ZipInfo
+
+    @property
+    def nbytes(self) -> int:
+        """Length when unpacked, as the archive declares it."""
+        return self.member.file_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Unpack up to the end of what is asked for."""
+        with self.archive.open(self.member) as stream:
+            stream.seek(start)
+            data = stream.read(length)
+        if len(data) != length:
+            raise UnreadableError(f"{self.member.filename}: the archive member ends early")
+        return data
+
+
+@dataclass(slots=True, eq=False)
+class Storage:
+    """The bytes behind one or more tensors.
+
+    The one mutable value of the readers: the legacy format says only after the pickle
+    where the bytes of its storages lie, so ``region`` is filled in then.
+    """
+
+    key: str
+    dtype: DType
+    nbytes: int
+    big_endian: bool = False
+    region: Region | None = None
+    """None while unknown, and for good where the file holds no bytes (meta device)."""
+    root: "Storage | None" = None
+    """For a view of another storage, as very old files have them: that storage."""
+    start: int = 0
+    """Where in ``root`` the view begins, in bytes."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """``length`` bytes from byte ``start`` of this storage."""
+        if self.root is not None:
+            return self.root.read(self.start + start, length)
+        if self.region is None:
+            raise UnreadableError(f"storage {self.key}: its bytes are not in the file")
+        return self.region.read(start, length)
+
+    @property
+    def available(self) -> bool:
+        """Whether the file holds the bytes."""
+        return self.root.available if self.root is not None else self.region is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorRef:
+    """A tensor of the file, not yet read.
+
+    Two references are equal only where they are the same object; ties between tensors
+    show as a common ``storage``.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    """Steps between neighbours in each dimension, in elements."""
+    offset: int
+    """First element within the storage, in elements."""
+    storage: Storage | None
+    """None for tensors without data: meta, fake, uninitialised, quantised or sparse ones."""
+    parameter: bool = False
+    requires_grad: bool | None = None
+    negated: bool = False
+    """torch's lazy negative bit: the stored numbers have the opposite sign."""
+    note: str = field(default="", compare=False)
+    """Why there is no data, where there is none."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def readable(self) -> bool:
+        """Whether the values can be had from this file."""
+        known = self.dtype.code is not None or self.dtype.name == "complex32"
+        return known and self.storage is not None and self.storage.available
+
+    def with_flags(self, *, parameter: bool, requires_grad: bool) -> "TensorRef":
+        """The same tensor as a parameter."""
+        return replace(self, parameter=parameter, requires_grad=requires_grad)
+
+    def values(self) -> Array:
+        """The numbers, in the tensor's shape.
+
+        Only the span of the storage that the tensor touches is read.
+
+        Raises:
+            UnreadableError: The file holds no data for this tensor, or it ends early.
+        """
+        if self.storage is None or not self.readable:
+            raise UnreadableError(f"a tensor without values: {self.note or self.dtype.name}")
+        if self.numel == 0:
+            return np.zeros(self.shape)
+        size = self.dtype.itemsize
+        span = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        raw = self.storage.read(self.offset * size, span * size)
+        flat = decode(raw, self.dtype, big_endian=self.storage.big_endian)
+        steps = tuple(s * flat.itemsize for s in self.strides)
+        values = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
+        return -values if self.negated else values
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a row-major tensor, in elements."""
+    strides: list[int] = []
+    step = 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(length, 1)
+    return tuple(reversed(strides))
+
+
+def checked_tensor(
+    storage: Storage,
+    offset: object,
+    shape: object,
+    strides: object,
+    *,
+    dtype: DType | None = None,
+    requires_grad: bool | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> TensorRef:
+    """A tensor over ``storage``, with every number checked before anything trusts it.
+
+    Args:
+        storage: Where the elements lie.
+        offset: First element, in elements.
+        shape: Lengths of the dimensions.
+        strides: Steps in elements, one per dimension.
+        dtype: Element type where it differs from the storage's (torch's untyped storages).
+        requires_grad: As saved.
+        limits: The bound on the number of elements.
+
+    Raises:
+        UnreadableError: Not integers, negative, or outside the storage.
+        RefusedError: More elements than the limits allow.
+    """
+    numbers = (offset, *_integers(shape), *_integers(strides))
+    lengths, steps = _integers(shape), _integers(strides)
+    if (
+        not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+        or len(lengths) != len(steps)
+        or not isinstance(offset, int)
+    ):
+        raise UnreadableError(
+            f"storage {storage.key}: a tensor with shape {shape!r:.80}, strides {strides!r:.80} "
+            f"and offset {offset!r:.40} is impossible",
+            "the file is damaged; save it again from the original model",
+        )
+    if prod(lengths) > limits.tensor_elements or len(lengths) > 64:
+        raise RefusedError(
+            f"storage {storage.key}: a tensor of {prod(lengths):.3g} elements is past the limit "
+            f"of {limits.tensor_elements:.3g}",
+            "no model is that large: the file is damaged or made to harm",
+        )
+    element = dtype or storage.dtype
+    last = offset + sum((n - 1) * s for n, s in zip(lengths, steps, strict=True))
+    if prod(lengths) and (last + 1) * element.itemsize > storage.nbytes:
+        raise UnreadableError(
+            f"storage {storage.key}: a tensor reaches to byte {(last + 1) * element.itemsize:,} "
+            f"of a storage of {storage.nbytes:,}",
+            "the file is damaged; save it again from the original model",
+        )
+    return TensorRef(element, lengths, steps, offset, storage, requires_grad=requires_grad)
+
+
+def _integers(value: object) -> tuple[int, ...]:
+    if not isinstance(value, tuple | list):
+        return (-1,)
+    return tuple(n if type(n) is int else -1 for n in value)
+
+
+def tensor_without_data(
+    dtype: DType, shape: object, note: str, *, requires_grad: bool | None = None
+) -> TensorRef:
+    """A tensor of which the file gives the shape, but no values that can be read."""
+    lengths = tuple(max(0, n) for n in _integers(shape)) if shape != () else ()
+    return TensorRef(
+        dtype, lengths, contiguous_strides(lengths), 0, None, requires_grad=requires_grad, note=note
+    )

@@ -1,0 +1,293 @@
+"""The few names in a torch pickle that are understood, and what is built for them.
+
+A closed list: containers, tensor rebuild functions, element types and sizes. What is
+built are our own values; the functions of the same names in torch are never called.
+Signatures are those of ``torch/_utils.py``, ``torch/_tensor.py`` and
+``torch/nn/parameter.py``, old ones included.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import prod
+from typing import Any
+
+from normcheck.checkpoint.dtypes import BY_NAME, FLOAT32, UINT8, DType, of_storage_class
+from normcheck.checkpoint.inert import GlobalName, Inert, OrderedRecord
+from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
+from normcheck.checkpoint.source import MemorySource
+from normcheck.checkpoint.tensors import (
+    PlainRegion,
+    Storage,
+    TensorRef,
+    checked_tensor,
+    contiguous_strides,
+    tensor_without_data,
+)
+from normcheck.errors import UnreadableError
+
+Constructors = Mapping[tuple[str, str], Callable[..., object]]
+
+_NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+_NUMPY_NAMES = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
+
+
+def dtype_named(value: object) -> DType | None:
+    """The element type that the pickle names (``torch.float32``); None for anything else."""
+    if isinstance(value, GlobalName) and value.module == "torch":
+        return BY_NAME.get(value.name)
+    return None
+
+
+def storage_dtype(value: object) -> DType:
+    """The element type of the storage class that the pickle names.
+
+    Raises:
+        UnreadableError: No storage class of torch's.
+    """
+    name = value.name if isinstance(value, GlobalName) else ""
+    dtype = of_storage_class(name)
+    if dtype is None:
+        raise UnreadableError(
+            f"storages of class {name or value!r:.80} are not known",
+            "the file is damaged, or newer than this normcheck",
+        )
+    return dtype
+
+
+def _flag(value: object) -> bool:
+    return value is True or value == 1
+
+
+def _rebuild_tensor(
+    limits: Limits,
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    requires_grad: object = False,
+    _hooks: object = None,
+    metadata: object = None,
+) -> TensorRef:
+    if not isinstance(storage, Storage):
+        raise TypeError("a tensor over what is no storage")
+    tensor = checked_tensor(
+        storage, offset, size, stride, requires_grad=_flag(requires_grad), limits=limits
+    )
+    return _with_metadata(tensor, metadata)
+
+
+def _rebuild_tensor_v3(
+    limits: Limits,
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    requires_grad: object,
+    _hooks: object,
+    dtype: object,
+    metadata: object = None,
+) -> TensorRef:
+    element = dtype_named(dtype)
+    if not isinstance(storage, Storage) or element is None:
+        raise TypeError(f"a tensor of element type {dtype!r:.60}")
+    tensor = checked_tensor(
+        storage,
+        offset,
+        size,
+        stride,
+        dtype=element,
+        requires_grad=_flag(requires_grad),
+        limits=limits,
+    )
+    return _with_metadata(tensor, metadata)
+
+
+def _with_metadata(tensor: TensorRef, metadata: object) -> TensorRef:
+    if isinstance(metadata, dict) and metadata.get("neg") is True:
+        return TensorRef(
+            tensor.dtype,
+            tensor.shape,
+            tensor.strides,
+            tensor.offset,
+            tensor.storage,
+            requires_grad=tensor.requires_grad,
+            negated=True,
+        )
+    return tensor
+
+
+def _rebuild_parameter(data: object, requires_grad: object = True, *_rest: object) -> object:
+    if isinstance(data, TensorRef):
+        return data.with_flags(parameter=True, requires_grad=_flag(requires_grad))
+    return data
+
+
+def _uninitialised(*_args: object) -> TensorRef:
+    return tensor_without_data(FLOAT32, (), "a lazy layer that never ran")
+
+
+def _without_storage(note: str, dtype: object, size: object, grad: object) -> TensorRef:
+    return tensor_without_data(
+        dtype_named(dtype) or FLOAT32, size, note, requires_grad=_flag(grad)
+    )
+
+
+def _rebuild_meta(dtype: object, size: object, _stride: object, grad: object) -> TensorRef:
+    return _without_storage("a meta tensor", dtype, size, grad)
+
+
+def _rebuild_wrapper(
+    cls: object, dtype: object, size: object, _stride: object, *rest: object
+) -> TensorRef:
+    name = cls.dotted if isinstance(cls, GlobalName) else "a tensor subclass"
+    return _without_storage(f"{name} without its data", dtype, size, rest[-1] if rest else None)
+
+
+def _rebuild_quantised(storage: object, _offset: object, size: object, *_rest: object) -> TensorRef:
+    dtype = storage.dtype if isinstance(storage, Storage) else UINT8
+    return tensor_without_data(dtype, size, "a quantised tensor")
+
+
+def _rebuild_sparse(_layout: object, data: object) -> TensorRef:
+    parts = data if isinstance(data, tuple) else ()
+    values = next((p for p in reversed(parts) if isinstance(p, TensorRef)), None)
+    sizes = [p for p in parts if isinstance(p, tuple)]
+    return tensor_without_data(
+        values.dtype if values else FLOAT32, sizes[-1] if sizes else (), "a sparse tensor"
+    )
+
+
+def _moved_from_cpu(data: object, *_rest: object) -> object:
+    return data
+
+
+def _moved_from_numpy(data: object, *_rest: object) -> object:
+    return as_tensor(data) or data
+
+
+def _from_type(
+    constructors: Constructors, function: object, cls: object, args: object, _state: object = None
+) -> object:
+    """A tensor subclass: the plain tensor that it wraps, by the function named for that."""
+    if isinstance(function, GlobalName) and isinstance(args, tuple):
+        build = constructors.get((function.module, function.name))
+        if build is not None:
+            return build(*args)
+    return Inert(cls, args if isinstance(args, tuple) else (args,))
+
+
+def _encode(text: object, encoding: object = "utf-8") -> bytes:
+    # Protocol 2 has no bytes: they are written as text to be encoded as latin-1.
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8"):
+        raise TypeError("bytes from what is no text")
+    return text.encode(str(encoding))
+
+
+def _container(kind: type, *args: Any) -> object:
+    return kind(*args[:1]) if not args or isinstance(args[0], list | tuple) else kind()
+
+
+def _frozen(kind: type, *args: Any) -> object:
+    # Members must be safe to hash; what cannot be a member cannot name a model either.
+    members = args[0] if args and isinstance(args[0], list | tuple) else ()
+    return kind(m for m in members if isinstance(m, str | int | float | bytes))
+
+
+def _ordered(*args: object) -> OrderedRecord:
+    record = OrderedRecord()
+    # Protocol 0 and 1 write the items as a list of pairs instead of setting them.
+    for pair in args[0] if args and isinstance(args[0], list) else ():
+        if isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str | int):
+            record[pair[0]] = pair[1]
+    return record
+
+
+def _reconstruct(cls: object, *_rest: object) -> Inert:
+    return Inert(cls)
+
+
+def constructors(
+    limits: Limits = DEFAULT_LIMITS, embedded: Callable[[bytes], object] | None = None
+) -> Constructors:
+    """The table for one file.
+
+    Args:
+        limits: Bounds on what tensors may claim.
+        embedded: Reads a storage that was pickled into the pickle as a file of its own,
+            as ``pickle.dump(model)`` writes it.
+    """
+    table: dict[tuple[str, str], Callable[..., object]] = {
+        ("collections", "OrderedDict"): _ordered,
+        ("_codecs", "encode"): _encode,
+        ("copyreg", "_reconstructor"): _reconstruct,
+        ("copy_reg", "_reconstructor"): _reconstruct,
+        ("torch", "Size"): partial(_container, tuple),
+        ("torch._utils", "_rebuild_tensor"): partial(_rebuild_tensor, limits),
+        ("torch._utils", "_rebuild_tensor_v2"): partial(_rebuild_tensor, limits),
+        ("torch._utils", "_rebuild_tensor_v3"): partial(_rebuild_tensor_v3, limits),
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+        ("torch._utils", "_rebuild_meta_tensor_no_storage"): _rebuild_meta,
+        ("torch._utils", "_rebuild_wrapper_subclass"): _rebuild_wrapper,
+        ("torch._utils", "_rebuild_qtensor"): _rebuild_quantised,
+        ("torch._utils", "_rebuild_sparse_tensor"): _rebuild_sparse,
+        ("torch._utils", "_rebuild_sparse_csr_tensor"): _rebuild_sparse,
+        ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _moved_from_cpu,
+        ("torch._utils", "_rebuild_device_tensor_from_numpy"): _moved_from_numpy,
+        ("torch._utils", "_rebuild_xla_tensor"): _moved_from_numpy,
+        ("torch.nn.parameter", "Parameter"): _rebuild_parameter,
+        ("torch.nn.parameter", "UninitializedParameter"): _uninitialised,
+        ("torch.nn.parameter", "UninitializedBuffer"): _uninitialised,
+    }
+    for module in ("builtins", "__builtin__"):
+        table |= {
+            (module, "list"): partial(_container, list),
+            (module, "tuple"): partial(_container, tuple),
+            (module, "set"): partial(_frozen, set),
+            (module, "frozenset"): partial(_frozen, frozenset),
+        }
+    table["torch._tensor", "_rebuild_from_type"] = partial(_from_type, table)
+    table["torch._tensor", "_rebuild_from_type_v2"] = partial(_from_type, table)
+    if embedded is not None:
+        table["torch.storage", "_load_from_bytes"] = embedded
+    return table
+
+
+def as_tensor(value: object) -> TensorRef | None:
+    """``value`` as a tensor: a tensor, or a numpy array that was pickled; None otherwise."""
+    if isinstance(value, TensorRef):
+        return value
+    if not isinstance(value, Inert) or not isinstance(value.cls, GlobalName):
+        return None
+    if value.cls.module not in _NUMPY_MODULES or value.cls.name != "_reconstruct":
+        return None
+    # numpy's own state: (version, shape, dtype, Fortran order, bytes).
+    state = value.state
+    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[4], bytes):
+        return None
+    _, shape, described, fortran, data = state
+    dtype, big_endian = _numpy_dtype(described)
+    if dtype is None or not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
+        return None
+    if prod(shape) * dtype.itemsize != len(data):
+        return None
+    region = PlainRegion(MemorySource(data, "numpy array"), 0, len(data))
+    storage = Storage("numpy array", dtype, len(data), big_endian, region)
+    strides = contiguous_strides(shape)
+    if fortran is True:
+        strides = tuple(reversed(contiguous_strides(tuple(reversed(shape)))))
+    return TensorRef(dtype, shape, strides, 0, storage)
+
+
+def _numpy_dtype(described: object) -> tuple[DType | None, bool]:
+    """Our element type for a pickled ``numpy.dtype``, and whether it is big-endian."""
+    if not isinstance(described, Inert) or not described.args:
+        return None, False
+    code = described.args[0]
+    order = described.state[1] if isinstance(described.state, tuple) and len(
+        described.state
+    ) > 1 else "<"
+    if not isinstance(code, str) or code[:1] not in _NUMPY_NAMES or not code[1:].isdigit():
+        return None, False
+    width = "" if code[0] == "b" else str(8 * int(code[1:]))
+    return BY_NAME.get(_NUMPY_NAMES[code[0]] + width), order == ">"

@@ -1,0 +1,37 @@
+"""What can go wrong in a way that a user can do something about.
+
+Every error carries one line on what happened and one on what to do next. The command
+line prints the two as ``error:`` and ``hint:`` and exits with 2; anything else that
+reaches the top is a bug in normcheck and is reported as one.
+"""
+
+
+class NormcheckError(Exception):
+    """The job could not be done, for a reason outside normcheck's own code.
+
+    Args:
+        message: What happened, one line, without a final full stop.
+        hint: What to do next, one line; empty where there is nothing better to say.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Keep both lines apart, so that every output can place them as it likes."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(NormcheckError):
+    """A flag, a rule name or another word of the user's cannot be understood."""
+
+
+class UnreadableError(NormcheckError):
+    """The target is missing, damaged, or in a format that normcheck does not read."""
+
+
+class RefusedError(UnreadableError):
+    """The file asks for more than the limits allow; reading it on could be an attack."""
+
+
+class NoModelError(UnreadableError):
+    """The file was read, and there is no model in it."""

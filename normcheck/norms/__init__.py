@@ -1,0 +1,1 @@
+"""What a normalization layer is, and finding them in what was read."""

@@ -1,0 +1,46 @@
+"""From a saved model to its anatomy: the norms, and what else the rules look at."""
+
+from collections.abc import Iterator
+
+from normcheck.checkpoint.model import SavedModel
+from normcheck.checkpoint.tensors import TensorRef
+from normcheck.norms import from_modules, from_names
+from normcheck.norms.layer import Anatomy, PowerIteration
+from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
+from normcheck.norms.numbers import read_values
+
+
+def anatomy_of(model: SavedModel) -> Anatomy:
+    """Find the normalization layers of one model and read their numbers."""
+    if model.modules is not None:
+        layers = from_modules.norm_layers(model.modules)
+        class_path = model.modules[0].class_path if model.modules else None
+    else:
+        layers = from_names.norm_layers(model.tensors, model.versions)
+        class_path = None
+    return Anatomy(
+        where=model.where,
+        layers=layers,
+        has_modules=model.modules is not None,
+        class_path=class_path,
+        tensor_count=len(model.tensors),
+        power_iterations=tuple(_power_iterations(model)),
+        dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
+        biases_before_norms=biases_before_norms(model, layers),
+    )
+
+
+def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
+    """Vectors of ``spectral_norm``, old (``weight_u``) and as a parametrization (``_u``)."""
+    vectors: dict[str, dict[str, TensorRef]] = {}
+    for name, tensor in model.tensors.items():
+        path, _, leaf = name.rpartition(".")
+        if tensor.ndim != 1:
+            continue
+        if leaf in ("_u", "_v") and ".parametrizations." in f".{path}.":
+            vectors.setdefault(path, {})[leaf] = tensor
+        elif leaf.endswith(("_u", "_v")) and f"{path}.{leaf[:-2]}_orig".lstrip(".") in model.tensors:
+            vectors.setdefault(path, {})[leaf] = tensor
+    for path, named in vectors.items():
+        read = {leaf: read_values(tensor, leaf, {}) for leaf, tensor in named.items()}
+        yield PowerIteration(path, {leaf: v for leaf, v in read.items() if v is not None})

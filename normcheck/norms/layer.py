@@ -1,0 +1,165 @@
+"""A normalization layer that was found, with what is known of it and its numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from normcheck.checkpoint.dtypes import DType
+from normcheck.norms.kinds import Family, NormKind
+
+Floats = npt.NDArray[np.float64]
+
+
+class Confidence(StrEnum):
+    """How sure something is; the order is high, medium, low."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """Why something is taken for a normalization layer."""
+
+    confidence: Confidence
+    reason: str
+
+
+class Momentum(StrEnum):
+    """The momentum that is no number."""
+
+    CUMULATIVE = "cumulative average"
+    """``momentum=None``: a plain average over all batches."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """The numbers of one small tensor, in float64, and the type they are stored in."""
+
+    numbers: Floats
+    dtype: DType
+    requires_grad: bool | None = None
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return int(self.numbers.size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchCount:
+    """``num_batches_tracked`` as stored."""
+
+    value: float
+    dtype: DType
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a count: an integer type, finite, not negative."""
+        return not self.dtype.floating and self.value >= 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormLayer:
+    """One normalization layer. What the file does not tell is None.
+
+    A state dict gives names and numbers; a module tree adds class, mode and configuration.
+    """
+
+    path: str
+    """Dotted path within its model, empty where the model is the layer."""
+    kind: NormKind
+    recognition: Recognition
+    features: int | None = None
+    """Channels or features that are normalised apart, or the size of a LayerNorm's shape."""
+    running_mean: Values | None = None
+    running_var: Values | None = None
+    batches: BatchCount | None = None
+    weight: Values | None = None
+    bias: Values | None = None
+    class_path: str | None = None
+    training: bool | None = None
+    eps: float | None = None
+    momentum: float | Momentum | None = None
+    affine: bool | None = None
+    track_running_stats: bool | None = None
+    absent_buffers: frozenset[str] = frozenset()
+    """Buffers that are registered as None, so that they are known not to exist."""
+    unregistered: tuple[str, ...] = ()
+    """Statistics that lie in plain attributes instead of buffers."""
+    uninitialised: bool = False
+    """A lazy layer that never saw an input."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Tensors whose values could not be had, with the reason (meta, quantised)."""
+    reached: bool = True
+    """False for a module in a plain list or dict, which ``eval()`` does not reach."""
+    aliases: tuple[str, ...] = ()
+    unit_offset: bool = False
+    """Whether the kind adds 1 to its stored weight."""
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether both running statistics are stored, with values."""
+        return self.running_mean is not None and self.running_var is not None
+
+    @property
+    def uses_statistics(self) -> bool:
+        """Whether eval mode of this layer applies stored statistics."""
+        return self.kind.family in (Family.BATCH, Family.FROZEN_BATCH) or self.has_statistics
+
+    @property
+    def at_initial_values(self) -> bool:
+        """Whether every mean is exactly 0 and every variance exactly 1.
+
+        Equality without a tolerance: an update with any real data moves every channel, if
+        only in the last bit.
+        """
+        return (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.running_mean.size > 0
+            and bool(np.all(self.running_mean.numbers == 0))
+            and bool(np.all(self.running_var.numbers == 1))
+        )
+
+    @property
+    def affine_at_initial_values(self) -> bool:
+        """Whether γ is exactly 1 and β exactly 0 in every channel; False without affine."""
+        if self.weight is None:
+            return False
+        start = 0.0 if self.unit_offset else 1.0
+        return bool(np.all(self.weight.numbers == start)) and (
+            self.bias is None or bool(np.all(self.bias.numbers == 0))
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PowerIteration:
+    """The vectors that spectral normalization keeps of one weight."""
+
+    path: str
+    """Of the module whose weight it is."""
+    vectors: Mapping[str, Values]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anatomy:
+    """The normalization of one model: what rules judge."""
+
+    where: str
+    """Where the model sits in its file."""
+    layers: tuple[NormLayer, ...]
+    has_modules: bool
+    """Whether the file has the module tree, or names and tensors only."""
+    class_path: str | None = None
+    """The model's own class, where the file has it."""
+    tensor_count: int = 0
+    power_iterations: tuple[PowerIteration, ...] = ()
+    dropouts_before_norms: tuple[tuple[str, float, str], ...] = ()
+    """A dropout's path and probability, and the path of the batch norm that follows it."""
+    biases_before_norms: tuple[tuple[str, str], ...] = ()
+    """Pairs of a bias and the path of the batch norm that subtracts it again."""

@@ -1,0 +1,42 @@
+"""The values of a norm's tensors, read where they can be."""
+
+import numpy as np
+
+from normcheck.checkpoint.tensors import TensorRef
+from normcheck.errors import RefusedError
+from normcheck.norms.layer import BatchCount, Values
+
+_MOST_VALUES = 1 << 24
+"""Elements of one norm's tensor; the largest real ones have some 100,000."""
+
+
+def read_values(tensor: TensorRef | None, name: str, unread: dict[str, str]) -> Values | None:
+    """The numbers of ``tensor`` in float64, flattened.
+
+    Args:
+        tensor: May be None, for a tensor that is not there.
+        name: Under which ``unread`` notes why values could not be had.
+        unread: Filled in where the file has the tensor but not its values.
+    """
+    if tensor is None:
+        return None
+    if not tensor.readable:
+        unread[name] = tensor.note or f"element type {tensor.dtype.name}"
+        return None
+    if tensor.numel > _MOST_VALUES:
+        raise RefusedError(f"{name}: {tensor.numel:,} values in one normalization layer")
+    values = tensor.values()
+    if np.iscomplexobj(values):
+        unread[name] = "complex numbers"
+        return None
+    # Signalling NaNs warn when they are widened; they are found by the rules instead.
+    with np.errstate(invalid="ignore"):
+        numbers = np.asarray(values, dtype=np.float64).reshape(-1)
+    return Values(numbers, tensor.dtype, tensor.requires_grad)
+
+
+def read_count(tensor: TensorRef | None) -> BatchCount | None:
+    """``num_batches_tracked``; None where there is none, or where it is no single number."""
+    if tensor is None or not tensor.readable or tensor.numel != 1:
+        return None
+    return BatchCount(float(tensor.values().reshape(-1)[0]), tensor.dtype)
