@@ -5,7 +5,6 @@ a module tree, or a dictionary from names to tensors; an optimizer's state is ne
 although it is full of tensors of the same shapes.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -120,9 +119,7 @@ def _steps(entries: Mapping[object, object]) -> int:
     return max(steps)
 
 
-def _state_dict(
-    where: str, value: object, entries: Mapping[object, object]
-) -> SavedModel | None:
+def _state_dict(where: str, value: object, entries: Mapping[object, object]) -> SavedModel | None:
     """``entries`` as a state dict, where they are one."""
     tensors = dict(_named_tensors(entries))
     if any(

@@ -10,9 +10,7 @@ from normcheck.checkpoint.tensors import TensorRef
 from normcheck.checkpoint.torch_objects import as_tensor
 from normcheck.errors import RefusedError
 
-_OWN = frozenset(
-    {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"}
-)
+_OWN = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"})
 """Entries of a module's dictionary that have a place of their own in the record."""
 
 

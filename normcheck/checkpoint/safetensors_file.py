@@ -99,9 +99,7 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def _tensor(
-    source: Source, name: str, described: object, begin: int, limits: Limits
-) -> TensorRef:
+def _tensor(source: Source, name: str, described: object, begin: int, limits: Limits) -> TensorRef:
     if not isinstance(described, dict):
         raise _invalid(source, name)
     shape, span = described.get("shape"), described.get("data_offsets")

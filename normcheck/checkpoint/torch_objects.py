@@ -127,9 +127,7 @@ def _uninitialised(*_args: object) -> TensorRef:
 
 
 def _without_storage(note: str, dtype: object, size: object, grad: object) -> TensorRef:
-    return tensor_without_data(
-        dtype_named(dtype) or FLOAT32, size, note, requires_grad=_flag(grad)
-    )
+    return tensor_without_data(dtype_named(dtype) or FLOAT32, size, note, requires_grad=_flag(grad))
 
 
 def _rebuild_meta(dtype: object, size: object, _stride: object, grad: object) -> TensorRef:
@@ -284,9 +282,11 @@ def _numpy_dtype(described: object) -> tuple[DType | None, bool]:
     if not isinstance(described, Inert) or not described.args:
         return None, False
     code = described.args[0]
-    order = described.state[1] if isinstance(described.state, tuple) and len(
-        described.state
-    ) > 1 else "<"
+    order = (
+        described.state[1]
+        if isinstance(described.state, tuple) and len(described.state) > 1
+        else "<"
+    )
     if not isinstance(code, str) or code[:1] not in _NUMPY_NAMES or not code[1:].isdigit():
         return None, False
     width = "" if code[0] == "b" else str(8 * int(code[1:]))

@@ -109,9 +109,7 @@ class InertUnpickler:
         # A short piece costs nothing to try; a long one is not allocated on the file's word.
         if length > _PIECE and length > self._end - self._stream.tell():
             if self._bounded:
-                raise RefusedError(
-                    f"the pickle is longer than {self._limits.pickle_bytes:,} bytes"
-                )
+                raise RefusedError(f"the pickle is longer than {self._limits.pickle_bytes:,} bytes")
             raise _damaged(f"{length:,} bytes wanted, the file ends before")
         data = self._stream.read(length)
         if len(data) != length:
@@ -214,7 +212,9 @@ class InertUnpickler:
 
         Hashing nested tuples recurses in C without a guard: deep ones end the process.
         """
-        if isinstance(value, list | dict | set | bytearray) and not isinstance(value, OrderedRecord):
+        if isinstance(value, list | dict | set | bytearray) and not isinstance(
+            value, OrderedRecord
+        ):
             raise TypeError(f"{type(value).__name__} as a dictionary key")
         level: list[object] = [value]
         for _ in range(self._limits.key_nesting):

@@ -14,15 +14,16 @@ def anatomy_of(model: SavedModel) -> Anatomy:
     """Find the normalization layers of one model and read their numbers."""
     if model.modules is not None:
         layers = from_modules.norm_layers(model.modules)
-        class_path = model.modules[0].class_path if model.modules else None
     else:
         layers = from_names.norm_layers(model.tensors, model.versions)
-        class_path = None
+    root = model.modules[0] if model.modules else None
     return Anatomy(
         where=model.where,
         layers=layers,
         has_modules=model.modules is not None,
-        class_path=class_path,
+        class_path=root.class_path if root else None,
+        training=root.training if root else None,
+        trainable=root is not None and any(t.requires_grad for t in model.tensors.values()),
         tensor_count=len(model.tensors),
         power_iterations=tuple(_power_iterations(model)),
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
@@ -37,9 +38,9 @@ def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
         path, _, leaf = name.rpartition(".")
         if tensor.ndim != 1:
             continue
-        if leaf in ("_u", "_v") and ".parametrizations." in f".{path}.":
-            vectors.setdefault(path, {})[leaf] = tensor
-        elif leaf.endswith(("_u", "_v")) and f"{path}.{leaf[:-2]}_orig".lstrip(".") in model.tensors:
+        if (leaf in ("_u", "_v") and ".parametrizations." in f".{path}.") or (
+            leaf.endswith(("_u", "_v")) and f"{path}.{leaf[:-2]}_orig".lstrip(".") in model.tensors
+        ):
             vectors.setdefault(path, {})[leaf] = tensor
     for path, named in vectors.items():
         read = {leaf: read_values(tensor, leaf, {}) for leaf, tensor in named.items()}

@@ -19,7 +19,7 @@ _BIAS_NAMES = ("bias", "beta", "offset", "b")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _UNIT_OFFSET = BY_NAME["RMSNorm (1 + weight)"]
 
-_NOT_A_NORM = re.compile(r"normaliz|(weight|spectral|grad\w*)_?norm|normal(_|$|[A-Z])", re.I)
+_NOT_A_NORM = re.compile(r"normaliz|(weight|spectral|grad\w*)_?norm|normal(_|$|[A-Z])", re.IGNORECASE)
 """Input scaling (``Normalize``), reparametrisations and normal distributions."""
 
 
@@ -38,9 +38,7 @@ def recognise(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:
     named = of_class(record.class_path)
     attributes = record.attributes
     statistics = {
-        name
-        for name in _STATISTICS[:2]
-        if name in record.buffers or name in record.plain_tensors
+        name for name in _STATISTICS[:2] if name in record.buffers or name in record.plain_tensors
     }
     norm_base = {"num_features", "eps", "momentum", "track_running_stats"} <= attributes.keys()
     if named is not None and named.family is Family.INSTANCE and _stored(record):
@@ -49,7 +47,9 @@ def recognise(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:
         return named, Recognition(Confidence.HIGH, f"class {record.class_path}")
     if statistics or norm_base:
         return _with_statistics(record, statistics, norm_base)
-    if "normalized_shape" in attributes and ("eps" in attributes or "variance_epsilon" in attributes):
+    if "normalized_shape" in attributes and (
+        "eps" in attributes or "variance_epsilon" in attributes
+    ):
         name = _layer_norm_name(record)
         return BY_NAME[name], Recognition(Confidence.HIGH, "carries normalized_shape and eps")
     if {"num_groups", "num_channels", "eps"} <= attributes.keys():

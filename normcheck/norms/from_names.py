@@ -216,5 +216,6 @@ def _layer(group: _Group, kind: NormKind, recognition: Recognition) -> NormLayer
         batches=read_count(leaves.get("num_batches_tracked")),
         weight=weight,
         bias=values("beta") if fused else values("bias", "beta", "offset"),
+        uninitialised=any(tensor.note.startswith("a lazy layer") for tensor in leaves.values()),
         unread=unread,
     )

@@ -157,6 +157,10 @@ class Anatomy:
     """Whether the file has the module tree, or names and tensors only."""
     class_path: str | None = None
     """The model's own class, where the file has it."""
+    training: bool | None = None
+    """The mode of the model itself, where the file has it."""
+    trainable: bool = False
+    """Whether any parameter of a module tree requires gradients."""
     tensor_count: int = 0
     power_iterations: tuple[PowerIteration, ...] = ()
     dropouts_before_norms: tuple[tuple[str, float, str], ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from . import (
+from . import (  # noqa: F401 - each fills the registries
     audio,
     classifiers,
     convolutional,
@@ -28,7 +28,12 @@ from . import (
     vision_transformers,
     wrappers,
 )
-from .huggingface import huggingface_architectures, huggingface_example_inputs
+from .huggingface import (
+    HUGGINGFACE_LOOKALIKES,
+    HUGGINGFACE_STATE_DICT_ONLY,
+    huggingface_architectures,
+    huggingface_example_inputs,
+)
 from .registry import (
     ARCHITECTURES,
     EXAMPLE_INPUTS,
@@ -47,34 +52,14 @@ from .truth import (
     state_dict_truth,
 )
 
-FAMILIES = (
-    audio,
-    classifiers,
-    convolutional,
-    detection,
-    diffusion,
-    generative,
-    language_models,
-    lookalikes,
-    mixers,
-    mobile,
-    odd_norms,
-    recurrent,
-    segmentation,
-    transformers,
-    vision_transformers,
-    wrappers,
-)
-
 if find_spec("torch.ao") is not None and find_spec("torch.ao.quantization") is not None:
-    from . import quantized
-
-    FAMILIES = (*FAMILIES, quantized)
+    from . import quantized  # noqa: F401 - it fills the registries
 
 #: The architectures without any normalization layer.
 WITHOUT_NORMS = frozenset(
     {
         "gru_no_norm",
+        "hf_mobilebert",
         "lenet",
         "lone_weights",
         "mlp_no_bias",
@@ -92,8 +77,9 @@ WITHOUT_NORMS = frozenset(
 __all__ = [
     "ARCHITECTURES",
     "EXAMPLE_INPUTS",
-    "FAMILIES",
     "HIDDEN",
+    "HUGGINGFACE_LOOKALIKES",
+    "HUGGINGFACE_STATE_DICT_ONLY",
     "LOOKALIKES",
     "MISNAMED",
     "STATE_DICT_ONLY",

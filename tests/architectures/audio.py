@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from .norms import GlobalLayerNorm
@@ -61,7 +61,7 @@ class WhisperEncoder(nn.Module):
         self.ln_post = nn.LayerNorm(dim)
 
     def forward(self, mel: Tensor) -> Tensor:
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        x = functional.gelu(self.conv2(functional.gelu(self.conv1(mel)))).transpose(1, 2)
         return self.ln_post(self.blocks(x + self.get_buffer("positional_embedding")))
 
 
@@ -107,7 +107,7 @@ class ConvLayer(nn.Module):
         self.layer_norm = nn.GroupNorm(outputs, outputs) if normed else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.layer_norm(self.conv(x)))
+        return functional.gelu(self.layer_norm(self.conv(x)))
 
 
 class Wav2Vec2(nn.Module):
@@ -136,7 +136,7 @@ class Wav2Vec2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.feature_projection(self.feature_extractor(x[:, None]).transpose(1, 2))
-        x = x + F.gelu(self.encoder["pos_conv_embed"](x.transpose(1, 2))).transpose(1, 2)
+        x = x + functional.gelu(self.encoder["pos_conv_embed"](x.transpose(1, 2))).transpose(1, 2)
         return self.encoder["layers"](self.encoder["layer_norm"](x))
 
 
@@ -223,8 +223,8 @@ class ConformerConv(nn.Module):
         self.pointwise_conv2 = nn.Conv1d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.glu(self.pointwise_conv1(self.layer_norm(x).transpose(1, 2)), 1)
-        out = F.silu(self.batch_norm(self.depthwise_conv(out)))
+        out = functional.glu(self.pointwise_conv1(self.layer_norm(x).transpose(1, 2)), 1)
+        out = functional.silu(self.batch_norm(self.depthwise_conv(out)))
         return x + self.pointwise_conv2(out).transpose(1, 2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .convolutional import Classifier
 from .norms import GRN, BatchNormAct2d, FilterResponseNorm2d, GroupNormAct, LayerNorm, LayerNorm2d
@@ -20,7 +20,7 @@ class BasicConv2d(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        return functional.relu(self.bn(self.conv(x)), inplace=True)
 
 
 class InceptionA(nn.Module):
@@ -40,7 +40,7 @@ class InceptionA(nn.Module):
             self.branch1x1(x),
             self.branch5x5_2(self.branch5x5_1(x)),
             self.branch3x3dbl_2(self.branch3x3dbl_1(x)),
-            self.branch_pool(F.avg_pool2d(x, 3, 1, 1)),
+            self.branch_pool(functional.avg_pool2d(x, 3, 1, 1)),
         ]
         return torch.cat(branches, 1)
 
@@ -98,7 +98,7 @@ class RepVGGBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         identity = 0 if self.rbr_identity is None else self.rbr_identity(x)
-        return F.relu(self.rbr_dense(x) + self.rbr_1x1(x) + identity)
+        return functional.relu(self.rbr_dense(x) + self.rbr_1x1(x) + identity)
 
 
 class RepVGG(nn.Module):
@@ -216,12 +216,12 @@ class IBN(nn.Module):
 
     def __init__(self, planes: int) -> None:
         super().__init__()
-        self.half = planes // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(planes - self.half)
+        self.split = planes // 2
+        self.IN = nn.InstanceNorm2d(self.split, affine=True)
+        self.BN = nn.BatchNorm2d(planes - self.split)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = x[:, : self.half], x[:, self.half :]
+        first, second = x[:, : self.split], x[:, self.split :]
         return torch.cat([self.IN(first), self.BN(second)], 1)
 
 
@@ -252,7 +252,7 @@ class ScaledStdConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         deviation, mean = torch.std_mean(self.weight, (1, 2, 3), keepdim=True)
         weight = self.gain * (self.weight - mean) / (deviation + 1e-5)
-        return F.conv2d(x, weight, self.bias, padding=self.padding)
+        return functional.conv2d(x, weight, self.bias, padding=self.padding)
 
 
 class NFBlock(nn.Module):
@@ -265,7 +265,7 @@ class NFBlock(nn.Module):
         self.skipinit_gain = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.skipinit_gain * self.conv2(F.gelu(self.conv1(F.gelu(x))))
+        return x + self.skipinit_gain * self.conv2(functional.gelu(self.conv1(functional.gelu(x))))
 
 
 @architecture(floats(2, 3, 8, 8))

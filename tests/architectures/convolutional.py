@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .registry import architecture, floats
 
@@ -67,9 +67,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """A ResNet of two stages."""
 
-    def __init__(
-        self, block: type[BasicBlock] | type[Bottleneck], norm: Norm = nn.BatchNorm2d
-    ) -> None:
+    def __init__(self, block: type[BasicBlock | Bottleneck], norm: Norm = nn.BatchNorm2d) -> None:
         super().__init__()
         self.inplanes = 8
         self.conv1 = nn.Conv2d(3, 8, 7, 2, 3, bias=False)
@@ -83,7 +81,7 @@ class ResNet(nn.Module):
 
     def _make_layer(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: type[BasicBlock | Bottleneck],
         planes: int,
         blocks: int,
         stride: int,
@@ -137,9 +135,9 @@ class PreActBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(in_planes, planes, 1, stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(x))
+        out = functional.relu(self.bn1(x))
         shortcut = self.shortcut(out) if hasattr(self, "shortcut") else x
-        return self.conv2(F.relu(self.bn2(self.conv1(out)))) + shortcut
+        return self.conv2(functional.relu(self.bn2(self.conv1(out)))) + shortcut
 
 
 class PreActResNet(nn.Module):
@@ -154,7 +152,7 @@ class PreActResNet(nn.Module):
         self.linear = nn.Linear(16, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn(self.layer2(self.layer1(self.conv1(x)))))
+        x = functional.relu(self.bn(self.layer2(self.layer1(self.conv1(x)))))
         return self.linear(x.mean((2, 3)))
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .convolutional import Bottleneck, ResNet
 from .norms import FrozenBatchNorm2d, L2Norm
@@ -44,7 +44,9 @@ class FeaturePyramid(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         inner = [block(x) for block, x in zip(self.inner_blocks, features, strict=True)]
         for i in range(len(inner) - 1, 0, -1):
-            inner[i - 1] = inner[i - 1] + F.interpolate(inner[i], size=inner[i - 1].shape[-2:])
+            inner[i - 1] = inner[i - 1] + functional.interpolate(
+                inner[i], size=inner[i - 1].shape[-2:]
+            )
         return [block(x) for block, x in zip(self.layer_blocks, inner, strict=True)]
 
 
@@ -71,7 +73,7 @@ class RPNHead(nn.Module):
         self.bbox_pred = nn.Conv2d(channels, 4 * anchors, 1)
 
     def forward(self, features: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        hidden = [F.relu(self.conv(x)) for x in features]
+        hidden = [functional.relu(self.conv(x)) for x in features]
         return [(self.cls_logits(x), self.bbox_pred(x)) for x in hidden]
 
 
@@ -252,7 +254,10 @@ class FCOSHead(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         boxes = self.bbox_pred(self.bbox_tower(x))
-        return [self.cls_logits(self.cls_tower(x)), *(F.relu(s(boxes)) for s in self.scales)]
+        return [
+            self.cls_logits(self.cls_tower(x)),
+            *(functional.relu(s(boxes)) for s in self.scales),
+        ]
 
 
 @architecture(floats(2, 8, 8, 8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .registry import architecture, floats, together
 from .transformers import attend
@@ -24,9 +24,9 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
-        out = self.conv1(F.silu(self.norm1(x)))
-        out = out + self.temb_proj(F.silu(temb))[..., None, None]
-        out = self.conv2(F.silu(self.norm2(out)))
+        out = self.conv1(functional.silu(self.norm1(x)))
+        out = out + self.temb_proj(functional.silu(temb))[..., None, None]
+        out = self.conv2(functional.silu(self.norm2(out)))
         return out + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
 
 
@@ -68,7 +68,7 @@ class DiffusionUNet(nn.Module):
             for block in level.get_submodule("block").children():
                 x = block(x, temb)
         x = self.mid["attn_1"](self.mid["block_1"](x, temb))
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(functional.silu(self.norm_out(x)))
 
 
 @architecture(together(floats(2, 3, 8, 8), floats(2, 8)))
@@ -129,7 +129,7 @@ class FiLMBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         gamma, beta = self.film(condition)[..., None, None].chunk(2, 1)
-        return F.relu(gamma * self.bn(self.conv(x)) + beta) + x
+        return functional.relu(gamma * self.bn(self.conv(x)) + beta) + x
 
 
 @architecture(together(floats(2, 8, 6, 6), floats(2, 5)))
@@ -163,8 +163,8 @@ class SPADEBlock(nn.Module):
         self.conv_1 = nn.Conv2d(8, 8, 3, padding=1)
 
     def forward(self, x: Tensor, segmap: Tensor) -> Tensor:
-        out = self.conv_0(F.leaky_relu(self.norm_0(x, segmap), 0.2))
-        return x + self.conv_1(F.leaky_relu(self.norm_1(out, segmap), 0.2))
+        out = self.conv_0(functional.leaky_relu(self.norm_0(x, segmap), 0.2))
+        return x + self.conv_1(functional.leaky_relu(self.norm_1(out, segmap), 0.2))
 
 
 @architecture(together(floats(2, 8, 8, 8), floats(2, 4, 8, 8)))
@@ -193,7 +193,7 @@ class DomainNet(nn.Module):
         self.fc2 = nn.Linear(8, 2)
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
-        return self.fc2(F.relu(self.bn1(self.fc1(x), domain)))
+        return self.fc2(functional.relu(self.bn1(self.fc1(x), domain)))
 
 
 @architecture(lambda: (torch.randn(4, 6), torch.tensor(1)))

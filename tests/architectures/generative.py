@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.utils import parametrizations, spectral_norm
 
 from .norms import ActNorm, PixelNorm
@@ -71,7 +72,7 @@ def sn_discriminator() -> nn.Module:
 class ResnetBlock(nn.Module):
     """CycleGAN's block with its reflection padding: norms at 2 and 6."""
 
-    def __init__(self, dim: int, norm: partial[nn.Module]) -> None:
+    def __init__(self, dim: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         half = partial(nn.Conv2d, dim, dim, 3)
         self.conv_block = nn.Sequential(
@@ -83,8 +84,8 @@ class ResnetBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-def _resnet_generator(**options: bool) -> nn.Module:
-    norm: partial[nn.Module] = partial(nn.InstanceNorm2d, **options)
+def _resnet_generator(affine: bool, track_running_stats: bool) -> nn.Module:
+    norm = partial(nn.InstanceNorm2d, affine=affine, track_running_stats=track_running_stats)
     down = (nn.Conv2d(3, 8, 7), norm(8), nn.ReLU(True), nn.Conv2d(8, 12, 3, 2, 1), norm(12))
     up = (nn.ConvTranspose2d(12, 8, 3, 2, 1, output_padding=1), norm(8), nn.ReLU(True))
     model = nn.Sequential(
@@ -147,7 +148,9 @@ class ModulatedConv2d(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         weight = self.weight * (1 + self.modulation(style))[:, None, :, None, None]
         weight = weight * (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-        out = F.conv2d(x.flatten(0, 1)[None], weight.flatten(0, 1), padding=1, groups=len(x))
+        out = functional.conv2d(
+            x.flatten(0, 1)[None], weight.flatten(0, 1), padding=1, groups=len(x)
+        )
         return out.view_as(x)
 
 
@@ -211,8 +214,8 @@ class BigGANBlock(nn.Module):
         self.conv2 = spectral_norm(nn.Conv2d(8, 8, 3, padding=1))
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        out = self.conv1(F.relu(self.bn1(x, label)))
-        return x + self.conv2(F.relu(self.bn2(out, label)))
+        out = self.conv1(functional.relu(self.bn1(x, label)))
+        return x + self.conv2(functional.relu(self.bn2(out, label)))
 
 
 @architecture(together(floats(2, 8, 8, 8), tokens(5, 2)))

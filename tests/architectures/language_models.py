@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .norms import GemmaRMSNorm, LlamaRMSNorm, Qwen3RMSNorm
 from .registry import architecture, tokens
@@ -49,7 +49,7 @@ class GPT2MLP(nn.Module):
         self.c_proj = Conv1D(dim, 2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x)))
+        return self.c_proj(functional.gelu(self.c_fc(x)))
 
 
 class GPTLayerNorm(nn.Module):
@@ -63,13 +63,13 @@ class GPTLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(ndim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
 
 
 class GPT2Block(nn.Module):
     """ln_1, attn, ln_2 and mlp."""
 
-    def __init__(self, dim: int, norm: type[nn.LayerNorm] | type[GPTLayerNorm]) -> None:
+    def __init__(self, dim: int, norm: type[nn.LayerNorm | GPTLayerNorm]) -> None:
         super().__init__()
         self.ln_1 = norm(dim)
         self.attn = GPT2Attention(dim)
@@ -84,7 +84,7 @@ class GPT2Block(nn.Module):
 class GPT2(nn.Module):
     """The head shares the weight of the token table."""
 
-    def __init__(self, norm: type[nn.LayerNorm] | type[GPTLayerNorm]) -> None:
+    def __init__(self, norm: type[nn.LayerNorm | GPTLayerNorm]) -> None:
         super().__init__()
         self.wte = nn.Embedding(40, 16)
         self.wpe = nn.Embedding(12, 16)
@@ -149,7 +149,7 @@ class GatedMLP(nn.Module):
         self.down_proj = nn.Linear(2 * dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class DecoderLayer(nn.Module):

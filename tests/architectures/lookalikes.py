@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .registry import architecture, floats, tokens
 
@@ -131,7 +131,7 @@ class Temperature(nn.Module):
 
 @architecture(floats(2, 6))
 def scalar_pairs() -> nn.Module:
-    """weight and bias of no dimension: no norm has those."""
+    """A weight and a bias of no dimension: no norm has those."""
     layers = {"fc": nn.Linear(6, 3), "temperature": Temperature(), "norm": Temperature()}
     return nn.Sequential(OrderedDict[str, nn.Module](layers))
 
@@ -201,14 +201,6 @@ def no_norm_of_many_kinds() -> nn.Module:
     return Mixed()
 
 
-@architecture(
-    floats(2, 4, 6),
-    lookalikes={"pair": "a ParameterDict with the keys weight and bias", "grid": "two equal grids"},
-)
-def parameter_dicts() -> nn.Module:
-    return ParameterDicts()
-
-
 class ParameterDicts(nn.Module):
     """Parameters in dictionaries: of a norm's names and shapes, and of a 2-D norm's."""
 
@@ -218,5 +210,13 @@ class ParameterDicts(nn.Module):
         self.grid = nn.ParameterDict({"weight": torch.ones(4, 6), "bias": torch.zeros(4, 6)})
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x * self.pair["weight"] + self.pair["bias"])
+        x = functional.relu(x * self.pair["weight"] + self.pair["bias"])
         return x * self.grid["weight"] + self.grid["bias"]
+
+
+@architecture(
+    floats(2, 4, 6),
+    lookalikes={"pair": "a ParameterDict with the keys weight and bias", "grid": "two equal grids"},
+)
+def parameter_dicts() -> nn.Module:
+    return ParameterDicts()

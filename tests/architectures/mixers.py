@@ -28,7 +28,7 @@ class Affine(nn.Module):
 class MixerBlock(nn.Module):
     """Mix tokens, then channels."""
 
-    def __init__(self, dim: int, length: int, norm: type[nn.LayerNorm] | type[Affine]) -> None:
+    def __init__(self, dim: int, length: int, norm: type[nn.LayerNorm | Affine]) -> None:
         super().__init__()
         self.norm1 = norm(dim)
         self.mlp_tokens = Mlp(length, 8)
@@ -40,7 +40,7 @@ class MixerBlock(nn.Module):
         return x + self.mlp_channels(self.norm2(x))
 
 
-def _mixer(norm: type[nn.LayerNorm] | type[Affine]) -> nn.Module:
+def _mixer(norm: type[nn.LayerNorm | Affine]) -> nn.Module:
     blocks = [MixerBlock(16, 16, norm) for _ in range(2)]
     layers = {"stem": PatchEmbed(16), "blocks": nn.Sequential(*blocks), "norm": norm(16)}
     return nn.Sequential(OrderedDict[str, nn.Module](layers, head=nn.Linear(16, 10)))

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .convolutional import Classifier
 from .registry import architecture, floats
@@ -78,7 +78,7 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * F.hardsigmoid(self.fc2(F.relu(self.fc1(self.avgpool(x)))))
+        return x * functional.hardsigmoid(self.fc2(functional.relu(self.fc1(self.avgpool(x)))))
 
 
 class MobileNetV3Block(nn.Module):
@@ -194,7 +194,7 @@ class ShuffleNetV2(nn.Module):
         self.fc = nn.Linear(32, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.conv5(self.stage2(F.relu(self.conv1(x)))).mean((2, 3)))
+        return self.fc(self.conv5(self.stage2(functional.relu(self.conv1(x)))).mean((2, 3)))
 
 
 @architecture(floats(2, 3, 32, 32))

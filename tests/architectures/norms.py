@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -53,7 +53,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.data_format == "channels_last":
-            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+            return functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         centred = x - x.mean(1, keepdim=True)
         x = centred / torch.sqrt(centred.square().mean(1, keepdim=True) + self.eps)
         return self.weight[:, None, None] * x + self.bias[:, None, None]
@@ -78,7 +78,9 @@ class BertLayerNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, self.variance_epsilon)
+        return functional.layer_norm(
+            x, self.gamma.shape, self.gamma, self.beta, self.variance_epsilon
+        )
 
 
 class GammaLayerNorm(nn.Module):
@@ -93,7 +95,7 @@ class GammaLayerNorm(nn.Module):
         self.register_buffer("beta", torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta)
+        return functional.layer_norm(x, self.gamma.shape, self.gamma, self.beta)
 
 
 class LlamaRMSNorm(nn.Module):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from .recurrent import NO_WHOLE
@@ -133,12 +133,6 @@ def bfloat16_norms() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.RMSNorm(8)).bfloat16()
 
 
-@architecture(floats(2, 3, 8, 8))
-def half_with_float_norms() -> nn.Module:
-    """Mixed precision as it was done by hand: weights in half, norms in float."""
-    return HalfConvNet()
-
-
 class HalfConvNet(nn.Module):
     """A convolution kept in half precision and computed in float."""
 
@@ -148,7 +142,13 @@ class HalfConvNet(nn.Module):
         self.bn = nn.BatchNorm2d(8)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(F.conv2d(x, self.conv.weight.float()))
+        return self.bn(functional.conv2d(x, self.conv.weight.float()))
+
+
+@architecture(floats(2, 3, 8, 8))
+def half_with_float_norms() -> nn.Module:
+    """Mixed precision as it was done by hand: weights in half, norms in float."""
+    return HalfConvNet()
 
 
 @architecture(floats(2, 4, 6, 6))
@@ -162,8 +162,8 @@ def layernorm_is_the_root() -> nn.Module:
     return nn.LayerNorm(8)
 
 
-class OneOf(nn.Module):
-    """An RMSNorm's weight as one plus an offset."""
+class OnePlus(nn.Module):
+    """A weight as one plus an offset."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 1 + x
@@ -174,7 +174,7 @@ def parametrized_norm() -> nn.Module:
     """A norm whose own weight is parametrized: parametrizations.weight.original."""
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.GroupNorm(2, 8))
     for i in (1, 2):
-        parametrize.register_parametrization(model[i], "weight", OneOf())
+        parametrize.register_parametrization(model[i], "weight", OnePlus())
     return model
 
 
@@ -183,7 +183,7 @@ def only_layernorms() -> nn.Module:
     return nn.Sequential(nn.LayerNorm(8), nn.LayerNorm(8), nn.LayerNorm(8))
 
 
-class DeadNorms(nn.Module):
+class FrozenNet(nn.Module):
     """Norms in unusual states: frozen, dead channels, evaluation mode."""
 
     def __init__(self) -> None:
@@ -200,4 +200,4 @@ class DeadNorms(nn.Module):
 
 @architecture(floats(2, 3, 8, 8))
 def dead_norms() -> nn.Module:
-    return DeadNorms()
+    return FrozenNet()

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from .norms import LlamaRMSNorm
@@ -29,7 +29,7 @@ class TimeMixing(nn.Module):
         self.ln_x = nn.GroupNorm(2, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        past = F.pad(x, (0, 0, 1, -1)) * torch.exp(-torch.exp(self.time_decay))
+        past = functional.pad(x, (0, 0, 1, -1)) * torch.exp(-torch.exp(self.time_decay))
         mixed = x * self.time_mix_k + past * (1 - self.time_mix_k)
         out = self.ln_x(self.key(mixed).flatten(0, 1)).view_as(x)
         return self.output(torch.sigmoid(self.receptance(x)) * out)
@@ -90,13 +90,15 @@ class MambaMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.in_proj(x).chunk(2, -1)
-        value = F.silu(self.conv1d(value.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2))
-        decay = torch.exp(-torch.exp(self.A_log) * F.softplus(self.dt_bias))
+        value = functional.silu(
+            self.conv1d(value.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
+        )
+        decay = torch.exp(-torch.exp(self.A_log) * functional.softplus(self.dt_bias))
         state, states = torch.zeros_like(value[:, 0]), []
         for step in value.unbind(1):
             state = decay * state + step
             states.append(state + self.D * step)
-        return self.out_proj(self.norm(torch.stack(states, 1) * F.silu(gate)))
+        return self.out_proj(self.norm(torch.stack(states, 1) * functional.silu(gate)))
 
 
 class MambaLayer(nn.Module):
@@ -119,7 +121,7 @@ def mamba2() -> nn.Module:
     return backbone
 
 
-class NormedLSTM(nn.Module):
+class RecurrentLM(nn.Module):
     """Embedding, LSTM, LayerNorm and a projection."""
 
     def __init__(self) -> None:
@@ -135,7 +137,7 @@ class NormedLSTM(nn.Module):
 
 @architecture(tokens(40, 2, 6))
 def lstm_layernorm() -> nn.Module:
-    return NormedLSTM()
+    return RecurrentLM()
 
 
 class LayerNormLSTMCell(nn.Module):
@@ -206,7 +208,7 @@ class TemporalBlock(nn.Module):
         self.downsample = nn.Conv1d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.net(x) + self.downsample(x))
+        return functional.relu(self.net(x) + self.downsample(x))
 
 
 def _normalized(conv: nn.Conv1d, old: bool) -> nn.Module:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .convolutional import Bottleneck, ResNet
 from .detection import IntermediateLayerGetter
@@ -131,7 +131,7 @@ class ASPP(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        branches = [F.interpolate(conv(x), size=x.shape[-2:]) for conv in self.convs]
+        branches = [functional.interpolate(conv(x), size=x.shape[-2:]) for conv in self.convs]
         return self.project(torch.cat(branches, 1))
 
 
@@ -150,7 +150,7 @@ class DeepLabV3(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(self.classifier(self.backbone(x)[0]), size=x.shape[-2:])
+        return functional.interpolate(self.classifier(self.backbone(x)[0]), size=x.shape[-2:])
 
 
 @architecture(floats(2, 3, 32, 32))
@@ -192,7 +192,7 @@ class VideoBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.conv2(self.conv1(x)))
+        return functional.relu(x + self.conv2(self.conv1(x)))
 
 
 class VideoResNet(nn.Module):
@@ -232,8 +232,8 @@ class STN3d(nn.Module):
         self.k = k
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))).amax(2)
-        x = self.fc2(F.relu(self.bn3(self.fc1(x))))
+        x = functional.relu(self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))).amax(2)
+        x = self.fc2(functional.relu(self.bn3(self.fc1(x))))
         return x.view(-1, self.k, self.k) + torch.eye(self.k)
 
 
@@ -251,7 +251,7 @@ class PointNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.bmm(self.stn(x), x)
-        x = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        x = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
         return self.fc1(x.amax(2))
 
 

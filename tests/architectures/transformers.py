@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .norms import BertLayerNorm, GammaLayerNorm, ScaleNorm, T5LayerNorm
 from .registry import architecture, floats, together, tokens
@@ -16,8 +17,8 @@ Norm = Callable[[int], nn.Module]
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool = False) -> Tensor:
     """Attend over (batch, time, heads * width) tensors."""
-    split = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value)]
-    out = F.scaled_dot_product_attention(*split, is_causal=causal)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    out = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return out.transpose(1, 2).flatten(2)
 
 
@@ -59,7 +60,7 @@ class BertLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.attention["output"](self.attention["self"](x), x)
-        return self.output(F.gelu(self.intermediate["dense"](x)), x)
+        return self.output(functional.gelu(self.intermediate["dense"](x)), x)
 
 
 class BertEmbeddings(nn.Module):
@@ -155,7 +156,7 @@ class T5Feed(nn.Module):
         self.wo = nn.Linear(2 * dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.wo(F.relu(self.wi(x)))
+        return self.wo(functional.relu(self.wi(x)))
 
 
 class T5Block(nn.Module):
@@ -214,7 +215,7 @@ def t5() -> nn.Module:
 
 @architecture(floats(2, 6, 16))
 def torch_encoder() -> nn.Module:
-    """torch's own encoder with the norm that it may have at its end."""
+    """The encoder of torch itself, with the norm that it may have at its end."""
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
     final = nn.LayerNorm(16)
     return nn.TransformerEncoder(layer, 2, norm=final, enable_nested_tensor=False)
@@ -223,7 +224,10 @@ def torch_encoder() -> nn.Module:
 @architecture(together(floats(2, 6, 16), floats(2, 4, 16)))
 def torch_transformer() -> nn.Module:
     """Encoder and decoder whose norms and projections have no bias."""
-    return nn.Transformer(16, 2, 1, 2, 32, batch_first=True, bias=False)
+    with warnings.catch_warnings():
+        # Without bias there is no fast path, which torch says on every construction.
+        warnings.simplefilter("ignore", UserWarning)
+        return nn.Transformer(16, 2, 1, 2, 32, batch_first=True, bias=False)
 
 
 class FairseqLayer(nn.Module):
@@ -239,7 +243,7 @@ class FairseqLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.self_attn_layer_norm(x + self.self_attn(x, x, x, need_weights=False)[0])
-        return self.final_layer_norm(x + self.fc2(F.relu(self.fc1(x))))
+        return self.final_layer_norm(x + self.fc2(functional.relu(self.fc1(x))))
 
 
 class FairseqEncoder(nn.Module):

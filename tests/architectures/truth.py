@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 # SyncBatchNorm is no subclass of the numbered BatchNorm classes, nor are the lazy ones before
 # their first run, when they become the class that they are listed under here.
@@ -31,16 +31,33 @@ _TORCH_KINDS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.CrossMapLRN2d, "CrossMapLRN2d"),
 )
 
-# Class names of the transformers library which end in one norm's name and compute another.
-_TRANSFORMERS_EXCEPTIONS = {"T5LayerNorm": "RMSNorm", "NoNorm": None}
+# Ends of the class names of the transformers library, longer ones before those they end in.
 _TRANSFORMERS_SUFFIXES = (
-    "RMSNorm",
-    "LayerNorm",
-    "FrozenBatchNorm2d",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "GroupNorm",
-    "GRN",
+    ("RMSNorm", "RMSNorm"),
+    ("RMSNormGated", "RMSNorm"),
+    ("LayerNorm", "LayerNorm"),
+    ("FrozenBatchNorm2d", "FrozenBatchNorm2d"),
+    ("BatchNorm1d", "BatchNorm1d"),
+    ("BatchNorm2d", "BatchNorm2d"),
+    ("GroupNorm", "GroupNorm"),
+    ("L2Norm", "L2Norm"),
+    ("GRN", "GRN"),
+)
+# Called LayerNorms, but neither centred nor shifted.
+_TRANSFORMERS_RMS_NORMS = frozenset(
+    f"{model}LayerNorm"
+    for model in (
+        "CpmAnt",
+        "ImageGPT",
+        "LongT5",
+        "MT5",
+        "Pix2Struct",
+        "Pop2Piano",
+        "SwitchTransformers",
+        "T5",
+        "UMT5",
+        "Udop",
+    )
 )
 
 
@@ -51,7 +68,7 @@ class Trace(NamedTuple):
 
     * ``batch``: running_mean and running_var, whatever else there is
     * ``affine``: one 1-D weight (or gamma) and at most a bias (or beta) of its shape
-    * ``affine_nd``: the same with more dimensions
+    * ``affine_nd``: a pair of those with more dimensions, such as (8, 8) or (1, C, 1)
     * ``custom``: own names or shapes, which only a reader who knows the class can place
     """
 
@@ -68,15 +85,23 @@ def kind_of(module: nn.Module) -> str | None:
     for norm, kind in _TORCH_KINDS:
         if isinstance(module, norm):
             return kind
+    # The norms on quantized integers derive from the private base of all batch norms.
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return type(module).__name__
     if type(module).__module__.startswith("transformers."):
-        return _transformers_kind(type(module).__name__)
+        return _transformers_kind(module)
     return None
 
 
-def _transformers_kind(name: str) -> str | None:
-    if name in _TRANSFORMERS_EXCEPTIONS:
-        return _TRANSFORMERS_EXCEPTIONS[name]
-    return next((suffix for suffix in _TRANSFORMERS_SUFFIXES if name.endswith(suffix)), None)
+def _transformers_kind(module: nn.Module) -> str | None:
+    """Go by the class name, as most of the library's models define norms of their own."""
+    name = type(module).__name__
+    # Encoders such as Wav2Vec2EncoderStableLayerNorm end in a norm's name and have parts.
+    if any(True for _ in module.children()):
+        return None
+    if name in _TRANSFORMERS_RMS_NORMS:
+        return "RMSNorm"
+    return next((kind for suffix, kind in _TRANSFORMERS_SUFFIXES if name.endswith(suffix)), None)
 
 
 def norms_of(model: nn.Module) -> dict[str, str]:
@@ -130,7 +155,7 @@ def family_of(own: dict[str, torch.Tensor]) -> str | None:
     for scale, shift in (("weight", "bias"), ("gamma", "beta")):
         if scale not in own or not own.keys() <= {scale, shift}:
             continue
-        if any(isinstance(tensor, UninitializedTensorMixin) for tensor in own.values()):
+        if any(is_lazy(tensor) for tensor in own.values()):
             return None
         if len({tensor.shape for tensor in own.values()}) > 1:
             return None
@@ -151,8 +176,9 @@ def _own_tensors(
     children = {name for name, child in module.named_children() if name != "parametrizations"}
     own: dict[str, torch.Tensor] = {}
     for key, tensor in saved.items():
+        if not key.startswith(prefix) or not isinstance(tensor, torch.Tensor):
+            continue
         name = key.removeprefix(prefix)
-        if key.startswith(prefix) and isinstance(tensor, torch.Tensor):
-            if "." not in name or name.split(".")[0] not in children:
-                own[name] = tensor
+        if "." not in name or name.split(".")[0] not in children:
+            own[name] = tensor
     return own

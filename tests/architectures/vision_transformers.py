@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .registry import architecture, floats, together, tokens
 from .transformers import attend
@@ -259,8 +259,12 @@ class CLIP(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         text = self.ln_final(self.transformer(self.token_embedding(text)))[:, -1]
-        image = F.normalize(self.visual(image)[:, 0], dim=-1)
-        return self.logit_scale.exp() * image @ F.normalize(text @ self.text_projection, dim=-1).T
+        image = functional.normalize(self.visual(image)[:, 0], dim=-1)
+        return (
+            self.logit_scale.exp()
+            * image
+            @ functional.normalize(text @ self.text_projection, dim=-1).T
+        )
 
 
 @architecture(together(floats(2, 3, 16, 16), tokens(30, 2, 5)))

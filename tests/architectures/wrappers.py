@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
@@ -26,8 +26,8 @@ class SmallNet(nn.Module):
         self.fc = nn.Linear(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        return self.fc(F.relu(self.bn2(self.conv2(x))).mean((2, 3)))
+        x = functional.relu(self.bn1(self.conv1(x)))
+        return self.fc(functional.relu(self.bn2(self.conv2(x))).mean((2, 3)))
 
 
 @architecture(floats(2, 3, 8, 8))
@@ -77,7 +77,7 @@ def student_and_teacher() -> nn.Module:
     return LightningModule()
 
 
-class TiedNorms(nn.Module):
+class TiedNet(nn.Module):
     """One BatchNorm under two names and one LayerNorm in two lists."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class TiedNorms(nn.Module):
 
 @architecture(floats(2, 3, 8, 8))
 def tied_norms() -> nn.Module:
-    return TiedNorms()
+    return TiedNet()
 
 
 @architecture(floats(2, 5, 8))
@@ -108,7 +108,7 @@ def tied_weights() -> nn.Module:
     return model
 
 
-class HiddenNorms(nn.Module):
+class HiddenNet(nn.Module):
     """Norms that torch does not know of, as they are in a list, a dict and a tuple."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class HiddenNorms(nn.Module):
 )
 def hidden_in_list() -> nn.Module:
     """A state dict shows none of the hidden norms; a pickle of the model holds them."""
-    return HiddenNorms()
+    return HiddenNet()
 
 
 @architecture(floats(2, 3, 8, 8))

@@ -1,0 +1,94 @@
+"""What rules say: a finding, how severe and how sure it is, and the numbers it rests on."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from normcheck.norms.layer import Confidence
+from normcheck.wording import fold
+
+__all__ = ["Confidence", "Evidence", "Failure", "Finding", "Severity", "Skipped"]
+
+
+class Severity(StrEnum):
+    """How bad a finding is; ``info`` never fails a run."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def rank(self) -> int:
+        """0 for info to 2 for error, for sorting and thresholds."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One number that a finding rests on."""
+
+    name: str
+    """What was measured: ``residue of the initial value``."""
+    value: float | str
+    threshold: float | str | None = None
+    """What it was held against; None where the comparison is not with a number."""
+    sample: int | None = None
+    """How many values it is taken over: channels, layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a rule found, in one model of one file.
+
+    One cause is one finding, however many layers it touches.
+    """
+
+    rule: str
+    """Code of the rule: ``NC101``."""
+    name: str
+    """Its name: ``never-updated-stats``."""
+    severity: Severity
+    confidence: Confidence
+    title: str
+    """What is wrong, without the names of the layers."""
+    detail: str
+    """The numbers, and how they can be read."""
+    consequence: str
+    """What it does to predictions."""
+    fix: str
+    """What to do, or how to find out more."""
+    layers: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    discriminator: str = ""
+    """Tells findings of one rule on one set of layers apart; never a measured number."""
+    model: str = ""
+    """The target as the user wrote it."""
+    where: str = ""
+    """Where the model sits in the file."""
+
+    @property
+    def message(self) -> str:
+        """One sentence that stands alone and names the layers."""
+        return f"{self.title}: {fold(self.layers)}" if self.layers else self.title
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A rule that could not judge a model, or a file that was passed over, and why."""
+
+    model: str
+    where: str
+    rule: str
+    """Code; empty for a file that was passed over as a whole."""
+    reason: str
+    remedy: str = ""
+    """What would let it run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that could not be done: a file that could not be read, a rule that broke."""
+
+    model: str
+    message: str
+    hint: str = ""
+    rule: str = ""

@@ -1,0 +1,57 @@
+"""A bias that the norm behind it takes away again.
+
+## What it does
+Finds linear and convolution layers with a bias right before a BatchNorm or InstanceNorm,
+where the order is certain: neighbours in an `nn.Sequential`.
+
+## Why does it matter?
+The norm subtracts each channel's mean, and the bias with it. The bias costs memory and does
+nothing in train mode; β is the bias that counts. In eval mode it is part of what the stored
+mean was measured with: changing it afterwards shifts the output.
+
+## How severe
+Info: it is wasteful, not wrong.
+
+## What to do
+Build the layer with `bias=False` next time.
+
+## Example
+    nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16))  # bias=True is the default
+"""
+
+from collections.abc import Iterator
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.wording import fold, plural
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """All pairs in one finding."""
+    pairs = subject.anatomy.biases_before_norms
+    if not pairs:
+        return
+    sure = subject.anatomy.has_modules
+    yield RULE.finding(
+        confidence=Confidence.HIGH if sure else Confidence.MEDIUM,
+        layers=[norm for _, norm in pairs],
+        title=(f"the bias before {plural(len(pairs), 'norm layer')} has no effect"),
+        detail=(
+            f"{fold([bias for bias, _ in pairs])}: the norm behind it subtracts the mean of each "
+            "channel, and the bias with it."
+        ),
+        consequence="None on predictions; the parameters are wasted.",
+        fix="build these layers with bias=False next time",
+        evidence=(Evidence("biases before norms", float(len(pairs)), 0.0, len(subject.layers)),),
+    )
+
+
+RULE = Rule(
+    code="NC504",
+    name="bias-before-norm",
+    summary="a bias that the norm behind it subtracts",
+    severity=Severity.INFO,
+    need=Need.STATE,
+    page=__doc__ or "",
+    check=check,
+)

@@ -1,0 +1,128 @@
+"""All rules, in the order of their codes, and how words of a user select them.
+
+Adding a rule: write its file, import it here, add it to the tuple.
+"""
+
+import difflib
+
+from normcheck.errors import UsageError
+from normcheck.rules import (
+    batch_stats_in_eval,
+    bias_before_norm,
+    collapsed_variance,
+    damaged_batch_count,
+    dead_scale,
+    dropout_before_norm,
+    eps_too_small,
+    inconsistent_tracking_flag,
+    misread_gain,
+    missing_stats,
+    mixed_modes,
+    negative_variance,
+    never_updated_stats,
+    non_finite_affine,
+    non_finite_stats,
+    reset_stats,
+    saturated_stats,
+    stale_spectral_norm,
+    suspicious_momentum,
+    thawed_layer,
+    tracked_instance_norm,
+    train_mode_in_file,
+    under_warmed_stats,
+    uneven_batch_counts,
+    uninitialised_norm,
+    unregistered_stats,
+    untrained_affine,
+)
+from normcheck.rules.rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    never_updated_stats.RULE,
+    reset_stats.RULE,
+    under_warmed_stats.RULE,
+    non_finite_stats.RULE,
+    negative_variance.RULE,
+    collapsed_variance.RULE,
+    missing_stats.RULE,
+    saturated_stats.RULE,
+    uneven_batch_counts.RULE,
+    damaged_batch_count.RULE,
+    unregistered_stats.RULE,
+    train_mode_in_file.RULE,
+    mixed_modes.RULE,
+    batch_stats_in_eval.RULE,
+    suspicious_momentum.RULE,
+    inconsistent_tracking_flag.RULE,
+    tracked_instance_norm.RULE,
+    uninitialised_norm.RULE,
+    eps_too_small.RULE,
+    thawed_layer.RULE,
+    stale_spectral_norm.RULE,
+    non_finite_affine.RULE,
+    dead_scale.RULE,
+    untrained_affine.RULE,
+    bias_before_norm.RULE,
+    dropout_before_norm.RULE,
+    misread_gain.RULE,
+)
+
+FAMILIES = {
+    "NC1": "Statistics in the file",
+    "NC2": "Modes and configuration",
+    "NC5": "Affine parameters and design",
+}
+
+
+def find(word: str) -> Rule:
+    """The rule of a code or a name, in any case.
+
+    Raises:
+        UsageError: No such rule, with the nearest one as the hint.
+    """
+    wanted = word.strip().lower()
+    for rule in RULES:
+        if wanted in (rule.code.lower(), rule.name):
+            return rule
+    raise unknown(word)
+
+
+def unknown(word: str) -> UsageError:
+    """The error for a word that names no rule."""
+    words = [w for rule in RULES for w in (rule.code.lower(), rule.name)]
+    near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
+    hint = "run 'normcheck rule --all' for the list"
+    if near:
+        rule = find(near[0])
+        hint = f"did you mean {rule.code} ({rule.name})? {hint}"
+    return UsageError(f"no rule is called {word!r:.60}", hint)
+
+
+def select(selected: list[str], ignored: list[str]) -> tuple[Rule, ...]:
+    """The rules that selectors leave on: codes, names, prefixes (``NC1``) or ``ALL``.
+
+    The more specific selector wins; of two equally specific ones the one that ignores.
+
+    Raises:
+        UsageError: A selector that matches nothing.
+    """
+    for word in (*selected, *ignored):
+        if not any(_matches(word, rule) for rule in RULES):
+            raise unknown(word)
+    return tuple(
+        rule
+        for rule in RULES
+        if max((_matches(word, rule) for word in selected), default=0)
+        > max((_matches(word, rule) for word in ignored), default=0)
+    )
+
+
+def _matches(word: str, rule: Rule) -> int:
+    """How specifically a selector means a rule; 0 where it does not."""
+    wanted = word.strip()
+    if wanted.upper() == "ALL":
+        return 1
+    if wanted.lower() == rule.name:
+        return 100
+    code = wanted.upper()
+    return 1 + len(code) if code.startswith("NC") and rule.code.startswith(code) else 0

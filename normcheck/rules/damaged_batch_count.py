@@ -1,0 +1,94 @@
+"""A batch count that is no count.
+
+## What it does
+Looks at `num_batches_tracked`, an integer that goes up by one per batch, for values that
+counting cannot give: negative, absurdly large, fractional, or stored as a float.
+
+## Why does it matter?
+Arithmetic on whole state dicts treats buffers as weights. A fraction is the fingerprint of
+averaging, a negative number that of a difference. The running statistics beside the count
+went through the same: averaged statistics are usable, differences are not.
+A half-precision count stops at 2,048, where adding one changes nothing.
+
+## How severe
+Warning for negative and absurd counts. Info for floats and fractions, which occur in healthy
+converted and averaged models. The count itself is used by torch only with `momentum=None`.
+
+## What to do
+Leave integer buffers out of weight arithmetic, and re-estimate the statistics of a model
+that was put together from others.
+"""
+
+from collections.abc import Iterator
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.layer import NormLayer
+from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.wording import number, plural
+
+ABSURD = 1e12
+"""Batches that nobody has run: a thousand a second for 30 years."""
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Impossible counts, and apart from them counts that only averaging explains."""
+    counted = [n for n in subject.layers if n.batches is not None]
+    impossible = [n for n in counted if not 0 <= _value(n) <= ABSURD]
+    if impossible:
+        worst = min(impossible, key=_value)
+        yield RULE.finding(
+            layers=impossible,
+            title=(f"impossible num_batches_tracked in {plural(len(impossible), 'layer')}"),
+            detail=f"For example {number(_value(worst))} in {worst.path or 'the model'}.",
+            consequence=(
+                "Something calculated with the buffers as if they were weights; the running "
+                "statistics went through the same and may be wrong in eval mode."
+            ),
+            fix="leave buffers out of weight arithmetic and re-estimate the statistics",
+            evidence=(Evidence("num_batches_tracked", _value(worst), 0.0, len(impossible)),),
+            discriminator="impossible",
+        )
+    floating = [
+        n for n in counted if n.batches and n.batches.dtype.floating and n not in impossible
+    ]
+    if floating:
+        yield _floating(floating)
+
+
+def _value(layer: NormLayer) -> float:
+    return layer.batches.value if layer.batches is not None else 0.0
+
+
+def _floating(layers: list[NormLayer]) -> Finding:
+    fractions = [n for n in layers if not _value(n).is_integer()]
+    example = (fractions or layers)[0]
+    types = sorted({n.batches.dtype.name for n in layers if n.batches is not None})
+    return RULE.finding(
+        severity=Severity.INFO,
+        confidence=Confidence.HIGH,
+        layers=layers,
+        title=(f"num_batches_tracked is stored as a float in {plural(len(layers), 'layer')}"),
+        detail=(
+            f"Type {', '.join(types)}, for example {_value(example):g} in "
+            f"{example.path or 'the model'}. "
+            + (
+                "A fraction comes from averaging several checkpoints, buffers included."
+                if fractions
+                else "It comes from a conversion of all tensors, or from averaging."
+            )
+        ),
+        consequence="None by itself; the count says nothing about how warm the statistics are.",
+        fix="nothing, if the model predicts well",
+        discriminator="float",
+    )
+
+
+RULE = Rule(
+    code="NC111",
+    name="damaged-batch-count",
+    summary="a batch count that counting cannot give",
+    severity=Severity.WARNING,
+    need=Need.STATE,
+    page=__doc__ or "",
+    check=check,
+)

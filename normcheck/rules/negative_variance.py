@@ -1,0 +1,79 @@
+"""A running variance below zero.
+
+## What it does
+Reports running variances below zero.
+
+## Why is this bad?
+A variance cannot be negative: something other than training wrote it. Where it is below
+-eps, the square root in eval mode is NaN, and so is every output of the channel. Arithmetic
+on whole state dicts (task vectors, extrapolated averages) does this, and so does a mean
+copied into the place of the variance.
+
+## How severe
+An error where variance + eps is not above zero (with eps 1e-5 assumed in a state dict), a
+warning for values between -eps and 0.
+
+## What to do
+Leave buffers out of weight arithmetic and re-estimate the statistics of the result.
+
+## Example
+    merged = {k: 2 * a[k] - b[k] for k in a}  # running_var is not a weight
+"""
+
+from collections.abc import Iterator
+
+from normcheck.findings import Evidence, Finding, Severity
+from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.wording import number, plural
+
+ASSUMED_EPS = 1e-5
+"""BatchNorm's default eps; a state dict does not hold it."""
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Layers with a negative variance in any channel."""
+    hit = [
+        n for n in subject.layers if n.running_var is not None and (n.running_var.numbers < 0).any()
+    ]
+    if not hit:
+        return
+    lowest = min(float(n.running_var.numbers.min()) for n in hit if n.running_var is not None)
+    fatal = [
+        n
+        for n in hit
+        if n.running_var is not None
+        and float(n.running_var.numbers.min()) + (ASSUMED_EPS if n.eps is None else n.eps) <= 0
+    ]
+    channels = sum(int((n.running_var.numbers < 0).sum()) for n in hit if n.running_var)
+    total = sum(n.running_var.size for n in hit if n.running_var)
+    yield RULE.finding(
+        severity=Severity.ERROR if fatal else Severity.WARNING,
+        layers=hit,
+        title=f"negative running_var in {plural(len(hit), 'layer')}",
+        detail=(
+            f"{channels:,} of their {plural(total, 'channel')} are below zero, "
+            f"the lowest {number(lowest)}."
+        ),
+        consequence=(
+            "In eval mode the square root of such a variance is NaN, and so is every output."
+            if fatal
+            else "The values are within eps of zero, so outputs stay finite; training did not "
+            "write them."
+        ),
+        fix=(
+            "leave buffers out of weight arithmetic (merging, task vectors) and re-estimate the "
+            "statistics of the result"
+        ),
+        evidence=(Evidence("lowest running_var", lowest, 0.0, total),),
+    )
+
+
+RULE = Rule(
+    code="NC105",
+    name="negative-variance",
+    summary="a running variance below zero",
+    severity=Severity.ERROR,
+    need=Need.STATE,
+    page=__doc__ or "",
+    check=check,
+)

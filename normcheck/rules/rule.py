@@ -1,0 +1,135 @@
+"""What a rule is, and what it is given to judge."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.kinds import Family
+from normcheck.norms.layer import Anatomy, Momentum, NormLayer
+
+DEFAULT_MOMENTUM = 0.1
+"""BatchNorm's momentum in torch where nobody chose another; a state dict does not hold it."""
+
+
+class Need(StrEnum):
+    """What a rule needs to see."""
+
+    STATE = "state"
+    """Tensors by name, which every file has."""
+    MODULES = "modules"
+    """The module tree with its flags, which only a whole saved module has."""
+
+
+class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
+    """Raised by a rule that has what it needs and still cannot judge; says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """One model and what else its file tells about it."""
+
+    anatomy: Anatomy
+    siblings: tuple[Anatomy, ...] = ()
+    """The other models of the same file: an EMA copy, a teacher."""
+    optimizer_steps: int | None = None
+    """Steps that an optimizer in the same file has counted."""
+    alone: bool = True
+    """Whether the model is the file's own object, with nothing beside it."""
+
+    @property
+    def layers(self) -> tuple[NormLayer, ...]:
+        """The normalization layers."""
+        return self.anatomy.layers
+
+    def batch_norms(self) -> tuple[NormLayer, ...]:
+        """Layers that normalise over the batch, or keep statistics as those do."""
+        return tuple(
+            layer
+            for layer in self.layers
+            if layer.kind.family is Family.BATCH
+            or (layer.kind.family in (Family.INSTANCE, Family.CUSTOM) and layer.has_statistics)
+        )
+
+    def with_statistics(self) -> tuple[NormLayer, ...]:
+        """Layers whose stored mean and variance can be read, frozen ones included."""
+        return tuple(layer for layer in self.layers if layer.has_statistics)
+
+
+Check = Callable[["Subject"], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule's metadata and its function.
+
+    The page is the docstring of the module that defines the rule.
+    """
+
+    code: str
+    name: str
+    summary: str
+    """One line for the catalogue."""
+    severity: Severity
+    """The most severe that it reports."""
+    need: Need
+    page: str
+    check: Check
+
+    def finding(
+        self,
+        *,
+        title: str,
+        detail: str,
+        consequence: str,
+        fix: str,
+        layers: Sequence[NormLayer | str] = (),
+        severity: Severity | None = None,
+        confidence: Confidence = Confidence.HIGH,
+        evidence: Sequence[Evidence] = (),
+        discriminator: str = "",
+    ) -> Finding:
+        """A finding of this rule, so that no code or name is written twice."""
+        return Finding(
+            rule=self.code,
+            name=self.name,
+            severity=severity or self.severity,
+            confidence=confidence,
+            title=title,
+            detail=detail,
+            consequence=consequence,
+            fix=fix,
+            layers=tuple(item if isinstance(item, str) else item.path for item in layers),
+            evidence=tuple(evidence),
+            discriminator=discriminator,
+        )
+
+
+def assumed_momentum(layer: NormLayer) -> tuple[float | Momentum, bool]:
+    """A layer's momentum, and whether it is known rather than assumed."""
+    if layer.momentum is None:
+        return DEFAULT_MOMENTUM, False
+    return layer.momentum, True
+
+
+def count_is_trusted(layers: Sequence[NormLayer]) -> bool:
+    """Whether ``num_batches_tracked`` can describe how these statistics came about.
+
+    A batch variance is never negative, so after n updates with momentum m every
+    ``running_var`` is at least ``(1 - m)^n``, the residue of its initial 1. One channel
+    below that bound proves that statistics and count have different histories (an
+    import, PreciseBN, an EMA), and no finding may rest on the count of this model.
+    """
+    for layer in layers:
+        if layer.running_var is None or layer.batches is None or not layer.batches.whole:
+            continue
+        momentum, _ = assumed_momentum(layer)
+        if isinstance(momentum, Momentum) or not 0 < momentum < 1:
+            continue
+        bound = (1 - momentum) ** layer.batches.value
+        # A relative slack for rounding: n products in float32, or in half precision.
+        slack = 1e-2 if layer.running_var.dtype.itemsize <= 2 else 1e-4
+        variances = layer.running_var.numbers
+        if variances.size and float(variances.min()) < bound * (1 - slack):
+            return False
+    return True

@@ -1,0 +1,113 @@
+"""Running statistics that are still partly their initial values.
+
+## What it does
+After n updates with momentum m, the share `(1 - m)^n` of a running statistic is still the
+initial 0 or 1. This follows from the update rule and needs no data: 5 batches at momentum
+0.1 leave 59 %, 22 leave 10 %, 44 leave 1 %. Layers with more than 1 % left are reported.
+
+## Why is this bad?
+In eval mode the layer normalises with statistics that are pulled towards 0 and 1, so its
+outputs are shifted and scaled against what the next layers were trained on.
+
+## How severe
+A warning above 1 %, an error above 10 %. A state dict does not hold the momentum: torch's
+default of 0.1 is assumed then, and the confidence is medium.
+
+## Stays silent
+- where any channel's variance lies below the residue: a batch variance is never negative, so
+  count and statistics then have different histories (converted weights, PreciseBN, an EMA),
+  and no count of the model is believed;
+- for `momentum=None`, a plain average that keeps nothing of its initial value;
+- for statistics of exactly 0 and 1, which are `never-updated-stats` or `reset-stats`.
+
+`torch.optim.swa_utils.update_bn` averages over few batches without a residue. In a state
+dict such statistics look under-warmed by their count unless a variance gives them away.
+
+## What to do
+Run more batches in train mode: forward passes suffice, the weights need not change. Where
+count and momentum are known, the residue can also be taken out: mean/(1 - r) and
+(var - r)/(1 - r).
+
+## Example
+    model = Net()                                  # pretrained weights, new batch norms
+    for x, y in first_five_batches: train_step(x, y)
+    torch.save(model.state_dict(), "model.pt")     # 59 % of each statistic is still 0 or 1
+"""
+
+from collections.abc import Iterator
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.rules.rule import Need, Rule, Subject, assumed_momentum, count_is_trusted
+from normcheck.wording import percent, plural
+
+WARNING_RESIDUE = 0.01
+"""Share left from which a layer is reported: means and variances are off by about 1 %,
+which is what the noise of a running average amounts to anyway."""
+ERROR_RESIDUE = 0.1
+"""Share left that shifts a typical channel by a tenth of its own mean."""
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Layers whose count leaves more than one percent of the initial value."""
+    norms = subject.batch_norms()
+    cold = [(n, r) for n in norms if (r := residue(n)) is not None and r > WARNING_RESIDUE]
+    if not cold or not count_is_trusted(norms):
+        return
+    layers = [n for n, _ in cold]
+    worst = max(r for _, r in cold)
+    fewest = min(n.batches.value for n in layers if n.batches is not None)
+    known = all(assumed_momentum(n)[1] for n in layers)
+    rates = sorted({m for n in layers if isinstance(m := assumed_momentum(n)[0], float)})
+    momentum = f"momentum {', '.join(f'{m:g}' for m in rates)}"
+    if not known:
+        momentum += " (assumed: a state dict does not hold it)"
+    yield RULE.finding(
+        severity=Severity.ERROR if worst > ERROR_RESIDUE else Severity.WARNING,
+        confidence=Confidence.HIGH if known else Confidence.MEDIUM,
+        layers=layers,
+        title=(
+            f"{plural(len(layers), 'batch norm layer')} saw too few batches: "
+            f"{percent(worst)} of the running statistics is still the initial value"
+        ),
+        detail=(
+            f"After {plural(int(fewest), 'batch')} at {momentum}, "
+            f"(1 - m)^n = {percent(worst)} of running_mean is still 0 and of running_var still 1."
+        ),
+        consequence=(
+            "In eval mode means are too small and variances pulled towards 1, so outputs are "
+            "shifted and scaled against what training showed."
+        ),
+        fix=(
+            "run forward passes over training data in train mode until some 50 batches are "
+            "counted, or re-estimate with torch.optim.swa_utils.update_bn"
+        ),
+        evidence=(
+            Evidence("residue of the initial value", worst, WARNING_RESIDUE, len(layers)),
+            Evidence("num_batches_tracked", fewest, None, len(layers)),
+        ),
+    )
+
+
+def residue(layer: NormLayer) -> float | None:
+    """Share of the initial value that count and momentum leave; None where it cannot be told."""
+    if not layer.has_statistics or layer.at_initial_values or layer.batches is None:
+        return None
+    momentum, _ = assumed_momentum(layer)
+    # A count of 0 beside real statistics is an import; momentum 0 is a frozen layer.
+    if isinstance(momentum, Momentum) or not 0 < momentum <= 1 or not layer.batches.whole:
+        return None
+    if layer.batches.value == 0:
+        return None
+    return float((1 - momentum) ** layer.batches.value)
+
+
+RULE = Rule(
+    code="NC103",
+    name="under-warmed-stats",
+    summary="too few batches: part of the initial 0 and 1 is left",
+    severity=Severity.ERROR,
+    need=Need.STATE,
+    page=__doc__ or "",
+    check=check,
+)

@@ -1,0 +1,76 @@
+"""Small words that findings and reports share: plurals, and lists of layers made short."""
+
+import re
+from collections.abc import Sequence
+
+MOST_NAMES = 4
+"""Names that are listed one by one before they are folded."""
+_NUMBER = re.compile(r"\d+")
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 layer``, ``2 layers``, ``1,200 batches``."""
+    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def fold(paths: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Layer paths in a line: all of them, or ranges where they differ in a number.
+
+    >>> fold(["a.0.bn", "a.1.bn", "a.2.bn", "a.3.bn", "a.4.bn"])
+    'a.[0-4].bn'
+    >>> fold(["stem", "a.b", "c.d", "e.f", "g"])
+    'stem, a.b, c.d … g (5)'
+    """
+    names = [path or "(the model itself)" for path in paths]
+    if len(names) <= most:
+        return ", ".join(names)
+    runs = _runs(names)
+    if len(runs) <= most:
+        return ", ".join(runs)
+    return f"{', '.join(runs[: most - 1])} … {runs[-1]} ({len(names)})"
+
+
+def _runs(names: Sequence[str]) -> list[str]:
+    """Neighbours that differ in one number which counts up, as ``a.[0-4].bn``."""
+    runs: list[str] = []
+    start = 0
+    while start < len(names):
+        end, place = start, -1
+        while end + 1 < len(names):
+            step = _counts_up(names[end], names[end + 1])
+            if step < 0 or (place >= 0 and step != place):
+                break
+            place, end = step, end + 1
+        runs.append(_run(names[start], names[end], place) if end > start else names[start])
+        start = end + 1
+    return runs
+
+
+def _counts_up(first: str, second: str) -> int:
+    """Which number of the name is one more in ``second``, all else equal; -1 for none."""
+    a, b = _NUMBER.findall(first), _NUMBER.findall(second)
+    if len(a) != len(b) or _NUMBER.sub("#", first) != _NUMBER.sub("#", second):
+        return -1
+    changed = [i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y]
+    if len(changed) != 1 or max(len(a[changed[0]]), len(b[changed[0]])) > 9:
+        return -1
+    return changed[0] if int(b[changed[0]]) == int(a[changed[0]]) + 1 else -1
+
+
+def _run(first: str, last: str, place: int) -> str:
+    a, b = list(_NUMBER.finditer(first))[place], _NUMBER.findall(last)[place]
+    return f"{first[: a.start()]}[{a.group()}-{b}]{first[a.end() :]}"
+
+
+def number(value: float) -> str:
+    """A measured number in a sentence: three significant digits, no needless exponent."""
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value):,}"
+    return f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with as many digits as it needs: ``59 %``, ``1.8 %``, ``0.02 %``."""
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
