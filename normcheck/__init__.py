@@ -1,1 +1,55 @@
-"""normcheck."""
+"""normcheck says why a trained model predicts badly: it checks normalization layers.
+
+>>> import normcheck
+>>> report = normcheck.scan(["sample_models/statistics-lost.pt"])
+>>> report.findings[0].rule
+'NC101'
+
+Importing this package imports no torch, and scanning does not either.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from normcheck.version import VERSION
+
+__version__ = VERSION
+
+if TYPE_CHECKING:
+    from normcheck.errors import NormcheckError
+    from normcheck.findings import Confidence, Evidence, Finding, Severity
+    from normcheck.report.report import Report
+    from normcheck.session import scan
+    from normcheck.settings import Settings
+
+__all__ = [
+    "Confidence",
+    "Evidence",
+    "Finding",
+    "NormcheckError",
+    "Report",
+    "Settings",
+    "Severity",
+    "__version__",
+    "scan",
+]
+
+_HOMES = {
+    "Confidence": "normcheck.findings",
+    "Evidence": "normcheck.findings",
+    "Finding": "normcheck.findings",
+    "NormcheckError": "normcheck.errors",
+    "Report": "normcheck.report.report",
+    "Settings": "normcheck.settings",
+    "Severity": "normcheck.findings",
+    "scan": "normcheck.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: numpy costs more than all else here."""
+    import importlib
+
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

@@ -22,13 +22,20 @@ def fold(paths: Sequence[str], most: int = MOST_NAMES) -> str:
     >>> fold(["stem", "a.b", "c.d", "e.f", "g"])
     'stem, a.b, c.d … g (5)'
     """
-    names = [path or "(the model itself)" for path in paths]
+    names = [_named(path) for path in paths]
     if len(names) <= most:
         return ", ".join(names)
     runs = _runs(names)
     if len(runs) <= most:
         return ", ".join(runs)
     return f"{', '.join(runs[: most - 1])} … {runs[-1]} ({len(names)})"
+
+
+def _named(path: str) -> str:
+    if not path:
+        return "the model itself"
+    # In an nn.Sequential a layer's whole path is a number.
+    return f"layer {path}" if path.isdecimal() else path
 
 
 def _runs(names: Sequence[str]) -> list[str]:

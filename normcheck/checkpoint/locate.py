@@ -153,7 +153,7 @@ def _flattened(entries: Mapping[object, object]) -> Iterator[tuple[str, TensorRe
         yield from ((prefix + name, tensor) for name, tensor in _named_tensors(level))
         stack.extend(
             (f"{prefix}{name}.", entries_of(child))
-            for name, child in reversed(level.items())
+            for name, child in reversed(list(level.items()))
             if entries_of(child) and prefix.count(".") < _NESTED_DEPTH
         )
 

@@ -157,7 +157,7 @@ def _build(machine: "InertUnpickler") -> None:
     machine.build(machine.top, state)
 
 
-def _buffer(machine: "InertUnpickler") -> None:
+def _buffer(_machine: "InertUnpickler") -> None:
     raise ValueError("out-of-band buffers are not in the file")
 
 

@@ -55,7 +55,7 @@ def _read_file(source: Source, limits: Limits) -> Checkpoint:
         return _read_zip(source, limits)
     if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
         return _read_pickles(source, limits)
-    length = header_length(start, source.size)
+    length = header_length(start)
     if length is not None:
         tensors = read_safetensors(source, length, limits)
         found = Found([SavedModel("", Form.STATE_DICT, tensors)])

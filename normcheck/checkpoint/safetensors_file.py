@@ -48,12 +48,11 @@ _PACKED = DType("packed", 1, None)
 """Element types below a byte (F4, F6): listed, but their values are not read."""
 
 
-def header_length(start: bytes, size: int) -> int | None:
+def header_length(start: bytes) -> int | None:
     """Length of the JSON header, where the first bytes look like a safetensors file.
 
     Args:
         start: At least the first nine bytes.
-        size: Length of the file.
     """
     if len(start) <= _LENGTH_BYTES or start[_LENGTH_BYTES : _LENGTH_BYTES + 1] != b"{":
         return None

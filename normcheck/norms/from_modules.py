@@ -19,7 +19,9 @@ _BIAS_NAMES = ("bias", "beta", "offset", "b")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _UNIT_OFFSET = BY_NAME["RMSNorm (1 + weight)"]
 
-_NOT_A_NORM = re.compile(r"normaliz|(weight|spectral|grad\w*)_?norm|normal(_|$|[A-Z])", re.IGNORECASE)
+_NOT_A_NORM = re.compile(
+    r"[Nn]ormaliz|([Ww]eight|[Ss]pectral|[Gg]rad\w*)_?[Nn]orm|Normal(_|$|[A-Z])"
+)
 """Input scaling (``Normalize``), reparametrisations and normal distributions."""
 
 

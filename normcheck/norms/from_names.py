@@ -62,7 +62,9 @@ def norm_layers(
     for group in groups:
         recognised = _recognise(group, versions, weights)
         if recognised is not None:
-            found.append(_layer(group, *recognised))
+            version = versions.get(group.path)
+            norm_base = None if version is None else version == _NORM_BASE_VERSION
+            found.append(_layer(group, *recognised, norm_base))
     return tuple(found)
 
 
@@ -80,7 +82,7 @@ def _recognise(
     group: _Group, versions: Mapping[str, int], weights: list[tuple[int, TensorRef]]
 ) -> tuple[NormKind, Recognition] | None:
     leaves = group.leaves
-    statistics = [name for name in ("running_mean", "running_var") if name in leaves]
+    statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
     if statistics:
         return _with_statistics(group, statistics, weights)
     weight, bias = _affine(leaves)
@@ -195,7 +197,9 @@ def _affine_kind(
     return BY_NAME["LayerNorm or GroupNorm"], "weight and bias of one value a channel"
 
 
-def _layer(group: _Group, kind: NormKind, recognition: Recognition) -> NormLayer:
+def _layer(
+    group: _Group, kind: NormKind, recognition: Recognition, norm_base: bool | None
+) -> NormLayer:
     leaves = group.leaves
     unread: dict[str, str] = {}
 
@@ -218,4 +222,5 @@ def _layer(group: _Group, kind: NormKind, recognition: Recognition) -> NormLayer
         bias=values("beta") if fused else values("bias", "beta", "offset"),
         uninitialised=any(tensor.note.startswith("a lazy layer") for tensor in leaves.values()),
         unread=unread,
+        norm_base=norm_base,
     )

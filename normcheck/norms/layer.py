@@ -98,6 +98,9 @@ class NormLayer:
     reached: bool = True
     """False for a module in a plain list or dict, which ``eval()`` does not reach."""
     aliases: tuple[str, ...] = ()
+    norm_base: bool | None = None
+    """Whether a state dict's metadata says that this is a BatchNorm or InstanceNorm; None
+    where it has no metadata."""
     unit_offset: bool = False
     """Whether the kind adds 1 to its stored weight."""
 

@@ -3,7 +3,7 @@
 ## What it does
 Reports
 - a layer with a running mean but no running variance, or the other way round;
-- layers without statistics whose siblings, called the same, have them;
+- layers without statistics among convolutions, when others of the same name have them;
 - a file of parameters only: layers that call themselves batch norms among convolutions,
   none of which has statistics.
 
@@ -49,44 +49,57 @@ def check(subject: Subject) -> Iterator[Finding]:
         return  # a module says itself what it tracks: inconsistent-tracking-flag
     without = [n for n in subject.layers if _could_track(n)]
     with_statistics = [n for n in subject.layers if n.has_statistics]
-    names = {_called(n.path) for n in with_statistics}
-    odd = [n for n in without if _called(n.path) in names]
-    if odd:
+    patterns = {_NUMBER.sub("#", n.path) for n in with_statistics}
+    names = {_last_name(n.path) for n in with_statistics}
+    same = [n for n in without if _NUMBER.sub("#", n.path) in patterns]
+    alike = [n for n in without if n not in same and _last_name(n.path) in names]
+    if same:
         yield _missing(
-            odd,
-            f"{plural(len(with_statistics), 'layer')} called the same have statistics.",
+            same,
+            f"{plural(len(with_statistics), 'layer')} of the same names in other blocks have them.",
             Confidence.HIGH,
-            "siblings",
+            "same names",
         )
-    elif without and not with_statistics:
-        batch = [n for n in without if n.kind.family is Family.BATCH]
-        if batch and all("without statistics" in n.recognition.reason for n in batch):
-            yield _missing(
-                batch,
-                "No layer of the file has statistics: it may hold parameters only, or norms of "
-                "another kind under these names.",
-                Confidence.MEDIUM,
-                "parameters only",
-            )
+    if alike:
+        yield _missing(
+            alike,
+            f"{plural(len(with_statistics), 'layer')} with the same last name have them, but these "
+            "could also be norms of another kind.",
+            Confidence.MEDIUM,
+            "same last name",
+        )
+    batch = [n for n in without if n.kind.family is Family.BATCH and n.norm_base is None]
+    if batch and not with_statistics:
+        yield _missing(
+            batch,
+            "No layer of the file has statistics: it may hold parameters only, or norms of "
+            "another kind under these names.",
+            Confidence.MEDIUM,
+            "parameters only",
+        )
 
 
 def _could_track(layer: NormLayer) -> bool:
-    """Whether a layer without statistics might be a batch norm, as far as names tell."""
+    """Whether a layer without statistics might be a batch norm, as far as names tell.
+
+    Between linear layers it is a LayerNorm whatever it is called.
+    """
     return (
         layer.running_mean is None
         and layer.running_var is None
         and not layer.unread
-        and layer.kind.family in (Family.BATCH, Family.PER_SAMPLE, Family.LAYER)
-        and "metadata" not in layer.recognition.reason
+        and not layer.uninitialised
+        and layer.norm_base is not False
+        and layer.kind.family in (Family.BATCH, Family.PER_SAMPLE)
     )
 
 
 _NUMBER = re.compile(r"\d+")
 
 
-def _called(path: str) -> str:
-    """The path with numbers left out: siblings in numbered blocks are called the same."""
-    return _NUMBER.sub("#", path)
+def _last_name(path: str) -> str:
+    """The last part of a path that is no number; the whole path where all are."""
+    return next((part for part in reversed(path.split(".")) if not part.isdecimal()), path)
 
 
 def _halves(layers: list[NormLayer]) -> Finding:

@@ -60,7 +60,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if trained:
         yield _never_updated(subject, trained, [n for n in norms if n not in stale])
     if fresh:
-        yield _fresh(subject, fresh, everything=len(fresh) == len(norms))
+        yield _fresh(fresh, everything=len(fresh) == len(norms))
 
 
 def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLayer]) -> Finding:
@@ -121,7 +121,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     )
 
 
-def _fresh(subject: Subject, fresh: list[NormLayer], *, everything: bool) -> Finding:
+def _fresh(fresh: list[NormLayer], *, everything: bool) -> Finding:
     affine = any(n.weight is not None for n in fresh)
     untouched = "γ is 1 and β 0 as well" if affine else "they have no γ and β that could show more"
     return RULE.finding(

@@ -39,7 +39,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             f"{plural(len(hit), 'InstanceNorm layer')} {'uses' if len(hit) == 1 else 'use'} "
             f"stored statistics in eval mode"
         ),
-        detail="track_running_stats is on: training normalises each sample by itself, eval does not.",
+        detail="track_running_stats is on: train mode normalises each sample by itself, eval not.",
         consequence="Outputs in eval mode differ from those of training, by design of the flag.",
         fix="leave track_running_stats off; for this model, drop the buffers and switch it off",
     )

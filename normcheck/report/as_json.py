@@ -1,0 +1,132 @@
+"""The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
+
+import json
+from math import isfinite
+from typing import Any
+
+from normcheck.findings import Failure, Finding, Severity, Skipped
+from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
+
+SCHEMA_VERSION = 1
+
+
+def render_json(report: Report) -> str:
+    """The whole report. NaN and infinity become strings, as JSON has no such numbers."""
+    value = {
+        "version": SCHEMA_VERSION,
+        "tool": {"name": "normcheck", "version": report.version},
+        "models": [_model(model) for model in report.models],
+        "findings": [_finding(finding) for finding in report.findings],
+        "suppressed": [_finding(finding) for finding in report.suppressed],
+        "skipped": [_skipped(entry) for entry in report.skipped],
+        "errors": [_error(entry) for entry in report.errors],
+        "summary": {
+            "models": len(report.models),
+            **{f"{severity.value}s": report.count(severity) for severity in Severity},
+            "suppressed": len(report.suppressed),
+            "skipped": len(report.skipped),
+            "unread": len(report.errors),
+        },
+    }
+    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _number(value: float | str | None) -> float | str | int | None:
+    if isinstance(value, float):
+        if not isfinite(value):
+            return str(value)
+        return int(value) if value.is_integer() and abs(value) < 1 << 53 else value
+    return value
+
+
+def _model(model: ModelReport) -> dict[str, Any]:
+    return {
+        "target": model.target,
+        "where": model.where,
+        "format": model.format,
+        "form": model.form,
+        "size": model.size,
+        "class": model.class_path,
+        "tensors": model.tensors,
+        "notes": list(model.notes),
+        "layers": [_layer(layer) for layer in model.layers],
+    }
+
+
+def _layer(layer: LayerSummary) -> dict[str, Any]:
+    return {
+        "path": layer.path,
+        "kind": layer.kind,
+        "normalises_over": layer.over,
+        "eval_uses": layer.eval_uses,
+        "recognised": {"confidence": layer.confidence, "reason": layer.reason},
+        "class": layer.class_path,
+        "features": layer.features,
+        "training": layer.training,
+        "eps": _number(layer.eps),
+        "momentum": _number(layer.momentum),
+        "num_batches_tracked": _number(layer.batches),
+        "running_mean": _spread(layer.mean),
+        "running_var": _spread(layer.variance),
+        "weight": _spread(layer.weight),
+        "bias": _spread(layer.bias),
+        "aliases": list(layer.aliases),
+        "findings": list(layer.rules),
+        "worst": layer.worst.value if layer.worst else None,
+    }
+
+
+def _spread(spread: Spread | None) -> dict[str, Any] | None:
+    if spread is None:
+        return None
+    return {
+        "smallest": _number(spread.smallest),
+        "median": _number(spread.median),
+        "largest": _number(spread.largest),
+        "channels": spread.channels,
+        "not_finite": spread.not_finite,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "name": finding.name,
+        "severity": finding.severity.value,
+        "confidence": finding.confidence.value,
+        "model": finding.model,
+        "where": finding.where,
+        "layers": list(finding.layers),
+        "message": finding.message,
+        "detail": finding.detail,
+        "consequence": finding.consequence,
+        "fix": finding.fix,
+        "evidence": [
+            {
+                "name": entry.name,
+                "value": _number(entry.value),
+                "threshold": _number(entry.threshold),
+                "sample": entry.sample,
+            }
+            for entry in finding.evidence
+        ],
+    }
+
+
+def _skipped(entry: Skipped) -> dict[str, Any]:
+    return {
+        "model": entry.model,
+        "where": entry.where,
+        "rule": entry.rule or None,
+        "reason": entry.reason,
+        "remedy": entry.remedy,
+    }
+
+
+def _error(entry: Failure) -> dict[str, Any]:
+    return {
+        "model": entry.model,
+        "rule": entry.rule or None,
+        "message": entry.message,
+        "hint": entry.hint,
+    }

@@ -1,0 +1,154 @@
+"""The finished report: plain values, from which every output is a pure function."""
+
+from dataclasses import dataclass
+from math import isfinite, log10
+
+import numpy as np
+
+from normcheck.findings import Failure, Finding, Severity, Skipped
+from normcheck.norms.layer import NormLayer, Values
+
+BINS = 6
+"""Bars in a glance at the values of a layer; six are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How the values of one statistic are spread over the channels of a layer."""
+
+    smallest: float
+    median: float
+    largest: float
+    channels: int
+    not_finite: int = 0
+    bins: tuple[int, ...] = ()
+    """Channels per bin between smallest and largest; logarithmic for variances."""
+
+    @property
+    def constant(self) -> float | None:
+        """The common value where all channels have the same; None otherwise."""
+        same = self.smallest == self.largest and not self.not_finite
+        return self.smallest if same else None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSummary:
+    """One normalization layer in the report."""
+
+    path: str
+    kind: str
+    over: str
+    eval_uses: str
+    confidence: str
+    """How sure the recognition is."""
+    reason: str
+    class_path: str | None
+    features: int | None
+    training: bool | None
+    eps: float | None
+    momentum: float | str | None
+    batches: float | None
+    mean: Spread | None
+    variance: Spread | None
+    weight: Spread | None
+    bias: Spread | None
+    aliases: tuple[str, ...]
+    rules: tuple[str, ...] = ()
+    """Codes of the findings that name this layer."""
+    worst: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model of one file."""
+
+    target: str
+    where: str
+    format: str
+    form: str
+    size: int
+    class_path: str | None
+    tensors: int
+    layers: tuple[LayerSummary, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that a run has to say."""
+
+    version: str
+    """Of normcheck."""
+    models: tuple[ModelReport, ...]
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...]
+    errors: tuple[Failure, ...]
+
+    def count(self, severity: Severity) -> int:
+        """Number of findings of one severity."""
+        return sum(finding.severity is severity for finding in self.findings)
+
+    def worst(self) -> Severity | None:
+        """The highest severity among the findings."""
+        return max((f.severity for f in self.findings), key=lambda s: s.rank, default=None)
+
+
+def summarise(layer: NormLayer, findings: list[Finding]) -> LayerSummary:
+    """A layer's line of the report, its arrays reduced to what is shown."""
+    blamed = [f for f in findings if layer.path in f.layers]
+    return LayerSummary(
+        path=layer.path,
+        kind=layer.kind.name,
+        over=layer.kind.over,
+        eval_uses=_eval_uses(layer),
+        confidence=layer.recognition.confidence.value,
+        reason=layer.recognition.reason,
+        class_path=layer.class_path,
+        features=layer.features,
+        training=layer.training,
+        eps=layer.eps,
+        momentum=layer.momentum,
+        batches=layer.batches.value if layer.batches else None,
+        mean=_spread(layer.running_mean, logarithmic=False),
+        variance=_spread(layer.running_var, logarithmic=True),
+        weight=_spread(layer.weight, logarithmic=False),
+        bias=_spread(layer.bias, logarithmic=False),
+        aliases=layer.aliases,
+        rules=tuple(sorted({f.rule for f in blamed})),
+        worst=max((f.severity for f in blamed), key=lambda s: s.rank, default=None),
+    )
+
+
+def _eval_uses(layer: NormLayer) -> str:
+    """What eval mode uses in this very layer, where that differs from its kind's."""
+    if layer.uninitialised:
+        return "nothing yet"
+    if layer.kind.eval_uses == "running stats" and not layer.has_statistics and not layer.unread:
+        return "batch stats" if layer.track_running_stats is False else "no stats here"
+    return layer.kind.eval_uses
+
+
+def _spread(values: Values | None, *, logarithmic: bool) -> Spread | None:
+    if values is None or values.size == 0:
+        return None
+    numbers = values.numbers[np.isfinite(values.numbers)]
+    lost = values.size - numbers.size
+    if not numbers.size:
+        return Spread(float("nan"), float("nan"), float("nan"), values.size, lost)
+    smallest, largest = float(numbers.min()), float(numbers.max())
+    scaled = numbers
+    if logarithmic and largest > 0:
+        # Below a millionth of the largest everything is one bin: dead channels would
+        # otherwise squeeze the living ones into a single bar.
+        floor = max(largest * 1e-6, 5e-324)
+        scaled = np.log10(np.maximum(numbers, floor))
+    bins = tuple(int(n) for n in np.histogram(scaled, BINS)[0]) if largest > smallest else ()
+    return Spread(smallest, float(np.median(numbers)), largest, values.size, lost, bins)
+
+
+def decades(spread: Spread) -> float | None:
+    """Powers of ten between the smallest and the largest value, where both are positive."""
+    if spread.smallest > 0 and isfinite(spread.largest):
+        return log10(spread.largest / spread.smallest)
+    return None
