@@ -5,6 +5,7 @@ a module tree, or a dictionary from names to tensors; an optimizer's state is ne
 although it is full of tensors of the same shapes.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ _PARAMETER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What the tensors of a module are called, where a name has no dot to show its path."""
+_PARAMETER_LIKE = re.compile(r"(^|_)(weight|bias)(_|$)")
+"""Names of parameters that carry more than that: ``weight_ih_l0``, ``in_proj_bias``."""
 _OPTIMIZER_NAMES = frozenset(
     {
         "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg",
@@ -123,8 +126,7 @@ def _state_dict(where: str, value: object, entries: Mapping[object, object]) -> 
     """``entries`` as a state dict, where they are one."""
     tensors = dict(_named_tensors(entries))
     if any(
-        "." in name or name in _PARAMETER_NAMES or name.endswith(("_weight", "_bias"))
-        for name in tensors
+        "." in name or name in _PARAMETER_NAMES or _PARAMETER_LIKE.search(name) for name in tensors
     ):
         return SavedModel(where, Form.STATE_DICT, tensors, None, _versions(value))
     # Some save dictionaries within dictionaries, one for each module.

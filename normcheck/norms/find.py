@@ -1,11 +1,12 @@
 """From a saved model to its anatomy: the norms, and what else the rules look at."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_modules, from_names
-from normcheck.norms.layer import Anatomy, PowerIteration
+from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
 from normcheck.norms.numbers import read_values
 
@@ -13,7 +14,9 @@ from normcheck.norms.numbers import read_values
 def anatomy_of(model: SavedModel) -> Anatomy:
     """Find the normalization layers of one model and read their numbers."""
     if model.modules is not None:
-        layers = from_modules.norm_layers(model.modules)
+        layers = tuple(
+            _with_dimensions(layer, model) for layer in from_modules.norm_layers(model.modules)
+        )
     else:
         layers = from_names.norm_layers(model.tensors, model.versions)
     root = model.modules[0] if model.modules else None
@@ -29,6 +32,14 @@ def anatomy_of(model: SavedModel) -> Anatomy:
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
         biases_before_norms=biases_before_norms(model, layers),
     )
+
+
+def _with_dimensions(layer: NormLayer, model: SavedModel) -> NormLayer:
+    """A BatchNorm of a class of its own, told apart by the weights around it."""
+    if layer.kind.name != "BatchNorm" or layer.features is None:
+        return layer
+    beside = from_names.batch_norm_beside(model.tensors, layer.path, layer.features)
+    return replace(layer, kind=beside)
 
 
 def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:

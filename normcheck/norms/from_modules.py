@@ -19,10 +19,19 @@ _BIAS_NAMES = ("bias", "beta", "offset", "b")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _UNIT_OFFSET = BY_NAME["RMSNorm (1 + weight)"]
 
+_EPS_NAMES = frozenset({"eps", "epsilon", "variance_epsilon"})
+_KNOWN_PARTS = {
+    "rmsnorm": "RMSNorm",
+    "layernorm": "LayerNorm",
+    "groupnorm": "GroupNorm",
+    "pixelnorm": "custom norm",
+}
+"""Parts of class names that say which norm it is, whatever the module carries."""
+
 _NOT_A_NORM = re.compile(
-    r"[Nn]ormaliz|([Ww]eight|[Ss]pectral|[Gg]rad\w*)_?[Nn]orm|Normal(_|$|[A-Z])"
+    r"^NoNorm|[Nn]ormaliz|([Ww]eight|[Ss]pectral|[Gg]rad\w*)_?[Nn]orm|Normal(_|$|[A-Z])"
 )
-"""Input scaling (``Normalize``), reparametrisations and normal distributions."""
+"""Input scaling (``Normalize``), reparametrisations, normal distributions, and no norm at all."""
 
 
 def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
@@ -47,7 +56,7 @@ def recognise(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:
         named = BY_NAME["tracking InstanceNorm"]
     if named is not None:
         return named, Recognition(Confidence.HIGH, f"class {record.class_path}")
-    if statistics or norm_base:
+    if norm_base or (statistics and _applies_statistics(record)):
         return _with_statistics(record, statistics, norm_base)
     if "normalized_shape" in attributes and (
         "eps" in attributes or "variance_epsilon" in attributes
@@ -59,6 +68,19 @@ def recognise(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:
             Confidence.HIGH, "carries num_groups, num_channels and eps"
         )
     return _by_name(record)
+
+
+def _applies_statistics(record: ModuleRecord) -> bool:
+    """Whether a module with running statistics looks like a layer.
+
+    A mere record of what passed by (an observation normaliser, a metric) has them too.
+    """
+    return (
+        "num_batches_tracked" in record.buffers
+        or "momentum" in record.attributes
+        or any(name in record.parameters or name in record.buffers for name in _WEIGHT_NAMES)
+        or re.search(r"norm|bn", record.class_name, re.IGNORECASE) is not None
+    )
 
 
 def _stored(record: ModuleRecord) -> bool:
@@ -98,7 +120,7 @@ def _dimensions(name: str) -> int | None:
 
 def _layer_norm_name(record: ModuleRecord) -> str:
     name = record.class_name.lower()
-    if "rms" in name or ("bias" not in record.parameters and "layer" not in name):
+    if "layernorm" not in name and ("rms" in name or "bias" not in record.parameters):
         return "RMSNorm"
     first = record.attributes.get("data_format") == "channels_first"
     return "LayerNorm2d" if first or "2d" in name or "channel" in name else "LayerNorm"
@@ -109,26 +131,22 @@ def _by_name(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:
     name = record.class_name
     lower = name.lower()
     own = [t for t in (*record.parameters.values(), *record.buffers.values()) if t is not None]
+    known = next((part for part in _KNOWN_PARTS if part in lower), None)
     if record.has_children or _NOT_A_NORM.search(name):
         return None
-    if "norm" not in lower and lower != "grn":
+    if known is None and "norm" not in lower and not lower.endswith("grn"):
         return None
-    if not own and not {"eps", "epsilon", "variance_epsilon"} & record.attributes.keys():
+    if known is None and not own and not _EPS_NAMES & record.attributes.keys():
         return None
-    if any(sum(n > 1 for n in t.shape) > 1 for t in own):
+    if known is None and any(sum(n > 1 for n in t.shape) > 1 for t in own):
         return None  # a matrix of its own: a layer that also normalises
     reason = f"the class is called {name} and has no layers of its own"
-    if "rms" in lower or (
-        "variance_epsilon" in record.attributes and not _first(record.parameters, _BIAS_NAMES)
-    ):
-        return BY_NAME["RMSNorm"], Recognition(Confidence.MEDIUM, reason)
-    for part, kind in (
-        ("groupnorm", "GroupNorm"),
-        ("layernorm", _layer_norm_name(record) if "layernorm" in lower else ""),
-    ):
-        if part in lower:
-            return BY_NAME[kind], Recognition(Confidence.MEDIUM, reason)
-    return BY_NAME["custom norm"], Recognition(Confidence.LOW, reason)
+    if known is None:
+        return BY_NAME["custom norm"], Recognition(Confidence.LOW, reason)
+    kind = _KNOWN_PARTS[known]
+    if kind == "LayerNorm":
+        kind = _layer_norm_name(record)
+    return BY_NAME[kind], Recognition(Confidence.MEDIUM, reason)
 
 
 def _first(

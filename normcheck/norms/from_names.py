@@ -52,20 +52,36 @@ def norm_layers(
         versions: Module path to version, from ``_metadata`` where there is one.
     """
     groups = _grouped(tensors)
-    # What has a matrix: the layers between which norms stand.
-    weights = [
-        (group.position, weight)
-        for group in groups
-        if (weight := group.leaves.get("weight")) is not None and weight.ndim >= 2
-    ]
+    weights = _matrices(groups)
     found = []
     for group in groups:
+        if not group.path and len(groups) > 1:
+            continue  # parameters of a model's own, beside its modules
         recognised = _recognise(group, versions, weights)
         if recognised is not None:
             version = versions.get(group.path)
             norm_base = None if version is None else version == _NORM_BASE_VERSION
             found.append(_layer(group, *recognised, norm_base))
     return tuple(found)
+
+
+def batch_norm_beside(tensors: Mapping[str, TensorRef], path: str, features: int) -> NormKind:
+    """Which BatchNorm the one at ``path`` is, by the weights around it."""
+    groups = _grouped(tensors)
+    position = next((group.position for group in groups if group.path == path), None)
+    if position is None:
+        return batch_norm(None)
+    neighbour = _neighbour(position, features, _matrices(groups))
+    return batch_norm(neighbour.ndim - 2 if neighbour else None)
+
+
+def _matrices(groups: list[_Group]) -> list[tuple[int, TensorRef]]:
+    """The weights of the layers between which norms stand, with their places."""
+    return [
+        (group.position, weight)
+        for group in groups
+        if (weight := group.leaves.get("weight")) is not None and weight.ndim >= 2
+    ]
 
 
 def _grouped(tensors: Mapping[str, TensorRef]) -> list[_Group]:
@@ -95,7 +111,7 @@ def _recognise(
         return kind, Recognition(Confidence.MEDIUM, f"called {named}, {why}")
     if version == _NORM_BASE_VERSION:
         return kind, Recognition(Confidence.HIGH, why)
-    if bias is not None and weight.numel > 1 and "weight" in leaves:
+    if bias is not None and weight.numel > 1 and "scale" not in leaves:
         # No module of torch.nn but a norm has a weight and a bias of one and the same
         # shape (PReLU has no bias; a convolution's and a linear's weight have more
         # dimensions than their bias). A project's own scaling layer has them too.

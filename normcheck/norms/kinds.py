@@ -112,6 +112,14 @@ def _own_input(
 _TORCH_BN = "torch.nn.modules.batchnorm"
 _TORCH_IN = "torch.nn.modules.instancenorm"
 _TORCH_NORM = "torch.nn.modules.normalization"
+_RMS_CALLED_LAYER_NORM = tuple(
+    f"*.{model}LayerNorm"
+    for model in (
+        "CpmAnt", "ImageGPT", "LongT5", "MT5", "Pix2Struct", "Pop2Piano", "SwitchTransformers",
+        "T5", "UMT5", "Udop",
+    )
+)  # fmt: skip
+"""Classes of transformers that are called LayerNorm and subtract no mean."""
 _INSTANCE_SUITS = "style transfer and image generation"
 
 KINDS = (
@@ -241,7 +249,7 @@ KINDS = (
         "large language models",
         f"{_TORCH_NORM}.RMSNorm",
         "*.SimpleNorm",
-        "*.T5LayerNorm",
+        *_RMS_CALLED_LAYER_NORM,
     ),
     _own_input(
         "RMSNorm (1 + weight)",

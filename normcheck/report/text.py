@@ -126,6 +126,9 @@ def _inventory(model: ModelReport) -> str:
     if not model.layers:
         return f"no norm layers in {plural(model.tensors, 'tensor')}"
     kinds = Counter(layer.kind for layer in model.layers)
+    if len(kinds) == 1:
+        every = "all " if len(model.layers) > 1 else ""
+        return f"{plural(len(model.layers), 'norm layer')}, {every}{model.layers[0].kind}"
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     return f"{plural(len(model.layers), 'norm layer')}: {listed}"
 

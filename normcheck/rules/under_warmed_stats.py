@@ -67,8 +67,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         confidence=Confidence.HIGH if known else Confidence.MEDIUM,
         layers=layers,
         title=(
-            f"{plural(len(layers), 'batch norm layer')} saw too few batches: "
-            f"{percent(worst)} of the running statistics is still the initial value"
+            f"{plural(len(layers), 'layer')} saw too few batches: {percent(worst)} is still "
+            "the initial value"
         ),
         detail=(
             f"After {plural(int(fewest), 'batch')} at {momentum}, "
