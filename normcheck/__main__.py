@@ -5,7 +5,7 @@ import sys
 
 def run() -> None:
     """Run the command line and exit with its code."""
-    from normcheck.cli.app import main
+    from normcheck.cli.main import main
 
     sys.exit(main())
 

@@ -76,7 +76,7 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
     if f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names):
         raise foreign.torchscript(source.name)
     found = locate_models(read_torch_zip(source, archive, limits), limits)
-    return _checkpoint(source, "torch zip file", found)
+    return _checkpoint(source, "torch zip", found)
 
 
 def _read_pickles(source: Source, limits: Limits) -> Checkpoint:

@@ -1,9 +1,8 @@
 """Tensors by reference: where their bytes lie, and their values when somebody asks."""
 
-import zipfile
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -11,6 +10,9 @@ from normcheck.checkpoint.dtypes import Array, DType, decode
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
 from normcheck.checkpoint.source import Source
 from normcheck.errors import RefusedError, UnreadableError
+
+if TYPE_CHECKING:
+    import zipfile  # only the reader of zip files needs it at run time
 
 
 class Region(Protocol):
@@ -43,8 +45,8 @@ class PlainRegion:
 class CompressedRegion:
     """A member of a zip that somebody packed again with compression; torch never does."""
 
-    archive: zipfile.ZipFile
-    member: zipfile.ZipInfo
+    archive: "zipfile.ZipFile"
+    member: "zipfile.ZipInfo"
 
     @property
     def nbytes(self) -> int:

@@ -1,20 +1,36 @@
-"""The commands, and the one place where errors become exit codes."""
+"""The commands and their flags, in Typer's terms."""
 
-import os
-import sys
-import traceback
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from normcheck.cli.kinds import kinds
-from normcheck.cli.rule import rule
-from normcheck.cli.scan import scan
-from normcheck.errors import NormcheckError
+from normcheck.cli.kinds import print_kinds
+from normcheck.cli.rule import print_rule
 from normcheck.version import VERSION
 
-EXIT_NOT_DONE = 2
-"""The job could not be done."""
+
+class OutputFormat(StrEnum):
+    """Forms of the report."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class FailOn(StrEnum):
+    """Severities that can fail a run."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Color(StrEnum):
+    """When to colour."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
 
 app = typer.Typer(
     name="normcheck",
@@ -24,14 +40,11 @@ app = typer.Typer(
         "runs its code."
     ),
     no_args_is_help=True,
-    # Plain help: it needs no import of rich, and reads the same in a log.
+    # Plain help reads the same in a terminal, in a log and at any width.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(scan)
-app.command()(rule)
-app.command()(kinds)
 
 
 def _show_version(wanted: bool) -> None:
@@ -52,49 +65,106 @@ def _top(
     pass
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit code.
+@app.command()
+def scan(  # noqa: PLR0917  (a flag is a parameter)
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET",
+            help="Checkpoint files, folders (searched for checkpoints) or quoted patterns.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        OutputFormat,
+        typer.Option("--format", "-f", "--output-format", help="Form of the report."),
+    ] = OutputFormat.TEXT,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output-file",
+            "-o",
+            metavar="FILE",
+            help="Write the report there instead of stdout (-), whole or not at all.",
+        ),
+    ] = "-",
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULES",
+            help="Run only these rules: codes, names or prefixes, with commas. Default: ALL.",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULES", help="Leave these rules out; the more specific word wins."),
+    ] = None,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="Exit with 1 for findings of this severity or worse.")
+    ] = FailOn.WARNING,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", "-e", help="Exit with 0 even where there are findings.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 where a rule or file was skipped.")
+    ] = False,
+    color: Annotated[
+        Color, typer.Option(help="Colour; auto looks at the terminal, NO_COLOR, FORCE_COLOR.")
+    ] = Color.AUTO,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only warnings and errors; silent without.")
+    ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, help="Every layer and skipped rule; -vv for tracebacks."
+        ),
+    ] = 0,
+) -> int:
+    """Scan saved models and say what is wrong with their normalization layers.
 
-    Args:
-        arguments: Words after the program's name; ``sys.argv`` where None.
+    Exit codes: 0 nothing found, 1 findings, 2 something could not be read or done, 3 no
+    checkpoint under the targets.
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    try:
-        result = app(args=words, prog_name="normcheck", standalone_mode=False)
-    except NormcheckError as error:
-        report_error(error.message, error.hint)
-        return EXIT_NOT_DONE
-    except BrokenPipeError:
-        # Whoever read the output has enough of it (normcheck scan … | head).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_NOT_DONE
-    except KeyboardInterrupt:
-        report_error("interrupted", "")
-        return 130
-    except typer.Exit as stop:
-        return stop.exit_code
-    except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
-        return _crashed(error, words)
-    return result if isinstance(result, int) else 0
+    # Imported here, so that --help and the other commands do not wait for numpy.
+    from normcheck.cli.scan import ScanWords, run_scan
 
-
-def report_error(message: str, hint: str) -> None:
-    """An error and what to do about it, on stderr."""
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201  (the command line's own voice)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201  (the same)
-
-
-def _crashed(error: Exception, words: list[str]) -> int:
-    # Usage errors are the parser's own and know how to show themselves.
-    show = getattr(error, "show", None)
-    if callable(show) and hasattr(error, "exit_code"):
-        show()
-        return EXIT_NOT_DONE
-    report_error(
-        f"normcheck itself failed: {type(error).__name__}: {error}",
-        "this is a bug in normcheck; run again with -vv for the details and report it",
+    return run_scan(
+        ScanWords(
+            targets=targets,
+            form=form.value,
+            output=output,
+            select=select or (),
+            ignore=ignore or (),
+            fail_on=fail_on.value,
+            exit_zero=exit_zero,
+            strict=strict,
+            color=color.value,
+            quiet=quiet,
+            verbose=verbose,
+        )
     )
-    if "-vv" in words:
-        traceback.print_exception(error)
-    return EXIT_NOT_DONE
+
+
+@app.command()
+def rule(
+    word: Annotated[
+        str | None,
+        typer.Argument(metavar="RULE", help="Code or name: NC101 or never-updated-stats."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="List all rules, a line each.")
+    ] = False,
+) -> None:
+    """Print the page of a rule, or list them all."""
+    print_rule(None if everything else word)
+
+
+@app.command()
+def kinds(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="BatchNorm2d, LayerNorm, RMSNorm …")
+    ] = None,
+) -> None:
+    """Show what each normalization does in train and in eval mode, and what it suits."""
+    print_kinds(kind)

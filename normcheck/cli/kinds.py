@@ -3,7 +3,7 @@
 import difflib
 import shutil
 import textwrap
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,12 +13,8 @@ if TYPE_CHECKING:
 _NAME_COLUMN = 22
 
 
-def kinds(
-    kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="BatchNorm2d, LayerNorm, RMSNorm …")
-    ] = None,
-) -> None:
-    """Show what each normalization does in train and in eval mode, and what it suits."""
+def print_kinds(kind: str | None) -> None:
+    """The page of the kinds that ``kind`` names; the table of all where it is None."""
     from normcheck.errors import UsageError
     from normcheck.norms.kinds import KINDS
 

@@ -1,23 +1,13 @@
 """``normcheck rule``: the pages of the rules."""
 
-from typing import Annotated
-
 import typer
 
 
-def rule(
-    word: Annotated[
-        str | None,
-        typer.Argument(metavar="RULE", help="Code or name: NC101 or never-updated-stats."),
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", "-a", help="List all rules, a line each.")
-    ] = False,
-) -> None:
-    """Print the page of a rule, or list them all."""
+def print_rule(word: str | None) -> None:
+    """The page of one rule; the list of all where ``word`` is None."""
     from normcheck.rules.catalogue import FAMILIES, RULES, find
 
-    if word is not None and not everything:
+    if word is not None:
         found = find(word)
         typer.echo(f"# {found.code} {found.name}\n")
         typer.echo(found.page.strip())

@@ -1,12 +1,12 @@
 """The finished report: plain values, from which every output is a pure function."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite, log10
 
 import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped
-from normcheck.norms.layer import NormLayer, Values
+from normcheck.norms.layer import Floats, NormLayer, Values
 
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
@@ -110,10 +110,10 @@ def summarise(layer: NormLayer, findings: list[Finding]) -> LayerSummary:
         eps=layer.eps,
         momentum=layer.momentum,
         batches=layer.batches.value if layer.batches else None,
-        mean=_spread(layer.running_mean, logarithmic=False),
-        variance=_spread(layer.running_var, logarithmic=True),
-        weight=_spread(layer.weight, logarithmic=False),
-        bias=_spread(layer.bias, logarithmic=False),
+        mean=_spread(layer.running_mean, _bins),
+        variance=_spread(layer.running_var, _logarithmic_bins),
+        weight=_spread(layer.weight),
+        bias=_spread(layer.bias),
         aliases=layer.aliases,
         rules=tuple(sorted({f.rule for f in blamed})),
         worst=max((f.severity for f in blamed), key=lambda s: s.rank, default=None),
@@ -129,7 +129,9 @@ def _eval_uses(layer: NormLayer) -> str:
     return layer.kind.eval_uses
 
 
-def _spread(values: Values | None, *, logarithmic: bool) -> Spread | None:
+def _spread(
+    values: Values | None, count: Callable[[Floats], tuple[int, ...]] | None = None
+) -> Spread | None:
     if values is None or values.size == 0:
         return None
     numbers = values.numbers[np.isfinite(values.numbers)]
@@ -137,18 +139,31 @@ def _spread(values: Values | None, *, logarithmic: bool) -> Spread | None:
     if not numbers.size:
         return Spread(float("nan"), float("nan"), float("nan"), values.size, lost)
     smallest, largest = float(numbers.min()), float(numbers.max())
-    scaled = numbers
-    if logarithmic and largest > 0:
-        # Below a millionth of the largest everything is one bin: dead channels would
-        # otherwise squeeze the living ones into a single bar.
-        floor = max(largest * 1e-6, 5e-324)
-        scaled = np.log10(np.maximum(numbers, floor))
-    bins = tuple(int(n) for n in np.histogram(scaled, BINS)[0]) if largest > smallest else ()
-    return Spread(smallest, float(np.median(numbers)), largest, values.size, lost, bins)
+    bins = count(numbers) if count and largest > smallest else ()
+    return Spread(smallest, _median(numbers), largest, values.size, lost, bins)
 
 
-def decades(spread: Spread) -> float | None:
-    """Powers of ten between the smallest and the largest value, where both are positive."""
-    if spread.smallest > 0 and isfinite(spread.largest):
-        return log10(spread.largest / spread.smallest)
-    return None
+def _bins(numbers: Floats) -> tuple[int, ...]:
+    """How many values lie in each of ``BINS`` equal parts of their range."""
+    low = numbers.min()
+    width = numbers.max() - low
+    if not np.isfinite(width) or width == 0:
+        return ()
+    places = np.minimum((numbers - low) / width * BINS, BINS - 1).astype(np.intp)
+    return tuple(np.bincount(places, minlength=BINS).tolist())
+
+
+def _logarithmic_bins(numbers: Floats) -> tuple[int, ...]:
+    largest = float(numbers.max())
+    if largest <= 0:
+        return _bins(numbers)
+    # Below a millionth of the largest everything is one bin: dead channels would
+    # otherwise squeeze the living ones into a single bar.
+    return _bins(np.log10(np.maximum(numbers, max(largest * 1e-6, 5e-324))))
+
+
+def _median(numbers: Floats) -> float:
+    # np.median imports numpy.ma, which takes longer than all medians of a model.
+    ordered = np.sort(numbers)
+    middle = ordered.size // 2
+    return float(ordered[middle] if ordered.size % 2 else ordered[middle - 1 : middle + 1].mean())

@@ -85,12 +85,12 @@ def _model(
             _remark(console, finding, indent=2)
         return
     _header(console, model)
-    if loud:
-        for finding in loud:
+    # No blank line yet: the verdict belongs to the first screenful of three lines.
+    for number, finding in enumerate(loud):
+        if number:
             console.print()
-            _finding(console, finding)
-    else:
-        console.print()
+        _finding(console, finding)
+    if not loud:
         _verdict(console, model)
     if quiet:
         console.print()
@@ -106,14 +106,10 @@ def _model(
 
 
 def _header(console: Console, model: ModelReport) -> None:
-    read = f"{model.form} in a {model.format}" if model.form == "whole module" else model.format
-    if model.form == "state dict":
-        read = f"{model.form}, {model.format}"
     under = f" under '{printable(model.where)}'" if model.where else ""
     first = Text(printable(model.target), style="bold")
-    first.append(
-        f" · {read}{under}, {_size(model.size)}, read without running it", style="not bold"
-    )
+    read = f"{model.form}{under}, {model.format}, {_size(model.size)}"
+    first.append(f" · {read}, not executed", style="not bold")
     console.print(first, soft_wrap=False)
     name = f"{printable(model.class_path)} · " if model.class_path else ""
     console.print(Text(name + _inventory(model)))

@@ -1,0 +1,70 @@
+"""From words to an exit code: the one place where errors become one."""
+
+import os
+import sys
+
+from normcheck.cli.errors import report_error
+from normcheck.errors import NormcheckError
+
+NOT_DONE = 2
+"""Exit code: the job could not be done."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: Words after the program's name; ``sys.argv`` where None.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _dispatch(words)
+    except NormcheckError as error:
+        report_error(error.message, error.hint)
+        return NOT_DONE
+    except BrokenPipeError:
+        # Whoever read the output has enough of it (normcheck scan … | head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOT_DONE
+    except KeyboardInterrupt:
+        report_error("interrupted", "")
+        return INTERRUPTED
+    except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
+        return _crashed(error, words)
+
+
+def _dispatch(words: list[str]) -> int:
+    if len(words) > 1 and words[0] == "scan" and not any(w.startswith("-") for w in words):
+        # Targets and no flag, the commonest call: there is nothing to parse, and Typer with
+        # the pydantic behind it would take longer to import than the scan takes.
+        from normcheck.cli.scan import ScanWords, run_scan
+
+        return run_scan(ScanWords(targets=words[1:]))
+    import typer
+
+    from normcheck.cli.app import app
+
+    try:
+        result = app(args=words, prog_name="normcheck", standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _crashed(error: Exception, words: list[str]) -> int:
+    # Usage errors are the parser's own and know how to show themselves.
+    show = getattr(error, "show", None)
+    if callable(show) and hasattr(error, "exit_code"):
+        show()
+        return NOT_DONE
+    report_error(
+        f"normcheck itself failed: {type(error).__name__}: {error}",
+        "this is a bug in normcheck; run again with -vv for the details and report it",
+    )
+    if "-vv" in words:
+        import traceback
+
+        traceback.print_exception(error)
+    return NOT_DONE
