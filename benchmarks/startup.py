@@ -54,7 +54,8 @@ def main() -> None:
         print(f"{name:<16} {seconds:6.3f} s  {memory:6.1f} MB")
     ratio = statistics.median(ratios)
     print(
-        f"ratio            {ratio:.3f} (1/{1 / ratio:.1f}), {min(ratios):.3f} to {max(ratios):.3f}, "
+        f"ratio            {ratio:.3f} (1/{1 / ratio:.1f}), "
+        f"{min(ratios):.3f} to {max(ratios):.3f}, "
         f"promised {TARGET_RATIO:.3f} and {TARGET_MEGABYTES} MB"
     )
     lines = {line.rpartition("|")[2].strip() for line in imported.splitlines()}

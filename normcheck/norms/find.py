@@ -6,7 +6,9 @@ from dataclasses import replace
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_modules, from_names
+from normcheck.norms.agreement import Agreement, agreement_of
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
+from normcheck.norms.links import find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
 from normcheck.norms.numbers import read_values
 
@@ -30,6 +32,7 @@ def anatomy_of(model: SavedModel) -> Anatomy:
         tensor_count=len(model.tensors),
         power_iterations=tuple(_power_iterations(model)),
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
+        agreement=_agreement(model, layers),
         biases_before_norms=biases_before_norms(model, layers),
     )
 
@@ -40,6 +43,12 @@ def _with_dimensions(layer: NormLayer, model: SavedModel) -> NormLayer:
         return layer
     beside = from_names.batch_norm_beside(model.tensors, layer.path, layer.features)
     return replace(layer, kind=beside)
+
+
+def _agreement(model: SavedModel, layers: tuple[NormLayer, ...]) -> Agreement | None:
+    stored = tuple(layer.path for layer in layers if layer.has_statistics)
+    links = find_links(model, layers) if stored else ()
+    return agreement_of(links, stored) if links else None
 
 
 def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:

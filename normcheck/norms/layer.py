@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from normcheck.checkpoint.dtypes import DType
 from normcheck.norms.kinds import Family, NormKind
+
+if TYPE_CHECKING:
+    from normcheck.norms.agreement import Agreement
 
 Floats = npt.NDArray[np.float64]
 
@@ -168,5 +172,7 @@ class Anatomy:
     power_iterations: tuple[PowerIteration, ...] = ()
     dropouts_before_norms: tuple[tuple[str, float, str], ...] = ()
     """A dropout's path and probability, and the path of the batch norm that follows it."""
+    agreement: "Agreement | None" = None
+    """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""

@@ -8,6 +8,9 @@ Without running statistics the layer normalises over the batch in eval mode too:
 prediction depends on the others in its batch, and a batch of one is normalised by itself,
 or crashes where it leaves one value per channel.
 
+## How severe
+A warning: some models are built this way on purpose, and then it is still worth knowing.
+
 ## Stays silent
 For InstanceNorm, whose statistics come from each sample. For state dicts, in which such a
 layer looks like an affine norm of another kind.

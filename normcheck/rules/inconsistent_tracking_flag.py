@@ -8,6 +8,9 @@ Compares `track_running_stats` with the buffers that a norm really has.
   updates the statistics, but eval mode still uses them: they are those of long ago.
 - On, with buffers missing: eval mode has nothing to use and takes the batch's statistics.
 
+## How severe
+A warning: which of the two was meant cannot be seen in the file.
+
 ## What to do
 Build the layer with the flag that you want instead of changing it afterwards, and re-estimate
 its statistics.

@@ -12,6 +12,9 @@ else.
 - The layer was overwritten by a linear layer's initialisation.
 Outputs of that layer have random signs, and nothing fails.
 
+## How severe
+A warning: the siblings are strong evidence, but only a comparison with the original decides.
+
 ## Stays silent
 Where all siblings are centred on zero: that is the model's own convention.
 

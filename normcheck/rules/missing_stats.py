@@ -3,7 +3,8 @@
 ## What it does
 Reports
 - a layer with a running mean but no running variance, or the other way round;
-- layers without statistics among convolutions, when others of the same name have them;
+- layers without statistics among convolutions, when layers of the same names in other blocks
+  have them, or at least layers of the same last name;
 - a file of parameters only: layers that call themselves batch norms among convolutions,
   none of which has statistics.
 
@@ -12,10 +13,21 @@ Loading such a file with `strict=False` leaves the missing buffers at whatever t
 built with, which is 0 and 1, and eval mode does not normalise. `dict(named_parameters())`
 and filters on `requires_grad` write such files: buffers are not parameters.
 
+## How severe
+- An error for half of a pair, and where the same layer of other blocks has statistics.
+- A warning where several layers share no more than their last name with those that have them.
+- Info for a single such layer (the stem of an IBN-Net is an InstanceNorm called `bn1`), and
+  beside frozen batch norms, which have statistics without a count and stand beside GroupNorms.
+- A file of parameters only is a warning where its tensors are stored as `nn.Parameter`, as
+  `named_parameters()` gives them. Otherwise it is info, as a ResNet built with GroupNorm keeps
+  the name `bn1`, and so it is where another model of the file has the statistics.
+
 ## Stays silent
-- for a LayerNorm or GroupNorm that happens to be called `bn1`: a state dict's metadata tells,
-  and without it the layers around must be convolutions;
-- for BatchNorm built with `track_running_stats=False`, where metadata or flags show it.
+- for a LayerNorm or GroupNorm that happens to be called `bn1`, where a state dict's metadata
+  tells, or where the layers around are linear;
+- for layers of an `nn.Sequential`, whose names are places: a GroupNorm at `5` says nothing of
+  the BatchNorm at `2`;
+- for whole modules, whose flags tell what they track.
 
 ## What to do
 Save `model.state_dict()`, which includes buffers, from the trained model. Where that model
@@ -35,6 +47,9 @@ from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
 
+FEWEST_ALIKE = 2
+"""Layers that share a last name with tracked ones, from which it is no coincidence."""
+
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Halves of a pair, odd ones out among siblings, and files of parameters only."""
@@ -49,34 +64,47 @@ def check(subject: Subject) -> Iterator[Finding]:
         return  # a module says itself what it tracks: inconsistent-tracking-flag
     without = [n for n in subject.layers if _could_track(n)]
     with_statistics = [n for n in subject.layers if n.has_statistics]
-    patterns = {_NUMBER.sub("#", n.path) for n in with_statistics}
+    patterns = {_block_pattern(n.path) for n in with_statistics}
     names = {_last_name(n.path) for n in with_statistics}
-    same = [n for n in without if _NUMBER.sub("#", n.path) in patterns]
+    same = [n for n in without if _block_pattern(n.path) in patterns]
     alike = [n for n in without if n not in same and _last_name(n.path) in names]
     if same:
         yield _missing(
             same,
             f"{plural(len(with_statistics), 'layer')} of the same names in other blocks have them.",
-            Confidence.HIGH,
+            Severity.ERROR,
             "same names",
         )
     if alike:
+        counted = any(n.batches is not None for n in with_statistics)
+        several = len(alike) >= FEWEST_ALIKE
         yield _missing(
             alike,
             f"{plural(len(with_statistics), 'layer')} with the same last name have them, but these "
             "could also be norms of another kind.",
-            Confidence.MEDIUM,
+            Severity.WARNING if several and counted else Severity.INFO,
             "same last name",
         )
     batch = [n for n in without if n.kind.family is Family.BATCH and n.norm_base is None]
     if batch and not with_statistics:
-        yield _missing(
-            batch,
-            "No layer of the file has statistics: it may hold parameters only, or norms of "
-            "another kind under these names.",
-            Confidence.MEDIUM,
-            "parameters only",
-        )
+        yield _parameters_only(subject, batch)
+
+
+def _parameters_only(subject: Subject, batch: list[NormLayer]) -> Finding:
+    paths = {n.path.removeprefix("module.") for n in batch}
+    for other in subject.siblings:
+        if paths <= {n.path.removeprefix("module.") for n in other.layers if n.has_statistics}:
+            why = f"Those of '{other.where}' in the same file have them, as beside an average."
+            return _missing(batch, why, Severity.INFO, "parameters only")
+    # state_dict() detaches what it gives out; named_parameters() does not.
+    parameters = any(n.weight is not None and n.weight.requires_grad for n in batch)
+    why = "No layer of the model has statistics: "
+    if parameters:
+        why += "its tensors are stored as parameters, as named_parameters() gives them."
+    else:
+        why += "it may hold parameters only, or norms of another kind under these names."
+    severity = Severity.WARNING if parameters else Severity.INFO
+    return _missing(batch, why, severity, "parameters only")
 
 
 def _could_track(layer: NormLayer) -> bool:
@@ -95,11 +123,31 @@ def _could_track(layer: NormLayer) -> bool:
 
 
 _NUMBER = re.compile(r"\d+")
+_SURE = {
+    Severity.ERROR: Confidence.HIGH,
+    Severity.WARNING: Confidence.MEDIUM,
+    Severity.INFO: Confidence.LOW,
+}
 
 
 def _last_name(path: str) -> str:
-    """The last part of a path that is no number; the whole path where all are."""
-    return next((part for part in reversed(path.split(".")) if not part.isdecimal()), path)
+    """The last part of a path that is no number, with the numbers behind it.
+
+    ``downsample.1`` of ``layer2.0.downsample.1``; the whole path where all parts are numbers.
+    """
+    parts = path.split(".")
+    named = [i for i, part in enumerate(parts) if not part.isdecimal()]
+    return ".".join(parts[named[-1] :]) if named else path
+
+
+def _block_pattern(path: str) -> str:
+    """The path without the numbers of its blocks: ``layer#.#.bn2`` of ``layer1.0.bn2``.
+
+    The numbers in the last name stay. They tell layers of one block apart, or places in an
+    ``nn.Sequential``, and those may well be norms of two kinds.
+    """
+    last = _last_name(path)
+    return _NUMBER.sub("#", path.removesuffix(last)) + last
 
 
 def _halves(layers: list[NormLayer]) -> Finding:
@@ -120,14 +168,13 @@ def _halves(layers: list[NormLayer]) -> Finding:
     )
 
 
-def _missing(
-    layers: list[NormLayer], why: str, confidence: Confidence, discriminator: str
-) -> Finding:
+def _missing(layers: list[NormLayer], why: str, severity: Severity, discriminator: str) -> Finding:
+    should = "may have lost" if severity is Severity.INFO else "should have"
     return RULE.finding(
-        severity=Severity.WARNING if confidence is Confidence.MEDIUM else Severity.ERROR,
-        confidence=confidence,
+        severity=severity,
+        confidence=_SURE[severity],
         layers=layers,
-        title=(f"no running statistics in {plural(len(layers), 'layer')} that should have them"),
+        title=(f"no running statistics in {plural(len(layers), 'layer')} that {should} them"),
         detail=f"They have weight and bias, but no running_mean and running_var. {why}",
         consequence=(
             "Loaded with strict=False the buffers stay at 0 and 1, and in eval mode these layers "

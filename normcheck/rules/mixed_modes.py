@@ -2,7 +2,7 @@
 
 ## What it does
 Looks at the `training` flags in a saved module tree. Where the model itself is in eval mode
-but some of its batch norms are in train mode, `eval()` was not called on the whole model, or
+but some or all of its batch norms are in train mode, `eval()` did not reach them, or
 something switched them back.
 
 ## Why is this bad?
@@ -37,9 +37,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     norms = mode_dependent(subject)
     training = [n for n in norms if n.training]
     evaluating = [n for n in norms if not n.training]
-    if not training or not evaluating:
+    root_in_eval = subject.anatomy.training is False
+    if not training or not (evaluating or root_in_eval):
         return
-    if subject.anatomy.training is not False:
+    if not root_in_eval:
         yield RULE.finding(
             severity=Severity.INFO,
             confidence=Confidence.MEDIUM,
@@ -62,6 +63,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         ),
         detail=(
             f"The model and {plural(len(evaluating), 'other batch norm layer')} are in eval mode."
+            if evaluating
+            else "The model itself is in eval mode; none of its batch norm layers is."
         ),
         consequence=(
             "These layers use the statistics of the batch they are given: predictions depend on "

@@ -22,7 +22,10 @@ Leave buffers out of weight arithmetic and re-estimate the statistics of the res
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from normcheck.findings import Evidence, Finding, Severity
+from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, plural
 
@@ -37,13 +40,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     ]
     if not hit:
         return
-    lowest = min(float(n.running_var.numbers.min()) for n in hit if n.running_var is not None)
-    fatal = [
-        n
-        for n in hit
-        if n.running_var is not None
-        and float(n.running_var.numbers.min()) + (ASSUMED_EPS if n.eps is None else n.eps) <= 0
-    ]
+    lowest = min(_lowest(n) for n in hit)
+    fatal = [n for n in hit if _lowest(n) + (ASSUMED_EPS if n.eps is None else n.eps) <= 0]
     channels = sum(int((n.running_var.numbers < 0).sum()) for n in hit if n.running_var)
     total = sum(n.running_var.size for n in hit if n.running_var)
     yield RULE.finding(
@@ -66,6 +64,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         ),
         evidence=(Evidence("lowest running_var", lowest, 0.0, total),),
     )
+
+
+def _lowest(layer: NormLayer) -> float:
+    """The lowest variance, past any NaN beside it."""
+    return float(np.nanmin(layer.running_var.numbers)) if layer.running_var is not None else 0.0
 
 
 RULE = Rule(

@@ -24,7 +24,8 @@ Statistics folded into weight and bias look the same, most often without a count
 ## How severe
 A warning. An error where the file itself shows the loss: a copy of the model in the same
 file has real statistics, or other layers counted batches while these trained layers counted
-none. Info where γ and β are untouched too: a model, or a layer, that was never trained.
+none. Info where γ and β are untouched too: a model, or a layer, that was never trained. β
+is the witness there, as some initialisations draw γ at random.
 
 ## What to do
 Compare accuracy (or loss) on a few labelled batches in eval mode and with the batch norms in
@@ -43,7 +44,7 @@ from collections.abc import Iterator, Sequence
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
-from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.rules.rule import Need, Rule, Subject, affine_untouched, never_trained
 from normcheck.wording import plural
 
 
@@ -51,11 +52,13 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Layers at 0/1 without a count, apart by whether they were ever trained."""
     norms = [n for n in subject.batch_norms() if n.kind.family is not Family.FROZEN_BATCH]
     stale = [n for n in norms if n.at_initial_values and not (n.batches and n.batches.value > 0)]
-    trained = [n for n in stale if n.weight is not None and not n.affine_at_initial_values]
+    trained: list[NormLayer] = []
+    if not never_trained(subject):
+        trained = [n for n in stale if n.weight is not None and not affine_untouched(n)]
     if subject.optimizer_steps or trained:
         # Without affine parameters a layer shows no training of its own; with trained
         # layers or an optimizer beside it, it took part.
-        trained = [n for n in stale if n.weight is None or not n.affine_at_initial_values]
+        trained = [n for n in stale if n.weight is None or not affine_untouched(n)]
     fresh = [n for n in stale if n not in trained]
     if trained:
         yield _never_updated(subject, trained, [n for n in norms if n not in stale])
@@ -71,7 +74,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     counts = "after 0 batches" if count_known else "with no batch count stored"
     detail = (
         f"running_mean is 0 and running_var 1 in all {plural(channels, 'channel')} {counts}, "
-        "while γ and β were trained."
+        f"while {_what_trained(stale)} trained."
     )
     severity, confidence = Severity.WARNING, Confidence.HIGH
     consequence = (
@@ -121,9 +124,17 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     )
 
 
+def _what_trained(stale: Sequence[NormLayer]) -> str:
+    affine = any(n.weight is not None for n in stale)
+    return "γ and β were" if affine else "the model around them was"
+
+
 def _fresh(fresh: list[NormLayer], *, everything: bool) -> Finding:
     affine = any(n.weight is not None for n in fresh)
-    untouched = "γ is 1 and β 0 as well" if affine else "they have no γ and β that could show more"
+    untouched = "they have no γ and β that could show more"
+    if affine:
+        ones = all(n.weight is None or n.affine_at_initial_values for n in fresh)
+        untouched = "γ is 1 and β 0 as well" if ones else "γ and β show no training either"
     return RULE.finding(
         severity=Severity.INFO,
         confidence=Confidence.MEDIUM,

@@ -7,6 +7,9 @@ Reports norm weights and biases that are NaN or infinite.
 Every output of the channel is NaN or infinite in both modes: the training diverged, or the
 values overflowed when the file was converted to half precision.
 
+## How severe
+An error: the layer's outputs are lost in both modes.
+
 ## What to do
 Go back to the last good checkpoint. After a conversion, keep the norms in float32.
 """

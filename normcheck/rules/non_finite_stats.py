@@ -9,6 +9,9 @@ In eval mode every output of the channel is NaN, or zero for an infinite varianc
 mode the batch's own statistics are used, so training went on without a sign of it. One bad
 batch is enough: a running average never forgets a NaN.
 
+## How severe
+An error: a NaN has no harmless reading.
+
 ## What to do
 Find the batch (NaN in the input, overflow under mixed precision) and re-estimate the
 statistics on clean data. The weights may well be intact: train mode did not use the
@@ -39,7 +42,10 @@ def check(subject: Subject) -> Iterator[Finding]:
             wrong = np.isnan(stored.numbers)
             if stored.dtype.itemsize > 2:
                 wrong |= np.isinf(stored.numbers)
-            bad = wrong | bad if bad.size == wrong.size else wrong
+            if bad.size == wrong.size:
+                bad = wrong | bad
+            elif not bad.any():  # statistics of two sizes belong to different layers
+                bad = wrong
         if bad.any():
             hit.append(layer)
             channels += int(bad.sum())

@@ -10,6 +10,10 @@ so these were reset after they had been collected, or were never allowed to move
 (momentum 0). In eval mode the layer then does not normalise, and predictions are wrong
 unless the model was trained that way.
 
+## How severe
+A warning: the file shows that the statistics did not come from counting, not which mode the
+weights were trained for.
+
 ## Stays silent
 For counts of zero or absent ones: those are `never-updated-stats`.
 

@@ -9,6 +9,9 @@ The true value was larger. In eval mode an infinite variance makes the channel c
 a clipped one makes it too large. Variances above 65,504 are genuine in some models (1e7
 occurs), so converting a healthy model with `.half()` can do this.
 
+## How severe
+An error: the values are lost, and other ones are used in their place.
+
 ## Stays silent
 For half-precision statistics within range, and for variances that became 0 in half
 precision: what is below 6e-8 vanishes beside eps in any precision.

@@ -10,6 +10,9 @@ In eval mode the vectors are used as they are. If they were averaged, zeroed or 
 estimate is wrong, and with it the scale of the whole layer. Train mode repairs them at its
 first step, which hides it.
 
+## How severe
+A warning: the weights themselves are intact, and train mode repairs the vectors.
+
 ## What to do
 Run a few forward passes in train mode, which repeats the power iteration, and save again.
 Leave these buffers out of weight averaging.

@@ -10,8 +10,9 @@ At 0.9 or above the running statistics are those of the last batch: noisy, and d
 every save. At 0 they never move.
 
 ## How severe
-A warning from 0.9, where the convention was most likely confused. Info from 0.5, and for 0,
-which is also how a layer is frozen or imported.
+A warning from 0.9, where the convention was most likely confused. Info from 0.5, where no
+batch was counted yet (new models, and weights imported from elsewhere: the momentum has not
+done anything), and for 0, which is also how a layer is frozen or imported.
 
 ## What to do
 Use 0.1 (torch's default) or below, or `momentum=None` for a plain average, and re-estimate
@@ -24,6 +25,7 @@ the statistics.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import percent, plural
@@ -43,7 +45,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     ]
     high = [(n, m) for n, m in norms if m >= HIGH]
     if high:
-        yield _high([n for n, _ in high], max(m for _, m in high))
+        acted = any(_has_acted(n) for n, _ in high)
+        yield _high([n for n, _ in high], max(m for _, m in high), acted=acted)
     # Only where train mode would be expected to update: elsewhere it changes nothing.
     still = [n for n, m in norms if m == 0 and n.training]
     if still:
@@ -59,10 +62,20 @@ def check(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _high(layers: list[NormLayer], largest: float) -> Finding:
+def _has_acted(layer: NormLayer) -> bool:
+    """Whether the momentum may have made the statistics that are there."""
+    if layer.kind.family is not Family.BATCH:
+        return not layer.at_initial_values  # InstanceNorm updates statistics without counting
+    return layer.batches is None or layer.batches.value > 0
+
+
+def _high(layers: list[NormLayer], largest: float, *, acted: bool) -> Finding:
     confused = largest >= CONFUSED
+    consequence = "Predictions in eval mode depend on which batch happened to come last."
+    if not acted:
+        consequence = f"None yet: no batch was counted. Once trained on: {consequence.lower()}"
     return RULE.finding(
-        severity=Severity.WARNING if confused else Severity.INFO,
+        severity=Severity.WARNING if confused and acted else Severity.INFO,
         confidence=Confidence.HIGH if confused else Confidence.MEDIUM,
         layers=layers,
         title=(
@@ -73,7 +86,7 @@ def _high(layers: list[NormLayer], largest: float) -> Finding:
             f"In PyTorch momentum is the weight of the new batch: {percent(min(largest, 1))} of "
             "the statistics is the last batch alone. Keras counts the other way round."
         ),
-        consequence="Predictions in eval mode depend on which batch happened to come last.",
+        consequence=consequence,
         fix=f"use momentum {max(1 - largest, 0.01):.2g} or the default 0.1, and re-estimate",
         evidence=(Evidence("momentum", largest, CONFUSED if confused else HIGH, len(layers)),),
         discriminator="high",

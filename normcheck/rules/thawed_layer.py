@@ -9,6 +9,9 @@ mode and its statistics are updated, in a model of which other parameters train.
 go on moving towards the new data while the weights around them stay: the frozen part drifts,
 and what it predicted before is lost.
 
+## How severe
+A warning: letting the statistics follow new data is done on purpose too (AdaBN).
+
 ## Stays silent
 Where all of the model is frozen, and for momentum 0.
 

@@ -9,6 +9,9 @@ tracking on, eval mode uses averages over samples instead: another function, wit
 instance-wise normalisation that the weights were trained with. Outputs of the two modes
 differ however well the statistics were collected.
 
+## How severe
+A warning: the modes differ by design of the flag, which is rarely wanted.
+
 ## Stays silent
 For state dicts, in which such a layer and a BatchNorm look alike.
 

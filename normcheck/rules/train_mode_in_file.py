@@ -12,10 +12,11 @@ statistics. Dropout goes on dropping.
 
 ## How severe
 A warning where the file holds the module and nothing else, as a file for use does. Info for
-a training checkpoint, where train mode is as expected.
+a training checkpoint, where train mode is as expected, and for a model that was never trained.
 
 ## Stays silent
-For models whose norms all compute the same in both modes (LayerNorm, GroupNorm, RMSNorm).
+For models whose norms all compute the same in both modes (LayerNorm, GroupNorm, RMSNorm). For
+norms in train mode in a model that is in eval mode itself: that is `mixed-modes`.
 
 ## What to do
 Call `model.eval()` before saving, and after loading.
@@ -30,16 +31,16 @@ from collections.abc import Iterator
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
-from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.rules.rule import Need, Rule, Subject, never_trained
 from normcheck.wording import plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """All mode-dependent norms in train mode."""
     norms = mode_dependent(subject)
-    if not norms or not all(n.training for n in norms):
+    if not norms or not all(n.training for n in norms) or subject.anatomy.training is False:
         return
-    for_use = subject.alone and not subject.optimizer_steps
+    for_use = subject.alone and not subject.optimizer_steps and not never_trained(subject)
     yield RULE.finding(
         severity=Severity.WARNING if for_use else Severity.INFO,
         confidence=Confidence.MEDIUM if for_use else Confidence.HIGH,

@@ -10,8 +10,9 @@ In eval mode the layer normalises with statistics that are pulled towards 0 and 
 outputs are shifted and scaled against what the next layers were trained on.
 
 ## How severe
-A warning above 1 %, an error above 10 %. A state dict does not hold the momentum: torch's
-default of 0.1 is assumed then, and the confidence is medium.
+A warning above 1 %, an error above 10 %. Info where no γ or β of the model was ever trained:
+a dry run of a new model, which gives lazy layers their size. A state dict does not hold the
+momentum: torch's default of 0.1 is assumed then, and the confidence is medium.
 
 ## Stays silent
 - where any channel's variance lies below the residue: a batch variance is never negative, so
@@ -38,7 +39,14 @@ from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.layer import Momentum, NormLayer
-from normcheck.rules.rule import Need, Rule, Subject, assumed_momentum, count_is_trusted
+from normcheck.rules.rule import (
+    Need,
+    Rule,
+    Subject,
+    assumed_momentum,
+    count_is_trusted,
+    never_trained,
+)
 from normcheck.wording import percent, plural
 
 WARNING_RESIDUE = 0.01
@@ -62,8 +70,16 @@ def check(subject: Subject) -> Iterator[Finding]:
     momentum = f"momentum {', '.join(f'{m:g}' for m in rates)}"
     if not known:
         momentum += " (assumed: a state dict does not hold it)"
+    severity = Severity.ERROR if worst > ERROR_RESIDUE else Severity.WARNING
+    consequence = (
+        "In eval mode means are too small and variances pulled towards 1, so outputs are "
+        "shifted and scaled against what training showed."
+    )
+    if never_trained(subject):
+        severity = Severity.INFO
+        consequence = "None yet: γ and β are as initialised, so the model was run but not trained."
     yield RULE.finding(
-        severity=Severity.ERROR if worst > ERROR_RESIDUE else Severity.WARNING,
+        severity=severity,
         confidence=Confidence.HIGH if known else Confidence.MEDIUM,
         layers=layers,
         title=(
@@ -74,10 +90,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             f"After {plural(int(fewest), 'batch')} at {momentum}, "
             f"(1 - m)^n = {percent(worst)} of running_mean is still 0 and of running_var still 1."
         ),
-        consequence=(
-            "In eval mode means are too small and variances pulled towards 1, so outputs are "
-            "shifted and scaled against what training showed."
-        ),
+        consequence=consequence,
         fix=(
             "run forward passes over training data in train mode until some 50 batches are "
             "counted, or re-estimate with torch.optim.swa_utils.update_bn"

@@ -8,6 +8,9 @@ like get their size from the first input.
 The layer has no numbers at all. The model was saved before its first forward pass, so it was
 not trained either, or this part of it never runs.
 
+## How severe
+A warning: there is nothing to predict with, unless the layer is not used at all.
+
 ## What to do
 Run one batch through the model before saving, and load the trained weights after that.
 

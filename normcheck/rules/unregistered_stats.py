@@ -9,8 +9,12 @@ A plain attribute is in no `state_dict()`, so it is lost when the model is saved
 loaded elsewhere: eval mode then uses the initial values. It is also not moved by `.to()`,
 not averaged, and not synchronised between processes.
 
+## How severe
+A warning: this file still has the statistics, the next state dict will not.
+
 ## What to do
-Register it: `self.register_buffer("running_mean", torch.zeros(n))`.
+Register it: `self.register_buffer("running_mean", torch.zeros(n))`. Files saved before that
+have no statistics in their state dicts: re-estimate them.
 
 ## Example
     class MyNorm(nn.Module):

@@ -1,0 +1,38 @@
+"""What all tests share: where the sample models are, and running the command itself."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "sample_models"
+
+
+@pytest.fixture
+def samples() -> Path:
+    """The folder of the sample models."""
+    return SAMPLES
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs ``normcheck`` as a process of its own, at 80 columns and without colour."""
+
+    def run(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "NO_COLOR")}
+        clean |= {"COLUMNS": "80", "PYTHONUTF8": "1", **environment}
+        return subprocess.run(
+            [sys.executable, "-m", "normcheck", *words],
+            cwd=cwd,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run

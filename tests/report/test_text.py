@@ -1,0 +1,123 @@
+"""The report for people: golden texts, and what must hold for any text."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from normcheck.findings import Severity
+from normcheck.report.report import Report
+from normcheck.report.text import TextStyle, render_text
+from normcheck.session import scan
+
+GOLDEN = Path(__file__).parent / "golden"
+SHOWN = (
+    "statistics-lost.pt",
+    "statistics-partly-lost.pt",
+    "mixed-modes-module.pt",
+    "mlp-layernorm.pt",
+    "digits-checkpoint.ckpt",
+    "too-few-batches.pt",
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_samples(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(samples)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("name", SHOWN)
+def test_golden(name: str, width: int) -> None:
+    """The text is what somebody has looked at; NORMCHECK_UPDATE_GOLDEN=1 writes it anew."""
+    text = render_text(scan([name]), TextStyle(width=width))
+    golden = GOLDEN / f"{name}-{width}.txt"
+    if os.environ.get("NORMCHECK_UPDATE_GOLDEN"):
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    """Nothing wraps by itself and nothing trails off the screen."""
+    text = render_text(scan(["."]), TextStyle(width=width, verbose=True))
+    too_wide = [line for line in text.splitlines() if cell_len(line) > width]
+    assert too_wide == []
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_the_first_lines_say_what_is_wrong() -> None:
+    """File, norms, verdict: within three lines of 100 columns."""
+    first = render_text(scan(["statistics-lost.pt"]), TextStyle(width=100)).splitlines()[:3]
+    assert "statistics-lost.pt" in first[0]
+    assert "6 norm layers, all BatchNorm2d" in first[1]
+    assert "never updated" in first[2]
+
+
+def test_last_line_counts_add_up() -> None:
+    """The counts of the last line are those of the findings."""
+    report = scan(["."])
+    last = " ".join(render_text(report, TextStyle()).split("\n")[-3:])
+    for severity in (Severity.ERROR, Severity.WARNING):
+        assert f"{report.count(severity)} {severity.value}s" in last
+    assert f"{len(report.models)} models" in last
+
+
+def test_worst_finding_comes_first() -> None:
+    """Findings of a model are ordered by severity."""
+    for model in scan(["."]).models:
+        severities = [
+            f.severity.rank for f in scan([model.target]).findings if f.where == model.where
+        ]
+        assert severities == sorted(severities, reverse=True)
+
+
+HOSTILE = "bn\n::error::x[red]%0A\x1b[2J\x07\u202e"
+
+
+def _renamed(report: Report, name: str) -> Report:
+    model = report.models[0]
+    layers = tuple(replace(layer, path=name) for layer in model.layers)
+    findings = tuple(replace(f, layers=(name,), detail=name) for f in report.findings)
+    models = (replace(model, layers=layers, class_path=name, target=name, where=name),)
+    findings = tuple(replace(f, model=name, where=name) for f in findings)
+    return replace(report, models=models, findings=findings)
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_names_from_a_file_cannot_move_the_cursor(*, color: bool) -> None:
+    """Control characters are shown as escapes, markup as text."""
+    report = _renamed(scan(["statistics-lost.pt"]), HOSTILE)
+    text = render_text(report, TextStyle(width=200, color=color))
+    assert "\x1b[2J" not in text
+    assert "\x07" not in text
+    assert "\u202e" not in text
+    assert not any(line.startswith("::error") for line in text.splitlines())
+    assert "[red]" in text
+
+
+def test_verbose_shows_every_layer_and_skipped_rule() -> None:
+    """``-v`` unfolds the table and names what was not checked."""
+    report = scan(["digits-healthy.pt"])
+    model = report.models[0]
+    many = tuple(replace(model.layers[0], path=f"block.{i}.norm") for i in range(40))
+    large = replace(report, models=(replace(model, layers=many),))
+    folded = render_text(large, TextStyle(width=120))
+    assert "… 38 more like these (-v shows all)" in folded
+    assert "block.39.norm" not in folded
+    whole = render_text(large, TextStyle(width=120, verbose=True))
+    assert "block.39.norm" in whole
+    assert "skipped NC201" in whole
+
+
+def test_no_norms_is_a_calm_answer(tmp_path: Path) -> None:
+    """A model without norms is no error and no finding."""
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / "linear.pt")
+    report = scan([tmp_path / "linear.pt"])
+    assert "Nothing to judge: this model has no normalization layers" in render_text(
+        report, TextStyle()
+    )
+    assert report.findings == ()
