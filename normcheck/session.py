@@ -11,6 +11,7 @@ from normcheck.errors import NoModelError, NormcheckError, UnreadableError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
+from normcheck.report.fit import AgreementSummary, summarise_agreement
 from normcheck.report.report import ModelReport, Report, summarise
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.settings import Settings
@@ -106,9 +107,16 @@ class _Run:
                     class_path=anatomy.class_path,
                     tensors=anatomy.tensor_count,
                     layers=tuple(summarise(layer, found) for layer in anatomy.layers),
+                    agreement=self._agreement(anatomy),
                     notes=checkpoint.notes,
                 )
             )
+
+    def _agreement(self, anatomy: Anatomy) -> AgreementSummary | None:
+        if anatomy.agreement is None:
+            return None
+        keep = self.settings.keep_predictions
+        return summarise_agreement(anatomy.agreement, keep_values=keep)
 
     def _check(self, name: str, subject: Subject) -> Iterator[Finding]:
         if not subject.layers and not subject.anatomy.power_iterations:

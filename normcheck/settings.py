@@ -17,4 +17,6 @@ class Settings:
     """Findings from this severity on fail the run; info never does."""
     strict: bool = False
     """Whether anything skipped makes the run fail as not done."""
+    keep_predictions: bool = False
+    """Keep predicted and stored means of every channel in the report, for a figure."""
     limits: Limits = field(default=DEFAULT_LIMITS)

@@ -1,5 +1,6 @@
 """Small words that findings and reports share: plurals, and lists of layers made short."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -72,6 +73,8 @@ def _run(first: str, last: str, place: int) -> str:
 
 def number(value: float) -> str:
     """A measured number in a sentence: three significant digits, no needless exponent."""
+    if not math.isfinite(value):
+        return {math.inf: "infinity", -math.inf: "-infinity"}.get(value, "NaN")
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
     return f"{value:.3g}"
@@ -80,4 +83,4 @@ def number(value: float) -> str:
 def percent(share: float) -> str:
     """A share in percent, with as many digits as it needs: ``59 %``, ``1.8 %``, ``0.02 %``."""
     value = 100 * share
-    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
+    return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"

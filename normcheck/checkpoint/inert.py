@@ -5,6 +5,7 @@ a :class:`GlobalName`, and what would be made by calling it an :class:`Inert` th
 remembers the recipe. Only containers and numbers become what they are.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,8 @@ class GlobalName:
 
     @property
     def dotted(self) -> str:
-        """``module.name``."""
-        return f"{self.module}.{self.name}"
+        """``module.name``; one string for all the objects of a class, however many there are."""
+        return sys.intern(f"{self.module}.{self.name}")
 
 
 class Inert:
@@ -92,19 +93,49 @@ def entries_of(value: object) -> Mapping[Any, object]:
 
 
 def children_of(value: object) -> Iterator[tuple[str, object]]:
-    """What lies directly in a value, each with how the path to it goes on.
+    """What lies directly in a value and can hold more, each with how the path to it goes on.
 
     ``.name`` for keys and attributes, ``[3]`` for places in a list. Keys that are not
-    text or numbers are passed over: no model is stored under one.
+    text or numbers are passed over: no model is stored under one. So are numbers and
+    text, of which a file may have millions (losses, indices of a data set).
     """
     for key, entry in entries_of(value).items():
-        if isinstance(key, str | int):
+        if isinstance(key, str | int) and not isinstance(entry, _SCALARS):
             yield f".{key}", entry
     if isinstance(value, list | tuple):
-        yield from ((f"[{index}]", item) for index, item in enumerate(value))
+        yield from _numbered("[{}]", value)
     elif isinstance(value, Inert):
-        yield from ((f"[{index}]", item) for index, item in enumerate(value.items))
+        yield from _numbered("[{}]", value.items)
         for key, entry in attributes_of(value).items():
-            if isinstance(key, str):
+            if isinstance(key, str) and not isinstance(entry, _SCALARS):
                 yield f".{key}", entry
-        yield from ((f"({index})", item) for index, item in enumerate(value.args))
+        yield from _numbered("({})", value.args)
+
+
+_SCALARS = (str, bytes, bytearray, int, float, GlobalName, type(None))
+
+
+def _numbered(form: str, items: list[Any] | tuple[Any, ...]) -> Iterator[tuple[str, object]]:
+    for index, item in enumerate(items):
+        if not isinstance(item, _SCALARS):
+            yield form.format(index), item
+
+
+def brief(value: object) -> str:
+    """``value`` for a message, short whatever it is.
+
+    ``repr`` of what a pickle describes may be of any length, and recurses.
+    """
+    if isinstance(value, GlobalName):
+        return value.dotted[:80]
+    if isinstance(value, str | bytes):
+        return repr(value[:40])
+    if value is None or isinstance(value, float) or _is_short_number(value):
+        return repr(value)
+    if isinstance(value, tuple | list) and len(value) <= 8 and all(map(_is_short_number, value)):
+        return repr(value)
+    return f"<{type(value).__name__}>"
+
+
+def _is_short_number(value: object) -> bool:
+    return isinstance(value, int) and value.bit_length() <= 64

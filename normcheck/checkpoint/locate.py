@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from normcheck.checkpoint.inert import (
-    GlobalName,
     Inert,
     OrderedRecord,
     attributes_of,
@@ -20,7 +19,7 @@ from normcheck.checkpoint.inert import (
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Form, SavedModel
 from normcheck.checkpoint.modules import is_module, saved_module
-from normcheck.checkpoint.tensors import Storage, TensorRef
+from normcheck.checkpoint.tensors import TensorRef
 from normcheck.checkpoint.torch_objects import as_tensor
 from normcheck.errors import RefusedError
 
@@ -56,6 +55,8 @@ class Found:
 
     models: list[SavedModel] = field(default_factory=list)
     optimizer_steps: int | None = None
+    optimizers: int = 0
+    """Optimizer states, passed over."""
     tensors_without_names: int = 0
     """Tensors outside any model, for the message where no model is found."""
 
@@ -68,12 +69,16 @@ def locate_models(root: object, limits: Limits) -> Found:
     """
     found = Found()
     seen: set[int] = set()
-    stack: list[tuple[str, object, int]] = [("", root, 0)]
+    # Iterators, not a list of everything still to come: only the one path that is being
+    # followed takes memory.
+    stack: list[Iterator[tuple[str, object]]] = [iter([("", root)])]
     visits = 0
     while stack:
-        where, value, depth = stack.pop()
-        if isinstance(value, str | bytes | int | float | GlobalName | Storage | None):
+        following = next(stack[-1], None)
+        if following is None:
+            stack.pop()
             continue
+        where, value = following
         if isinstance(value, TensorRef) or as_tensor(value) is not None:
             found.tensors_without_names += 1
             continue
@@ -81,7 +86,7 @@ def locate_models(root: object, limits: Limits) -> Found:
             continue
         seen.add(id(value))
         visits += 1
-        if visits > _MOST_VISITS or depth > limits.nesting:
+        if visits > _MOST_VISITS or len(stack) > limits.nesting or len(where) > limits.name_bytes:
             raise RefusedError(
                 "the file's containers are nested too deep or are too many to search for a model"
             )
@@ -90,18 +95,22 @@ def locate_models(root: object, limits: Limits) -> Found:
             continue
         entries = entries_of(value)
         if _is_optimizer(entries):
-            steps = _steps(entries)
-            found.optimizer_steps = max(steps, found.optimizer_steps or 0) or None
+            found.optimizers += 1
+            found.optimizer_steps = max(_steps(entries), found.optimizer_steps or 0) or None
             continue
-        model = _state_dict(where.lstrip("."), value, entries)
+        model = _state_dict(where.lstrip("."), value, entries, limits)
         if model is not None:
             found.models.append(model)
             if not any(_named_tensors(entries)):
                 continue  # nested dictionaries, all taken
-        for name, child in reversed(list(children_of(value))):
-            if model is None or as_tensor(child) is None:
-                stack.append((where + name, child, depth + 1))
+        stack.append(_children(where, value, tensors=model is None))
     return found
+
+
+def _children(where: str, value: object, *, tensors: bool) -> Iterator[tuple[str, object]]:
+    for name, child in children_of(value):
+        if tensors or as_tensor(child) is None:
+            yield where + name, child
 
 
 def _is_optimizer(entries: Mapping[object, object]) -> bool:
@@ -116,23 +125,25 @@ def _steps(entries: Mapping[object, object]) -> int:
         step = entries_of(state).get("step")
         tensor = as_tensor(step)
         if tensor is not None and tensor.numel == 1 and tensor.readable:
-            step = float(tensor.values().reshape(-1)[0])
+            step = float(tensor.values().reshape(-1)[0].real)
         if isinstance(step, int | float) and 0 <= step < 1e12:
             steps.append(int(step))
     return max(steps)
 
 
-def _state_dict(where: str, value: object, entries: Mapping[object, object]) -> SavedModel | None:
+def _state_dict(
+    where: str, value: object, entries: Mapping[object, object], limits: Limits
+) -> SavedModel | None:
     """``entries`` as a state dict, where they are one."""
     tensors = dict(_named_tensors(entries))
     if any(
         "." in name or name in _PARAMETER_NAMES or _PARAMETER_LIKE.search(name) for name in tensors
     ):
-        return SavedModel(where, Form.STATE_DICT, tensors, None, _versions(value))
+        return SavedModel(where, Form.STATE_DICT, tensors, versions=_versions(value))
     # Some save dictionaries within dictionaries, one for each module.
     leaves = sum(_is_leaf(child) for child in entries.values())
     if leaves >= _NESTED_LEAVES:
-        return SavedModel(where, Form.STATE_DICT, dict(_flattened(entries)), None)
+        return SavedModel(where, Form.STATE_DICT, dict(_flattened(entries, limits)), None)
     return None
 
 
@@ -145,18 +156,23 @@ def _is_leaf(value: object) -> bool:
     )
 
 
-def _flattened(entries: Mapping[object, object]) -> Iterator[tuple[str, TensorRef]]:
+def _flattened(entries: Mapping[object, object], limits: Limits) -> Iterator[tuple[str, TensorRef]]:
     """The tensors of nested dictionaries, by dotted names."""
     stack = [("", entries)]
-    for _ in range(_MOST_VISITS):
-        if not stack:
-            return
+    looked_at = characters = 0
+    while stack:
         prefix, level = stack.pop()
+        looked_at += len(level)
+        characters += len(level) * len(prefix)
+        if looked_at > limits.entries or characters > limits.path_characters:
+            raise RefusedError("a state dict of nested dictionaries with too many entries")
         yield from ((prefix + name, tensor) for name, tensor in _named_tensors(level))
         stack.extend(
             (f"{prefix}{name}.", entries_of(child))
             for name, child in reversed(list(level.items()))
-            if entries_of(child) and prefix.count(".") < _NESTED_DEPTH
+            if isinstance(name, str | int)
+            and entries_of(child)
+            and prefix.count(".") < _NESTED_DEPTH
         )
 
 

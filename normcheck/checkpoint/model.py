@@ -59,6 +59,8 @@ class SavedModel:
     """What a state dict of it holds, by name, in the model's order."""
     modules: tuple[ModuleRecord, ...] | None = None
     """Every module once, parents before children; None for a state dict."""
+    ordered: bool = True
+    """Whether ``tensors`` are in the order in which the model registered them."""
     versions: Mapping[str, int] = field(default_factory=dict)
     """Module path to the version in the state dict's ``_metadata``, where it has one."""
 

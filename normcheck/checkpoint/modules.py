@@ -1,9 +1,9 @@
 """A pickled module tree as a flat list of records, walked without recursion."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from normcheck.checkpoint.inert import GlobalName, Inert, attributes_of, entries_of
+from normcheck.checkpoint.inert import Inert, attributes_of, brief, entries_of
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Form, ModuleRecord, Plain, SavedModel
 from normcheck.checkpoint.tensors import TensorRef
@@ -25,9 +25,6 @@ def class_path(value: object) -> str:
     path = value.class_path if isinstance(value, Inert) else ""
     if path.startswith("torch.fx.graph_module.reduce_"):
         return "torch.fx.graph_module.GraphModule"
-    if path in ("copyreg._reconstructor", "copy_reg._reconstructor") and isinstance(value, Inert):
-        first = value.args[0] if value.args else None
-        return first.dotted if isinstance(first, GlobalName) else path
     return path
 
 
@@ -58,6 +55,7 @@ def saved_module(where: str, root: object, limits: Limits) -> SavedModel:
 
 def _walk(root: object, limits: Limits) -> list[_Draft]:
     drafts: dict[int, _Draft] = {}
+    spent = _Spent(limits)
     # First everything that eval() and state_dict() reach, then what hides in plain
     # attributes: a module that is both belongs to the first.
     stack: list[tuple[str, object, bool, int]] = [("", root, True, 0)]
@@ -77,17 +75,46 @@ def _walk(root: object, limits: Limits) -> list[_Draft]:
             raise RefusedError(f"modules nested more than {limits.nesting:,} deep")
         drafts[id(value)] = draft = _Draft(path, value, registered)
         state = attributes_of(value)
+        spent.on_entries(state)
+        spent.on_names(path, entries_of(state["_parameters"]))
+        spent.on_names(path, entries_of(state.get("_buffers")))
+        spent.on_names(path, entries_of(state["_modules"]))
         children = [
-            (_join(path, str(name)), child, registered, depth + 1)
+            (_join(path, name), child, registered, depth + 1)
             for name, child in entries_of(state["_modules"]).items()
-            if is_module(child)
+            if isinstance(name, str) and is_module(child)
         ]
         draft.has_children = bool(children)
         stack.extend(reversed(children))
-        hidden.extend(
-            (_join(path, name), child, False, depth + 1) for name, child in _hidden(state)
-        )
+        for name, child in _hidden(state):
+            spent.on_names(path, (name,))
+            hidden.append((_join(path, name), child, False, depth + 1))
     return list(drafts.values())
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What a tree has asked for: modules may share one dictionary, copied for each of them."""
+
+    limits: Limits
+    entries: int = 0
+    characters: int = 0
+
+    def on_entries(self, state: Mapping[str, object]) -> None:
+        """Count a module's dictionary and the containers directly in it."""
+        self.entries += len(state) + sum(
+            len(value)
+            for value in state.values()
+            if isinstance(value, dict | list | tuple | set | frozenset)
+        )
+        if self.entries > self.limits.entries:
+            raise RefusedError(f"modules of more than {self.limits.entries:,} entries")
+
+    def on_names(self, path: str, names: Iterable[object]) -> None:
+        """Count the paths that the names will be given."""
+        self.characters += sum(len(path) + len(name) + 1 for name in names if isinstance(name, str))
+        if self.characters > self.limits.path_characters:
+            raise RefusedError("modules with names of enormous length")
 
 
 def _hidden(state: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -100,7 +127,7 @@ def _hidden(state: Mapping[str, object]) -> Iterator[tuple[str, object]]:
         elif isinstance(value, list | tuple):
             yield from ((f"{name}[{i}]", v) for i, v in enumerate(value) if is_module(v))
         elif isinstance(value, dict):
-            yield from ((f"{name}[{k!r:.60}]", v) for k, v in value.items() if is_module(v))
+            yield from ((f"{name}[{brief(k)}]", v) for k, v in value.items() if is_module(v))
 
 
 def _join(path: str, name: str) -> str:

@@ -13,11 +13,17 @@ Handler = Callable[["InertUnpickler"], None]
 
 
 def _text(raw: bytes) -> str:
-    # Lone surrogates are legal in pickled text; latin-1 covers strings from Python 2.
+    # Lone surrogates are legal in pickled text.
     try:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def _old_text(raw: bytes) -> str:
+    # A string of Python 2 is text or bytes, whichever its reader takes it for: latin-1
+    # keeps the bytes, which are a whole array where numpy wrote them.
+    return raw.decode("latin-1")
 
 
 def _sized(layout: str, convert: Callable[[bytes], object]) -> Handler:
@@ -45,9 +51,14 @@ def _constant(value: object) -> Handler:
     return lambda machine: machine.push(value)
 
 
-def _long(raw: bytes) -> int:
-    # int.from_bytes is quadratic for nobody: it is linear, unlike decimal conversion.
-    return int.from_bytes(raw, "little", signed=True)
+def _long(layout: str) -> Handler:
+    def handler(machine: "InertUnpickler") -> None:
+        length = machine.number(layout)
+        if not 0 <= length <= machine.limits.integer_bytes:
+            raise ValueError(f"an integer of {length:,} bytes")
+        machine.push(int.from_bytes(machine.take(length), "little", signed=True))
+
+    return handler
 
 
 def _int_line(machine: "InertUnpickler") -> None:
@@ -61,7 +72,7 @@ def _quoted(machine: "InertUnpickler") -> None:
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
         raise ValueError("a string without quotes")
     # Escapes as Python 2 and 3 write them in protocol 0; codecs only, nothing is evaluated.
-    machine.push(_text(codecs.escape_decode(line[1:-1])[0]))
+    machine.push(_old_text(codecs.escape_decode(line[1:-1])[0]))
 
 
 def _tuple(count: int) -> Handler:
@@ -114,15 +125,21 @@ def _add_items(machine: "InertUnpickler") -> None:
         raise TypeError("items added to what is no set")
 
 
+def _named(machine: "InertUnpickler", module: object, name: object) -> GlobalName:
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise TypeError("a global whose name is not text")
+    if len(module) + len(name) > machine.limits.name_bytes:
+        raise ValueError("a global with a name of enormous length")
+    return GlobalName(module, name)
+
+
 def _global(machine: "InertUnpickler") -> None:
-    machine.push(GlobalName(_text(machine.line()), _text(machine.line())))
+    machine.push(_named(machine, _text(machine.line()), _text(machine.line())))
 
 
 def _stack_global(machine: "InertUnpickler") -> None:
     name, module = machine.pop(), machine.pop()
-    if not isinstance(name, str) or not isinstance(module, str):
-        raise TypeError("a global whose name is not text")
-    machine.push(GlobalName(module, name))
+    machine.push(_named(machine, module, name))
 
 
 def _extension(layout: str) -> Handler:
@@ -148,7 +165,7 @@ def _obj(machine: "InertUnpickler") -> None:
 
 
 def _inst(machine: "InertUnpickler") -> None:
-    name = GlobalName(_text(machine.line()), _text(machine.line()))
+    name = _named(machine, _text(machine.line()), _text(machine.line()))
     machine.push(machine.make(name, tuple(machine.pop_mark())))
 
 
@@ -182,11 +199,11 @@ TABLE: dict[bytes, Handler] = {
     b"K": lambda m: m.push(m.byte()),
     b"M": _number("<H"),
     b"G": _number(">d"),
-    b"\x8a": _sized("<B", _long),
-    b"\x8b": _sized("<i", _long),
+    b"\x8a": _long("<B"),
+    b"\x8b": _long("<i"),
     b"S": _quoted,
-    b"T": _sized("<i", _text),
-    b"U": _sized("<B", _text),
+    b"T": _sized("<i", _old_text),
+    b"U": _sized("<B", _old_text),
     b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
     b"X": _sized("<I", _text),
     b"\x8c": _sized("<B", _text),

@@ -10,11 +10,16 @@ from collections.abc import Callable
 from functools import partial
 
 from normcheck.checkpoint.dtypes import UINT8
-from normcheck.checkpoint.inert import GlobalName
+from normcheck.checkpoint.inert import GlobalName, brief
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.source import MemorySource, Source, stream
 from normcheck.checkpoint.tensors import PlainRegion, Storage
-from normcheck.checkpoint.torch_objects import Constructors, constructors, storage_dtype
+from normcheck.checkpoint.torch_objects import (
+    Constructors,
+    constructors,
+    storage_dtype,
+    storage_key,
+)
 from normcheck.checkpoint.unpickler import InertUnpickler
 from normcheck.errors import UnreadableError
 
@@ -61,7 +66,7 @@ def _read(source: Source, table: Constructors, limits: Limits) -> tuple[object, 
     version = load()
     if version != _PROTOCOL:
         raise UnreadableError(
-            f"{source.name}: legacy torch file of unknown version {version!r:.40}",
+            f"{source.name}: legacy torch file of unknown version {brief(version)}",
             "load it with the torch that wrote it and save it again",
         )
     # System information. It names a byte order, which torch itself never reads: storages
@@ -72,8 +77,8 @@ def _read(source: Source, table: Constructors, limits: Limits) -> tuple[object, 
     if not isinstance(keys, list):
         raise UnreadableError(f"{source.name}: the list of storages is missing")
     position = data.tell()
-    for key in keys:
-        position = _locate(source, storages.get(str(key)), str(key), position)
+    for key in map(storage_key, keys):
+        position = _locate(source, storages.get(key), key, position)
     missing = next((s for s in storages.values() if s.root is None and s.region is None), None)
     if missing is not None:
         raise UnreadableError(
@@ -93,7 +98,7 @@ def _persistent(name: str, storages: dict[str, Storage], saved_id: object) -> ob
     if kind != "storage" or len(saved_id) < 5:
         raise UnreadableError(f"{name}: a persistent id of an unknown kind")
     _, cls, key, _location, numel, *views = saved_id
-    root = _storage(storages, str(key), cls, numel)
+    root = _storage(storages, storage_key(key), cls, numel)
     view = views[0] if views else None
     if view is None:
         return root
@@ -105,7 +110,7 @@ def _persistent(name: str, storages: dict[str, Storage], saved_id: object) -> ob
     width = root.dtype.itemsize
     if (offset + size) * width > root.nbytes:
         raise UnreadableError(f"{name}: a storage view outside its storage")
-    view_name = f"view {view_key}"
+    view_name = f"view {storage_key(view_key)}"
     if view_name not in storages:
         storages[view_name] = Storage(
             view_name, root.dtype, size * width, root=root, start=offset * width

@@ -1,6 +1,7 @@
 """From a path to a Checkpoint: which format it is, and the reader for it."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from normcheck.errors import NoModelError, NormcheckError, RefusedError, Unreada
 
 _SNIFFED = 512
 """Bytes that are enough to tell every format."""
+_LONGEST_FILE_NAME = 255
+_PICKLE = re.compile(rb"\x80[\x00-\x05]|\(dp?\d*\n|\}q.\(|c\w[\w.]*\n\w[\w.]*\n", re.DOTALL)
+"""How pickles begin: with their protocol, and before protocol 2 with a dictionary or the
+class of an object."""
 
 
 def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
@@ -35,31 +40,40 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
         return _read_file(source, limits)
     except NormcheckError as error:
         source.close()
-        raise _named(error, source.name) from error
+        _complete(error, source.name)
+        raise
     except BaseException:
         source.close()
         raise
 
 
-def _named(error: NormcheckError, name: str) -> NormcheckError:
-    """The same error, saying which file it is about."""
+def _complete(error: NormcheckError, name: str) -> None:
+    """Let the error say which file it is about, and what to do."""
     if name not in error.message:
         error.message = f"{name}: {error.message}"
-        error.args = (error.message,)
-    return error
+    # Names quoted from the file may hold anything, sequences that drive a terminal too.
+    error.message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in error.message)
+    error.args = (error.message,)
+    if not error.hint:
+        error.hint = (
+            "no real model asks for that: the file is damaged or made to harm"
+            if isinstance(error, RefusedError)
+            else "the file is damaged or of an unknown kind; fetch it again or save it again"
+        )
 
 
 def _read_file(source: Source, limits: Limits) -> Checkpoint:
     start = source.read_at(0, min(_SNIFFED, source.size))
     if start.startswith(b"PK\x03\x04"):
         return _read_zip(source, limits)
-    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
-        return _read_pickles(source, limits)
+    # Before pickles: a header of 640 bytes begins with 80 02 like a pickle of protocol 2.
     length = header_length(start)
     if length is not None:
         tensors = read_safetensors(source, length, limits)
-        found = Found([SavedModel("", Form.STATE_DICT, tensors)])
+        found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])
         return _checkpoint(source, "safetensors", found)
+    if _PICKLE.match(start):
+        return _read_pickles(source, limits)
     raise foreign.explain(source.name, source.size, start)
 
 
@@ -89,7 +103,7 @@ def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
 
 def _checkpoint(source: Source, form: str, found: Found) -> Checkpoint:
     if not found.models:
-        if found.optimizer_steps is not None:
+        if found.optimizers:
             what = "an optimizer's state and no model"
         elif found.tensors_without_names:
             what = f"{found.tensors_without_names} tensors without parameter names, and no model"
@@ -123,9 +137,12 @@ def _read_sharded(path: Path, index: Source, limits: Limits) -> Checkpoint:
     shards: dict[str, Checkpoint] = {}
     try:
         for file in sorted(set(placed.values())):
-            if Path(file).name != file:
-                # An index must not lead out of its folder.
-                raise UnreadableError(f"{path}: the shard {file!r:.80} is not a plain file name")
+            # An index must not lead out of its folder, and not to itself.
+            if not _is_shard_name(file):
+                raise UnreadableError(
+                    f"{path}: the shard {file!r:.80} is not a plain file name",
+                    "the index was changed or made to harm; fetch it again",
+                )
             shards[file] = _shard(path.parent / file, limits)
         tensors: dict[str, TensorRef] = {}
         for name in sorted(placed, key=natural_order):
@@ -150,9 +167,19 @@ def _read_sharded(path: Path, index: Source, limits: Limits) -> Checkpoint:
         name=str(path),
         format=f"{first.format}, {len(shards)} shards",
         size=sum(shard.size for shard in shards.values()),
-        models=(SavedModel("", Form.STATE_DICT, tensors),),
+        models=(SavedModel("", Form.STATE_DICT, tensors, ordered=False),),
         notes=(note,) if note else (),
         sources=(index, *(source for shard in shards.values() for source in shard.sources)),
+    )
+
+
+def _is_shard_name(name: str) -> bool:
+    return (
+        Path(name).name == name
+        and name not in ("", "..")
+        and len(name) <= _LONGEST_FILE_NAME
+        and name.isprintable()
+        and not name.endswith(".index.json")
     )
 
 

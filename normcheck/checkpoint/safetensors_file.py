@@ -109,6 +109,7 @@ def _tensor(source: Source, name: str, described: object, begin: int, limits: Li
         or not isinstance(span, list)
         or len(span) != 2
         or span[0] > span[1]
+        or len(shape) > limits.dimensions
     ):
         raise _invalid(source, name)
     nbytes = span[1] - span[0]
@@ -131,7 +132,9 @@ def _tensor(source: Source, name: str, described: object, begin: int, limits: Li
 
 
 def _lengths(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    return isinstance(value, list) and all(
+        type(n) is int and n >= 0 and n.bit_length() < 64 for n in value
+    )
 
 
 def _invalid(source: Source, name: str) -> UnreadableError:

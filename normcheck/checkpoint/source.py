@@ -59,8 +59,10 @@ class FileSource:
             raise UnreadableError(
                 f"{path}: permission denied", "give this user read access to the file"
             ) from error
-        except OSError as error:
-            raise UnreadableError(f"{path}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:
+            # ValueError: a name with a NUL in it.
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise UnreadableError(f"{path}: {reason or error}", "check the path") from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
@@ -155,7 +157,9 @@ class _RawStream(io.RawIOBase):
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
         # The stub's parameter is any writable buffer; BufferedReader passes a memoryview.
-        length = max(0, min(len(buffer), self._source.size - self._position))
+        length = min(len(buffer), self._source.size - self._position)
+        if length <= 0:
+            return 0
         buffer[:length] = self._source.read_at(self._position, length)
         self._position += length
         return length

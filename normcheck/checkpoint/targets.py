@@ -63,7 +63,12 @@ def _expand_one(word: str) -> Iterator[Target]:
 def _folder(folder: Path) -> Iterator[Target]:
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
-        indexes = sorted(name for name in files if name.endswith(_INDEX_SUFFIX))
+        # Indexes of other formats (TensorFlow's, Flax's) lie beside those of torch's.
+        indexes = sorted(
+            name
+            for name in files
+            if name.endswith(tuple(suffix + _INDEX_SUFFIX for suffix in CHECKPOINT_SUFFIXES))
+        )
         # The shards of an index are one model and are read through it.
         sharded = tuple(index.removesuffix(_INDEX_SUFFIX) for index in indexes)
         for index in indexes:

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from normcheck.checkpoint.dtypes import Array, DType, decode
+from normcheck.checkpoint.inert import brief
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
 from normcheck.checkpoint.source import Source
 from normcheck.errors import RefusedError, UnreadableError
-
-if TYPE_CHECKING:
-    import zipfile  # only the reader of zip files needs it at run time
 
 
 class Region(Protocol):
@@ -39,28 +37,6 @@ class PlainRegion:
     def read(self, start: int, length: int) -> bytes:
         """Read only what is asked for."""
         return self.source.read_at(self.offset + start, length)
-
-
-@dataclass(frozen=True, slots=True)
-class CompressedRegion:
-    """A member of a zip that somebody packed again with compression; torch never does."""
-
-    archive: "zipfile.ZipFile"
-    member: "zipfile.ZipInfo"
-
-    @property
-    def nbytes(self) -> int:
-        """Length when unpacked, as the archive declares it."""
-        return self.member.file_size
-
-    def read(self, start: int, length: int) -> bytes:
-        """Unpack up to the end of what is asked for."""
-        with self.archive.open(self.member) as stream:
-            stream.seek(start)
-            data = stream.read(length)
-        if len(data) != length:
-            raise UnreadableError(f"{self.member.filename}: the archive member ends early")
-        return data
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +92,8 @@ class TensorRef:
     requires_grad: bool | None = None
     negated: bool = False
     """torch's lazy negative bit: the stored numbers have the opposite sign."""
+    conjugated: bool = False
+    """torch's lazy conjugate bit: the imaginary parts have the opposite sign."""
     note: str = field(default="", compare=False)
     """Why there is no data, where there is none."""
 
@@ -155,8 +133,13 @@ class TensorRef:
         span = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         raw = self.storage.read(self.offset * size, span * size)
         flat = decode(raw, self.dtype, big_endian=self.storage.big_endian)
-        steps = tuple(s * flat.itemsize for s in self.strides)
-        values = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
+        # The stride of a dimension of one element is never used, and may be any number.
+        steps = tuple(
+            s * flat.itemsize if n > 1 else 0 for n, s in zip(self.shape, self.strides, strict=True)
+        )
+        values: Array = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
+        if self.conjugated:
+            values = np.conj(values)
         return -values if self.negated else values
 
 
@@ -195,39 +178,37 @@ def checked_tensor(
         UnreadableError: Not integers, negative, or outside the storage.
         RefusedError: More elements than the limits allow.
     """
-    numbers = (offset, *_integers(shape), *_integers(strides))
-    lengths, steps = _integers(shape), _integers(strides)
-    if (
-        not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
-        or len(lengths) != len(steps)
-        or not isinstance(offset, int)
-    ):
+    lengths, steps, starts = _integers(shape), _integers(strides), _integers((offset,))
+    if min((*lengths, *steps, *starts)) < 0 or len(lengths) != len(steps):
         raise UnreadableError(
-            f"storage {storage.key}: a tensor with shape {shape!r:.80}, strides {strides!r:.80} "
-            f"and offset {offset!r:.40} is impossible",
+            f"storage {storage.key}: a tensor with shape {brief(shape)}, strides "
+            f"{brief(strides)} and offset {brief(offset)} is impossible",
             "the file is damaged; save it again from the original model",
         )
-    if prod(lengths) > limits.tensor_elements or len(lengths) > 64:
+    # Empty dimensions left out: numpy, too, refuses (0, 2^62, 2^62).
+    if len(lengths) > limits.dimensions or prod(n for n in lengths if n) > limits.tensor_elements:
         raise RefusedError(
-            f"storage {storage.key}: a tensor of {prod(lengths):.3g} elements is past the limit "
-            f"of {limits.tensor_elements:.3g}",
+            f"storage {storage.key}: a tensor of shape {brief(lengths)} is past the limit of "
+            f"{limits.tensor_elements:.3g} elements in {limits.dimensions} dimensions",
             "no model is that large: the file is damaged or made to harm",
         )
     element = dtype or storage.dtype
-    last = offset + sum((n - 1) * s for n, s in zip(lengths, steps, strict=True))
+    begin = starts[0]
+    last = begin + sum((n - 1) * s for n, s in zip(lengths, steps, strict=True))
     if prod(lengths) and (last + 1) * element.itemsize > storage.nbytes:
         raise UnreadableError(
             f"storage {storage.key}: a tensor reaches to byte {(last + 1) * element.itemsize:,} "
             f"of a storage of {storage.nbytes:,}",
             "the file is damaged; save it again from the original model",
         )
-    return TensorRef(element, lengths, steps, offset, storage, requires_grad=requires_grad)
+    return TensorRef(element, lengths, steps, begin, storage, requires_grad=requires_grad)
 
 
 def _integers(value: object) -> tuple[int, ...]:
+    """Lengths and steps as torch can have them, 63 bits; -1 for whatever cannot be one."""
     if not isinstance(value, tuple | list):
         return (-1,)
-    return tuple(n if type(n) is int else -1 for n in value)
+    return tuple(n if type(n) is int and n.bit_length() < 64 else -1 for n in value)
 
 
 def tensor_without_data(

@@ -7,28 +7,23 @@ Signatures are those of ``torch/_utils.py``, ``torch/_tensor.py`` and
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from math import prod
 from typing import Any
 
 from normcheck.checkpoint.dtypes import BY_NAME, FLOAT32, UINT8, DType, of_storage_class
-from normcheck.checkpoint.inert import GlobalName, Inert, OrderedRecord
+from normcheck.checkpoint.inert import GlobalName, Inert, OrderedRecord, brief
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
-from normcheck.checkpoint.source import MemorySource
+from normcheck.checkpoint.numpy_arrays import array_as_tensor
 from normcheck.checkpoint.tensors import (
-    PlainRegion,
     Storage,
     TensorRef,
     checked_tensor,
-    contiguous_strides,
     tensor_without_data,
 )
 from normcheck.errors import UnreadableError
 
 Constructors = Mapping[tuple[str, str], Callable[..., object]]
-
-_NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMPY_NAMES = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
 
 
 def dtype_named(value: object) -> DType | None:
@@ -48,10 +43,23 @@ def storage_dtype(value: object) -> DType:
     dtype = of_storage_class(name)
     if dtype is None:
         raise UnreadableError(
-            f"storages of class {name or value!r:.80} are not known",
+            f"storages of class {name[:80] or brief(value)} are not known",
             "the file is damaged, or newer than this normcheck",
         )
     return dtype
+
+
+def storage_key(value: object) -> str:
+    """The key by which the pickle names a storage; torch writes numbers, as text.
+
+    Raises:
+        UnreadableError: Anything else.
+    """
+    if not isinstance(value, str | int) or len(brief(value)) > 40:
+        raise UnreadableError(
+            f"a storage has the key {brief(value)}", "the file is damaged; save it again"
+        )
+    return str(value)
 
 
 def _flag(value: object) -> bool:
@@ -89,7 +97,7 @@ def _rebuild_tensor_v3(
 ) -> TensorRef:
     element = dtype_named(dtype)
     if not isinstance(storage, Storage) or element is None:
-        raise TypeError(f"a tensor of element type {dtype!r:.60}")
+        raise TypeError(f"a tensor of element type {brief(dtype)}")
     tensor = checked_tensor(
         storage,
         offset,
@@ -103,17 +111,13 @@ def _rebuild_tensor_v3(
 
 
 def _with_metadata(tensor: TensorRef, metadata: object) -> TensorRef:
-    if isinstance(metadata, dict) and metadata.get("neg") is True:
-        return TensorRef(
-            tensor.dtype,
-            tensor.shape,
-            tensor.strides,
-            tensor.offset,
-            tensor.storage,
-            requires_grad=tensor.requires_grad,
-            negated=True,
-        )
-    return tensor
+    if not isinstance(metadata, dict):
+        return tensor
+    return replace(
+        tensor,
+        negated=metadata.get("neg") is True,
+        conjugated=metadata.get("conj") is True,
+    )
 
 
 def _rebuild_parameter(data: object, requires_grad: object = True, *_rest: object) -> object:
@@ -160,7 +164,7 @@ def _moved_from_cpu(data: object, *_rest: object) -> object:
 
 
 def _moved_from_numpy(data: object, *_rest: object) -> object:
-    return as_tensor(data) or data
+    return array_as_tensor(data) or data
 
 
 def _from_type(
@@ -169,7 +173,8 @@ def _from_type(
     """A tensor subclass: the plain tensor that it wraps, by the function named for that."""
     if isinstance(function, GlobalName) and isinstance(args, tuple):
         build = constructors.get((function.module, function.name))
-        if build is not None:
+        # Never itself again: torch does not nest it, and its depth would be the file's choice.
+        if build is not None and not function.name.startswith("_rebuild_from_type"):
             return build(*args)
     return Inert(cls, args if isinstance(args, tuple) else (args,))
 
@@ -181,6 +186,13 @@ def _encode(text: object, encoding: object = "utf-8") -> bytes:
     return text.encode(str(encoding))
 
 
+def _bytes(*args: object) -> bytes:
+    # Empty bytes are written as a call without arguments. A number would be a length.
+    if args and not isinstance(args[0], bytes):
+        raise TypeError("bytes from what is no bytes")
+    return args[0] if args and isinstance(args[0], bytes) else b""
+
+
 def _container(kind: type, *args: Any) -> object:
     return kind(*args[:1]) if not args or isinstance(args[0], list | tuple) else kind()
 
@@ -188,7 +200,12 @@ def _container(kind: type, *args: Any) -> object:
 def _frozen(kind: type, *args: Any) -> object:
     # Members must be safe to hash; what cannot be a member cannot name a model either.
     members = args[0] if args and isinstance(args[0], list | tuple) else ()
-    return kind(m for m in members if isinstance(m, str | int | float | bytes))
+    return kind(
+        member
+        for member in members
+        if isinstance(member, str | float | bytes)
+        or (isinstance(member, int) and member.bit_length() <= 64)
+    )
 
 
 def _ordered(*args: object) -> OrderedRecord:
@@ -239,6 +256,7 @@ def constructors(
     }
     for module in ("builtins", "__builtin__"):
         table |= {
+            (module, "bytes"): _bytes,
             (module, "list"): partial(_container, list),
             (module, "tuple"): partial(_container, tuple),
             (module, "set"): partial(_frozen, set),
@@ -253,41 +271,4 @@ def constructors(
 
 def as_tensor(value: object) -> TensorRef | None:
     """``value`` as a tensor: a tensor, or a numpy array that was pickled; None otherwise."""
-    if isinstance(value, TensorRef):
-        return value
-    if not isinstance(value, Inert) or not isinstance(value.cls, GlobalName):
-        return None
-    if value.cls.module not in _NUMPY_MODULES or value.cls.name != "_reconstruct":
-        return None
-    # numpy's own state: (version, shape, dtype, Fortran order, bytes).
-    state = value.state
-    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[4], bytes):
-        return None
-    _, shape, described, fortran, data = state
-    dtype, big_endian = _numpy_dtype(described)
-    if dtype is None or not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
-        return None
-    if prod(shape) * dtype.itemsize != len(data):
-        return None
-    region = PlainRegion(MemorySource(data, "numpy array"), 0, len(data))
-    storage = Storage("numpy array", dtype, len(data), big_endian, region)
-    strides = contiguous_strides(shape)
-    if fortran is True:
-        strides = tuple(reversed(contiguous_strides(tuple(reversed(shape)))))
-    return TensorRef(dtype, shape, strides, 0, storage)
-
-
-def _numpy_dtype(described: object) -> tuple[DType | None, bool]:
-    """Our element type for a pickled ``numpy.dtype``, and whether it is big-endian."""
-    if not isinstance(described, Inert) or not described.args:
-        return None, False
-    code = described.args[0]
-    order = (
-        described.state[1]
-        if isinstance(described.state, tuple) and len(described.state) > 1
-        else "<"
-    )
-    if not isinstance(code, str) or code[:1] not in _NUMPY_NAMES or not code[1:].isdigit():
-        return None, False
-    width = "" if code[0] == "b" else str(8 * int(code[1:]))
-    return BY_NAME.get(_NUMPY_NAMES[code[0]] + width), order == ">"
+    return value if isinstance(value, TensorRef) else array_as_tensor(value)

@@ -8,19 +8,58 @@ so a tensor's bytes can be read where they lie.
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from functools import partial
 
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.plain_pickle import embedded_storage
 from normcheck.checkpoint.source import MemorySource, Source, stream
-from normcheck.checkpoint.tensors import CompressedRegion, PlainRegion, Region, Storage
-from normcheck.checkpoint.torch_objects import constructors, storage_dtype
+from normcheck.checkpoint.tensors import PlainRegion, Region, Storage
+from normcheck.checkpoint.torch_objects import constructors, storage_dtype, storage_key
 from normcheck.checkpoint.unpickler import InertUnpickler
 from normcheck.errors import RefusedError, UnreadableError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Of a zip member: signature, then the lengths of its name and of its extra field."""
 _ENCRYPTED = 0x1
+_PAGE = 4096
+"""Bytes of a packed pickle up to which its ratio says nothing."""
+
+
+_NOT_UNPACKED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
+"""What ``zipfile`` raises for a damaged member."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedRegion:
+    """A member of a zip that somebody packed again with compression; torch never does."""
+
+    archive: zipfile.ZipFile
+    member: zipfile.ZipInfo
+
+    @property
+    def nbytes(self) -> int:
+        """Length when unpacked, as the archive declares it."""
+        return self.member.file_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Unpack up to the end of what is asked for."""
+        try:
+            with self.archive.open(self.member) as unpacked:
+                unpacked.seek(start)
+                data = unpacked.read(length)
+        except _NOT_UNPACKED as error:
+            raise _cannot_unpack(self.member, error) from error
+        if len(data) != length:
+            raise _cannot_unpack(self.member, EOFError("it ends early"))
+        return data
+
+
+def _cannot_unpack(member: zipfile.ZipInfo, error: Exception) -> UnreadableError:
+    return UnreadableError(
+        f"{member.filename[:80]} cannot be unpacked ({error})",
+        "the file is damaged; fetch it again",
+    )
 
 
 def open_archive(source: Source) -> zipfile.ZipFile:
@@ -31,7 +70,7 @@ def open_archive(source: Source) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(stream(source))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (*_NOT_UNPACKED, struct.error, OverflowError) as error:
         raise UnreadableError(
             f"{source.name}: a zip archive whose directory cannot be read ({error})",
             "it is probably a truncated download; fetch it again and compare sizes",
@@ -58,6 +97,11 @@ def read_torch_zip(source: Source, archive: zipfile.ZipFile, limits: Limits) -> 
             f"{source.name}: its pickle is {pickled.file_size:,} bytes, "
             f"the limit is {limits.pickle_bytes:,}"
         )
+    if pickled.file_size > limits.unpacked_ratio * max(pickled.compress_size, _PAGE):
+        raise RefusedError(
+            f"{source.name}: its pickle of {pickled.file_size:,} bytes is packed into "
+            f"{pickled.compress_size:,}"
+        )
     root = pickled.filename.removesuffix("data.pkl")
     big_endian = _byteorder(source, archive, root) == b"big"
     storages: dict[str, Storage] = {}
@@ -65,8 +109,8 @@ def read_torch_zip(source: Source, archive: zipfile.ZipFile, limits: Limits) -> 
     def persistent(saved_id: object) -> Storage:
         if not isinstance(saved_id, tuple) or len(saved_id) < 5 or saved_id[0] != "storage":
             raise UnreadableError(f"{source.name}: a persistent id of an unknown kind")
-        _, cls, key, location, numel, *_ = saved_id
-        key = str(key)
+        _, cls, named, location, numel, *_ = saved_id
+        key = storage_key(named)
         if key not in storages:
             dtype = storage_dtype(cls)
             if type(numel) is not int or numel < 0:
@@ -100,14 +144,11 @@ def _byteorder(source: Source, archive: zipfile.ZipFile, root: str) -> bytes:
 
 
 def _member_bytes(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    _refuse_encrypted(source, member)
+    _check_packing(source, member)
     try:
         return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
-        raise UnreadableError(
-            f"{source.name}: {member.filename} cannot be unpacked ({error})",
-            "the file is damaged; fetch it again",
-        ) from error
+    except _NOT_UNPACKED as error:
+        raise _cannot_unpack(member, error) from error
 
 
 def _region(source: Source, archive: zipfile.ZipFile, name: str) -> Region:
@@ -118,7 +159,7 @@ def _region(source: Source, archive: zipfile.ZipFile, name: str) -> Region:
             f"{source.name}: the storage {name} is missing from the archive",
             "the file is damaged; fetch it again or save it again",
         ) from error
-    _refuse_encrypted(source, member)
+    _check_packing(source, member)
     if member.compress_type != zipfile.ZIP_STORED:
         return CompressedRegion(archive, member)
     # The directory's copy of name and extra field may differ in length from the local one,
@@ -135,8 +176,13 @@ def _region(source: Source, archive: zipfile.ZipFile, name: str) -> Region:
     return PlainRegion(source, offset, member.file_size)
 
 
-def _refuse_encrypted(source: Source, member: zipfile.ZipInfo) -> None:
+def _check_packing(source: Source, member: zipfile.ZipInfo) -> None:
     if member.flag_bits & _ENCRYPTED:
-        raise UnreadableError(
-            f"{source.name}: {member.filename} is encrypted", "unpack it and scan the result"
-        )
+        what = "is encrypted"
+    elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        what = "is compressed by an unusual method"
+    else:
+        return
+    raise UnreadableError(
+        f"{source.name}: {member.filename[:80]} {what}", "unpack it and scan the result"
+    )

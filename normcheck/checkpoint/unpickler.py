@@ -66,7 +66,7 @@ class InertUnpickler:
         self._bounded = self._end < size
         self._constructors = constructors
         self._persistent = persistent
-        self._limits = limits
+        self.limits = limits
         self._stack: list[Any] = []
         self._memo: dict[int, object] = {}
 
@@ -77,7 +77,7 @@ class InertUnpickler:
             UnreadableError: Truncated, or not a pickle.
             RefusedError: Past one of the limits.
         """
-        read, table, limit = self._stream.read, TABLE, self._limits.opcodes
+        read, table, limit = self._stream.read, TABLE, self.limits.opcodes
         count = 0
         while True:
             opcode = read(1)
@@ -93,7 +93,11 @@ class InertUnpickler:
                 raise RefusedError(f"the pickle has more than {limit:,} instructions")
             try:
                 handler(self)
-            except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+            except RecursionError as error:
+                raise RefusedError("the pickle nests what it compares too deep") from error
+            except (
+                IndexError, KeyError, OverflowError, TypeError, ValueError, struct.error
+            ) as error:  # fmt: skip
                 raise _damaged(
                     f"instruction {opcode!r} at byte {self._stream.tell():,}: "
                     f"{type(error).__name__} {error}"
@@ -109,7 +113,7 @@ class InertUnpickler:
         # A short piece costs nothing to try; a long one is not allocated on the file's word.
         if length > _PIECE and length > self._end - self._stream.tell():
             if self._bounded:
-                raise RefusedError(f"the pickle is longer than {self._limits.pickle_bytes:,} bytes")
+                raise RefusedError(f"the pickle is longer than {self.limits.pickle_bytes:,} bytes")
             raise _damaged(f"{length:,} bytes wanted, the file ends before")
         data = self._stream.read(length)
         if len(data) != length:
@@ -126,7 +130,7 @@ class InertUnpickler:
 
     def line(self) -> bytes:
         """Up to the next newline, which is taken but not returned."""
-        line = self._stream.readline(self._limits.name_bytes)
+        line = self._stream.readline(self.limits.name_bytes)
         if not line.endswith(b"\n"):
             raise _damaged("a line without an end")
         return line[:-1]
@@ -217,13 +221,19 @@ class InertUnpickler:
         ):
             raise TypeError(f"{type(value).__name__} as a dictionary key")
         level: list[object] = [value]
-        for _ in range(self._limits.key_nesting):
-            level = [part for item in level if isinstance(item, tuple) for part in item]
-            if len(level) > self._limits.name_bytes:
+        members = 0
+        for _ in range(self.limits.key_nesting):
+            # Integers hash by their remainder, so that long ones can be made to collide.
+            if any(isinstance(part, int) and part.bit_length() > 64 for part in level):
                 break
-            if not level:
+            tuples = [part for part in level if isinstance(part, tuple)]
+            if not tuples:
                 return value
-        raise RefusedError("a dictionary key of deeply nested or very long tuples")
+            members += sum(map(len, tuples))
+            if members > self.limits.key_items:
+                break
+            level = [part for members_of in tuples for part in members_of]
+        raise RefusedError("a dictionary key of deeply nested or very long tuples or integers")
 
     # ---- objects ------------------------------------------------------------------------
 

@@ -114,6 +114,13 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only warnings and errors; silent without.")
     ] = False,
+    plot: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Draw predicted against stored means, a panel a layer (png, svg, pdf).",
+        ),
+    ] = "",
     verbose: Annotated[
         int,
         typer.Option(
@@ -142,6 +149,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
             color=color.value,
             quiet=quiet,
             verbose=verbose,
+            plot=plot,
         )
     )
 

@@ -33,6 +33,7 @@ class ScanWords:
     color: str = "auto"
     quiet: bool = False
     verbose: int = 0
+    plot: str = ""
 
 
 def run_scan(words: ScanWords) -> int:
@@ -41,10 +42,13 @@ def run_scan(words: ScanWords) -> int:
         rules=select(_split(words.select) or ["ALL"], _split(words.ignore)),
         fail_on=Severity(words.fail_on),
         strict=words.strict,
+        keep_predictions=bool(words.plot),
     )
     report = scan(words.targets, settings)
     if report.models or words.form != "text":
         _write(_rendered(report, words), words.output)
+    if words.plot:
+        _plot(report, words.plot)
     for failure in report.errors:
         report_error(failure.message, failure.hint)
     if not report.models and not report.errors:
@@ -54,6 +58,17 @@ def run_scan(words: ScanWords) -> int:
             "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
         )
     return exit_code(report, settings, exit_zero=words.exit_zero)
+
+
+def _plot(report: Report, file: str) -> None:
+    from normcheck.report.figure import draw
+
+    if len(report.models) != 1:
+        raise UsageError(
+            f"--plot draws one model, the targets hold {len(report.models)}",
+            "name one file with one model",
+        )
+    draw(report.models[0], report.findings, Path(file))
 
 
 def exit_code(report: Report, settings: Settings, *, exit_zero: bool) -> int:

@@ -28,7 +28,6 @@ _NOT_NAMED = re.compile(r"normaliz|(?:weight|spectral)_?norm|normal(?:_|$)", re.
 _LAYER_NAMED = re.compile(r"layer_?norm|(?:^|_)ln(?:$|_|\d)|ln$", re.IGNORECASE)
 _GROUP_NAMED = re.compile(r"group_?norm|(?:^|_)gn(?:$|_|\d)", re.IGNORECASE)
 _BATCH_NAMED = re.compile(r"batch_?norm|(?:^|_)bn(?:$|_|\d)|bn$", re.IGNORECASE)
-_INSTANCE_NAMED = re.compile(r"instance_?norm|(?:^|_)in(?:\d)", re.IGNORECASE)
 _NEIGHBOURS = 12
 """Weights looked at on either side of a norm for the layer that it belongs to."""
 
@@ -194,10 +193,11 @@ def _affine_kind(
     convolutional = neighbour is not None and neighbour.ndim > 2
     if version == _NORM_BASE_VERSION:
         why = "metadata of BatchNorm or InstanceNorm, without statistics"
-        if _INSTANCE_NAMED.search(named) and neighbour is not None:
-            dimensions = min(3, max(1, neighbour.ndim - 2))
-            return BY_NAME[f"InstanceNorm{dimensions}d"], why
-        return batch_norm(neighbour.ndim - 2 if neighbour is not None else None), why
+        if _BATCH_NAMED.search(named):
+            return batch_norm(neighbour.ndim - 2 if neighbour is not None else None), why
+        # Hardly any BatchNorm is built without statistics, hardly any InstanceNorm with them.
+        dimensions = min(3, max(1, neighbour.ndim - 2)) if neighbour is not None else 2
+        return BY_NAME[f"InstanceNorm{dimensions}d"], why
     if weight.ndim > 1 and sum(length > 1 for length in weight.shape) > 1:
         return BY_NAME["LayerNorm"], f"weight and bias of {weight.ndim} dimensions"
     if bias is None:

@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Severity, Skipped
+from normcheck.report.fit import AgreementSummary
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 
 SCHEMA_VERSION = 1
@@ -49,7 +50,36 @@ def _model(model: ModelReport) -> dict[str, Any]:
         "class": model.class_path,
         "tensors": model.tensors,
         "notes": list(model.notes),
+        "agreement": _agreement(model.agreement),
         "layers": [_layer(layer) for layer in model.layers],
+    }
+
+
+def _agreement(agreement: AgreementSummary | None) -> dict[str, Any] | None:
+    if agreement is None:
+        return None
+    return {
+        "activation": agreement.activation,
+        "explained": _number(agreement.explained),
+        "agreeing": list(agreement.agreeing),
+        "unjudged": [{"layer": path, "reason": reason} for path, reason in agreement.unjudged],
+        "links": [
+            {
+                "source": link.source,
+                "weights": link.weights,
+                "target": link.target,
+                "kind": link.kind,
+                "confidence": link.confidence,
+                "reason": link.reason,
+                "activation": link.activation,
+                "pool": _number(link.pool),
+                "explained": _number(link.explained),
+                "correlation": _number(link.correlation),
+                "slope": _number(link.slope),
+                "log_scale": _number(link.log_scale),
+            }
+            for link in agreement.links
+        ],
     }
 
 

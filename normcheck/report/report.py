@@ -7,6 +7,7 @@ import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped
 from normcheck.norms.layer import Floats, NormLayer, Values
+from normcheck.report.fit import AgreementSummary
 
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
@@ -70,6 +71,8 @@ class ModelReport:
     class_path: str | None
     tensors: int
     layers: tuple[LayerSummary, ...]
+    agreement: AgreementSummary | None = None
+    """How statistics and weights fit; None where nothing could be predicted."""
     notes: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from normcheck.findings import Finding, Severity, Skipped
 from normcheck.report.layer_table import layer_table
 from normcheck.report.report import ModelReport, Report
-from normcheck.wording import fold, plural
+from normcheck.wording import fold, percent, plural
 
 MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold yellow")}
 """One sign and one colour a severity; both are readable on dark and light terminals."""
@@ -161,11 +161,7 @@ def _verdict(console: Console, model: ModelReport) -> None:
         return
     if stored:
         line.append("Nothing wrong in what the file can tell", style="bold")
-        text = (
-            f"{plural(len(stored), 'layer')} {'has' if len(stored) == 1 else 'have'} running "
-            "statistics that were collected. Whether they fit your data, only a run on that data "
-            "can tell."
-        )
+        text = _reading(model, len(stored))
     elif all(layer.eval_uses == "its own input" for layer in model.layers):
         line.append("Nothing here can go stale", style="bold")
         text = (
@@ -177,6 +173,26 @@ def _verdict(console: Console, model: ModelReport) -> None:
         text = "The file holds no running statistics that could be judged."
     console.print(line)
     _paragraph(console, text)
+
+
+def _reading(model: ModelReport, stored: int) -> str:
+    """What can be said for the statistics, and what nobody looked at."""
+    agreement = model.agreement
+    last = "Whether they fit your data, only a run on that data can tell."
+    if agreement is None or not agreement.agreeing:
+        has = "has" if stored == 1 else "have"
+        return (
+            f"{plural(stored, 'layer')} {has} running statistics that were collected. Whether "
+            f"they belong to the weights could not be judged. {last}"
+        )
+    count = len(agreement.agreeing)
+    rest = stored - count
+    others = f" ({plural(rest, 'layer')} could not be judged this way)" if rest else ""
+    return (
+        f"The running statistics agree with the weights in {plural(count, 'layer')}: the weights "
+        f"explain {percent(agreement.explained)} of the stored means, assuming "
+        f"{agreement.activation}{others}. {last}"
+    )
 
 
 def _finding(console: Console, finding: Finding) -> None:

@@ -118,7 +118,7 @@ def _could_track(layer: NormLayer) -> bool:
         and not layer.unread
         and not layer.uninitialised
         and layer.norm_base is not False
-        and layer.kind.family in (Family.BATCH, Family.PER_SAMPLE)
+        and (layer.kind.family in (Family.BATCH, Family.PER_SAMPLE) or layer.norm_base is True)
     )
 
 
