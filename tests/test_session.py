@@ -61,7 +61,7 @@ def test_two_copies_in_a_file_are_reported_apart(tmp_path: Path) -> None:
     """An EMA copy with statistics turns the raw copy's loss into an error."""
     torch = pytest.importorskip("torch")
     net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
-    torch.nn.init.normal_(net[1].weight)
+    torch.nn.init.normal_(net[1].bias)
     lost = {k: v.clone() for k, v in net.state_dict().items()}
     net(torch.randn(64, 4))
     for _ in range(60):

@@ -88,8 +88,9 @@ def _float8_e8m0(bits: Array) -> Array:
 
 
 def _complex32(halves: Array) -> Array:
-    pairs = halves.astype(np.float32).reshape(*halves.shape[:-1], -1, 2)
-    return pairs[..., 0] + 1j * pairs[..., 1]
+    # Not real + 1j * imaginary: an infinite imaginary part would make the real one NaN.
+    with np.errstate(invalid="ignore"):  # widening a signalling NaN
+        return halves.astype(np.float32).view(np.complex64)
 
 
 def _float(name: str, size: int, code: str, largest: float, smallest: float) -> DType:

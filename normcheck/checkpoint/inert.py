@@ -6,6 +6,7 @@ remembers the recipe. Only containers and numbers become what they are.
 """
 
 import sys
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,11 +70,7 @@ def attributes_of(value: object) -> Mapping[Any, object]:
     state = value.state
     # Objects with __slots__ pickle as (dictionary or None, slots).
     if isinstance(state, tuple) and len(state) == 2:
-        merged: dict[Any, object] = {}
-        for part in state:
-            if isinstance(part, dict):
-                merged.update(part)
-        return merged
+        return ChainMap(*(part for part in reversed(state) if isinstance(part, dict)))
     if isinstance(state, dict):
         return state
     # torch.fx rebuilds a GraphModule by a function of its instance dictionary.
@@ -92,33 +89,45 @@ def entries_of(value: object) -> Mapping[Any, object]:
     return {}
 
 
-def children_of(value: object) -> Iterator[tuple[str, object]]:
+def children_of(value: object, gone_through: set[int]) -> Iterator[tuple[str, object]]:
     """What lies directly in a value and can hold more, each with how the path to it goes on.
 
     ``.name`` for keys and attributes, ``[3]`` for places in a list. Keys that are not
     text or numbers are passed over: no model is stored under one. So are numbers and
     text, of which a file may have millions (losses, indices of a data set).
+
+    Args:
+        value: Any value of the file.
+        gone_through: Identities of the containers that were gone through before. Objects
+            may share one dictionary: going through it for each of them could take for ever.
     """
-    for key, entry in entries_of(value).items():
-        if isinstance(key, str | int) and not isinstance(entry, _SCALARS):
-            yield f".{key}", entry
-    if isinstance(value, list | tuple):
-        yield from _numbered("[{}]", value)
-    elif isinstance(value, Inert):
-        yield from _numbered("[{}]", value.items)
-        for key, entry in attributes_of(value).items():
-            if isinstance(key, str) and not isinstance(entry, _SCALARS):
-                yield f".{key}", entry
-        yield from _numbered("({})", value.args)
+    for form, part in _parts(value):
+        if id(part) in gone_through:
+            continue
+        gone_through.add(id(part))
+        items = part.items() if isinstance(part, dict) else enumerate(part)
+        for key, item in items:
+            if isinstance(key, str | int) and not isinstance(item, _SCALARS):
+                yield form.format(key), item
 
 
 _SCALARS = (str, bytes, bytearray, int, float, GlobalName, type(None))
+_Container = dict[Any, object] | list[Any] | tuple[Any, ...]
 
 
-def _numbered(form: str, items: list[Any] | tuple[Any, ...]) -> Iterator[tuple[str, object]]:
-    for index, item in enumerate(items):
-        if not isinstance(item, _SCALARS):
-            yield form.format(index), item
+def _parts(value: object) -> Iterator[tuple[str, _Container]]:
+    if isinstance(value, dict):
+        yield ".{}", value
+    elif isinstance(value, list | tuple):
+        yield "[{}]", value
+    elif isinstance(value, Inert):
+        yield ".{}", value.entries
+        yield "[{}]", value.items
+        attributes = attributes_of(value)
+        for part in attributes.maps if isinstance(attributes, ChainMap) else (attributes,):
+            if isinstance(part, dict):
+                yield ".{}", part
+        yield "({})", value.args
 
 
 def brief(value: object) -> str:

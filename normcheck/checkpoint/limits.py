@@ -7,6 +7,8 @@ stay far below these numbers: the largest seen has about 300,000 tensors, which 
 
 from dataclasses import dataclass
 
+from normcheck.errors import RefusedError
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -22,11 +24,13 @@ class Limits:
     """Depth of containers and modules that is followed when looking for models."""
     modules: int = 1_000_000
     """Modules in one saved tree."""
-    entries: int = 20_000_000
-    """Entries of modules and dictionaries looked at when models are put together; what is
-    shared counts each time, as it is copied each time. A module has some 30."""
+    models: int = 10_000
+    """Models in one file."""
+    entries: int = 10_000_000
+    """Entries of modules and dictionaries that are copied when models are put together; a
+    module has some 30."""
     path_characters: int = 1 << 28
-    """Length of all paths of one model together: modules, their tensors, their aliases."""
+    """Length of all paths of one file together: modules, their tensors, their aliases."""
     tensor_elements: int = 1 << 48
     """Elements of one tensor; 10^14 is far above any model and far below overflow."""
     key_nesting: int = 32
@@ -47,3 +51,23 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class Budget:
+    """What putting the models of one file together may cost.
+
+    A pickle can let a million modules share one dictionary of a million entries: what is
+    shared counts each time, as it is copied each time.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    copied: int = 0
+    characters: int = 0
+
+    def copy(self, entries: int, characters: int = 0) -> None:
+        """Count entries that become part of a model, and the length of their names."""
+        self.copied += entries
+        self.characters += characters
+        if self.copied > self.limits.entries or self.characters > self.limits.path_characters:
+            raise RefusedError("models of too many entries, or with names of enormous length")

@@ -16,7 +16,7 @@ from normcheck.checkpoint.inert import (
     children_of,
     entries_of,
 )
-from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.limits import Budget, Limits
 from normcheck.checkpoint.model import Form, SavedModel
 from normcheck.checkpoint.modules import is_module, saved_module
 from normcheck.checkpoint.tensors import TensorRef
@@ -40,8 +40,6 @@ _OPTIMIZER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What optimizers call their tensors for one parameter."""
-_MOST_VISITS = 2_000_000
-"""Containers looked at before the search is given up; shared ones count once."""
 _NESTED_LEAVES = 2
 """Module-like dictionaries side by side that make their parent a nested state dict; one
 alone is the state dict of a single layer."""
@@ -68,47 +66,52 @@ def locate_models(root: object, limits: Limits) -> Found:
         RefusedError: Nested too deep, or too large to search.
     """
     found = Found()
+    budget = Budget(limits)
     seen: set[int] = set()
+    gone_through: set[int] = set()
     # Iterators, not a list of everything still to come: only the one path that is being
     # followed takes memory.
     stack: list[Iterator[tuple[str, object]]] = [iter([("", root)])]
-    visits = 0
     while stack:
         following = next(stack[-1], None)
         if following is None:
             stack.pop()
             continue
         where, value = following
-        if isinstance(value, TensorRef) or as_tensor(value) is not None:
+        if as_tensor(value) is not None:
             found.tensors_without_names += 1
             continue
         if id(value) in seen:
             continue
         seen.add(id(value))
-        visits += 1
-        if visits > _MOST_VISITS or len(stack) > limits.nesting or len(where) > limits.name_bytes:
-            raise RefusedError(
-                "the file's containers are nested too deep or are too many to search for a model"
-            )
+        if len(stack) > limits.nesting or len(where) > limits.name_bytes:
+            raise RefusedError("the file's containers are nested too deep to search for a model")
+        if len(found.models) >= limits.models:
+            raise RefusedError(f"more than {limits.models:,} models in one file")
         if is_module(value):
-            found.models.append(saved_module(where.lstrip("."), value, limits))
+            found.models.append(saved_module(where.lstrip("."), value, budget))
             continue
         entries = entries_of(value)
         if _is_optimizer(entries):
             found.optimizers += 1
-            found.optimizer_steps = max(_steps(entries), found.optimizer_steps or 0) or None
+            state = entries.get("state")
+            if id(state) not in seen:
+                seen.add(id(state))
+                found.optimizer_steps = max(_steps(state), found.optimizer_steps or 0) or None
             continue
-        model = _state_dict(where.lstrip("."), value, entries, limits)
+        model = _state_dict(where.lstrip("."), value, entries, budget)
         if model is not None:
             found.models.append(model)
             if not any(_named_tensors(entries)):
                 continue  # nested dictionaries, all taken
-        stack.append(_children(where, value, tensors=model is None))
+        stack.append(_children(where, value, gone_through, tensors=model is None))
     return found
 
 
-def _children(where: str, value: object, *, tensors: bool) -> Iterator[tuple[str, object]]:
-    for name, child in children_of(value):
+def _children(
+    where: str, value: object, gone_through: set[int], *, tensors: bool
+) -> Iterator[tuple[str, object]]:
+    for name, child in children_of(value, gone_through):
         if tensors or as_tensor(child) is None:
             yield where + name, child
 
@@ -118,11 +121,11 @@ def _is_optimizer(entries: Mapping[object, object]) -> bool:
     return grouped or bool(_OPTIMIZER_NAMES & entries.keys())
 
 
-def _steps(entries: Mapping[object, object]) -> int:
-    """The largest number of steps that an optimizer's state has counted."""
+def _steps(state: object) -> int:
+    """The largest number of steps that an optimizer's ``state`` has counted."""
     steps = [0]
-    for state in entries_of(entries.get("state")).values():
-        step = entries_of(state).get("step")
+    for described in entries_of(state).values():
+        step = entries_of(described).get("step")
         tensor = as_tensor(step)
         if tensor is not None and tensor.numel == 1 and tensor.readable:
             step = float(tensor.values().reshape(-1)[0].real)
@@ -132,18 +135,19 @@ def _steps(entries: Mapping[object, object]) -> int:
 
 
 def _state_dict(
-    where: str, value: object, entries: Mapping[object, object], limits: Limits
+    where: str, value: object, entries: Mapping[object, object], budget: Budget
 ) -> SavedModel | None:
     """``entries`` as a state dict, where they are one."""
     tensors = dict(_named_tensors(entries))
     if any(
         "." in name or name in _PARAMETER_NAMES or _PARAMETER_LIKE.search(name) for name in tensors
     ):
-        return SavedModel(where, Form.STATE_DICT, tensors, versions=_versions(value))
+        budget.copy(len(tensors), len(where))
+        return SavedModel(where, Form.STATE_DICT, tensors, versions=_versions(value, budget))
     # Some save dictionaries within dictionaries, one for each module.
     leaves = sum(_is_leaf(child) for child in entries.values())
     if leaves >= _NESTED_LEAVES:
-        return SavedModel(where, Form.STATE_DICT, dict(_flattened(entries, limits)), None)
+        return SavedModel(where, Form.STATE_DICT, dict(_flattened(entries, budget)))
     return None
 
 
@@ -156,16 +160,12 @@ def _is_leaf(value: object) -> bool:
     )
 
 
-def _flattened(entries: Mapping[object, object], limits: Limits) -> Iterator[tuple[str, TensorRef]]:
+def _flattened(entries: Mapping[object, object], budget: Budget) -> Iterator[tuple[str, TensorRef]]:
     """The tensors of nested dictionaries, by dotted names."""
     stack = [("", entries)]
-    looked_at = characters = 0
     while stack:
         prefix, level = stack.pop()
-        looked_at += len(level)
-        characters += len(level) * len(prefix)
-        if looked_at > limits.entries or characters > limits.path_characters:
-            raise RefusedError("a state dict of nested dictionaries with too many entries")
+        budget.copy(len(level), (1 + len(level)) * len(prefix))
         yield from ((prefix + name, tensor) for name, tensor in _named_tensors(level))
         stack.extend(
             (f"{prefix}{name}.", entries_of(child))
@@ -183,16 +183,18 @@ def _named_tensors(entries: Mapping[object, object]) -> Iterator[tuple[str, Tens
             yield name, tensor
 
 
-def _versions(value: object) -> dict[str, int]:
+def _versions(value: object, budget: Budget) -> dict[str, int]:
     """Module versions from the ``_metadata`` that ``state_dict()`` attaches."""
     attributes: Mapping[object, object] = {}
     if isinstance(value, OrderedRecord):
         attributes = entries_of(value.attributes)
     elif isinstance(value, Inert):
         attributes = attributes_of(value)
+    metadata = entries_of(attributes.get("_metadata"))
+    budget.copy(len(metadata))
     return {
         path: version
-        for path, described in entries_of(attributes.get("_metadata")).items()
+        for path, described in metadata.items()
         if isinstance(path, str)
         and isinstance(version := entries_of(described).get("version"), int)
     }

@@ -1,10 +1,10 @@
 """A pickled module tree as a flat list of records, walked without recursion."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from normcheck.checkpoint.inert import Inert, attributes_of, brief, entries_of
-from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.limits import Budget
 from normcheck.checkpoint.model import Form, ModuleRecord, Plain, SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.checkpoint.torch_objects import as_tensor
@@ -39,9 +39,9 @@ class _Draft:
     aliases: list[str] = field(default_factory=list)
 
 
-def saved_module(where: str, root: object, limits: Limits) -> SavedModel:
+def saved_module(where: str, root: object, budget: Budget) -> SavedModel:
     """The model whose tree begins at the inert object ``root``."""
-    drafts = _walk(root, limits)
+    drafts = _walk(root, budget)
     records = tuple(_record(draft) for draft in drafts)
     tensors: dict[str, TensorRef] = {}
     for record in records:
@@ -53,9 +53,9 @@ def saved_module(where: str, root: object, limits: Limits) -> SavedModel:
     return SavedModel(where, Form.MODULE, tensors, records)
 
 
-def _walk(root: object, limits: Limits) -> list[_Draft]:
+def _walk(root: object, budget: Budget) -> list[_Draft]:
     drafts: dict[int, _Draft] = {}
-    spent = _Spent(limits)
+    limits = budget.limits
     # First everything that eval() and state_dict() reach, then what hides in plain
     # attributes: a module that is both belongs to the first.
     stack: list[tuple[str, object, bool, int]] = [("", root, True, 0)]
@@ -75,10 +75,7 @@ def _walk(root: object, limits: Limits) -> list[_Draft]:
             raise RefusedError(f"modules nested more than {limits.nesting:,} deep")
         drafts[id(value)] = draft = _Draft(path, value, registered)
         state = attributes_of(value)
-        spent.on_entries(state)
-        spent.on_names(path, entries_of(state["_parameters"]))
-        spent.on_names(path, entries_of(state.get("_buffers")))
-        spent.on_names(path, entries_of(state["_modules"]))
+        _spend(budget, path, state)
         children = [
             (_join(path, name), child, registered, depth + 1)
             for name, child in entries_of(state["_modules"]).items()
@@ -87,34 +84,22 @@ def _walk(root: object, limits: Limits) -> list[_Draft]:
         draft.has_children = bool(children)
         stack.extend(reversed(children))
         for name, child in _hidden(state):
-            spent.on_names(path, (name,))
+            budget.copy(0, len(path) + len(name) + 1)
             hidden.append((_join(path, name), child, False, depth + 1))
     return list(drafts.values())
 
 
-@dataclass(slots=True)
-class _Spent:
-    """What a tree has asked for: modules may share one dictionary, copied for each of them."""
-
-    limits: Limits
-    entries: int = 0
-    characters: int = 0
-
-    def on_entries(self, state: Mapping[str, object]) -> None:
-        """Count a module's dictionary and the containers directly in it."""
-        self.entries += len(state) + sum(
-            len(value)
-            for value in state.values()
-            if isinstance(value, dict | list | tuple | set | frozenset)
-        )
-        if self.entries > self.limits.entries:
-            raise RefusedError(f"modules of more than {self.limits.entries:,} entries")
-
-    def on_names(self, path: str, names: Iterable[object]) -> None:
-        """Count the paths that the names will be given."""
-        self.characters += sum(len(path) + len(name) + 1 for name in names if isinstance(name, str))
-        if self.characters > self.limits.path_characters:
-            raise RefusedError("modules with names of enormous length")
+def _spend(budget: Budget, path: str, state: Mapping[str, object]) -> None:
+    """Count a module's dictionary, the containers directly in it, and the paths below it."""
+    entries = len(state)
+    for value in state.values():
+        if isinstance(value, dict | list | tuple | set | frozenset):
+            entries += len(value)
+    budget.copy(entries)
+    for part in ("_parameters", "_buffers", "_modules"):
+        names = entries_of(state.get(part))
+        letters = sum(len(name) for name in names if isinstance(name, str))
+        budget.copy(0, letters + len(names) * (len(path) + 1))
 
 
 def _hidden(state: Mapping[str, object]) -> Iterator[tuple[str, object]]:

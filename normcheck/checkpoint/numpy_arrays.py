@@ -1,5 +1,6 @@
 """Numpy arrays inside a pickle, as tensors: what JAX, Caffe2 and detectron2 dump."""
 
+from dataclasses import dataclass
 from math import prod
 from typing import TypeGuard
 
@@ -7,7 +8,8 @@ from normcheck.checkpoint.dtypes import BY_NAME, DType
 from normcheck.checkpoint.inert import GlobalName, Inert
 from normcheck.checkpoint.limits import DEFAULT_LIMITS
 from normcheck.checkpoint.source import MemorySource
-from normcheck.checkpoint.tensors import PlainRegion, Storage, TensorRef, contiguous_strides
+from normcheck.checkpoint.tensors import PlainRegion, Region, Storage, TensorRef, contiguous_strides
+from normcheck.errors import UnreadableError
 
 _MODULES = {
     "_reconstruct": ("numpy.core.multiarray", "numpy._core.multiarray"),
@@ -39,29 +41,42 @@ def array_as_tensor(value: object) -> TensorRef | None:
         data, described, shape, order = value.args
         fortran = order == "F"
     dtype, big_endian = _dtype(described)
-    raw = _bytes(data)
-    if dtype is None or raw is None or not _is_shape(shape):
+    region = _region(data)
+    if dtype is None or region is None or not _is_shape(shape):
         return None
-    if prod(shape) * dtype.itemsize != len(raw):
+    if prod(shape) * dtype.itemsize != region.nbytes:
         return None
-    region = PlainRegion(MemorySource(raw, "numpy array"), 0, len(raw))
-    storage = Storage("numpy array", dtype, len(raw), big_endian, region)
+    storage = Storage("numpy array", dtype, region.nbytes, big_endian, region)
     strides = contiguous_strides(shape)
     if fortran is True or fortran == 1:
         strides = tuple(reversed(contiguous_strides(tuple(reversed(shape)))))
     return TensorRef(dtype, shape, strides, 0, storage)
 
 
-def _bytes(data: object) -> bytes | None:
-    if isinstance(data, bytes | bytearray):
-        return bytes(data)
-    # A string of Python 2, which the pickle machine reads as latin-1.
-    if isinstance(data, str):
+@dataclass(frozen=True, slots=True)
+class _TextRegion:
+    """A string of Python 2, which the pickle machine reads as latin-1."""
+
+    text: str
+
+    @property
+    def nbytes(self) -> int:
+        """Its length."""
+        return len(self.text)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Only what is asked for becomes bytes again."""
         try:
-            return data.encode("latin-1")
-        except UnicodeEncodeError:
-            return None
-    return None
+            return self.text[start : start + length].encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise UnreadableError("an array of text that is no bytes") from error
+
+
+def _region(data: object) -> Region | None:
+    # Nothing is copied here: many arrays may share one value.
+    if isinstance(data, bytes | bytearray):
+        return PlainRegion(MemorySource(data, "numpy array"), 0, len(data))
+    return _TextRegion(data) if isinstance(data, str) else None
 
 
 def _is_shape(shape: object) -> TypeGuard[tuple[int, ...]]:

@@ -17,7 +17,9 @@ from normcheck.errors import NoModelError, NormcheckError, RefusedError, Unreada
 _SNIFFED = 512
 """Bytes that are enough to tell every format."""
 _LONGEST_FILE_NAME = 255
-_PICKLE = re.compile(rb"\x80[\x00-\x05]|\(dp?\d*\n|\}q.\(|c\w[\w.]*\n\w[\w.]*\n", re.DOTALL)
+_PICKLE = re.compile(
+    rb"\x80[\x00-\x05]|\([dl]p?\d*\n|[\]}]q[\x00\x01]|c\w[\w.]*\n\w[\w.]*\n", re.DOTALL
+)
 """How pickles begin: with their protocol, and before protocol 2 with a dictionary or the
 class of an object."""
 
@@ -38,6 +40,11 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
         if path.name.endswith(".index.json"):
             return _read_sharded(path, source, limits)
         return _read_file(source, limits)
+    except (MemoryError, SystemError):
+        # A MemoryError may get lost on its way up, where no memory is left to record that
+        # way; CPython then raises SystemError. The error that the user sees is raised
+        # behind this block, which holds on to everything that was built.
+        pass
     except NormcheckError as error:
         source.close()
         _complete(error, source.name)
@@ -45,6 +52,11 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
     except BaseException:
         source.close()
         raise
+    source.close()
+    raise RefusedError(
+        f"{path}: not enough memory to read it",
+        "the file is enormous, damaged or made to harm; try a machine with more memory",
+    )
 
 
 def _complete(error: NormcheckError, name: str) -> None:

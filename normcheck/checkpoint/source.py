@@ -106,7 +106,7 @@ class FileSource:
 class MemorySource:
     """Bytes that are already here: a numpy array inside a pickle, an embedded file."""
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes | bytearray, name: str) -> None:
         """Wrap ``data``; ``name`` is what messages call it."""
         self._data = data
         self._name = name
@@ -125,7 +125,7 @@ class MemorySource:
         """Exactly ``length`` bytes from ``offset``."""
         if offset < 0 or length < 0 or offset + length > len(self._data):
             raise _ends_early(self._name, offset, length, len(self._data))
-        return self._data[offset : offset + length]
+        return bytes(self._data[offset : offset + length])
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -1,5 +1,8 @@
 """``normcheck rule``: the pages of the rules."""
 
+import shutil
+import textwrap
+
 import typer
 
 
@@ -12,9 +15,11 @@ def print_rule(word: str | None) -> None:
         typer.echo(f"# {found.code} {found.name}\n")
         typer.echo(found.page.strip())
         return
+    width = min(120, shutil.get_terminal_size((80, 24)).columns)
     family = ""
     for entry in RULES:
         if entry.code[:3] != family:
             family = entry.code[:3]
             typer.echo(f"{FAMILIES[family]} ({family})")
-        typer.echo(f"  {entry.code}  {entry.severity.value:<8} {entry.name:<27} {entry.summary}")
+        head = f"  {entry.code}  {entry.severity.value:<8} {entry.name:<27} "
+        typer.echo(textwrap.fill(head + entry.summary, width, subsequent_indent=" " * len(head)))

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from normcheck.norms.agreement import AGREES, Agreement, Fit
+from normcheck.norms.agreement import AGREES, Agreement
+from normcheck.norms.prediction import Fit
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,11 +203,11 @@ def _finding(console: Console, finding: Finding) -> None:
     width = min(console.width, _PROSE)
     gap = width - title.cell_len - len(label)
     if gap >= 2:
-        title.append(" " * gap + label, style=f"not bold {style.removeprefix('bold ')}")
+        title.append(" " * gap + label, style="not bold")
         console.print(title)
     else:
         _hanging(console, title, indent=2)
-        _paragraph(console, label, style=style.removeprefix("bold "))
+        _paragraph(console, label)
     if finding.layers:
         _paragraph(console, printable(fold(finding.layers, _WHERE_NAMES)), style="bold")
     _paragraph(console, printable(finding.detail))

@@ -27,6 +27,8 @@ otherwise.
   between parallel branches, in files that keep no order): a false link accuses nobody;
 - where predicted and stored variances still go together: then the link is false, not the
   statistics;
+- where the batch count says already that part of the initial value is left
+  (`under-warmed-stats`);
 - for small differences: averaged weights (SWA, EMA) a little ahead of their buffers fit almost
   as well as healthy ones. Only data can tell there.
 
@@ -42,7 +44,7 @@ with these weights on training data (`torch.optim.swa_utils.update_bn`).
 from collections.abc import Iterator, Sequence
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.agreement import Fit
+from normcheck.norms.prediction import Fit
 from normcheck.rules.mismatch import (
     LARGEST_LOG_SCALE,
     SMALLEST_LOG_SCALE,
@@ -54,7 +56,8 @@ from normcheck.rules.mismatch import (
     odd_layers,
     whole_model,
 )
-from normcheck.rules.rule import CannotTell, Need, Rule, Subject
+from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
+from normcheck.rules.under_warmed_stats import WARNING_RESIDUE, residue
 from normcheck.wording import percent, plural
 
 FEWEST_LINKS = 3
@@ -79,6 +82,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     certain = len(inside) >= FEWEST_LINKS
     fits = inside if certain else likely
     cause = whole_model(fits, certain=certain)
+    if cause is not None and cause.key == "initial value" and _counted_too_few(subject, fits):
+        return
     odd, fitting = odd_layers(likely) if cause is None else ([], [])
     if odd:
         yield _finding(odd, _of_layers(odd, fitting), Confidence.MEDIUM)
@@ -86,6 +91,12 @@ def check(subject: Subject) -> Iterator[Finding]:
     cause = cause or drifted(fits)
     if cause is not None:
         yield _finding(likely, cause, Confidence.HIGH if certain else Confidence.MEDIUM)
+
+
+def _counted_too_few(subject: Subject, fits: Sequence[Fit]) -> bool:
+    """Whether the batch counts tell of the initial value already: one cause, one finding."""
+    left = [residue(fit.link.target) or 0.0 for fit in fits]
+    return max(left) > WARNING_RESIDUE and count_is_trusted(subject.batch_norms())
 
 
 def _of_layers(odd: Sequence[Fit], fitting: Sequence[Fit]) -> Cause:

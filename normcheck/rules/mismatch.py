@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from normcheck.findings import Severity
-from normcheck.norms.agreement import Fit, agreement_of
+from normcheck.norms.agreement import agreement_of
 from normcheck.norms.layer import Floats, Values
 from normcheck.norms.links import Link
+from normcheck.norms.prediction import Fit
 from normcheck.wording import percent, plural
 
 UNEXPLAINED = 0.35

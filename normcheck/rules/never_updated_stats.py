@@ -58,7 +58,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if subject.optimizer_steps or trained:
         # Without affine parameters a layer shows no training of its own; with trained
         # layers or an optimizer beside it, it took part.
-        trained = [n for n in stale if n.weight is None or not affine_untouched(n)]
+        trained = [n for n in stale if not affine_untouched(n)]
     fresh = [n for n in stale if n not in trained]
     if trained:
         yield _never_updated(subject, trained, [n for n in norms if n not in stale])

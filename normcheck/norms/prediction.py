@@ -1,0 +1,197 @@
+"""What the weights of a link predict for the statistics behind them.
+
+For a link A → φ → W → B the mean of B's input follows from A's γ and β, φ and W alone:
+
+    m_i = E[φ(y)],  v_i = Var[φ(y)],  y ~ N(β_i, γ_i²)
+    mean_o = b_o + Σ_taps c(tap) Σ_i W[o, i, tap] m_i
+    variance_o ≈ Σ W² v   (inputs taken as independent)
+
+c(tap) is the share of output positions at which a tap lies inside the image, with zero
+padding (1 - |dy| f)(1 - |dx| f), f about 1/size. φ, f and the strength of a max pooling are
+not in a state dict; of a few values the best-fitting is taken, which cannot make unrelated
+statistics fit: there are hundreds of channels and a handful of choices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from normcheck.norms.layer import Floats
+from normcheck.norms.links import Link, Weights
+from normcheck.norms.moments import ACTIVATIONS, after_activation, after_prelu
+
+BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5)
+"""Values of f: images of no border, 32, 16, 8, 4 and 2 pixels."""
+MOST_OF_A_CHANNEL = 25.0
+"""Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
+does not decide for its layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What may stand between a norm and the weights."""
+
+    activation: str
+    pool: float = 1.0
+    """Values that a max pooling chooses from; 1 is none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """How well one link's prediction agrees with the stored statistics of its target."""
+
+    link: Link
+    activation: str
+    pool: float
+    predicted_mean: Floats
+    predicted_variance: Floats
+    stored_mean: Floats
+    stored_variance: Floats
+    explained: float
+    """1 - Σ((mean - stored)/σ)² / Σ(stored/σ)²: 1 is perfect, 0 as good as predicting zero."""
+    correlation: float
+    """Of predicted and stored means over the channels."""
+    slope: float
+    """Stored means per predicted mean: the factor between them."""
+    log_scale: float
+    """Median of log(stored variance / predicted variance)."""
+    scale_correlation: float
+    """Of the logarithms of predicted and stored variances over the channels."""
+
+
+class Prediction:
+    """One link under several hypotheses, each with every border.
+
+    Args:
+        link: What is predicted.
+        hypotheses: Ignored for a PReLU, whose slopes are known.
+    """
+
+    def __init__(self, link: Link, hypotheses: Sequence[Hypothesis]) -> None:
+        """Read the weights and predict."""
+        self.link = link
+        self.hypotheses = (Hypothesis("PReLU"),) if link.slopes is not None else tuple(hypotheses)
+        means, variances = _inputs(link, self.hypotheses)
+        bias = np.zeros(link.target.features or 0)
+        if link.bias is not None and link.bias.readable:
+            bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1)
+        weights = np.asarray(link.weights.values(), dtype=np.float64)
+        weights = weights.reshape(*weights.shape[:2], -1)
+        shape = link.weights.shape[2:]
+        shares = np.stack([_shares(shape, border).reshape(-1) for border in BORDERS], axis=1)
+        # One mean for each channel, hypothesis and border.
+        taps = _by_tap(link, weights, means)
+        self.mean = np.einsum("oth,tf->ohf", taps, shares) + bias[:, None, None]
+        self.variance = _by_tap(link, weights**2, variances).sum(axis=1)
+        stored, weight = _weighted(link)
+        missed = ((self.mean - stored[:, None, None]) ** 2 * weight[:, None, None]).sum(axis=0)
+        total = max(float((stored**2 * weight).sum()), 1e-12)
+        # Of shape (hypotheses, borders).
+        self.explained = 1.0 - missed / total
+
+    @property
+    def finite(self) -> bool:
+        """Whether the weights predict numbers."""
+        return bool(np.isfinite(self.mean).all() and np.isfinite(self.variance).all())
+
+    @property
+    def scores(self) -> Floats:
+        """The best explained fraction of each hypothesis, at least -1."""
+        best: Floats = np.maximum(self.explained.max(axis=1), -1.0)
+        return best
+
+    def fit(self, hypothesis: int) -> Fit:
+        """The fit under one hypothesis, with the border that suits it best."""
+        border = int(np.argmax(self.explained[hypothesis]))
+        mean, variance = self.mean[:, hypothesis, border], self.variance[:, hypothesis]
+        stored, weight = _weighted(self.link)
+        target = self.link.target
+        assert target.running_var is not None  # noqa: S101  (links have both statistics)
+        stored_variance = target.running_var.numbers
+        both = (stored_variance > 0) & (variance > 0)
+        logs = np.log(stored_variance[both]), np.log(variance[both])
+        energy = max(float((mean**2 * weight).sum()), 1e-12)
+        return Fit(
+            link=self.link,
+            activation=self.hypotheses[hypothesis].activation,
+            pool=self.hypotheses[hypothesis].pool,
+            predicted_mean=mean,
+            predicted_variance=variance,
+            stored_mean=stored,
+            stored_variance=stored_variance,
+            explained=float(self.explained[hypothesis, border]),
+            correlation=_correlation(mean, stored, weight),
+            slope=float((mean * stored * weight).sum()) / energy,
+            log_scale=float(np.median(logs[0] - logs[1])) if both.any() else 0.0,
+            scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
+        )
+
+
+def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
+    """Means and variances that reach the weights, of shape (channels, hypotheses)."""
+    source = link.source
+    channels = source.features or 0
+    gamma = source.weight.numbers if source.weight else np.ones(channels)
+    beta = source.bias.numbers if source.bias else np.zeros(channels)
+    if link.slopes is not None:
+        slopes = np.asarray(link.slopes.values(), dtype=np.float64).reshape(-1)
+        return after_prelu(gamma, beta, slopes)
+    moments = [
+        after_activation(gamma, beta, ACTIVATIONS[h.activation], (h.pool,)) for h in hypotheses
+    ]
+    return (
+        np.concatenate([mean for mean, _ in moments], axis=1),
+        np.concatenate([variance for _, variance in moments], axis=1),
+    )
+
+
+def _weighted(link: Link) -> tuple[Floats, Floats]:
+    """Stored means, and the weight of each channel: 1/σ², bounded."""
+    mean, variance = link.target.running_mean, link.target.running_var
+    assert mean is not None  # noqa: S101  (links have both statistics)
+    assert variance is not None  # noqa: S101
+    positive = np.maximum(variance.numbers, 0.0)
+    # A thousandth of the usual variance: a constant channel has no unit of its own.
+    floor = 1e-3 * float(np.sort(positive)[positive.size // 2]) + 1e-12
+    weight = 1.0 / (positive + floor)
+    bound = MOST_OF_A_CHANNEL / np.maximum(mean.numbers**2, 1e-300)
+    return mean.numbers, np.minimum(weight, bound)
+
+
+def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
+    total = float(weight.sum())
+    if a.size < 2 or total <= 0:
+        return 0.0
+    da, db = a - (a * weight).sum() / total, b - (b * weight).sum() / total
+    spread = float(np.sqrt((da**2 * weight).sum() * (db**2 * weight).sum()))
+    return float((da * db * weight).sum()) / spread if spread > 0 else 0.0
+
+
+def _shares(shape: tuple[int, ...], border: float) -> Floats:
+    """Share of output positions at which each tap of a kernel lies inside the image."""
+    shares: Floats = np.ones(())
+    for length in shape:
+        distance = np.abs(np.arange(length) - (length - 1) / 2)
+        inside = np.clip(1.0 - distance * border, 0.0, 1.0)
+        shares = np.asarray(np.multiply.outer(shares, inside))
+    return shares
+
+
+def _by_tap(link: Link, weights: Floats, columns: Floats) -> Floats:
+    """Weights times input, kept apart by tap: shape (out channels, taps, columns)."""
+    if link.kind is Weights.DEPTHWISE:
+        single: Floats = np.einsum("ot,oh->oth", weights[:, 0], columns)
+        return single
+    if link.kind is Weights.TRANSPOSED:
+        # Each output position sees every second tap per dimension at the usual stride of 2;
+        # with stride 1 the slope shows it.
+        weights = weights.transpose(1, 0, 2) / 2 ** (link.weights.ndim - 2)
+    out, inner, taps = weights.shape
+    groups = columns.shape[0] // inner
+    blocks = weights.reshape(groups, out // groups, inner, taps)
+    inputs = columns.reshape(groups, inner, -1)
+    result: Floats = np.einsum("goit,gih->goth", blocks, inputs, optimize=True).reshape(
+        out, taps, -1
+    )
+    return result

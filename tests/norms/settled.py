@@ -1,0 +1,58 @@
+"""Networks whose running statistics belong to their weights: run, not trained."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from normcheck.checkpoint.read import read_checkpoint
+from normcheck.norms.find import anatomy_of
+from normcheck.norms.layer import Anatomy
+
+PASSES = 12
+CHANNELS = 32
+
+
+def settle(model: nn.Module, *shape: int, seed: int = 0) -> nn.Module:
+    """Give every norm a γ and β as training would, and collect its statistics.
+
+    Args:
+        model: Changed in place.
+        shape: Of one sample of the random input.
+        seed: For γ, β and the input.
+    """
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+            nn.init.uniform_(module.weight, 0.3, 1.5)
+            nn.init.normal_(module.bias, 0.0, 0.6)
+            module.momentum = None  # a plain average: no residue of the initial values
+    model.train()
+    with torch.no_grad():
+        for _ in range(PASSES):
+            model(torch.randn(16, *shape))
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # As after a whole training: a count of 12 would be a finding of its own.
+            module.num_batches_tracked.fill_(1000)
+    return model.eval()
+
+
+def anatomy(model: nn.Module, folder: Path, *, whole: bool = False) -> Anatomy:
+    """What is read of the model when it is saved; the file stays open, as in a scan."""
+    file = folder / "model.pt"
+    torch.save(model if whole else model.state_dict(), file)
+    return anatomy_of(read_checkpoint(file).models[0])
+
+
+def conv_net(activation: nn.Module, blocks: int = 4) -> nn.Sequential:
+    """3 × 3 convolutions with norms and one activation throughout, for 3 × 16 × 16 images."""
+    layers: list[nn.Module] = []
+    for block in range(blocks):
+        made_of = 3 if block == 0 else CHANNELS
+        layers += [
+            nn.Conv2d(made_of, CHANNELS, 3, padding=1, bias=False),
+            nn.BatchNorm2d(CHANNELS),
+            activation,
+        ]
+    return nn.Sequential(*layers)

@@ -1,0 +1,149 @@
+"""Predicting running statistics from weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from normcheck.norms.agreement import Agreement
+
+from .settled import CHANNELS, anatomy, conv_net, settle
+
+
+def _agreement(model: nn.Module, folder: Path, *shape: int) -> Agreement:
+    found = anatomy(settle(model, *shape), folder).agreement
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        (nn.ReLU(), "ReLU"),
+        (nn.Identity(), "no activation"),
+        (nn.SiLU(), "SiLU"),
+        (nn.Hardswish(), "hardswish"),
+        (nn.LeakyReLU(0.2), "leaky ReLU 0.2"),
+        (nn.Tanh(), "tanh"),
+        (nn.PReLU(CHANNELS, 0.4), "PReLU"),
+    ],
+)
+def test_the_activation_is_recognised(tmp_path: Path, activation: nn.Module, name: str) -> None:
+    """The weights explain nearly everything, under the activation that was really there."""
+    agreement = _agreement(conv_net(activation), tmp_path, 3, 16, 16)
+    assert agreement.activation == name
+    assert len(agreement.fits) == 3
+    assert min(fit.explained for fit in agreement.fits) > 0.95
+    assert all(abs(fit.slope - 1) < 0.1 for fit in agreement.fits)
+
+
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.ELU(), nn.Mish(), nn.ReLU6()])
+def test_similar_activations_fit_as_well(tmp_path: Path, activation: nn.Module) -> None:
+    """Where two activations can hardly be told apart, the fit is good all the same."""
+    agreement = _agreement(conv_net(activation), tmp_path, 3, 16, 16)
+    assert min(fit.explained for fit in agreement.fits) > 0.9
+
+
+def _chain(norm: type[nn.Module], *weights: nn.Module) -> nn.Sequential:
+    layers: list[nn.Module] = [norm(CHANNELS), nn.ReLU()]
+    for weight in weights:
+        layers += [weight, norm(CHANNELS), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (_chain(nn.BatchNorm1d, nn.Linear(32, 32), nn.Linear(32, 32)), (32,)),
+        (_chain(nn.BatchNorm1d, nn.Conv1d(32, 32, 5, padding=2)), (32, 40)),
+        (_chain(nn.BatchNorm2d, nn.Conv2d(32, 32, 3, stride=2)), (32, 17, 17)),
+        (_chain(nn.BatchNorm3d, nn.Conv3d(32, 32, 3, padding=1)), (32, 6, 6, 6)),
+        (_chain(nn.BatchNorm2d, nn.Conv2d(32, 32, 3, groups=32, padding=1)), (32, 12, 12)),
+        (_chain(nn.BatchNorm2d, nn.Conv2d(32, 32, 3, groups=4, padding=1)), (32, 12, 12)),
+    ],
+    ids=["linear", "conv1d", "strided conv2d", "conv3d", "depthwise", "grouped"],
+)
+def test_every_kind_of_weights_predicts(
+    tmp_path: Path, model: nn.Module, shape: tuple[int, ...]
+) -> None:
+    """Linear and convolutions of all dimensions, biases included."""
+    agreement = _agreement(model, tmp_path, *shape)
+    assert agreement.fits
+    assert min(fit.explained for fit in agreement.fits) > 0.95
+
+
+def test_transposed_convolution_predicts(tmp_path: Path) -> None:
+    """A generator's upsampling by two, as it is usually built."""
+    model = nn.Sequential(
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 24, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(24),
+    )
+    agreement = _agreement(model, tmp_path, 32, 10, 10)
+    assert agreement.fits[0].explained > 0.9
+
+
+class _Pooled(nn.Module):
+    """A max pooling after every activation, which a state dict does not show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.conv2, self.bn2 = nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.conv3, self.bn3 = nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        for conv, norm in (
+            (self.conv1, self.bn1),
+            (self.conv2, self.bn2),
+            (self.conv3, self.bn3),
+        ):
+            x = self.pool(norm(conv(x)).relu())
+        return x
+
+
+def test_hidden_max_pooling_is_found(tmp_path: Path) -> None:
+    """Means behind a pooling are explained by one, not called foreign."""
+    agreement = _agreement(_Pooled(), tmp_path, 3, 32, 32)
+    assert min(fit.explained for fit in agreement.fits) > 0.8
+    assert all(fit.pool > 1 for fit in agreement.fits)
+
+
+class _NormLast(nn.Module):
+    """conv → ReLU → norm: stored means are those of rectified values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.conv2, self.bn2 = nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32)
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        return self.bn2(self.conv2(self.bn1(self.conv1(x).relu())).relu())
+
+
+def test_norms_behind_the_activation_are_not_judged(tmp_path: Path) -> None:
+    """The reason is given instead of a prediction that does not apply."""
+    agreement = _agreement(_NormLast(), tmp_path, 3, 16, 16)
+    assert agreement.fits == ()
+    assert "behind the activation" in dict(agreement.unjudged)["bn2"]
+
+
+def test_what_cannot_be_judged_is_listed(tmp_path: Path) -> None:
+    """Every norm with statistics is either judged or listed with a reason."""
+    agreement = _agreement(conv_net(nn.ReLU()), tmp_path, 3, 16, 16)
+    judged = {fit.link.target.path for fit in agreement.fits}
+    listed = {path for path, _ in agreement.unjudged}
+    assert judged | listed == {"1", "4", "7", "10"}
+    assert not judged & listed
+
+
+def test_a_constant_channel_does_not_decide(tmp_path: Path) -> None:
+    """A channel of variance 0 and a large mean weighs no more than a bounded one."""
+    model = settle(conv_net(nn.ReLU()), 3, 16, 16)
+    model[4].running_var[0] = 0.0  # type: ignore[union-attr,index,operator]
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    assert np.median([fit.explained for fit in agreement.fits]) > 0.9

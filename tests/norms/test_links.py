@@ -1,0 +1,136 @@
+"""Finding what stands between two norms."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from normcheck.checkpoint.read import read_checkpoint
+from normcheck.norms.find import anatomy_of
+from normcheck.norms.layer import Confidence
+from normcheck.norms.links import Link, Weights, find_links
+
+from .settled import settle
+
+
+def _links(model: nn.Module, folder: Path, *, whole: bool = False) -> tuple[Link, ...]:
+    torch.save(model if whole else model.state_dict(), folder / "model.pt")
+    saved = read_checkpoint(folder / "model.pt").models[0]
+    return find_links(saved, anatomy_of(saved).layers)
+
+
+def _between(weights: nn.Module, norm: Callable[[int], nn.Module], out: int = 16) -> nn.Module:
+    return nn.Sequential(norm(16), nn.ReLU(), weights, norm(out))
+
+
+@pytest.mark.parametrize(
+    ("weights", "norm", "shape", "kind"),
+    [
+        (nn.Linear(16, 16), nn.BatchNorm1d, (16,), Weights.LINEAR),
+        (nn.Conv1d(16, 16, 3), nn.BatchNorm1d, (16, 9), Weights.CONVOLUTION),
+        (nn.Conv2d(16, 16, 3), nn.BatchNorm2d, (16, 9, 9), Weights.CONVOLUTION),
+        (nn.Conv3d(16, 16, 3), nn.BatchNorm3d, (16, 5, 5, 5), Weights.CONVOLUTION),
+        (nn.Conv2d(16, 16, 3, groups=16), nn.BatchNorm2d, (16, 9, 9), Weights.DEPTHWISE),
+        (nn.Conv2d(16, 16, 3, groups=4), nn.BatchNorm2d, (16, 9, 9), Weights.GROUPED),
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_every_kind_of_weights(
+    tmp_path: Path,
+    weights: nn.Module,
+    norm: Callable[[int], nn.Module],
+    shape: tuple[int, ...],
+    kind: Weights,
+    *,
+    whole: bool,
+) -> None:
+    """Kind, ends and certainty of a link in a Sequential, from names and from modules."""
+    (link,) = _links(settle(_between(weights, norm), *shape), tmp_path, whole=whole)
+    assert (link.source.path, link.weights_path, link.target.path) == ("0", "2", "3")
+    assert link.kind is kind
+    assert link.recognition.confidence is Confidence.HIGH
+    assert "Sequential" in link.recognition.reason
+
+
+def test_transposed_convolution_is_told_by_its_shape(tmp_path: Path) -> None:
+    """Its first dimension is the inputs'."""
+    model = _between(nn.ConvTranspose2d(16, 24, 4, 2, 1), nn.BatchNorm2d, 24)
+    (link,) = _links(settle(model, 16, 9, 9), tmp_path)
+    assert link.kind is Weights.TRANSPOSED
+
+
+def test_prelu_between_gives_its_slopes(tmp_path: Path) -> None:
+    """A PReLU is no obstacle, and its slopes are known."""
+    model = nn.Sequential(nn.BatchNorm1d(16), nn.PReLU(16), nn.Linear(16, 8), nn.BatchNorm1d(8))
+    (link,) = _links(settle(model, 16), tmp_path)
+    assert link.slopes is not None
+    assert link.slopes.numel == 16
+
+
+class _Gated(nn.Module):
+    """Something with weights of its own between the norm and the convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(16)
+        self.gate = nn.Conv2d(16, 16, 1)
+        self.scale = nn.Parameter(torch.ones(16))
+        self.conv2 = nn.Conv2d(16, 16, 3)
+        self.bn2 = nn.BatchNorm2d(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn1(x)
+        out: torch.Tensor = self.bn2(self.conv2(x * self.gate(x).sigmoid()))
+        return out
+
+
+def test_other_weights_between_break_the_link(tmp_path: Path) -> None:
+    """Where a gate stands in between, nothing is predicted."""
+    assert _links(settle(_Gated(), 16, 9, 9), tmp_path) == ()
+
+
+class _Branches(nn.Module):
+    """A shortcut whose keys follow the main path's, as in every ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.downsample = nn.Sequential(nn.Conv2d(8, 16, 1), nn.BatchNorm2d(16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        main = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        out: torch.Tensor = (main + self.downsample(x)).relu()
+        return out
+
+
+def test_side_branches_are_no_certain_links(tmp_path: Path) -> None:
+    """Inside the block the link is sure; into the shortcut there is none worth trusting."""
+    links = _links(settle(_Branches(), 8, 9, 9), tmp_path)
+    sure = {link.weights_path: link.recognition.confidence for link in links}
+    assert sure["conv2"] is Confidence.HIGH
+    assert sure.get("downsample.0", Confidence.LOW) is Confidence.LOW
+
+
+def test_a_file_without_order_has_only_guesses(tmp_path: Path) -> None:
+    """Safetensors sort by name: links are found by the usual order, and none is trusted."""
+    model = settle(_Branches(), 8, 9, 9)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    saved = read_checkpoint(tmp_path / "model.safetensors").models[0]
+    links = find_links(saved, anatomy_of(saved).layers)
+    assert ("bn1", "conv2", "bn2") in {
+        (link.source.path, link.weights_path, link.target.path) for link in links
+    }
+    assert {link.recognition.confidence for link in links} == {Confidence.LOW}
+
+
+def test_prefixes_do_not_disturb(tmp_path: Path) -> None:
+    """``module.`` in front of every name changes nothing but the names."""
+    plain = _links(settle(_Branches(), 8, 9, 9), tmp_path)
+    wrapped = _links(settle(nn.DataParallel(_Branches()), 8, 9, 9), tmp_path)
+    assert [f"module.{link.weights_path}" for link in plain] == [
+        link.weights_path for link in wrapped
+    ]
