@@ -94,10 +94,12 @@ def locate_models(root: object, limits: Limits) -> Found:
         entries = entries_of(value)
         if _is_optimizer(entries):
             found.optimizers += 1
-            state = entries.get("state")
+            counted = [_step(entries), found.optimizer_steps or 0]
+            state = entries_of(entries.get("state"))
             if id(state) not in seen:
                 seen.add(id(state))
-                found.optimizer_steps = max(_steps(state), found.optimizer_steps or 0) or None
+                counted.extend(_step(entries_of(described)) for described in state.values())
+            found.optimizer_steps = max(counted) or None
             continue
         model = _state_dict(where.lstrip("."), value, entries, budget)
         if model is not None:
@@ -121,17 +123,13 @@ def _is_optimizer(entries: Mapping[object, object]) -> bool:
     return grouped or bool(_OPTIMIZER_NAMES & entries.keys())
 
 
-def _steps(state: object) -> int:
-    """The largest number of steps that an optimizer's ``state`` has counted."""
-    steps = [0]
-    for described in entries_of(state).values():
-        step = entries_of(described).get("step")
-        tensor = as_tensor(step)
-        if tensor is not None and tensor.numel == 1 and tensor.readable:
-            step = float(tensor.values().reshape(-1)[0].real)
-        if isinstance(step, int | float) and 0 <= step < 1e12:
-            steps.append(int(step))
-    return max(steps)
+def _step(state: Mapping[object, object]) -> int:
+    """The steps that an optimizer has counted for one parameter; 0 where it says nothing."""
+    step = state.get("step")
+    tensor = as_tensor(step)
+    if tensor is not None and tensor.numel == 1 and tensor.readable:
+        step = float(tensor.values().reshape(-1)[0].real)
+    return int(step) if isinstance(step, int | float) and 0 <= step < 1e12 else 0
 
 
 def _state_dict(

@@ -12,6 +12,7 @@ import numpy as np
 from normcheck.norms.layer import Confidence
 from normcheck.norms.links import Link
 from normcheck.norms.moments import ACTIVATIONS, POOLS
+from normcheck.norms.numbers import median
 from normcheck.norms.prediction import Fit, Hypothesis, Prediction
 
 FEWEST_CHANNELS = 8
@@ -128,7 +129,8 @@ def _fit_place(links: list[Link], usual: str) -> list[Fit]:
         return fits
     hypotheses = [Hypothesis(name) for name in ACTIVATIONS]
     predictions = [p for link in links if (p := Prediction(link, hypotheses)).finite]
-    best = int(np.argmax(np.median([p.scores for p in predictions], axis=0)))
+    middle = np.sort([p.scores for p in predictions], axis=0)[len(predictions) // 2]
+    best = int(np.argmax(middle))
     others = [prediction.fit(best) for prediction in predictions]
     if _median(others) >= _median(fits) + CLEARLY_BETTER:
         fits = others
@@ -143,7 +145,7 @@ def _fit_place(links: list[Link], usual: str) -> list[Fit]:
 
 
 def _median(fits: list[Fit]) -> float:
-    return float(np.median([fit.explained for fit in fits])) if fits else -1.0
+    return median([fit.explained for fit in fits]) if fits else -1.0
 
 
 def _has_room_for_pooling(link: Link) -> bool:

@@ -1,10 +1,12 @@
 """The values of a norm's tensors, read where they can be."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.errors import RefusedError
-from normcheck.norms.layer import BatchCount, Values
+from normcheck.norms.layer import BatchCount, Floats, Values
 
 _MOST_VALUES = 1 << 24
 """Elements of one norm's tensor; the largest real ones have some 100,000."""
@@ -40,3 +42,13 @@ def read_count(tensor: TensorRef | None) -> BatchCount | None:
     if tensor is None or not tensor.readable or tensor.numel != 1:
         return None
     return BatchCount(float(tensor.values().reshape(-1)[0]), tensor.dtype)
+
+
+def median(values: Sequence[float] | Floats) -> float:
+    """The median of at least one number.
+
+    Not ``np.median``, which imports ``numpy.ma``: that takes longer than a whole scan.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
+    middle = ordered.size // 2
+    return float(ordered[middle] if ordered.size % 2 else ordered[middle - 1 : middle + 1].mean())

@@ -20,9 +20,11 @@ import numpy as np
 from normcheck.norms.layer import Floats
 from normcheck.norms.links import Link, Weights
 from normcheck.norms.moments import ACTIVATIONS, after_activation, after_prelu
+from normcheck.norms.numbers import median
 
-BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5)
-"""Values of f: images of no border, 32, 16, 8, 4 and 2 pixels."""
+BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5, 1.0)
+"""Values of f: images of no border, 32, 16, 8, 4, 2 pixels and of one, in which a padded
+convolution sees zeros around its middle (deep networks on small images end there)."""
 MOST_OF_A_CHANNEL = 25.0
 """Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
 does not decide for its layer."""
@@ -82,7 +84,7 @@ class Prediction:
         shares = np.stack([_shares(shape, border).reshape(-1) for border in BORDERS], axis=1)
         # One mean for each channel, hypothesis and border.
         taps = _by_tap(link, weights, means)
-        self.mean = np.einsum("oth,tf->ohf", taps, shares) + bias[:, None, None]
+        self.mean = taps.transpose(0, 2, 1) @ shares + bias[:, None, None]
         self.variance = _by_tap(link, weights**2, variances).sum(axis=1)
         stored, weight = _weighted(link)
         missed = ((self.mean - stored[:, None, None]) ** 2 * weight[:, None, None]).sum(axis=0)
@@ -123,7 +125,7 @@ class Prediction:
             explained=float(self.explained[hypothesis, border]),
             correlation=_correlation(mean, stored, weight),
             slope=float((mean * stored * weight).sum()) / energy,
-            log_scale=float(np.median(logs[0] - logs[1])) if both.any() else 0.0,
+            log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
             scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
         )
 
@@ -180,18 +182,15 @@ def _shares(shape: tuple[int, ...], border: float) -> Floats:
 
 def _by_tap(link: Link, weights: Floats, columns: Floats) -> Floats:
     """Weights times input, kept apart by tap: shape (out channels, taps, columns)."""
-    if link.kind is Weights.DEPTHWISE:
-        single: Floats = np.einsum("ot,oh->oth", weights[:, 0], columns)
-        return single
     if link.kind is Weights.TRANSPOSED:
         # Each output position sees every second tap per dimension at the usual stride of 2;
         # with stride 1 the slope shows it.
         weights = weights.transpose(1, 0, 2) / 2 ** (link.weights.ndim - 2)
     out, inner, taps = weights.shape
+    # A depthwise convolution is one with as many groups as channels, a linear layer one with
+    # a single tap: (groups, out, taps, in) times (groups, 1, in, columns).
     groups = columns.shape[0] // inner
-    blocks = weights.reshape(groups, out // groups, inner, taps)
-    inputs = columns.reshape(groups, inner, -1)
-    result: Floats = np.einsum("goit,gih->goth", blocks, inputs, optimize=True).reshape(
-        out, taps, -1
-    )
+    blocks = weights.reshape(groups, out // groups, inner, taps).transpose(0, 1, 3, 2)
+    inputs = columns.reshape(groups, 1, inner, -1)
+    result: Floats = np.matmul(blocks, inputs).reshape(out, taps, -1)
     return result

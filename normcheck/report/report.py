@@ -7,6 +7,7 @@ import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped
 from normcheck.norms.layer import Floats, NormLayer, Values
+from normcheck.norms.numbers import median
 from normcheck.report.fit import AgreementSummary
 
 BINS = 6
@@ -143,7 +144,7 @@ def _spread(
         return Spread(float("nan"), float("nan"), float("nan"), values.size, lost)
     smallest, largest = float(numbers.min()), float(numbers.max())
     bins = count(numbers) if count and largest > smallest else ()
-    return Spread(smallest, _median(numbers), largest, values.size, lost, bins)
+    return Spread(smallest, median(numbers), largest, values.size, lost, bins)
 
 
 def _bins(numbers: Floats) -> tuple[int, ...]:
@@ -163,10 +164,3 @@ def _logarithmic_bins(numbers: Floats) -> tuple[int, ...]:
     # Below a millionth of the largest everything is one bin: dead channels would
     # otherwise squeeze the living ones into a single bar.
     return _bins(np.log10(np.maximum(numbers, max(largest * 1e-6, 5e-324))))
-
-
-def _median(numbers: Floats) -> float:
-    # np.median imports numpy.ma, which takes longer than all medians of a model.
-    ordered = np.sort(numbers)
-    middle = ordered.size // 2
-    return float(ordered[middle] if ordered.size % 2 else ordered[middle - 1 : middle + 1].mean())

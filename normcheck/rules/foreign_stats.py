@@ -44,6 +44,7 @@ with these weights on training data (`torch.optim.swa_utils.update_bn`).
 from collections.abc import Iterator, Sequence
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.numbers import median
 from normcheck.norms.prediction import Fit
 from normcheck.rules.mismatch import (
     LARGEST_LOG_SCALE,
@@ -52,7 +53,6 @@ from normcheck.rules.mismatch import (
     UNEXPLAINED,
     Cause,
     drifted,
-    median,
     odd_layers,
     whole_model,
 )

@@ -14,6 +14,7 @@ from normcheck.findings import Severity
 from normcheck.norms.agreement import agreement_of
 from normcheck.norms.layer import Floats, Values
 from normcheck.norms.links import Link
+from normcheck.norms.numbers import median
 from normcheck.norms.prediction import Fit
 from normcheck.wording import percent, plural
 
@@ -67,11 +68,6 @@ def whole_model(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
         certain: Whether these are links inside blocks.
     """
     return _swapped(fits) or _unrelated(fits) or _floor(fits) or _factor(fits, certain=certain)
-
-
-def median(values: Sequence[float]) -> float:
-    """The median, as a float of Python's."""
-    return float(np.median(values))
 
 
 def _over_channels(fits: Sequence[Fit], values: Sequence[float]) -> float:
@@ -183,7 +179,7 @@ def _factor(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
     largest = LARGEST_INSIDE if certain else LARGEST_LOG_SCALE
     scales = [f.log_scale for f in fits]
     middle = median(scales)
-    low, high = float(np.quantile(scales, 0.25)), float(np.quantile(scales, 0.75))
+    low, high = sorted(scales)[len(scales) // 4], sorted(scales)[3 * len(scales) // 4]
     too_small = middle < SMALLEST_LOG_SCALE and high < SMALLEST_LOG_SCALE / 2
     too_large = middle > largest and low > largest / 2
     if not (too_small or too_large) or median([f.correlation for f in fits]) < UNCORRELATED:

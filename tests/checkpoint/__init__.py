@@ -1,0 +1,1 @@
+"""Tests of the readers, with real files that torch, pickle and safetensors write here."""

@@ -1,0 +1,84 @@
+"""NC212: power-iteration vectors that are no unit vectors."""
+
+import numpy as np
+import pytest
+
+from normcheck.findings import Confidence, Severity
+from tests.rules.layers import batch_norm, evidence, judge, only, spectral, thresholds
+
+RULE = "stale-spectral-norm"
+UNIT = np.array([0.6, 0.8])
+
+
+def test_unit_vectors_are_silent() -> None:
+    """As power iteration leaves them, in both spellings."""
+    iterations = (
+        spectral("conv", weight_u=UNIT, weight_v=[1.0, 0.0, 0.0]),
+        spectral("fc.parametrizations.weight.0", _u=UNIT, _v=-UNIT),
+    )
+    assert judge(RULE, batch_norm(), power_iterations=iterations) == []
+
+
+@pytest.mark.parametrize(
+    ("scale", "shown"), [(0.0, "0"), (0.5, "0.5"), (0.98, "0.98"), (1.02, "1.02"), (7.0, "7")]
+)
+def test_vectors_of_another_length(scale: float, shown: str) -> None:
+    """Zeroed, averaged or never normalised: a warning with the length farthest off."""
+    iterations = (spectral("conv", weight_u=scale * UNIT, weight_v=UNIT),)
+    found = only(judge(RULE, power_iterations=iterations))
+    assert (found.severity, found.confidence) == (Severity.WARNING, Confidence.HIGH)
+    assert found.layers == ("conv.weight_u",)
+    assert found.title == "1 spectral norm vector is not of length 1"
+    assert found.detail == f"The length farthest off is {shown}."
+    assert evidence(found)["length of the vector"] == pytest.approx(scale, rel=1e-6)
+    assert thresholds(found) == {"length of the vector": 0.01}
+
+
+def test_all_vectors_are_one_finding() -> None:
+    """An average shortens every vector; the model's own has no path before its name."""
+    iterations = (
+        spectral("", weight_u=0.9 * UNIT, weight_v=0.8 * UNIT),
+        spectral("head", weight_u=0.3 * UNIT),
+    )
+    found = only(judge(RULE, power_iterations=iterations))
+    assert found.layers == ("weight_u", "weight_v", "head.weight_u")
+    assert found.title.startswith("3 spectral norm vectors are")
+    assert evidence(found)["length of the vector"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite(broken: float) -> None:
+    """A NaN has no length, and is found all the same."""
+    iterations = (spectral("conv", weight_u=[broken, 0.0]),)
+    assert only(judge(RULE, power_iterations=iterations)).layers == ("conv.weight_u",)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "length", "silent"),
+    [
+        ("float32", 1.005, True),
+        ("float32", 1.03, False),
+        ("float16", 1.03, True),
+        ("bfloat16", 0.96, True),
+        ("float16", 1.06, False),
+        ("bfloat16", 0.94, False),
+    ],
+)
+def test_half_precision_has_more_tolerance(dtype: str, length: float, silent: bool) -> None:
+    """A long vector's rounding errors add up to percents in half precision."""
+    iterations = (spectral("conv", dtype, weight_u=length * UNIT),)
+    assert (judge(RULE, power_iterations=iterations) == []) is silent
+
+
+@pytest.mark.parametrize("size", [64, 4096])
+def test_rounding_a_long_unit_vector_to_half_is_silent(size: int) -> None:
+    """A healthy model converted by .half() keeps within the tolerance."""
+    vector = np.random.default_rng(size).normal(size=size)
+    vector /= np.linalg.norm(vector)
+    assert judge(RULE, power_iterations=(spectral("fc", "float16", weight_u=vector),)) == []
+
+
+def test_nothing_to_judge_is_silent() -> None:
+    """No spectral normalization, or vectors without values."""
+    assert judge(RULE, batch_norm()) == []
+    assert judge(RULE, power_iterations=(spectral("conv", weight_u=[]), spectral("fc"))) == []

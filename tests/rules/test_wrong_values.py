@@ -1,0 +1,186 @@
+"""NC104, NC105 and NC109: statistics that no training writes."""
+
+import numpy as np
+import pytest
+
+from normcheck.findings import Confidence, Severity
+from tests.rules.layers import (
+    CHANNELS,
+    MEANS,
+    VARIANCES,
+    batch_norm,
+    constant,
+    evidence,
+    frozen_norm,
+    judge,
+    module_norm,
+    only,
+    plain_norm,
+    thresholds,
+    values,
+)
+
+NAN, INF = float("nan"), float("inf")
+
+
+def with_channel(base: np.ndarray, *replaced: float) -> list[float]:
+    """The statistics with the first channels replaced."""
+    return [*replaced, *base[len(replaced) :]]
+
+
+def test_nan_in_a_mean() -> None:
+    """One NaN is an error, with the share of the channels."""
+    sick = batch_norm("bn2", running_mean=values(with_channel(MEANS, NAN)))
+    found = only(judge("NC104", batch_norm("bn1"), sick))
+    assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
+    assert found.layers == ("bn2",)
+    assert found.detail == f"1 of their {CHANNELS} channels are not finite."
+    assert evidence(found) == {"channels not finite": 1.0}
+
+
+def test_channels_count_once() -> None:
+    """A channel with a NaN mean and an infinite variance is one channel."""
+    sick = batch_norm(
+        running_mean=values(with_channel(MEANS, NAN, NAN)),
+        running_var=values(with_channel(VARIANCES, 1.0, INF, -INF)),
+    )
+    assert evidence(only(judge("NC104", sick))) == {"channels not finite": 3.0}
+
+
+def test_nan_everywhere_is_one_finding() -> None:
+    """One bad batch reaches all layers: one finding lists them."""
+    sick = [batch_norm(f"bn{i}", running_var=constant(NAN)) for i in range(3)]
+    found = only(judge("NC104", *sick))
+    assert found.layers == ("bn0", "bn1", "bn2")
+    assert evidence(found) == {"channels not finite": 3.0 * CHANNELS}
+
+
+def test_nan_beside_a_statistic_of_another_size() -> None:
+    """A damaged layer whose statistics differ in size is judged all the same."""
+    sick = batch_norm(running_mean=values([NAN, 0.0]), running_var=values(VARIANCES))
+    assert evidence(only(judge("NC104", sick))) == {"channels not finite": 1.0}
+
+
+def test_frozen_norms_are_judged_too() -> None:
+    """A frozen norm applies its statistics in both modes."""
+    assert only(judge("NC104", frozen_norm(running_mean=constant(NAN)))).layers == ("bn",)
+
+
+def test_infinity_in_float32_is_not_saturation() -> None:
+    """Above 3e38 nothing genuine overflows: NC104, not NC109."""
+    sick = batch_norm(running_var=values(with_channel(VARIANCES, INF)))
+    assert only(judge("NC104", sick)).severity is Severity.ERROR
+    assert judge("NC109", sick) == []
+
+
+def test_infinity_in_half_precision_is_saturation() -> None:
+    """The value overflowed on conversion: NC109, not NC104."""
+    sick = batch_norm(running_var=values(with_channel(VARIANCES, 180_000.0), "float16"))
+    assert judge("NC104", sick) == []
+    found = only(judge("NC109", sick, batch_norm("bn2")))
+    assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
+    assert found.layers == ("bn",)
+    assert "float16 ends at 65,504" in found.detail
+    assert evidence(found) == {"channels at the limit": 1.0}
+
+
+def test_nan_in_half_precision_is_no_saturation() -> None:
+    """A NaN did not come from an overflow: NC104, not NC109."""
+    sick = batch_norm(running_mean=values(with_channel(MEANS, NAN), "float16"))
+    assert only(judge("NC104", sick)).severity is Severity.ERROR
+    assert judge("NC109", sick) == []
+
+
+def test_clipped_at_the_largest_value() -> None:
+    """A conversion that clips leaves the type's largest value, either sign."""
+    sick = batch_norm(
+        running_mean=values(with_channel(MEANS, -65504.0, 65504.0), "float16"),
+        running_var=values(with_channel(VARIANCES, 65504.0), "float16"),
+    )
+    assert evidence(only(judge("NC109", sick))) == {"channels at the limit": 2.0}
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float8_e4m3fn", 448.0), ("float8_e5m2", 57344.0)])
+def test_eight_bits_saturate_early(dtype: str, limit: float) -> None:
+    """Eight-bit floats end at a few hundred, or at 57,344."""
+    sick = batch_norm(running_var=values(with_channel(VARIANCES, limit), dtype))
+    assert f"{dtype} ends at {limit:,.0f}" in only(judge("NC109", sick)).detail
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_within_range_is_silent(dtype: str) -> None:
+    """Large and vanished variances are no overflow; bfloat16 has the range of float32."""
+    fine = batch_norm(running_var=values(with_channel(VARIANCES, 65_000.0, 0.0, 6e-8), dtype))
+    assert judge("NC109", fine) == []
+    assert judge("NC109", batch_norm(running_var=values([7e4] * 8, "bfloat16"))) == []
+
+
+def test_large_genuine_variance_is_silent() -> None:
+    """In float32 65,504 is a number like any other."""
+    assert judge("NC109", batch_norm(running_var=constant(65504.0))) == []
+
+
+def test_negative_variance() -> None:
+    """Below -eps the square root is NaN: an error with the lowest value and the channels."""
+    sick = batch_norm(running_var=values(with_channel(VARIANCES, -0.5, -0.002)))
+    found = only(judge("NC105", batch_norm("bn1"), sick))
+    assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
+    assert found.layers == ("bn",)
+    assert found.detail == "2 of their 8 channels are below zero, the lowest -0.5."
+    assert evidence(found) == {"lowest running_var": -0.5}
+    assert thresholds(found) == {"lowest running_var": 0.0}
+    assert "NaN" in found.consequence
+
+
+@pytest.mark.parametrize(
+    ("lowest", "eps", "severity"),
+    [
+        (-1e-6, None, Severity.WARNING),
+        (-1e-5, None, Severity.ERROR),
+        (-1e-4, None, Severity.ERROR),
+        (-1e-4, 1e-3, Severity.WARNING),
+        (-1e-6, 1e-7, Severity.ERROR),
+        (-1e-30, 0.0, Severity.ERROR),
+    ],
+)
+def test_eps_decides_how_severe_a_negative_variance_is(
+    lowest: float, eps: float | None, severity: Severity
+) -> None:
+    """Within eps outputs stay finite; a state dict's eps is taken to be 1e-5."""
+    variances = values(with_channel(VARIANCES, lowest), "float64")
+    sick = (
+        batch_norm(running_var=variances)
+        if eps is None
+        else module_norm(running_var=variances, eps=eps)
+    )
+    found = only(judge("NC105", sick, modules=eps is not None))
+    assert found.severity is severity
+    assert ("stay finite" in found.consequence) is (severity is Severity.WARNING)
+
+
+def test_one_fatal_layer_makes_it_an_error() -> None:
+    """All layers with negative values are one finding, the worst decides."""
+    mild = batch_norm("mild", running_var=values(with_channel(VARIANCES, -1e-7)))
+    fatal = batch_norm("fatal", running_var=values(with_channel(VARIANCES, -3.0)))
+    found = only(judge("NC105", mild, fatal))
+    assert (found.severity, found.layers) == (Severity.ERROR, ("mild", "fatal"))
+
+
+@pytest.mark.parametrize("beside", [NAN, INF, -INF])
+def test_negative_variance_beside_values_that_are_not_finite(beside: float) -> None:
+    """A NaN in the same layer neither hides the negative variance nor breaks the rule."""
+    sick = batch_norm(running_var=values(with_channel(VARIANCES, beside, -3.0)))
+    assert only(judge("NC105", sick)).severity is Severity.ERROR
+    assert only(judge("NC104", sick)).severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("smallest", [0.0, -0.0, 5.6e-45])
+def test_zero_and_denormal_variances_are_not_negative(smallest: float) -> None:
+    """Dead channels are not negative ones."""
+    assert judge("NC105", batch_norm(running_var=values(with_channel(VARIANCES, smallest)))) == []
+
+
+def test_norms_without_statistics_are_silent() -> None:
+    """There is nothing to be wrong."""
+    for rule in ("NC104", "NC105", "NC109"):
+        assert judge(rule, plain_norm(), plain_norm("gn", "GroupNorm")) == []
