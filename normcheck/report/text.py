@@ -241,12 +241,14 @@ def _hanging(console: Console, text: Text, indent: int, first: int = 0) -> None:
 
 
 def _skipped(console: Console, skipped: Iterable[Skipped]) -> None:
+    """What was not judged and why, rules of one reason together."""
+    rules: dict[tuple[str, str, str], list[str]] = {}
     for entry in skipped:
-        where = f" ({printable(entry.where)})" if entry.where else ""
-        what = f"{entry.rule} " if entry.rule else ""
-        reason = printable(entry.reason)
-        line = f"skipped {what}{printable(entry.model)}{where}: {reason}"
-        console.print(Text(line if entry.rule else f"skipped {reason}"))
+        rules.setdefault((entry.model, entry.where, entry.reason), []).append(entry.rule)
+    for (model, where, reason), codes in rules.items():
+        place = f" ({printable(where)})" if where else ""
+        about = f"{', '.join(codes)} on {printable(model)}{place}: " if codes[0] else ""
+        _hanging(console, Text(f"skipped {about}{printable(reason)}"), indent=2)
 
 
 def _last_line(console: Console, report: Report) -> None:
