@@ -262,6 +262,16 @@ def test_limit_on_paths(tmp_path: Path) -> None:
         read_checkpoint(path, Limits(name_bytes=100))
 
 
+@pytest.mark.parametrize("limits", [Limits(models=2), Limits(entries=25)])
+def test_limits_on_models(limits: Limits, tmp_path: Path) -> None:
+    """More models, or tensors in them, than the limits allow are refused."""
+    path = tmp_path / "many.pt"
+    torch.save([state() for _ in range(3)], path)
+    read_checkpoint(path).close()
+    with pytest.raises(RefusedError):
+        read_checkpoint(path, limits)
+
+
 def test_limit_on_nested_state_dicts(tmp_path: Path) -> None:
     """Dictionaries that share their parts, each twice the one below, are not unfolded."""
     level: dict[str, Any] = {"weight": torch.ones(1)}

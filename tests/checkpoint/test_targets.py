@@ -85,6 +85,8 @@ def test_hugging_face_folder(tmp_path: Path) -> None:
         "pytorch_model.bin.index.json",
         *(f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)),
         "adapter_model.safetensors",
+        "model-averaged.safetensors",
+        "model-00001-of-00002.pt",
         "unet/diffusion_pytorch_model.safetensors",
         "config.json",
     )
@@ -92,6 +94,8 @@ def test_hugging_face_folder(tmp_path: Path) -> None:
         "model.safetensors.index.json",
         "pytorch_model.bin.index.json",
         "adapter_model.safetensors",
+        "model-00001-of-00002.pt",
+        "model-averaged.safetensors",
         "unet/diffusion_pytorch_model.safetensors",
     ]
 

@@ -12,12 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normcheck.checkpoint.inert import (
-    GlobalName,
     Inert,
     OrderedRecord,
     attributes_of,
-    brief,
-    children_of,
     entries_of,
 )
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
@@ -266,47 +263,3 @@ def test_integers_have_a_limit() -> None:
     with pytest.raises(UnreadableError, match="integer"):
         load(b"\x8b" + struct.pack("<i", length) + b"\1" * length + b".")
     assert load(b"\x8b" + struct.pack("<i", length - 1) + b"\1" * (length - 1) + b".") > 0
-
-
-def children(value: object) -> dict[str, object]:
-    return dict(children_of(value, set()))
-
-
-def test_children_are_what_can_hold_more() -> None:
-    """Numbers, text and keys that are neither are passed over; paths say the way."""
-    owner = Inert(GlobalName("a", "B"), args=({},))
-    owner.state, owner.items = {"x": [], "n": 1}, [()]
-    assert children(owner) == {"[0]": (), ".x": [], "(0)": {}}
-    owner.state = ({"left": []}, {"right": {}})
-    assert children(owner).keys() == {"[0]", ".left", ".right", "(0)"}
-    assert children({"a": {}, 3: (), "n": 5, "t": "text", (1, 2): []}) == {".a": {}, ".3": ()}
-    assert children([1.0, [], None, b"", {}]) == {"[1]": [], "[4]": {}}
-
-
-def test_children_of_shared_containers_come_once() -> None:
-    """A dictionary that two objects share is gone through for the first of them."""
-    first, second = Inert(GlobalName("a", "B")), Inert(GlobalName("a", "B"))
-    first.state = second.state = {"x": []}
-    gone_through: set[int] = set()
-    assert len(list(children_of(first, gone_through))) == 1
-    assert list(children_of(second, gone_through)) == []
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (GlobalName("torch", "float32"), "torch.float32"),
-        ("text", "'text'"),
-        ((1, 2), "(1, 2)"),
-        (2.5, "2.5"),
-        (True, "True"),
-        (10**400, "<int>"),
-        ({"a": 1}, "<dict>"),
-        (("nested", ("x",)), "<tuple>"),
-        (list(range(100)), "<list>"),
-    ],
-)
-def test_brief(value: object, words: str) -> None:
-    """Any value can stand in a message, without its length or depth."""
-    assert brief(value) == words
-    assert len(brief("x" * 1000)) < 50

@@ -100,6 +100,7 @@ def test_group_norms_beside_frozen_norms() -> None:
 def test_places_are_no_names(tracked: str, other: str) -> None:
     """Numbers in a Sequential, or of norms side by side, tell nothing of the kind."""
     assert judge(RULE, batch_norm(tracked), unsure(other), unsure(other + "1")) == []
+    assert judge(RULE, batch_norm(tracked), bare(other)) == []
 
 
 def test_parameters_only() -> None:
@@ -128,6 +129,17 @@ def test_average_of_the_parameters() -> None:
     found = only(judge(RULE, *layers, siblings=(raw,)))
     assert found.severity is Severity.INFO
     assert "'state_dict'" in found.detail
+
+
+def test_other_norms_only() -> None:
+    """A network of GroupNorms under names of their own has nothing to miss."""
+    assert judge(RULE, unsure("a.norm"), unsure("b.norm")) == []
+
+
+def test_metadata_of_a_batch_norm_among_blocks() -> None:
+    """Taken for an InstanceNorm, as metadata allows, where the other blocks have statistics."""
+    layers = [batch_norm("a.0.norm"), bare("a.1.norm", "InstanceNorm2d", norm_base=True)]
+    assert only(judge(RULE, *layers)).layers == ("a.1.norm",)
 
 
 def test_another_model_without_these_layers_is_no_excuse() -> None:

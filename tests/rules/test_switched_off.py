@@ -58,7 +58,8 @@ def test_dead_channel_without_eps() -> None:
 
 def test_wholly_dead_layer() -> None:
     """Where the median is zero as well, eps alone is the measure."""
-    found = only(judge("NC106", batch_norm(running_var=constant(0.0))))
+    nearly = values([0.0] * (CHANNELS - 2) + [1e-10] * 2)
+    found = only(judge("NC106", batch_norm(running_var=nearly)))
     assert evidence(found) == {"dead channels": float(CHANNELS)}
 
 
@@ -73,15 +74,29 @@ def test_a_layer_that_is_small_throughout_is_alive() -> None:
     assert judge("NC106", batch_norm(running_var=values(1e-11 * VARIANCES))) == []
 
 
-@pytest.mark.parametrize("other", [float("nan"), float("inf"), -1.0])
-def test_broken_variances_are_other_rules(other: float) -> None:
-    """NaN, infinity and negative values are not dead channels."""
-    assert judge("NC106", batch_norm(running_var=values([other, *VARIANCES[1:]]))) == []
+@pytest.mark.parametrize("weight", [None, constant(5.0, 3)])
+def test_amplification_without_a_scale(weight: object) -> None:
+    """No γ, or one of another layer, amplifies by eps alone."""
+    layer = batch_norm(running_var=dead(1), weight=weight)
+    assert "up to 316 times" in only(judge("NC106", layer)).detail
+
+
+@pytest.mark.parametrize("other", [float("nan"), float("inf")])
+def test_variances_that_are_not_finite_are_another_rule(other: float) -> None:
+    """A layer with NaN or infinity is broken; that it has dead channels too does not matter."""
+    assert judge("NC106", batch_norm(running_var=values([other, 0.0, *VARIANCES[2:]]))) == []
+
+
+def test_negative_variances_are_not_dead() -> None:
+    """A negative variance is ``negative-variance``, beside a dead channel that is counted."""
+    found = only(judge("NC106", batch_norm(running_var=values([-1.0, 0.0, *VARIANCES[2:]]))))
+    assert evidence(found) == {"dead channels": 1.0}
 
 
 def test_frozen_and_plain_norms_have_no_dead_channels() -> None:
     """Only layers that collect statistics are looked at."""
-    assert judge("NC106", frozen_norm(running_var=dead(3)), plain_norm()) == []
+    half = batch_norm("half", running_var=None)
+    assert judge("NC106", frozen_norm(running_var=dead(3)), plain_norm(), half) == []
 
 
 def test_mostly_scaled_to_nothing() -> None:
