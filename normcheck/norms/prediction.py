@@ -14,6 +14,7 @@ statistics fit: there are hundreds of channels and a handful of choices.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -170,6 +171,7 @@ def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
     return float((da * db * weight).sum()) / spread if spread > 0 else 0.0
 
 
+@lru_cache(maxsize=256)
 def _shares(shape: tuple[int, ...], border: float) -> Floats:
     """Share of output positions at which each tap of a kernel lies inside the image."""
     shares: Floats = np.ones(())

@@ -142,14 +142,14 @@ def shares() -> dict[str, bytes]:
     )  # fmt: skip
     buffer = b"\x96" + struct.pack("<Q", 1 << 20) + bytes(1 << 20) + b"q\x000"
     arrays = b"".join(hand.text(f"{i}.weight") + b"h\x01" for i in range(20_000))
-    objects = (THING + b"h\x00b") * 30_000
-    slotted = (THING + b"Nh\x00\x86b") * 30_000
+    objects = (THING + b"h\x00b") * 10_000
+    slotted = (THING + b"Nh\x00\x86b") * 10_000
     optimizer = hand.mapping({"state": b"h\x00", "param_groups": b"N"})
     return {
         "modules that share a dictionary": large(b"N", 10_000) + module(modules),
         "aliases along a long path": MAKE + inner,
-        "objects that share a dictionary": large(b"]", 30_000) + b"](" + objects + b"e",
-        "objects that share slots": large(b"]", 30_000) + b"](" + slotted + b"e",
-        "optimizers that share a state": large(b"}", 30_000) + b"](" + optimizer * 5_000 + b"e",
+        "objects that share a dictionary": large(b"]", 10_000) + b"](" + objects + b"e",
+        "objects that share slots": large(b"]", 10_000) + b"](" + slotted + b"e",
+        "optimizers that share a state": large(b"}", 10_000) + b"](" + optimizer * 5_000 + b"e",
         "names that share an array": buffer + array + b"q\x010}(" + arrays + b"u",
     }

@@ -38,8 +38,11 @@ def in_float64(tensor: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("name", TORCH_DTYPES)
 def test_every_dtype_of_torch_is_known(name: str) -> None:
-    """Every element type has torch's name and torch's size."""
-    assert BY_NAME[name].itemsize == getattr(torch, name).itemsize
+    """Every element type has torch's name and size, and is floating where torch's is."""
+    theirs = getattr(torch, name)
+    assert BY_NAME[name].itemsize == theirs.itemsize
+    packed = name.startswith("float4")
+    assert BY_NAME[name].floating == (theirs.is_floating_point and not packed)
 
 
 @pytest.mark.parametrize("dtype", [d for d in BY_NAME.values() if d.floating], ids=lambda d: d.name)

@@ -91,7 +91,7 @@ values = st.recursive(
 
 
 @given(values, st.sampled_from([0, 1, 2, 3, 4, 5]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_containers_and_scalars(value: Any, protocol: int) -> None:
     """Containers, numbers, text and bytes come out as Python's own unpickler gives them."""
     assert load(pickle.dumps(value, protocol)) == value
@@ -139,6 +139,17 @@ def test_ordered_dict_with_attributes(protocol: int) -> None:
     assert isinstance(found, OrderedRecord)
     assert list(found.items()) == [("z", 1), ("a", 2)]
     assert found.attributes == {"_metadata": {"": {"version": 2}}}
+
+
+def test_ordered_dict_of_damaged_pairs() -> None:
+    """What is no pair with a plain key is left out of an OrderedDict."""
+    pairs = hand.listed(
+        hand.number(5), hand.several(hand.TRUE), hand.listed(hand.text("a"), hand.number(1)),
+        hand.text("ab"), hand.several(b"]", hand.NONE),
+    )  # fmt: skip
+    found = load(hand.pickled(hand.call(hand.name("collections", "OrderedDict"), pairs)))
+    assert found == {"a": 1}
+    assert load(hand.pickled(hand.call(hand.name("collections", "OrderedDict"), hand.NONE))) == {}
 
 
 def test_cycles() -> None:

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from normcheck.checkpoint.read import read_checkpoint
+from normcheck.checkpoint.source import FileSource
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Confidence
 from normcheck.norms.links import Link, Weights, find_links
@@ -134,3 +135,25 @@ def test_prefixes_do_not_disturb(tmp_path: Path) -> None:
     assert [f"module.{link.weights_path}" for link in plain] == [
         link.weights_path for link in wrapped
     ]
+
+
+def test_only_the_weights_between_norms_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large layer that no link needs costs no reading."""
+    chain = [nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), nn.BatchNorm1d(16)]
+    model = settle(nn.Sequential(*chain, nn.Linear(16, 50_000)), 16)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    read: list[int] = []
+    original = FileSource.read_at
+
+    def counting(source: FileSource, offset: int, length: int) -> bytes:
+        read.append(length)
+        return original(source, offset, length)
+
+    monkeypatch.setattr(FileSource, "read_at", counting)
+    anatomy = anatomy_of(read_checkpoint(tmp_path / "model.pt").models[0])
+    assert anatomy.agreement is not None
+    assert len(anatomy.agreement.fits) == 1
+    # Pickle, zip directory and buffered reading take some 200 kB; the head has 3.2 MB.
+    assert sum(read) < 500_000

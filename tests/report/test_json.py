@@ -64,3 +64,21 @@ def test_a_model_carries_its_layers_and_how_it_was_read(samples: Path) -> None:
     assert layer["recognised"]["confidence"] == "high"
     assert layer["running_var"]["smallest"] > 0
     assert layer["training"] is False
+
+
+def test_links_carry_their_numbers(samples: Path) -> None:
+    """One entry a link with ends, certainty and fit, and what could not be judged."""
+    value = json.loads(render_json(scan([samples / "digits-healthy.pt"])))
+    agreement = value["models"][0]["agreement"]
+    assert agreement["activation"] == "ReLU"
+    assert agreement["explained"] > 0.9
+    assert len(agreement["links"]) == 5
+    link = agreement["links"][0]
+    assert (link["source"], link["weights"], link["target"]) == (
+        "stem.norm",
+        "block.first.conv",
+        "block.first.norm",
+    )
+    assert link["explained"] > 0.9
+    assert link["kind"] == "convolution"
+    assert agreement["unjudged"] == [{"layer": "stem.norm", "reason": "no norm feeds it directly"}]

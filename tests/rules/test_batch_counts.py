@@ -61,6 +61,14 @@ def test_no_simple_ratio() -> None:
     assert found.detail.startswith("90, 117, 130 … against 100 in 2 layers")
 
 
+@pytest.mark.parametrize("other", [250, 150, 50, 70])
+def test_multiples_among_other_counts(other: int) -> None:
+    """One whole multiple does not explain a count that is none."""
+    found = only(judge("NC110", *counted(100, 100, 100, 200, other)))
+    assert found.layers == ("bn3", "bn4")
+    assert "No simple ratio" in found.detail
+
+
 @pytest.mark.parametrize("counts", [(), (7,), (1000, 1000, 1000)])
 def test_equal_counts_are_silent(counts: tuple[int, ...]) -> None:
     """All the same, or nothing to compare with."""
@@ -82,7 +90,8 @@ def test_what_did_not_count_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(-1, "-1"), (-4096, "-4,096"), (2**62, "4.61e+18"), (10**13, "1e+13")]
+    ("value", "shown"),
+    [(-1, "-1"), (-4096, "-4,096"), (10**12 + 1, "1e+12"), (2**62, "4.61e+18"), (10**13, "1e+13")],
 )
 def test_impossible_counts(value: int, shown: str) -> None:
     """Negative and absurd counts are a warning: buffers were calculated with."""
