@@ -48,8 +48,9 @@ without-torch:  ## scan the sample models in an environment that has no torch
 	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
 	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet sample_models > /dev/null
 
-bench: $(VENV)/.developer  ## measure against torch.load
+bench: $(VENV)/.developer  ## measure start-up against torch.load, and detection of foreign statistics
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/foreign_stats.py
 
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) $(VENV)-without-torch build *.egg-info .mypy_cache .ruff_cache .pytest_cache

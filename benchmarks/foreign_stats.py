@@ -178,6 +178,10 @@ def weights_moved(distance: float) -> Fault:
     return fault
 
 
+RANDOM = frozenset({"channels permuted", "statistics of another layer", "weights moved"})
+"""Faults that are repeated with several seeds."""
+
+
 def faults() -> Iterator[tuple[str, str, Fault]]:
     """Name, strength, and the fault."""
     for share in (0.25, 0.5, 1.0):
@@ -270,7 +274,7 @@ def main() -> None:
     rows: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for fault_name, strength, fault in faults():
         for tensors in judged.values():
-            for _ in range(options.seeds if "of" in strength or "another" in fault_name else 1):
+            for _ in range(options.seeds if fault_name in RANDOM else 1):
                 verdict = judge(fault(tensors, rng))
                 rows[fault_name, strength].append(verdict or Verdict(None, 0.0))
     for fault_name, strength, tensors in series(judged):
