@@ -172,6 +172,8 @@ def test_hidden_modules(legacy, read_one) -> None:
         "0.list[0]", "0.list[1]", "0.list[1].0", "0.table['a']", "0.pair[0]", "0.single",
     }  # fmt: skip
     assert list(model.tensors) == list(nn.Sequential(Hiding()).state_dict())
+    # That a registered module is also in a dictionary gives it no further path.
+    assert records(model)["0.known"].aliases == ()
 
 
 def in_a_wrapper(model: nn.Module) -> Any:
