@@ -198,12 +198,13 @@ def _reading(model: ModelReport, stored: int) -> str:
 def _finding(console: Console, finding: Finding) -> None:
     mark, style = MARKS.get(finding.severity, _INFO_MARK)
     label = f"{finding.rule} {finding.severity.value}"
-    title = Text(f"{mark} ", style=style)
+    # Only the sign is coloured: yellow text cannot be read on a light terminal.
+    title = Text().append(f"{mark} ", style=style)
     title.append(printable(finding.title), style="bold")
     width = min(console.width, _PROSE)
     gap = width - title.cell_len - len(label)
     if gap >= 2:
-        title.append(" " * gap + label, style="not bold")
+        title.append(" " * gap + label)
         console.print(title)
     else:
         _hanging(console, title, indent=2)
