@@ -29,6 +29,10 @@ class UnreadableError(NormcheckError):
     """The target is missing, damaged, or in a format that normcheck does not read."""
 
 
+class UnknownFormatError(UnreadableError):
+    """Nothing in the file shows that it was ever a checkpoint of any kind."""
+
+
 class RefusedError(UnreadableError):
     """The file asks for more than the limits allow; reading it on could be an attack."""
 

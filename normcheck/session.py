@@ -7,7 +7,7 @@ from pathlib import Path
 from normcheck.checkpoint.model import Checkpoint, Form
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
-from normcheck.errors import NoModelError, NormcheckError, UnreadableError
+from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError, UnreadableError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
@@ -68,7 +68,8 @@ class _Run:
         except NormcheckError as error:
             # In a folder, a file without a model (an optimizer's state, another program's
             # .bin) is nobody's mistake.
-            if isinstance(error, NoModelError) and not target.explicit:
+            unrelated = isinstance(error, NoModelError | UnknownFormatError)
+            if unrelated and not target.explicit:
                 self.skipped.append(Skipped(name, "", "", error.message))
             else:
                 self.errors.append(Failure(name, error.message, error.hint))
@@ -80,6 +81,8 @@ class _Run:
             self._judge(checkpoint)
         except NormcheckError as error:
             self.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
+        except MemoryError:
+            self.errors.append(Failure(name, f"{name}: not enough memory to judge it"))
         finally:
             checkpoint.close()
 

@@ -51,6 +51,16 @@ def test_a_file_without_a_model_is_passed_over_in_a_folder(tmp_path: Path) -> No
     assert "no model" in scan([tmp_path / "scheduler.pt"]).errors[0].message
 
 
+def test_a_file_of_another_program_is_passed_over_in_a_folder(tmp_path: Path) -> None:
+    """A tokenizer's ``.model`` beside the weights is nobody's mistake; a cut-off file is."""
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00")
+    (tmp_path / "weights.pt").write_bytes(b"PK\x03\x04 cut off")
+    report = scan([tmp_path])
+    assert [Path(entry.model).name for entry in report.skipped] == ["tokenizer.model"]
+    assert [Path(entry.model).name for entry in report.errors] == ["weights.pt"]
+    assert len(scan([tmp_path / "tokenizer.model"]).errors) == 1
+
+
 def test_the_same_file_under_two_words_is_scanned_once(samples: Path) -> None:
     """A folder and a file in it do not count twice."""
     report = scan([samples / "statistics-lost.pt", samples])

@@ -1,6 +1,6 @@
 """Files that are no PyTorch checkpoint, recognised so that the message can help."""
 
-from normcheck.errors import UnreadableError
+from normcheck.errors import UnknownFormatError, UnreadableError
 
 _HTML_START = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 _TAR_AT = 257
@@ -27,7 +27,7 @@ def explain(name: str, size: int, start: bytes) -> UnreadableError:
             f"{name}: the file begins with zeros only",
             "the disk was full or the copy broke off; fetch it again",
         )
-    return UnreadableError(
+    return UnknownFormatError(
         f"{name}: not a checkpoint format that normcheck reads",
         "it reads torch.save files (zip and legacy), pickled modules and safetensors",
     )

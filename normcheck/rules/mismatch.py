@@ -14,8 +14,9 @@ from normcheck.findings import Severity
 from normcheck.norms.agreement import agreement_of
 from normcheck.norms.layer import Floats, Values
 from normcheck.norms.links import Link
+from normcheck.norms.moments import ACTIVATIONS
 from normcheck.norms.numbers import median
-from normcheck.norms.prediction import Fit
+from normcheck.norms.prediction import Fit, Hypothesis, Prediction
 from normcheck.wording import percent, plural
 
 UNEXPLAINED = 0.35
@@ -36,6 +37,8 @@ are correlated and not independent as assumed. A common factor of 3 adds 2.2."""
 LARGEST_INSIDE = 1.6
 """The same for links inside blocks, whose medians reach 1.0 in healthy models."""
 USUAL_LOG_SCALE = 0.4
+NEARLY_AS_GOOD = 0.1
+"""Explained fraction by which an activation may be behind the best and still be the true one."""
 FLOOR = 0.2
 """Share of the initial value from which a floor under all variances is looked for."""
 FLAT = 1.3
@@ -184,6 +187,8 @@ def _factor(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
     too_large = middle > largest and low > largest / 2
     if not (too_small or too_large) or median([f.correlation for f in fits]) < UNCORRELATED:
         return None
+    if _another_activation_fits(fits, largest):
+        return None
     factor = float(np.exp((middle - USUAL_LOG_SCALE) / 2))
     times = f"{factor:.1f} times too large" if factor > 1 else f"{1 / factor:.1f} times too small"
     return Cause(
@@ -195,6 +200,26 @@ def _factor(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
         "Eval mode scales every layer's output wrongly, and the factors multiply with depth.",
         Severity.WARNING,
     )
+
+
+def _another_activation_fits(fits: Sequence[Fit], largest: float) -> bool:
+    """Whether the factor is only that of an activation that was told wrongly.
+
+    Where γ is near 1 and β near 0 throughout, as after a short training, ReLU and a sigmoid
+    make nearly the same means, of variances that differ by a factor of eight.
+    """
+    free = [f for f in fits if f.link.slopes is None]
+    if not free:
+        return False
+    least = _over_channels(free, [f.explained for f in free]) - NEARLY_AS_GOOD
+    for name in ACTIVATIONS:
+        others = [Prediction(f.link, [Hypothesis(name)]).fit(0) for f in free]
+        if (
+            _over_channels(others, [f.explained for f in others]) >= least
+            and SMALLEST_LOG_SCALE <= median([f.log_scale for f in others]) <= largest
+        ):
+            return True
+    return False
 
 
 def odd_layers(fits: Sequence[Fit]) -> tuple[list[Fit], list[Fit]]:

@@ -42,6 +42,7 @@ def lengths() -> dict[str, bytes]:
 def depths() -> dict[str, bytes]:
     """Values nested a hundred thousand deep, where something might recurse."""
     deep = b")" + b"\x85" * DEEP
+    shallower = b")" + b"\x85" * HALF_DEEP
     equal = b"(K\x01\x91" + b"q\x000(h\x00\x91" * 5_000
     rebuilt = hand.name("torch._tensor", "_rebuild_from_type_v2") + b"q\x00"
     return {
@@ -54,10 +55,10 @@ def depths() -> dict[str, bytes]:
         + b"N"
         + b"sb" * HALF_DEEP,
         "deep tuple as a key": b"}" + deep + b"Ns",
-        "deep tuple in a set": b"\x8f(" + deep + b"\x90",
-        "deep tuple in a frozenset": b"(" + deep + b"\x91",
-        "deep tuple as a persistent id": deep + b"Q",
-        "deep tuple as a class": deep + b")R",
+        "deep tuple in a set": b"\x8f(" + shallower + b"\x90",
+        "deep tuple in a frozenset": b"(" + shallower + b"\x91",
+        "deep tuple as a persistent id": shallower + b"Q",
+        "deep tuple as a class": shallower + b")R",
         "deep equal frozensets": b"\x8f(" + equal + equal + b"\x90",
         "deep rebuilding": rebuilt + b"h\x00N" * HALF_DEEP + b")" + b"\x87" * HALF_DEEP + b"R",
     }

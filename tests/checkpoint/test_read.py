@@ -51,7 +51,7 @@ def test_truncated_anywhere(form: str, tmp_path: Path) -> None:
     """Cut off at any of hundreds of places, a file is an error that names it, with a hint."""
     whole = FORMATS[form]()
     path = tmp_path / "model.pt"
-    offsets = {*range(0, len(whole), max(1, len(whole) // 400)), *range(1, 40), len(whole) - 1}
+    offsets = {*range(0, len(whole), max(1, len(whole) // 200)), *range(1, 40), len(whole) - 1}
     for length in sorted(offsets):
         path.write_bytes(whole[:length])
         with pytest.raises(UnreadableError) as caught:

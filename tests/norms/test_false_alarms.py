@@ -68,8 +68,9 @@ def trained(name: str) -> nn.Module:
     model = build(name).train()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for part in parts_that_run(model, INPUTS[name]):
-            for parameter in part.parameters(recurse=False):
+        ran = parts_that_run(model, INPUTS[name])
+        for part in model.modules():
+            for parameter in part.parameters(recurse=False) if part in ran else ():
                 if parameter.is_floating_point():
                     parameter.add_(0.05 * torch.randn_like(parameter))
         for _ in range(passes_for(model)):

@@ -126,6 +126,35 @@ def test_gain_centred_on_zero_among_gains() -> None:
     assert thresholds(found) == {"share of positive values": 0.95}
 
 
+def signed(positive: int, size: int) -> np.ndarray:
+    """So many values above zero and the rest below."""
+    return np.where(np.arange(size) < positive, 0.3, -0.3)
+
+
+@pytest.mark.parametrize(
+    ("odd", "sibling", "accused"),
+    [
+        (signed(26, 64), GAINS, True),
+        (signed(8, 16), GAINS, True),
+        (signed(8, 15), GAINS, False),
+        (signed(44, 64), GAINS, True),
+        (signed(46, 64), GAINS, False),
+        (signed(18, 64), GAINS, False),
+        (signed(26, 64), signed(61, 64), True),
+        (signed(26, 64), signed(60, 64), False),
+    ],
+)
+def test_what_counts_as_even_and_as_positive(
+    odd: np.ndarray, sibling: np.ndarray, accused: bool
+) -> None:
+    """16 values, 30 to 70 % of them positive, among siblings of which 95 % are."""
+    layers = [gains(f"layers.{i}.norm", sibling) for i in range(2)]
+    found = judge("NC506", *layers, gains("layers.2.norm", odd))
+    assert bool(found) is accused
+    if accused:
+        assert evidence(found[0])["share of positive values"] == pytest.approx((odd > 0).mean())
+
+
 def test_siblings_centred_on_zero_too() -> None:
     """All centred on zero is the model's own convention: silent."""
     assert judge("NC506", *(gains(f"layers.{i}.norm", CENTRED) for i in range(4))) == []
@@ -154,7 +183,6 @@ def test_layers_of_another_name_are_no_siblings() -> None:
     "changes",
     [
         {"numbers": np.abs(CENTRED)},
-        {"numbers": CENTRED[:15]},
         {"numbers": np.zeros(64)},
         {"numbers": np.array([NAN, *CENTRED[1:]])},
         {"unit_offset": True, "numbers": CENTRED},
@@ -165,7 +193,6 @@ def test_layers_of_another_name_are_no_siblings() -> None:
     ],
     ids=[
         "positive",
-        "few",
         "zeros",
         "NaN",
         "1 + weight",

@@ -88,7 +88,9 @@ def test_norms_of_one_mode_are_not_train_mode_findings() -> None:
 def test_tracking_instance_norm_depends_on_the_mode() -> None:
     """With statistics InstanceNorm is two functions, and counts here."""
     layer = module_norm(kind=kind("tracking InstanceNorm"), training=True)
-    assert only(train_mode(layer)).layers == ("bn",)
+    found = only(train_mode(layer))
+    assert found.layers == ("bn",)
+    assert found.title == "the model was saved in train mode, with its batch norm layer"
 
 
 def test_left_in_train_mode() -> None:
@@ -97,6 +99,7 @@ def test_left_in_train_mode() -> None:
     found = only(mixed(*layers, training=False))
     assert (found.severity, found.confidence) == (Severity.WARNING, Confidence.HIGH)
     assert found.layers == ("head.bn",)
+    assert found.title == "1 batch norm layer of a model in eval mode is in train mode"
     assert found.detail == "The model and 2 other batch norm layers are in eval mode."
     assert evidence(found) == {"layers in train mode": 1.0}
     assert train_mode(*layers, training=False) == []
@@ -108,6 +111,7 @@ def test_frozen_part() -> None:
     found = only(mixed(*layers, training=True))
     assert (found.severity, found.confidence) == (Severity.INFO, Confidence.MEDIUM)
     assert found.layers == ("body.bn1", "body.bn2")
+    assert found.title == "2 batch norm layers of a model in train mode are in eval mode"
     assert "freeze" in found.consequence
 
 
@@ -122,6 +126,7 @@ def test_eval_that_reached_no_norm() -> None:
     layers = in_mode(True, "net.bn1", "net.bn2")
     found = only(mixed(*layers, training=False))
     assert (found.severity, found.layers) == (Severity.WARNING, ("net.bn1", "net.bn2"))
+    assert found.title == "2 batch norm layers of a model in eval mode are in train mode"
     assert "none of its batch norm layers is" in found.detail
     assert train_mode(*layers, training=False) == []
 
@@ -143,6 +148,7 @@ def test_uninitialised_and_unknown_modes_are_left_out() -> None:
     layers = [module_norm("a", training=True, uninitialised=True), module_norm("b", training=None)]
     assert train_mode(*layers) == []
     assert mixed(*layers, *in_mode(False, "c"), training=False) == []
+    assert mixed(*layers, *in_mode(True, "c"), training=True) == []
 
 
 def frozen_affine(path: str = "bn", **changes: object) -> NormLayer:

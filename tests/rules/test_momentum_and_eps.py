@@ -40,6 +40,11 @@ def test_convention_of_another_framework(momentum: float) -> None:
     assert f"use momentum {max(1 - momentum, 0.01):.2g} " in found.fix
 
 
+def test_one_batch_is_enough_for_the_momentum_to_act() -> None:
+    """After the first batch the statistics are already that batch's."""
+    assert only(with_momentum(0.99, batches=count(1))).severity is Severity.WARNING
+
+
 @pytest.mark.parametrize("momentum", [0.5, 0.7, 0.899])
 def test_large_but_not_confused(momentum: float) -> None:
     """From one half on the last batch outweighs all before it: info."""
@@ -138,6 +143,7 @@ def test_eps_that_vanishes(eps: float, dtype: str, smallest: float) -> None:
     found = only(judge("NC210", with_eps(eps, dtype)))
     assert (found.severity, found.confidence) == (Severity.INFO, Confidence.LOW)
     assert f"eps {eps:g} vanishes in 1 layer" in found.title
+    assert found.detail.startswith("The smallest number of their type is ")
     assert evidence(found) == {"eps": eps}
     assert thresholds(found)["eps"] == pytest.approx(smallest, rel=0.01)
 
@@ -156,6 +162,7 @@ def test_division_by_zero_already_there() -> None:
     dead = values([0.0, *VARIANCES[1:]])
     found = only(judge("NC210", with_eps(0.0, running_var=dead)))
     assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
+    assert found.detail == "A running variance plus eps is not above zero."
     assert "divided by zero" in found.consequence
 
 
@@ -190,6 +197,15 @@ def test_harm_and_risk_are_two_findings() -> None:
 def test_norms_without_an_eps_are_silent() -> None:
     """None is unknown, not zero."""
     assert judge("NC210", with_eps(None), plain_norm()) == []
+
+
+def test_the_type_of_the_parameters_counts() -> None:
+    """γ's type where there is a γ, that of the statistics where there is none."""
+    mixed = with_eps(1e-12, "float16", running_var=values(VARIANCES))
+    assert only(judge("NC210", mixed)).severity is Severity.INFO
+    assert judge("NC210", with_eps(1e-12, running_var=values(VARIANCES, "float16"))) == []
+    bare = with_eps(1e-12, "float16", weight=None, bias=None)
+    assert only(judge("NC210", bare)).severity is Severity.INFO
 
 
 def test_norm_without_numbers_of_its_own() -> None:

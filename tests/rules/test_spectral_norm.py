@@ -46,6 +46,13 @@ def test_all_vectors_are_one_finding() -> None:
     assert evidence(found)["length of the vector"] == pytest.approx(0.3)
 
 
+def test_length_farthest_from_one() -> None:
+    """Too long counts as much as too short."""
+    iterations = (spectral("conv", weight_u=0.5 * UNIT, weight_v=1.6 * UNIT),)
+    found = only(judge(RULE, power_iterations=iterations))
+    assert evidence(found)["length of the vector"] == pytest.approx(1.6)
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_vectors_that_are_not_finite(broken: float) -> None:
     """A NaN has no length, and is found all the same."""

@@ -41,7 +41,7 @@ def test_unknown_flag_without_buffers() -> None:
         frozen_norm("frozen"),
         untracked(unread={"running_mean": "on the meta device"}),
         untracked(uninitialised=True),
-        module_norm(running_var=None),
+        module_norm(running_var=None, track_running_stats=None),
     ],
     ids=["InstanceNorm", "LayerNorm", "frozen", "unread", "lazy", "half of a pair"],
 )
@@ -84,6 +84,8 @@ def test_flag_and_buffers_that_agree() -> None:
         frozen_norm("frozen"),
         untracked("lazy", track_running_stats=True, uninitialised=True),
         untracked("meta", track_running_stats=True, unread={"running_var": "meta"}),
+        module_norm("half", running_var=None),
+        module_norm("other half", running_mean=None),
         plain_norm("ln"),
     ]
     assert judge("NC207", *layers) == []
