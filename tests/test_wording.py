@@ -48,6 +48,10 @@ def test_plural(count: int, noun: str, shown: str) -> None:
         (["1", "4"], "layer 1, layer 4"),
         ([str(i) for i in range(1, 7)], "layer [1-6]"),
         (["3", "fc.4"], "layer 3, fc.4"),
+        (["a1", "b2", "c3", "d4", "e5"], "a1, b2, c3 … e5 (5)"),
+        ([f"a{i}.{i}" for i in range(5)], "a0.0, a1.1, a2.2 … a4.4 (5)"),
+        (["a.0", "a.1", "a.x", "b", "c.y"], "a.[0-1], a.x, b, c.y"),
+        (["a.0.0", "a.0.1", "a.1.1", "a.2.1", "b"], "a.0.[0-1], a.[1-2].1, b"),
     ],
 )
 def test_fold(paths: list[str], shown: str) -> None:
@@ -81,6 +85,8 @@ def test_fold_does_not_count_enormous_numbers(digits: str) -> None:
         (0.0, "0"),
         (-0.5, "-0.5"),
         (65504.0, "65,504"),
+        (999_999.0, "999,999"),
+        (1e6, "1e+06"),
         (1234567.0, "1.23e+06"),
         (316.22776, "316"),
         (0.000012345, "1.23e-05"),

@@ -30,7 +30,7 @@ _PARAMETER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What the tensors of a module are called, where a name has no dot to show its path."""
-_PARAMETER_LIKE = re.compile(r"^(in_proj_|out_proj_)?(weight|bias)(_|$)")
+_PARAMETER_LIKE = re.compile(r"(^|_)(weight|bias)(_|$)")
 """Names of parameters that carry more than that: ``weight_ih_l0``, ``in_proj_bias``."""
 _OPTIMIZER_NAMES = frozenset(
     {

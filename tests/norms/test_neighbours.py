@@ -47,6 +47,13 @@ def test_no_bias_before_norm(layers: tuple[nn.Module, ...], tmp_path: Path) -> N
     assert biases(nn.Sequential(*layers), tmp_path) == ((), ())
 
 
+def test_bias_before_norm_in_a_nested_sequential(tmp_path: Path) -> None:
+    """The pair lies in one Sequential, wherever that sits."""
+    body = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.Linear(3, 8), nn.BatchNorm1d(8))
+    pair = (("1.2.bias", "1.3"),)
+    assert biases(nn.Sequential(nn.ReLU(), body), tmp_path) == (pair, pair)
+
+
 class Forked(nn.ModuleList):
     """Branches with numbers for names, which do not run one after the other."""
 
@@ -85,6 +92,19 @@ def test_no_dropout_before_norm(layers: tuple[nn.Module, ...], tmp_path: Path) -
     assert dropouts(nn.Sequential(*layers), tmp_path) == ()
 
 
+class Power(nn.Module):
+    """A layer with a ``p`` that drops nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = 2.0
+
+
+def test_other_layers_with_a_p_are_no_dropout(tmp_path: Path) -> None:
+    """The class counts, not the attribute."""
+    assert dropouts(nn.Sequential(Power(), nn.BatchNorm1d(8)), tmp_path) == ()
+
+
 def test_the_order_of_a_list_is_not_known(tmp_path: Path) -> None:
     """A ModuleList tells nothing of what runs after what."""
     assert dropouts(nn.ModuleList([nn.Dropout(0.5), nn.BatchNorm1d(8)]), tmp_path) == ()
@@ -105,8 +125,16 @@ def test_vectors_of_spectral_norm(tmp_path: Path) -> None:
 
 
 def test_other_vectors_are_no_power_iterations(tmp_path: Path) -> None:
-    """A buffer that ends in _u without a weight_orig beside it is something else."""
+    """A buffer that ends in _u without a weight_orig or a parametrization is something else."""
     model = nn.Linear(4, 4)
     model.register_buffer("weight_u", model.bias.detach().clone())
+    model.register_buffer("_u", model.bias.detach().clone())
     (anatomy,) = anatomies(as_state_dict(model, tmp_path))
     assert anatomy.power_iterations == ()
+
+
+def test_spectral_norm_at_the_root(tmp_path: Path) -> None:
+    """The whole model is one reparametrised layer: its path is empty."""
+    (anatomy,) = anatomies(as_state_dict(nn.utils.spectral_norm(nn.Linear(4, 8)), tmp_path))
+    (iteration,) = anatomy.power_iterations
+    assert (iteration.path, set(iteration.vectors)) == ("", {"weight_u", "weight_v"})
