@@ -10,7 +10,14 @@ from torch.nn.utils import parametrizations
 
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer
-from tests.norms.saved import as_module, as_plain_dict, as_state_dict, layers_in, save
+from tests.norms.saved import (
+    anatomies,
+    as_module,
+    as_plain_dict,
+    as_state_dict,
+    layers_in,
+    save,
+)
 
 ONES = torch.ones(8)
 
@@ -233,3 +240,18 @@ def test_untracked_norms_of_a_module(tmp_path: Path) -> None:
     assert layer.track_running_stats is False
     assert not layer.has_statistics
     assert layer.uses_statistics
+
+
+def test_what_is_known_of_the_whole_model(tmp_path: Path) -> None:
+    """A module tree tells class, mode and whether anything trains; a state dict none of it."""
+    model = named(conv=nn.Conv2d(3, 8, 3), bn=nn.BatchNorm2d(8))
+    (state,) = anatomies(as_state_dict(model, tmp_path))
+    assert not state.has_modules
+    assert not state.trainable
+    assert (state.class_path, state.training, state.tensor_count) == (None, None, 7)
+    (module,) = anatomies(as_module(model.eval(), tmp_path))
+    assert module.has_modules
+    assert module.class_path == "torch.nn.modules.container.Sequential"
+    assert (module.training, module.trainable, module.tensor_count) == (False, True, 7)
+    (frozen,) = anatomies(as_module(model.train().requires_grad_(False), tmp_path))
+    assert (frozen.training, frozen.trainable) == (True, False)
