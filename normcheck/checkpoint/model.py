@@ -61,6 +61,8 @@ class SavedModel:
     """Every module once, parents before children; None for a state dict."""
     ordered: bool = True
     """Whether ``tensors`` are in the order in which the model registered them."""
+    root: object = field(default=None, repr=False)
+    """The inert object that ``modules`` describes, for those who rebuild it."""
     versions: Mapping[str, int] = field(default_factory=dict)
     """Module path to the version in the state dict's ``_metadata``, where it has one."""
 

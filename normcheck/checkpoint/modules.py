@@ -50,7 +50,7 @@ def saved_module(where: str, root: object, budget: Budget) -> SavedModel:
             for name, tensor in (*record.parameters.items(), *record.buffers.items()):
                 if tensor is not None and name not in record.non_persistent:
                     tensors[prefix + name] = tensor
-    return SavedModel(where, Form.MODULE, tensors, records)
+    return SavedModel(where, Form.MODULE, tensors, records, root=root)
 
 
 def _walk(root: object, budget: Budget) -> list[_Draft]:

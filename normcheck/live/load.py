@@ -1,0 +1,95 @@
+"""From a file to a live model, by the road that the user opened."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
+from normcheck.errors import NormcheckError, UsageError
+from normcheck.live import factory
+from normcheck.live.rebuild import rebuild
+
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How the user wants the model made."""
+
+    model: str = ""
+    """``pkg.mod:factory``; empty where the file holds the module itself."""
+    arguments: Mapping[str, Any] | list[Any] = field(default_factory=dict)
+    prefix: str | None = None
+    """Part of the file's names before the model's own; None to look for one."""
+    trust: bool = False
+    """Whether the file's own code may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A live model and what should be known of how it came about."""
+
+    module: nn.Module
+    notes: tuple[str, ...] = ()
+
+
+def load(checkpoint: Checkpoint, saved: SavedModel, how: Loading) -> Loaded:
+    """Make a model of a file live.
+
+    Args:
+        checkpoint: The file that was read.
+        saved: The model in it.
+        how: As the user's flags say.
+
+    Raises:
+        NormcheckError: It cannot be made, with what the user can do about it.
+    """
+    if how.model:
+        module = factory.build(how.model, how.arguments)
+        return Loaded(module, tuple(factory.load(module, saved, how.prefix)))
+    if saved.form is Form.STATE_DICT:
+        raise NormcheckError(
+            "a state dict has no code to run",
+            "give the model's factory: --model pkg.mod:factory",
+        )
+    if how.trust:
+        return Loaded(_trusted(Path(checkpoint.name), saved), ("ran with the file's own code",))
+    return Loaded(rebuild(saved.root))
+
+
+def _trusted(path: Path, saved: SavedModel) -> nn.Module:
+    """Unpickle the file, code and all, and take the model from its place."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # The classes of a training script are most often found from where it was started.
+        sys.path.insert(0, here)
+    try:
+        value: Any = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise NormcheckError(
+            f"unpickling it failed: {type(error).__name__}: {error}",
+            "run normcheck where the file's classes can be imported",
+        ) from error
+    for index, name in _STEP.findall(saved.where):
+        value = _step(value, index, name)
+    if not isinstance(value, nn.Module):
+        raise NormcheckError(f"no module at {saved.where or 'the top'} after unpickling")
+    return value
+
+
+def _step(value: Any, index: str, name: str) -> Any:
+    if index:
+        return value[int(index)]
+    if isinstance(value, Mapping):
+        for key in (name, int(name) if name.isdecimal() else name):
+            if key in value:
+                return value[key]
+    if hasattr(value, name):
+        return getattr(value, name)
+    raise UsageError(f"nothing called {name} after unpickling")
