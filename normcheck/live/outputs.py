@@ -1,0 +1,175 @@
+"""What a forward gives, flattened and compared; any structure, any number of outputs."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_DEPTH = 8
+_MAIN_NAMES = ("logits", "out", "output", "outputs", "pred", "prediction", "predictions", "scores")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """The tensors of one forward, by where they sit in what it returned."""
+
+    tensors: Mapping[str, Tensor]
+
+    def main(self, size: int) -> Tensor | None:
+        """The output that predictions are read from: per sample, floating, finite or not.
+
+        Args:
+            size: Samples in the batch.
+        """
+        found = {
+            name: tensor
+            for name, tensor in self.tensors.items()
+            if tensor.is_floating_point() and tensor.ndim and tensor.shape[0] == size
+        }
+        for name in _MAIN_NAMES:
+            if name in found:
+                return found[name]
+        return next(iter(found.values()), None)
+
+
+def flattened(value: Any) -> Output:
+    """All tensors in what a forward returned, with names that tell where they sat."""
+    return Output(dict(_walk("", value, _DEPTH)))
+
+
+def _walk(name: str, value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value.detach()
+    elif depth == 0:
+        return
+    else:
+        for part, item in _parts(name, value):
+            yield from _walk(part, item, depth - 1)
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What lies in a container or an object, each with its name."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type | Mapping):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        yield from ((_join(name, str(key)), item) for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
+    elif hasattr(value, "__dict__") and not callable(value):
+        # Distributions, and classes of the user's.
+        yield from ((_join(name, key), item) for key, item in vars(value).items())
+
+
+def _join(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
+
+
+def same(first: Output, second: Output) -> bool:
+    """Whether two outputs are equal, bit for bit but for NaN, which equals itself here."""
+    if first.tensors.keys() != second.tensors.keys():
+        return False
+    return all(_equal(tensor, second.tensors[name]) for name, tensor in first.tensors.items())
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if torch.equal(a, b):
+        return True
+    return bool(torch.allclose(a.float(), b.float(), rtol=0, atol=0, equal_nan=True))
+
+
+def same_structure(first: Output, second: Output) -> bool:
+    """Whether two outputs have the same tensors of the same shapes."""
+    return {name: t.shape for name, t in first.tensors.items()} == {
+        name: t.shape for name, t in second.tensors.items()
+    }
+
+
+def difference(first: Output, second: Output) -> float:
+    """The largest relative difference of any floating output: ``|a - b| / |b|`` in L2.
+
+    Infinite where shapes differ; a NaN on one side only counts as infinite as well.
+    """
+    worst = 0.0
+    for name, b in second.tensors.items():
+        a = first.tensors.get(name)
+        if a is None or a.shape != b.shape:
+            return float("inf")
+        worst = max(worst, relative(a, b))
+    return worst
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """``|a - b| / |b|`` in L2, over the places where both are finite; in float64.
+
+    A place that is finite on one side only makes it infinite.
+    """
+    x, y = a.double().flatten().cpu(), b.double().flatten().cpu()
+    finite = x.isfinite() & y.isfinite()
+    if bool((x.isfinite() != y.isfinite()).any()):
+        return float("inf")
+    x, y = x[finite], y[finite]
+    size = float(y.norm())
+    gap = float((x - y).norm())
+    return 0.0 if gap == 0 else gap / size if size > 0 else float("inf")
+
+
+def decisions(main: Tensor) -> Tensor | None:
+    """The classes that a class-like output decides for; None where it decides nothing.
+
+    ``(N, C)`` over C, ``(N, C, H, W)`` over C as in segmentation, ``(N, T, C)`` over C; values
+    within 0 to 1 of one column are a probability, decided at one half.
+    """
+    if main.ndim >= 2 and main.shape[1] > 1 and main.ndim != 3:
+        return main.argmax(dim=1)
+    if main.ndim == 3 and main.shape[2] > 1:
+        return main.argmax(dim=2)
+    flat = main.reshape(main.shape[0], -1)
+    if flat.shape[1] == 1 and bool(((flat >= 0) & (flat <= 1)).all()):
+        return (flat[:, 0] > 0.5).long()
+    return None
+
+
+def flips(first: Sequence[Tensor], second: Sequence[Tensor]) -> float | None:
+    """The share of decisions that differ; None where the outputs decide nothing."""
+    changed = total = 0
+    for a, b in zip(first, second, strict=True):
+        x, y = decisions(a), decisions(b)
+        if x is None or y is None or x.shape != y.shape:
+            return None
+        changed += int((x != y).sum())
+        total += x.numel()
+    return changed / total if total else None
+
+
+def correct(main: Tensor, labels: Tensor) -> Tensor | None:
+    """Which decisions are right, one bool each; None where labels and outputs do not match."""
+    decided = decisions(main)
+    if decided is None or labels.is_floating_point():
+        return None
+    if labels.ndim == decided.ndim + 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if labels.shape != decided.shape:
+        return None
+    # A score that is not finite is no answer, whatever argmax makes of it.
+    axis = 2 if main.ndim == 3 else 1
+    finite = main.isfinite().all(dim=axis) if main.ndim > 1 else main.isfinite()
+    return (decided == labels.to(decided.device)) & finite.reshape(decided.shape)
+
+
+def loss(main: Tensor, labels: Tensor) -> Tensor | None:
+    """The loss of each sample: cross-entropy for classes, squared error for numbers."""
+    labels = labels.to(main.device)
+    if labels.is_floating_point():
+        if labels.numel() != main.numel():
+            return None
+        return (main.double() - labels.reshape(main.shape)).square().flatten(1).mean(dim=1)
+    if main.ndim == 2 and labels.shape == main.shape[:1] and int(labels.max()) < main.shape[1]:
+        return torch.nn.functional.cross_entropy(main.double(), labels.long(), reduction="none")
+    return None
