@@ -1,52 +1,90 @@
 """One run: read, find, check, report. The whole flow on one page."""
 
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from normcheck.checkpoint.model import Checkpoint, Form
+from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError, UnreadableError
 from normcheck.findings import Failure, Finding, Skipped
+from normcheck.live.measurement import Run as Measured
+from normcheck.live.request import Running
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
 from normcheck.report.fit import AgreementSummary, summarise_agreement
 from normcheck.report.report import ModelReport, Report, summarise
+from normcheck.report.run import summarise_run
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
+from normcheck.rules.settle import settled
 from normcheck.settings import Settings
 from normcheck.version import VERSION
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def scan(targets: Iterable[str | Path], settings: Settings | None = None) -> Report:
-    """Scan checkpoints and say what is wrong with their normalization layers.
 
-    Nothing of a file's own code runs, and torch is not imported.
+def scan(
+    targets: "Iterable[str | Path | nn.Module] | str | Path | nn.Module",
+    settings: Settings | None = None,
+    *,
+    data: Any = None,
+) -> Report:
+    """Scan saved or live models and say what is wrong with their normalization layers.
+
+    Files are read without running anything of theirs, and torch is not imported, unless
+    ``settings.running`` asks for a run. A live module is run, and left bit for bit as it was.
 
     Args:
-        targets: Files, folders (searched by extension) and patterns.
-        settings: What to check; by default every rule.
+        targets: Files, folders (searched by extension), patterns, and live modules; or one of
+            them.
+        settings: What to check, and whether and how to run; by default every rule, without.
+        data: What to feed: a ``DataLoader``, a ``Dataset``, tensors, arrays, or any iterable of
+            batches, with or without labels. With it the models are run.
 
     Returns:
-        The report. A target that could not be read is one of its ``errors``; the others
+        The report. A target that could not be read or run is one of its ``errors``; the others
         are scanned all the same.
     """
     chosen = settings or Settings()
-    run = _Run(chosen)
-    for target in _targets([str(word) for word in targets], run):
-        run.scan_file(target)
-    return run.report()
-
-
-def _targets(words: list[str], run: "_Run") -> Iterator[Target]:
-    for word in words:
+    if data is not None:
+        running = chosen.running or Running()
+        feeding = replace(running.feeding, data=data)
+        chosen = replace(chosen, running=replace(running, feeding=feeding))
+    session = _Session(chosen)
+    single = isinstance(targets, str | Path) or is_module(targets)
+    for target in [targets] if single else targets:  # type: ignore[union-attr]  # not a single one
+        if is_module(target):
+            session.scan_module(target)
+            continue
         try:
-            yield from expand([word])
+            for found in expand([str(target)]):
+                session.scan_file(found)
         except UnreadableError as error:
-            run.errors.append(Failure(word, error.message, error.hint))
+            session.errors.append(Failure(str(target), error.message, error.hint))
+    return session.report()
 
 
-class _Run:
+def is_module(value: object) -> "TypeGuard[nn.Module]":
+    """Whether a target is a live ``nn.Module``; torch is there if one is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """One model and all that is known of it before rules judge."""
+
+    model: SavedModel
+    anatomy: Anatomy
+    run: "Measured | None" = None
+    notes: tuple[str, ...] = ()
+
+
+class _Session:
     """What has been found so far; one target is read, judged and closed before the next."""
 
     def __init__(self, settings: Settings) -> None:
@@ -86,17 +124,53 @@ class _Run:
         finally:
             checkpoint.close()
 
+    def scan_module(self, module: "nn.Module") -> None:
+        """Run and judge a live module."""
+        from normcheck.live.records import described
+        from normcheck.live.run_saved import run_live
+
+        saved = described(module, modes_known=True)
+        name = type(module).__name__
+        size = sum(tensor.numel * tensor.dtype.itemsize for tensor in saved.tensors.values())
+        checkpoint = Checkpoint(name, "in memory", size, (saved,))
+        running = self.settings.running or Running()
+        try:
+            outcome = run_live(module, running)
+        except NormcheckError as error:
+            self.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
+            self._report(checkpoint, [_Known(saved, anatomy_of(saved))])
+            return
+        self._report(checkpoint, [_Known(saved, outcome.anatomy, outcome.run)])
+
     def _judge(self, checkpoint: Checkpoint) -> None:
         anatomies = [anatomy_of(model) for model in checkpoint.models]
-        for model, anatomy in zip(checkpoint.models, anatomies, strict=True):
+        known = [_Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
+        if self.settings.running is not None:
+            from normcheck.live.run_saved import run_saved
+
+            known = []
+            outcomes = run_saved(checkpoint, anatomies, self.settings.running)
+            for model, outcome in zip(checkpoint.models, outcomes, strict=True):
+                notes = (outcome.note,) if outcome.note else ()
+                known.append(_Known(model, outcome.anatomy, outcome.run, notes))
+                if outcome.error is not None:
+                    place = f" ({model.where})" if model.where else ""
+                    message = f"{checkpoint.name}{place}: not run: {outcome.error.message}"
+                    self.errors.append(Failure(checkpoint.name, message, outcome.error.hint))
+        self._report(checkpoint, known)
+
+    def _report(self, checkpoint: Checkpoint, models: list[_Known]) -> None:
+        for known in models:
+            model, anatomy = known.model, known.anatomy
             subject = Subject(
                 anatomy,
-                siblings=tuple(other for other in anatomies if other is not anatomy),
+                siblings=tuple(other.anatomy for other in models if other is not known),
                 optimizer_steps=checkpoint.optimizer_steps,
-                alone=model.where == "",
+                alone=model.where == "" and model.form is not Form.LIVE,
+                run=known.run,
             )
             found = sorted(
-                self._check(checkpoint.name, subject),
+                settled(list(self._check(checkpoint.name, subject)), known.run),
                 key=lambda f: (-f.severity.rank, f.rule, f.discriminator),
             )
             self.findings.extend(found)
@@ -111,7 +185,8 @@ class _Run:
                     tensors=anatomy.tensor_count,
                     layers=tuple(summarise(layer, found) for layer in anatomy.layers),
                     agreement=self._agreement(anatomy),
-                    notes=checkpoint.notes,
+                    notes=(*checkpoint.notes, *known.notes),
+                    run=summarise_run(known.run) if known.run else None,
                 )
             )
 
@@ -122,10 +197,11 @@ class _Run:
         return summarise_agreement(anatomy.agreement, keep_values=keep)
 
     def _check(self, name: str, subject: Subject) -> Iterator[Finding]:
-        if not subject.layers and not subject.anatomy.power_iterations:
+        nothing = not subject.layers and not subject.anatomy.power_iterations
+        if nothing and subject.run is None:
             return  # nothing that any rule could judge
         for rule in self.settings.rules:
-            reason = _cannot_run(rule, subject.anatomy)
+            reason = _cannot_run(rule, subject)
             if reason:
                 self.skipped.append(Skipped(name, subject.anatomy.where, rule.code, *reason))
                 continue
@@ -156,9 +232,15 @@ class _Run:
         )
 
 
-def _cannot_run(rule: Rule, anatomy: Anatomy) -> tuple[str, str] | None:
+def _cannot_run(rule: Rule, subject: Subject) -> tuple[str, str] | None:
     """Why a rule has not what it needs, and what would give it; None where it has."""
-    if rule.need is Need.MODULES and not anatomy.has_modules:
+    run = subject.run
+    if rule.need in (Need.RUN, Need.DATA) and run is None:
+        return "needs to run the model", "--run, or --model for a state dict, runs them"
+    if rule.need is Need.DATA and run is not None and run.against_data is None:
+        few = "has too few samples" if run.fed.real else "was fed made-up input"
+        return f"needs your data, the run {few}", "--data gives them data"
+    if rule.need is Need.MODULES and not subject.anatomy.has_modules:
         return (
             f"needs the module tree, the file has a {Form.STATE_DICT}",
             "they need a whole saved module",

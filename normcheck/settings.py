@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
 from normcheck.findings import Severity
+from normcheck.live.request import Running
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.rule import Rule
 
@@ -19,4 +20,6 @@ class Settings:
     """Whether anything skipped makes the run fail as not done."""
     keep_predictions: bool = False
     """Keep predicted and stored means of every channel in the report, for a figure."""
+    running: Running | None = None
+    """How to run the models; None to read files only."""
     limits: Limits = field(default=DEFAULT_LIMITS)

@@ -16,6 +16,7 @@ class Form(StrEnum):
 
     STATE_DICT = "state dict"
     MODULE = "whole module"
+    LIVE = "live module"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,6 +24,14 @@ class FailOn(StrEnum):
     WARNING = "warning"
 
 
+class Autocast(StrEnum):
+    """Types that autocast can run in."""
+
+    OFF = "off"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
 class Color(StrEnum):
     """When to colour."""
 
@@ -102,6 +110,66 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with 1 for findings of this severity or worse.")
     ] = FailOn.WARNING,
+    run: Annotated[
+        bool,
+        typer.Option(
+            "--run", help="Also run the model; without --data on made-up input, mechanics only."
+        ),
+    ] = False,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="PKG.MOD:NAME",
+            help="Factory of the model that a state dict belongs to; runs it.",
+        ),
+    ] = "",
+    model_args: Annotated[
+        str,
+        typer.Option(metavar="JSON", help="Its arguments: an object by name, or a list."),
+    ] = "",
+    prefix: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What stands before the model's names: ema_model."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Which model of the file to run: state_dict, ema."),
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Let the file's own code run: whatever a pickle names."),
+    ] = False,
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="What to feed: .npy .npz .pt .safetensors, a folder of images, or pkg.mod:loader.",
+        ),
+    ] = "",
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHAPE",
+            help="Made-up input without the batch: 3x224x224, 128:long, name=16x32; one each.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", help="Samples a forward, as in training.", min=0)
+    ] = 0,
+    samples: Annotated[
+        int, typer.Option(metavar="N", help="Most samples of the data to use.", min=1)
+    ] = 256,
+    image_size: Annotated[
+        str, typer.Option(metavar="HxW", help="Resize images of a folder: 224 or 224x320.")
+    ] = "",
+    mean: Annotated[
+        str, typer.Option(metavar="M[,M,M]", help="Subtracted from images scaled to 0 to 1.")
+    ] = "",
+    std: Annotated[str, typer.Option(metavar="S[,S,S]", help="Divided by, after that.")] = "",
+    device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, mps.")] = "cpu",
+    autocast: Annotated[
+        Autocast, typer.Option(help="Run under autocast, as mixed-precision models do.")
+    ] = Autocast.OFF,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", "-e", help="Exit with 0 even where there are findings.")
     ] = False,
@@ -134,6 +202,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     checkpoint under the targets.
     """
     # Imported here, so that --help and the other commands do not wait for numpy.
+    from normcheck.cli.running import RunWords
     from normcheck.cli.scan import ScanWords, run_scan
 
     return run_scan(
@@ -150,6 +219,23 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
             quiet=quiet,
             verbose=verbose,
             plot=plot,
+            run=RunWords(
+                run=run,
+                model=model,
+                model_args=model_args,
+                prefix=prefix,
+                at=at,
+                trust=trust,
+                data=data,
+                input_shape=input_shape or (),
+                batch_size=batch_size,
+                samples=samples,
+                image_size=image_size,
+                mean=mean,
+                std=std,
+                device=device,
+                autocast=autocast.value,
+            ),
         )
     )
 

@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from normcheck.cli.errors import report_error
+from normcheck.cli.running import RunWords, progress, requested
 from normcheck.errors import UsageError
 from normcheck.findings import Severity
 from normcheck.report.report import Report
@@ -34,6 +35,8 @@ class ScanWords:
     quiet: bool = False
     verbose: int = 0
     plot: str = ""
+    run: RunWords | None = None
+    """None where no flag asks for a run."""
 
 
 def run_scan(words: ScanWords) -> int:
@@ -44,7 +47,13 @@ def run_scan(words: ScanWords) -> int:
         strict=words.strict,
         keep_predictions=bool(words.plot),
     )
-    report = scan(words.targets, settings)
+    running = requested(words.run) if words.run else None
+    if running is None:
+        report = scan(words.targets, settings)
+    else:
+        with progress(words.quiet) as (tick, announce):
+            how = replace(running, progress=tick, announce=announce)
+            report = scan(words.targets, replace(settings, running=how))
     if report.models or words.form != "text":
         _write(_rendered(report, words), words.output)
     if words.plot:

@@ -10,6 +10,7 @@ from normcheck.live.comparison import (
     decisiveness,
     difference,
     effect,
+    loss_gain,
     regime,
     regrouped,
 )
@@ -66,6 +67,7 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
     if train is not None:
         regimes_measured.append(regime("train", train, at_eval))
     healed, harmed = changed_answers(*crossed)
+    in_train = (None, None) if train is None else changed_answers(at_eval, train)
     return AgainstData(
         drifts=_drifts(batchwise, evaluated, order, norm_paths),
         eval_drifts=_drifts(evaluated, evaluated, order, norm_paths),
@@ -73,6 +75,9 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
         effect=effect(at_eval, at_batch, regimes.batch(others), places),
         healed=healed,
         harmed=harmed,
+        train_healed=in_train[0],
+        train_harmed=in_train[1],
+        loss_t=loss_gain(*crossed),
         decisiveness=decisiveness(*crossed),
         closings=closings(regimes, feed, estimated, order),
         noise=noise,
@@ -86,13 +91,27 @@ def _without_statistics(regimes: Regimes, feed: Feed, at_eval: Outputs) -> Again
     """Of a model whose norms store nothing: only its outputs can be told."""
     train, note = _in_train_mode(regimes, feed)
     measured = [regime("eval", at_eval, at_eval)]
+    in_train: tuple[int | None, int | None] = (None, None)
     if train is not None:
         measured.append(regime("train", train, at_eval))
+        in_train = changed_answers(at_eval, train)
     return AgainstData(
-        drifts=(), eval_drifts=(), regimes=tuple(measured), effect=None, healed=None, harmed=None,
-        decisiveness=None, closings=(), noise=(), residual=0.0, domains=None,
+        drifts=(),
+        eval_drifts=(),
+        regimes=tuple(measured),
+        effect=None,
+        healed=None,
+        harmed=None,
+        train_healed=in_train[0],
+        train_harmed=in_train[1],
+        loss_t=None,
+        decisiveness=None,
+        closings=(),
+        noise=(),
+        residual=0.0,
+        domains=None,
         notes=(note,) if note else (),
-    )  # fmt: skip
+    )
 
 
 def _crossed(
@@ -171,8 +190,6 @@ def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
         with mode(model, training=True):
             mains, labels = [], []
             for batch in feed.batches:
-                if batch.size < 2:
-                    continue
                 main = regimes.forward(batch).main(batch.size)
                 regimes.tick(batch.size)
                 if main is not None:

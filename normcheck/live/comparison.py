@@ -26,18 +26,13 @@ def regime(name: str, measured: Outputs, against: Outputs) -> Regime:
     """
     samples = sum(len(main) for main in measured.mains)
     right = _right(measured)
-    losses = [
-        outputs.loss(main, labels)
-        for main, labels in zip(measured.mains, measured.labels, strict=True)
-        if labels is not None
-    ]
-    known = [entry for entry in losses if entry is not None]
+    losses = _losses(measured)
     return Regime(
         name=name,
         difference=difference(measured.mains, against.mains),
         flips=outputs.flips(measured.mains, against.mains) if name != "eval" else 0.0,
         accuracy=float(right.double().mean()) if right is not None else None,
-        loss=float(torch.cat(known).mean()) if known and len(known) == len(losses) else None,
+        loss=None if losses is None else float(losses.mean()),
         samples=samples,
     )
 
@@ -54,6 +49,17 @@ def difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     )
 
 
+def _losses(measured: Outputs) -> Tensor | None:
+    """The loss of each sample; None without labels that fit."""
+    found = []
+    for main, labels in zip(measured.mains, measured.labels, strict=True):
+        loss = None if labels is None else outputs.loss(main, labels)
+        if loss is None:
+            return None
+        found.append(loss)
+    return torch.cat(found) if found else None
+
+
 def _right(measured: Outputs) -> Tensor | None:
     """Whether each answer is right; None without labels that fit."""
     found = []
@@ -68,9 +74,20 @@ def _right(measured: Outputs) -> Tensor | None:
 def changed_answers(stored: Outputs, given: Outputs) -> tuple[int | None, int | None]:
     """Samples that are right only under ``given``, and only under ``stored``."""
     before, after = _right(stored), _right(given)
-    if before is None or after is None:
+    if before is None or after is None or before.shape != after.shape:
         return None, None
     return int((~before & after).sum()), int((before & ~after).sum())
+
+
+def loss_gain(stored: Outputs, given: Outputs) -> float | None:
+    """Paired t of the loss that falls from ``stored`` to ``given``; None without a loss."""
+    before, after = _losses(stored), _losses(given)
+    if before is None or after is None or before.shape != after.shape or len(before) < 2:
+        return None
+    gain = before - after
+    error = float(gain.std()) / len(gain) ** 0.5
+    t = float(gain.mean()) / error if error > 0 else 0.0
+    return t if np.isfinite(t) else None
 
 
 def decisiveness(stored: Outputs, given: Outputs) -> Decisiveness | None:

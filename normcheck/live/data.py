@@ -18,29 +18,12 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.batches import Batch, joined
 from normcheck.live.factory import imported
 from normcheck.live.images import image_rows
+from normcheck.live.request import Feeding
 from normcheck.live.weights import Weights
 from normcheck.wording import plural
 
 LABEL_NAMES = ("labels", "label", "targets", "target", "y", "y_true", "classes")
 INPUT_NAMES = ("inputs", "input", "x", "images", "image", "img", "data", "features", "samples")
-
-
-@dataclass(frozen=True, slots=True)
-class Feeding:
-    """What the user wants to be fed."""
-
-    data: Any = None
-    """A path, ``pkg.mod:loader``, or in Python any iterable of batches; None for synthetic."""
-    shapes: tuple[str, ...] = ()
-    """``--input-shape`` as given, one for each input."""
-    batch_size: int = 0
-    """0 for the loader's own, or 32."""
-    samples: int = 256
-    """At most so many are used."""
-    image_size: tuple[int, int] | None = None
-    """Height and width to which the images of a folder are resized."""
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,8 +8,9 @@ from torch import nn
 
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.data import Feeding, all_alike, read_data, readings
+from normcheck.live.data import all_alike, read_data, readings
 from normcheck.live.forward import Forward
+from normcheck.live.request import Feeding
 from normcheck.live.synthetic import Shape, guesses, made, parse
 from normcheck.wording import plural
 

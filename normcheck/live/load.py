@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,9 @@ from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.live import factory
 from normcheck.live.rebuild import rebuild
+from normcheck.live.request import Loading
 
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    """How the user wants the model made."""
-
-    model: str = ""
-    """``pkg.mod:factory``; empty where the file holds the module itself."""
-    arguments: Mapping[str, Any] | list[Any] = field(default_factory=dict)
-    prefix: str | None = None
-    """Part of the file's names before the model's own; None to look for one."""
-    trust: bool = False
-    """Whether the file's own code may run."""
 
 
 @dataclass(frozen=True, slots=True)

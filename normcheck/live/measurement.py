@@ -123,7 +123,8 @@ class Mechanics:
     """The largest absolute difference of the same."""
     modes_allclose: bool | None
     """``torch.allclose`` of the same."""
-    mode_blame: Blame | None
+    mode_draws: tuple[Draw, ...]
+    """Random numbers drawn in train mode that are no dropout's."""
     unused: tuple[str, ...]
     """Norm layers that no forward reached, in either mode."""
     not_finite: float
@@ -228,7 +229,13 @@ class AgainstData:
     """Labelled samples that are wrong in eval mode and right under re-estimated statistics."""
     harmed: int | None
     """Labelled samples that are right in eval mode and wrong under re-estimated statistics."""
-    decisiveness: "Decisiveness | None"
+    train_healed: int | None
+    """Labelled samples that are wrong in eval mode and right in train mode."""
+    train_harmed: int | None
+    """Labelled samples that are right in eval mode and wrong in train mode."""
+    loss_t: float | None
+    """Mean of (loss in eval mode - loss under re-estimated statistics) over its standard error."""
+    decisiveness: Decisiveness | None
     closings: tuple[Closing, ...]
     noise: tuple[NoiseAt, ...]
     residual: float

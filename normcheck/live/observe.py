@@ -91,7 +91,7 @@ class RandomSeen:
 class Seen:
     """All that was watched."""
 
-    norms: dict[tuple[str, int, bool | None], NormSeen] = field(default_factory=dict)
+    norms: dict[tuple[str, str, bool | None], NormSeen] = field(default_factory=dict)
     random: dict[tuple[str, str], RandomSeen] = field(default_factory=dict)
     called: dict[str, int] = field(default_factory=dict)
     """Modules and how often their forward was called."""
@@ -167,6 +167,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         self.size = size
         self.intervene: Intervene | None = None
         self.trace: Trace | None = None
+        self.without_dropout = False
+        """Whether dropout gives what it gives on average: its input."""
         self.per_sample: set[Place] = set()
         """Places known from larger batches to normalise each sample apart."""
         self._paths = paths
@@ -209,7 +211,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         elif kind in {"layer", "group"}:
             self._per_sample_norm(kind, args)
         elif kind == "random" or (kind == "attention" and _drops(func, args, kwargs)):
-            self._random(func)
+            if self.without_dropout:
+                result = _on_average(func, args)
+            if result is None:
+                self._random(func)
         if result is None:
             result = func(*args, **(kwargs or {}))
         if self.trace is not None:
@@ -232,10 +237,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         alone = (x.shape[0] == 1 and self.size > 1) or place in self.per_sample
         if alone:
             self.per_sample.add(place)
-        entry = self.seen.norms.get((path, turn, training))
-        if entry is None:
-            op = "instance_norm" if alone else "batch_norm"
-            entry = self.seen.norms[path, turn, training] = NormSeen(path, op, training)
+        op = "instance_norm" if alone else "batch_norm"
+        entry = self.seen.norms.setdefault((path, op, training), NormSeen(path, op, training))
         entry.calls += 1
         entry.shape = tuple(x.shape)
         entry.values = x.numel() // max(1, x.shape[1])
@@ -252,7 +255,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         x: Tensor = args[0]
         path = self.path
         op = f"{kind}_norm"
-        entry = self.seen.norms.setdefault((path, -1, None), NormSeen(path, op, None))
+        entry = self.seen.norms.setdefault((path, op, None), NormSeen(path, op, None))
         entry.calls += 1
         entry.shape = tuple(x.shape)
         entry.per_sample = True
@@ -280,6 +283,20 @@ def _kind(func: Op) -> str:
     if name in _RANDOM:
         return "random"
     return "attention" if name.startswith(_ATTENTION) else "other"
+
+
+def _on_average(func: Op, args: tuple[Any, ...]) -> Any:
+    """What a draw of a dropout gives on average; None for draws that are no dropout's.
+
+    Dropout draws a mask of zeros and ones with the probability of keeping, and divides it by
+    the same: filled with that probability, the mask becomes 1 everywhere.
+    """
+    name = func._schema.name  # noqa: SLF001
+    if name == "aten::bernoulli_" and func._overloadname == "float":  # noqa: SLF001
+        return args[0].fill_(args[1] if len(args) > 1 else 0.5)
+    if name == "aten::native_dropout":
+        return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
+    return None
 
 
 def _drops(func: Op, args: tuple[Any, ...], kwargs: Any) -> bool:

@@ -9,6 +9,7 @@ from normcheck.findings import Failure, Finding, Severity, Skipped
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.numbers import median
 from normcheck.report.fit import AgreementSummary
+from normcheck.report.run import RunSummary
 
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
@@ -75,6 +76,8 @@ class ModelReport:
     agreement: AgreementSummary | None = None
     """How statistics and weights fit; None where nothing could be predicted."""
     notes: tuple[str, ...] = ()
+    run: RunSummary | None = None
+    """What running it showed; None where it was only read."""
 
 
 @dataclass(frozen=True, slots=True)

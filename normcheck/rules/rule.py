@@ -7,6 +7,7 @@ from enum import StrEnum
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.live.measurement import Mechanics, Run
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Anatomy, Momentum, NormLayer
 
@@ -21,6 +22,10 @@ class Need(StrEnum):
     """Tensors by name, which every file has."""
     MODULES = "modules"
     """The module tree with its flags, which only a whole saved module has."""
+    RUN = "run"
+    """Forwards on any input, which need a live model."""
+    DATA = "data"
+    """Forwards on the user's data."""
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
@@ -38,6 +43,8 @@ class Subject:
     """Steps that an optimizer in the same file has counted."""
     alone: bool = True
     """Whether the model is the file's own object, with nothing beside it."""
+    run: Run | None = None
+    """What running the model showed; None where it was not run."""
 
     @property
     def layers(self) -> tuple[NormLayer, ...]:
@@ -105,6 +112,36 @@ class Rule:
             evidence=tuple(evidence),
             discriminator=discriminator,
         )
+
+
+def mechanics_of(subject: Subject) -> Mechanics:
+    """What a few forwards showed, for rules that need a run.
+
+    Raises:
+        CannotTell: The model was not run.
+    """
+    if subject.run is None:
+        raise CannotTell("needs a run")
+    return subject.run.mechanics
+
+
+def impossible_statistics(subject: Subject) -> bool:
+    """Whether statistics in the file are NaN, infinite or negative: the cause of all that follows.
+
+    Rules on the file name them; rules on outputs need not name the consequence once more.
+    """
+    for layer in subject.with_statistics():
+        for values in (layer.running_mean, layer.running_var):
+            if values is not None and not np.all(np.isfinite(values.numbers)):
+                return True
+        if layer.running_var is not None and np.any(layer.running_var.numbers < 0):
+            return True
+    return False
+
+
+def place(path: str) -> str:
+    """A module's path in a sentence; the root has none."""
+    return path or "the model's own forward"
 
 
 def affine_untouched(layer: NormLayer) -> bool:

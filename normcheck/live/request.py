@@ -1,0 +1,64 @@
+"""What a user asks of a run: which model, which input, where. Plain values, without torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Progress = Callable[[str, int], None]
+"""Called with what is being done and the samples that were run since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How the user wants the model made."""
+
+    model: str = ""
+    """``pkg.mod:factory``; empty where the file holds the module itself."""
+    arguments: Mapping[str, Any] | list[Any] = field(default_factory=dict)
+    prefix: str | None = None
+    """Part of the file's names before the model's own; None to look for one."""
+    where: str | None = None
+    """Place in the file of the model that is meant; None for every one that fits."""
+    trust: bool = False
+    """Whether the file's own code may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feeding:
+    """What the user wants to be fed."""
+
+    data: Any = None
+    """A path, ``pkg.mod:loader``, or in Python any iterable of batches; None for synthetic."""
+    shapes: tuple[str, ...] = ()
+    """``--input-shape`` as given, one for each input."""
+    batch_size: int = 0
+    """0 for the loader's own, or 32."""
+    samples: int = 256
+    """At most so many are used."""
+    image_size: tuple[int, int] | None = None
+    """Height and width to which the images of a folder are resized."""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def _silent(_what: str, _samples: int) -> None:
+    pass
+
+
+def _unsaid(_text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """All of a run: the model, what it is fed, and where."""
+
+    loading: Loading = field(default_factory=Loading)
+    feeding: Feeding = field(default_factory=Feeding)
+    device: str = "cpu"
+    autocast: str = ""
+    """``float16`` or ``bfloat16``; empty for none."""
+    seed: int = 0
+    progress: Progress = _silent
+    announce: Callable[[str], None] = _unsaid
+    """Told in words what of the user's code is about to run."""

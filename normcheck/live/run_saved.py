@@ -1,0 +1,102 @@
+"""Running the models of a file: each that the user's factory fits, or that the file can give."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from normcheck.checkpoint.model import Checkpoint, SavedModel
+from normcheck.errors import NormcheckError
+from normcheck.live.load import load
+from normcheck.live.measurement import Run
+from normcheck.live.probe import run
+from normcheck.live.records import described
+from normcheck.live.request import Running
+from normcheck.norms.find import anatomy_of
+from normcheck.norms.layer import Anatomy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """One model after an attempt to run it."""
+
+    anatomy: Anatomy
+    """Of the live model where a factory made one: that knows more than a state dict."""
+    run: Run | None = None
+    note: str = ""
+    """Why it was not run, where others of the same file were."""
+    error: NormcheckError | None = None
+
+
+def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running) -> list[Outcome]:
+    """Run the models of a file.
+
+    A factory makes one model, and a file may hold several: those whose tensors do not fit are
+    not run, which is an error only where none fits.
+
+    Args:
+        checkpoint: The file.
+        anatomies: Of its models, as the file tells them.
+        how: As the user wants it.
+    """
+    outcomes = [
+        _attempt(checkpoint, saved, anatomy, how)
+        for saved, anatomy in zip(checkpoint.models, anatomies, strict=True)
+    ]
+    if any(outcome.run for outcome in outcomes) and how.loading.model:
+        return [
+            replace(outcome, note=f"not run: {outcome.error.message}", error=None)
+            if outcome.error
+            else outcome
+            for outcome in outcomes
+        ]
+    if how.loading.where is not None and not any(o.run or o.error for o in outcomes):
+        places = ", ".join(repr(saved.where) for saved in checkpoint.models)
+        missing = NormcheckError(
+            f"no model at {how.loading.where!r}", f"the file has models at {places}"
+        )
+        outcomes[0] = replace(outcomes[0], error=missing)
+    return outcomes
+
+
+def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: Running) -> Outcome:
+    if how.loading.where is not None and saved.where != how.loading.where:
+        return Outcome(anatomy, note="not run: --at names another model of the file")
+    try:
+        if how.loading.trust and not how.loading.model:
+            how.announce(f"{checkpoint.name}: running the code that it names ({_classes(saved)})")
+        elif how.loading.model:
+            how.announce(f"{checkpoint.name}: running {how.loading.model}")
+        loaded = load(checkpoint, saved, how.loading)
+        if how.loading.model:
+            live = anatomy_of(described(loaded.module, modes_known=False))
+            anatomy = replace(live, where=anatomy.where)
+        return Outcome(anatomy, run(loaded.module, _paths(anatomy), how, loaded.notes))
+    except NormcheckError as error:
+        return Outcome(anatomy, error=error)
+
+
+def _classes(saved: SavedModel) -> str:
+    """The classes outside of torch that a file names, the model's own first."""
+    names = [r.class_path for r in saved.modules or () if not r.class_path.startswith("torch.")]
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - 3} more" if len(distinct) > 3 else ""
+    return ", ".join(distinct[:3]) + more if distinct else "torch's own classes"
+
+
+def run_live(module: nn.Module, how: Running) -> Outcome:
+    """Run a module that is alive already.
+
+    Args:
+        module: Left as it was.
+        how: What to feed and where.
+
+    Raises:
+        NormcheckError: It cannot be run.
+    """
+    anatomy = anatomy_of(described(module, modes_known=True))
+    return Outcome(anatomy, run(module, _paths(anatomy), how))
+
+
+def _paths(anatomy: Anatomy) -> frozenset[str]:
+    return frozenset(layer.path for layer in anatomy.layers)
