@@ -65,8 +65,6 @@ def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: R
     try:
         if how.loading.trust and not how.loading.model:
             how.announce(f"{checkpoint.name}: running the code that it names ({_classes(saved)})")
-        elif how.loading.model:
-            how.announce(f"{checkpoint.name}: running {how.loading.model}")
         loaded = load(checkpoint, saved, how.loading)
         if how.loading.model:
             live = anatomy_of(described(loaded.module, modes_known=False))

@@ -1,11 +1,12 @@
 """The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
 
 import json
-from math import isfinite
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Severity, Skipped
 from normcheck.report.fit import AgreementSummary
+from normcheck.report.json_run import as_values
+from normcheck.report.numbers import json_number as _number
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 
 SCHEMA_VERSION = 1
@@ -32,14 +33,6 @@ def render_json(report: Report) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
-def _number(value: float | str | None) -> float | str | int | None:
-    if isinstance(value, float):
-        if not isfinite(value):
-            return str(value)
-        return int(value) if value.is_integer() and abs(value) < 1 << 53 else value
-    return value
-
-
 def _model(model: ModelReport) -> dict[str, Any]:
     return {
         "target": model.target,
@@ -51,6 +44,7 @@ def _model(model: ModelReport) -> dict[str, Any]:
         "tensors": model.tensors,
         "notes": list(model.notes),
         "agreement": _agreement(model.agreement),
+        "run": as_values(model.run) if model.run else None,
         "layers": [_layer(layer) for layer in model.layers],
     }
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from normcheck.findings import Severity
 from normcheck.report.report import LayerSummary, Spread
+from normcheck.report.run import DriftSummary
 
 SHOWN_WHOLE = 12
 """Layers up to which a table is shown without folding."""
@@ -22,34 +23,55 @@ _VERDICTS = {
     None: ("✓", "green"),
 }
 _HEADERS = ("layer", "kind", "over", "eval uses", "batches", "mean", "var")
-_RIGHT = frozenset({"batches"})
+_HEADERS_ON_DATA = ("layer", "kind", "over", "shift", "var x", "off", "to blame")
+_RIGHT = frozenset({"batches", "shift", "var x", "to blame"})
+_BAR = 6
+"""Columns of a full bar."""
 _SHORTEST_PATH = 12
 
 
-def layer_table(layers: Sequence[LayerSummary], width: int, *, whole: bool) -> Text:
+def layer_table(
+    layers: Sequence[LayerSummary],
+    width: int,
+    drifts: Sequence[DriftSummary] = (),
+    *,
+    whole: bool,
+) -> Text:
     """The layers as lines of text.
 
     Args:
         layers: In the model's order.
         width: Columns that may be used.
+        drifts: How far each lies off the data, where the model was run on data; then this is
+            shown instead of the spread of the stored values.
         whole: Show every layer, also in large models.
     """
     rows: list[tuple[LayerSummary | None, tuple[str, ...]]] = []
+    by_path = {drift.path: drift for drift in reversed(drifts)}
+    headers = _HEADERS_ON_DATA if drifts else _HEADERS
     for shown, hidden in _folded(layers, whole=whole):
-        rows += [(layer, _cells(layer)) for layer in shown]
+        rows += [
+            (layer, _cells_on_data(layer, by_path.get(layer.path)) if drifts else _cells(layer))
+            for layer in shown
+        ]
         if hidden:
             rows.append((None, (f"… {hidden} more like {'it' if len(shown) == 1 else 'these'}",)))
-    columns, dropped = _columns([cells for layer, cells in rows if layer], width)
-    lines = [Text("  ").append(_line(_HEADERS, columns), style="dim")]
+    columns, dropped = _columns(headers, [cells for layer, cells in rows if layer], width)
+    lines = [Text("  ").append(_line(headers, headers, columns), style="dim")]
     for layer, cells in rows:
         if layer is None:
             lines.append(Text(f"  {cells[0]} (-v shows all)", style="dim"))
             continue
         mark, style = _VERDICTS[layer.worst]
-        lines.append(Text(f"{mark} ", style=style).append(_line(cells, columns), style="default"))
+        lines.append(
+            Text(f"{mark} ", style=style).append(_line(headers, cells, columns), style="default")
+        )
     if "over" in dropped:
         lines += _legend(layers)
-    if any(layer.mean and layer.mean.bins for layer in layers):
+    if drifts:
+        note = "shift in standard deviations, var x: data over stored (medians); off: channels"
+        lines.append(Text(f"  {note}", style="dim"))
+    elif any(layer.mean and layer.mean.bins for layer in layers):
         note = "mean, var: channels from the smallest value to the largest (var: log scale)"
         lines.append(Text(f"  {note}", style="dim"))
     return Text("\n").join(lines)
@@ -84,6 +106,27 @@ def _cells(layer: LayerSummary) -> tuple[str, ...]:
     )
 
 
+def _cells_on_data(layer: LayerSummary, drift: DriftSummary | None) -> tuple[str, ...]:
+    known = _cells(layer)[:3]
+    if drift is None:
+        return (*known, "–", "–", "–", "–")
+    full = round(drift.off * _BAR)
+    bar = "█" * full if full else "▏" if drift.off > 0 else "·"
+    return (
+        *known,
+        _shift(drift.shift),
+        f"{drift.factor:.3g}",
+        f"{bar:<{_BAR}} {drift.off:>4.0%}",
+        "–" if drift.closes is None else f"{max(drift.closes, 0):.0%}",
+    )
+
+
+def _shift(value: float) -> str:
+    if not isfinite(value):
+        return "NaN/inf"
+    return f"{value:.2f}" if value < 100 else f"{value:.3g}"
+
+
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -108,10 +151,12 @@ def _glance(spread: Spread | None) -> str:
     )
 
 
-def _columns(rows: Sequence[tuple[str, ...]], width: int) -> tuple[list[int], set[str]]:
+def _columns(
+    headers: Sequence[str], rows: Sequence[tuple[str, ...]], width: int
+) -> tuple[list[int], set[str]]:
     """Width of each column, 0 for one left out, and the names of those left out."""
     columns = [
-        max([len(header), *(len(row[i]) for row in rows)]) for i, header in enumerate(_HEADERS)
+        max([len(header), *(len(row[i]) for row in rows)]) for i, header in enumerate(headers)
     ]
     dropped: set[str] = set()
     space = width - 2
@@ -123,15 +168,15 @@ def _columns(rows: Sequence[tuple[str, ...]], width: int) -> tuple[list[int], se
         # What a kind normalises over is the same for all layers of the kind: a legend
         # below the table can say it.
         dropped.add("over")
-        columns[_HEADERS.index("over")] = 0
+        columns[headers.index("over")] = 0
     if used() > space:
         columns[0] = max(_SHORTEST_PATH, columns[0] - (used() - space))
     return columns, dropped
 
 
-def _line(cells: Sequence[str], columns: Sequence[int]) -> str:
+def _line(headers: Sequence[str], cells: Sequence[str], columns: Sequence[int]) -> str:
     parts = []
-    for header, cell, width in zip(_HEADERS, cells, columns, strict=True):
+    for header, cell, width in zip(headers, cells, columns, strict=True):
         if width:
             # The end of a path tells layers apart, its beginning is the same for many.
             short = cell if len(cell) <= width else "…" + cell[-(width - 1) :]

@@ -14,8 +14,10 @@ from rich.text import Text
 
 from normcheck.findings import Finding, Severity, Skipped
 from normcheck.report.layer_table import layer_table
+from normcheck.report.reading import reading
 from normcheck.report.report import ModelReport, Report
-from normcheck.wording import fold, percent, plural
+from normcheck.report.run_text import fed_line, run_section
+from normcheck.wording import fold, plural
 
 MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold yellow")}
 """One sign and one colour a severity; both are readable on dark and light terminals."""
@@ -99,9 +101,14 @@ def _model(
             _finding(console, finding)
         else:
             _remark(console, finding)
+    if model.run is not None and not style.quiet:
+        console.print()
+        for line in run_section(model.run):
+            _hanging(console, line, indent=4)
     if table and model.layers and not style.quiet:
         console.print()
-        console.print(layer_table(model.layers, console.width, whole=style.verbose))
+        drifts = model.run.drifts if model.run else ()
+        console.print(layer_table(model.layers, console.width, drifts, whole=style.verbose))
     console.print()
 
 
@@ -109,10 +116,13 @@ def _header(console: Console, model: ModelReport) -> None:
     under = f" under '{printable(model.where)}'" if model.where else ""
     first = Text(printable(model.target), style="bold")
     read = f"{model.form}{under}, {model.format}, {_size(model.size)}"
-    first.append(f" · {read}, not executed", style="not bold")
+    executed = "" if model.run else ", not executed"
+    first.append(f" · {read}{executed}", style="not bold")
     console.print(first, soft_wrap=False)
     name = f"{printable(model.class_path)} · " if model.class_path else ""
     console.print(Text(name + _inventory(model)))
+    if model.run is not None:
+        console.print(Text(printable(fed_line(model.run))))
     for note in model.notes:
         console.print(Text(f"note: {printable(note)}"))
 
@@ -150,49 +160,12 @@ def _size(size: int) -> str:
 
 def _verdict(console: Console, model: ModelReport) -> None:
     """What to think of a model in which nothing is wrong."""
+    title, text = reading(model)
     line = Text()
     line.append(_GOOD_MARK[0] + " ", style=_GOOD_MARK[1])
-    stored = [
-        layer for layer in model.layers if layer.mean is not None and layer.variance is not None
-    ]
-    if not model.layers:
-        line.append("Nothing to judge: this model has no normalization layers", style="bold")
-        console.print(line)
-        return
-    if stored:
-        line.append("Nothing wrong in what the file can tell", style="bold")
-        text = _reading(model, len(stored))
-    elif all(layer.eval_uses == "its own input" for layer in model.layers):
-        line.append("Nothing here can go stale", style="bold")
-        text = (
-            "These norms compute from their current input and store no statistics: the same "
-            "input gives the same output in train and eval mode."
-        )
-    else:
-        line.append("Nothing wrong in what the file can tell", style="bold")
-        text = "The file holds no running statistics that could be judged."
-    console.print(line)
-    _paragraph(console, text)
-
-
-def _reading(model: ModelReport, stored: int) -> str:
-    """What can be said for the statistics, and what nobody looked at."""
-    agreement = model.agreement
-    last = "Whether they fit your data, only a run on that data can tell."
-    if agreement is None or not agreement.agreeing:
-        has = "has" if stored == 1 else "have"
-        return (
-            f"{plural(stored, 'layer')} {has} running statistics that were collected. Whether "
-            f"they belong to the weights could not be judged. {last}"
-        )
-    count = len(agreement.agreeing)
-    rest = stored - count
-    others = f" ({plural(rest, 'layer')} could not be judged this way)" if rest else ""
-    return (
-        f"The running statistics agree with the weights in {plural(count, 'layer')}: the weights "
-        f"explain {percent(agreement.explained)} of the stored means, assuming "
-        f"{agreement.activation}{others}. {last}"
-    )
+    _hanging(console, line.append(title, style="bold"), indent=2)
+    if text:
+        _paragraph(console, text)
 
 
 def _finding(console: Console, finding: Finding) -> None:
