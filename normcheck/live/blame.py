@@ -50,18 +50,22 @@ def first_not_finite(forward: Forward, reached: list[Reached], batch: Batch) -> 
 
     Infinities that are written on purpose, as in attention masks, do not count.
     """
-    found: list[tuple[str, str, bool]] = []
+    found: list[tuple[str, str]] = []
+    negative: list[tuple[str, str]] = []
 
     def look(path: str, op: str, result: Any) -> None:
         for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor) and tensor.is_floating_point() and len(found) < 1000:
-                nan = bool(tensor.isnan().any())
-                if nan or (not op.endswith(_ON_PURPOSE) and bool(tensor.isinf().any())):
-                    found.append((path, op, nan))
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or found:
+                continue
+            lost = ~tensor.isfinite()
+            if bool(lost.any()):
+                # What is only minus infinity is most often a mask on its way to a softmax.
+                masks = _plain(op) in _ON_PURPOSE or bool((tensor[lost] == -torch.inf).all())
+                (negative if masks else found).append((path, _plain(op)))
 
     _watched(forward, reached, batch, look)
-    chosen = next((entry for entry in found if entry[2]), found[0] if found else None)
-    return Blame(chosen[0], _plain(chosen[1])) if chosen else None
+    found += negative
+    return Blame(*found[0]) if found else None
 
 
 _ON_PURPOSE = (
@@ -79,7 +83,7 @@ def _trace(
     steps: list[tuple[str, str, Fingerprint]] = []
 
     def note(path: str, op: str, result: Any) -> None:
-        if len(steps) >= _LONGEST or op.endswith(_UNWRITTEN):
+        if len(steps) >= _LONGEST or _plain(op) in _UNWRITTEN:
             return
         tensors = result if isinstance(result, tuple | list) else (result,)
         tensor = next((t for t in tensors if isinstance(t, Tensor)), None)

@@ -14,7 +14,7 @@ def still_training(reached: list[Reached], norm_paths: frozenset[str]) -> list[t
     for entry in reached:
         if not entry.module.training:
             continue
-        if entry.path in norm_paths or _is_batch_norm(entry.module):
+        if _by_mode(entry.module, entry.path in norm_paths):
             found.append((entry, "norm"))
         elif isinstance(entry.module, _DropoutNd):
             if entry.module.p > 0:
@@ -24,8 +24,12 @@ def still_training(reached: list[Reached], norm_paths: frozenset[str]) -> list[t
     return found
 
 
-def _is_batch_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._NormBase)  # noqa: SLF001
+def _by_mode(module: nn.Module, is_norm: bool) -> bool:
+    """Whether a norm's result depends on its training flag; a LayerNorm's does not."""
+    if isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001
+        batch = isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001
+        return batch or module.track_running_stats
+    return is_norm and any(name.startswith("running_") for name, _ in module.named_buffers())
 
 
 def and_ran(
@@ -45,7 +49,7 @@ def and_ran(
     for path, module in seen.strays.values():
         if not module.training:
             continue
-        if path in norm_paths or _is_batch_norm(module):
+        if _by_mode(module, path in norm_paths):
             found.append(StillTraining(path, type(module).__name__, "norm", False, True))
         elif isinstance(module, _DropoutNd) and module.p > 0:
             found.append(StillTraining(path, type(module).__name__, "dropout", False, True))

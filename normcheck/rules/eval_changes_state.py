@@ -9,8 +9,8 @@ Predictions then depend on what was predicted before. Statistics that are update
 drift away with the data in production, or take in a single odd batch for good.
 
 ## How severe
-A warning. Where the cause is a batch norm that `eval()` does not reach, NC203 reports it and
-this rule is silent about its buffers.
+A warning. Where the cause is a batch norm that uses batch statistics in eval mode, NC203 or NC306
+reports it and this rule is silent about its buffers.
 
 ## What to do
 Guard the update with `if self.training:`. A counter that is meant to run is harmless: ignore
@@ -27,8 +27,9 @@ from normcheck.wording import plural
 def check(subject: Subject) -> Iterator[Finding]:
     """All tensors in one finding."""
     seen = mechanics_of(subject)
-    known = tuple(f"{s.path}." for s in seen.still_training if s.kind == "norm")
-    changed = [name for name in seen.changed_state if not name.startswith(known)]
+    known = {s.path for s in seen.still_training if s.kind == "norm"}
+    known |= {n.path for n in seen.norms if n.training and n.op == "batch_norm"}
+    changed = [n for n in seen.changed_state if n.rpartition(".")[0] not in known]
     if not changed:
         return
     statistics = [name for name in changed if name.rpartition(".")[2].startswith("running_")]

@@ -45,7 +45,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     detail = []
     if hidden:
         detail.append(
-            f"{_they(hidden)} in no registered attribute (a plain list, dict or closure), where "
+            f"{_they(hidden)} in no registered attribute (a plain list or dict, a closure, made "
+            "anew in forward), where "
             "eval() and state_dict() do not look."
         )
     if refusing:

@@ -34,6 +34,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     blame = seen.repeat_blame
     if blame and any(s.kind == "dropout" and s.path == blame.path for s in seen.still_training):
         return  # the dropout that eval() does not reach is a finding of its own
+    if seen.changed_state and not seen.draws:
+        return  # the forward changes the model itself, which NC303 reports
     drops = blame is not None and blame.op in _DROPOUTS
     where = place(blame.path) if blame else "the model"
     what = (

@@ -37,8 +37,8 @@ def settled(findings: Sequence[Finding], run: Run | None) -> list[Finding]:
             kept.append(_decided(finding, judged, run))
         elif finding.rule in _ON_DATA and named:
             rest = tuple(layer for layer in finding.layers if layer not in named)
-            # Under batch statistics an error stays in its layer: what is off besides is real.
-            if rest:
+            # What hit most of the layers has hit the others as well.
+            if len(rest) > len(finding.layers) / 2:
                 kept.append(replace(finding, layers=rest))
         else:
             kept.append(finding)

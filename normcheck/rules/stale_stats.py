@@ -65,7 +65,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         severity=severity,
         confidence=confidence,
         layers=paths,
-        title=f"{plural(len(paths), 'layer')} with statistics that are not those of the data",
+        title="the running statistics are not those of the data",
         detail=(
             f"Off by up to {number(means)} standard deviations in the mean and a factor of "
             f"{number(float(np.exp(scales)))} in the variance (medians over a layer's channels; "

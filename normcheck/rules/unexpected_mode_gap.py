@@ -10,7 +10,7 @@ comes from code that asks `self.training`: another head, a scaled residual, a so
 applied in eval mode only. Often meant, sometimes a forgotten branch.
 
 ## How severe
-Info.
+Info: a branch like that is often meant.
 
 ## What to do
 Search the model's code for `self.training`.
