@@ -8,6 +8,7 @@ from rich.text import Text
 
 from normcheck.findings import Severity
 from normcheck.report.report import LayerSummary, Spread
+from normcheck.wording import printable
 
 SHOWN_WHOLE = 12
 """Layers up to which a table is shown without folding."""
@@ -74,7 +75,7 @@ def _folded(layers: Sequence[LayerSummary], *, whole: bool) -> list[tuple[list[L
 def _cells(layer: LayerSummary) -> tuple[str, ...]:
     batches = "–" if layer.mean is None else "?" if layer.batches is None else _count(layer.batches)
     return (
-        _printable(layer.path) or "(the model itself)",
+        printable(layer.path) or "(the model itself)",
         layer.kind,
         layer.over,
         layer.eval_uses,
@@ -82,10 +83,6 @@ def _cells(layer: LayerSummary) -> tuple[str, ...]:
         _glance(layer.mean),
         _glance(layer.variance),
     )
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _count(value: float) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 from normcheck.findings import Finding, Severity, Skipped
 from normcheck.report.layer_table import layer_table
 from normcheck.report.report import ModelReport, Report
-from normcheck.wording import fold, percent, plural
+from normcheck.wording import fold, percent, plural, printable
 
 MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold yellow")}
 """One sign and one colour a severity; both are readable on dark and light terminals."""
@@ -67,11 +67,6 @@ def render_text(report: Report, style: TextStyle) -> str:
         _last_line(console, report)
     # Rich pads lines to the console's width; nobody wants those spaces in a log.
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
-
-
-def printable(text: str) -> str:
-    """``text`` from a file without what could move the cursor or hide other text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _model(
