@@ -104,6 +104,8 @@ class Failure:
     rule: str = ""
     where: str = ""
     """Where the model sits in the file, for a rule that broke."""
+    trace: str = ""
+    """The traceback of an error that nobody foresaw, shown to who asks for it."""
 
 
 class SuppressedBy(StrEnum):

@@ -15,7 +15,10 @@ from normcheck.report.fit import AgreementSummary, summarise_agreement
 from normcheck.report.report import ModelReport, Report, summarise
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.settings import Settings
+from normcheck.suppress import Sieve
 from normcheck.version import VERSION
+
+_BUG = "this is a bug in normcheck; please report it"
 
 
 def scan(targets: Iterable[str | Path], settings: Settings | None = None) -> Report:
@@ -55,6 +58,7 @@ class _Run:
         self.findings: list[Finding] = []
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
+        self.sieve = Sieve(settings)
         self._seen: set[Path] = set()
 
     def scan_file(self, target: Target) -> None:
@@ -77,14 +81,24 @@ class _Run:
         except MemoryError:
             self.errors.append(Failure(name, f"{name}: not enough memory to read it"))
             return
+        except Exception as error:  # one file must not end the audit of the others
+            self._broke(name, "reading", error)
+            return
         try:
             self._judge(checkpoint)
         except NormcheckError as error:
             self.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
         except MemoryError:
             self.errors.append(Failure(name, f"{name}: not enough memory to judge it"))
+        except Exception as error:  # the same, for what finds the norms
+            self._broke(name, "judging", error)
         finally:
             checkpoint.close()
+
+    def _broke(self, name: str, doing: str, error: Exception) -> None:
+        message = f"{name}: {doing} it failed: {type(error).__name__}: {error}"
+        trace = _trace()
+        self.errors.append(Failure(name, message, _BUG, trace=trace))
 
     def _judge(self, checkpoint: Checkpoint) -> None:
         anatomies = [anatomy_of(model) for model in checkpoint.models]
@@ -95,8 +109,9 @@ class _Run:
                 optimizer_steps=checkpoint.optimizer_steps,
                 alone=model.where == "",
             )
+            rules = self.settings.rules_of(Path(checkpoint.name))
             found = sorted(
-                self._check(checkpoint.name, subject),
+                self.sieve.kept(self._check(checkpoint.name, subject, rules)),
                 key=lambda f: (-f.severity.rank, f.rule, f.discriminator),
             )
             self.findings.extend(found)
@@ -110,6 +125,7 @@ class _Run:
                     class_path=anatomy.class_path,
                     tensors=anatomy.tensor_count,
                     layers=tuple(summarise(layer, found) for layer in anatomy.layers),
+                    rules=tuple(rule.code for rule in rules),
                     agreement=self._agreement(anatomy),
                     notes=checkpoint.notes,
                 )
@@ -121,28 +137,28 @@ class _Run:
         keep = self.settings.keep_predictions
         return summarise_agreement(anatomy.agreement, keep_values=keep)
 
-    def _check(self, name: str, subject: Subject) -> Iterator[Finding]:
+    def _check(self, name: str, subject: Subject, rules: tuple[Rule, ...]) -> Iterator[Finding]:
         if not subject.layers and not subject.anatomy.power_iterations:
             return  # nothing that any rule could judge
-        for rule in self.settings.rules:
+        for rule in rules:
             reason = _cannot_run(rule, subject.anatomy)
             if reason:
                 self.skipped.append(Skipped(name, subject.anatomy.where, rule.code, *reason))
                 continue
             try:
-                for finding in rule.check(subject):
+                for finding in rule.judge(subject):
                     yield replace(finding, model=name, where=subject.anatomy.where)
+                self.sieve.ran(name, rule.code)
             except CannotTell as outcome:
                 self.skipped.append(Skipped(name, subject.anatomy.where, rule.code, str(outcome)))
             except NormcheckError as error:
-                self.errors.append(Failure(name, error.message, error.hint, rule.code))
+                where = subject.anatomy.where
+                self.errors.append(Failure(name, error.message, error.hint, rule.code, where))
             except Exception as error:  # a rule that breaks must not end the audit
-                message = f"rule {rule.code} failed: {type(error).__name__}: {error}"
-                self.errors.append(
-                    Failure(
-                        name, message, "this is a bug in normcheck; please report it", rule.code
-                    )
-                )
+                message = f"rule {rule.code} failed on {name}: {type(error).__name__}: {error}"
+                where = subject.anatomy.where
+                trace = _trace()
+                self.errors.append(Failure(name, message, _BUG, rule.code, where, trace))
 
     def report(self) -> Report:
         """Everything that was found, in a stable order."""
@@ -150,10 +166,19 @@ class _Run:
             VERSION,
             tuple(self.models),
             tuple(self.findings),
-            (),
+            tuple(self.sieve.suppressed),
             tuple(self.skipped),
             tuple(self.errors),
+            self.sieve.unused(),
+            self.settings.rules,
+            self.settings.fail_on,
         )
+
+
+def _trace() -> str:
+    import traceback  # only where something broke
+
+    return traceback.format_exc()
 
 
 def _cannot_run(rule: Rule, anatomy: Anatomy) -> tuple[str, str] | None:

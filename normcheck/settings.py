@@ -1,11 +1,71 @@
 """What a run was asked to do, merged once into a value that nothing changes afterwards."""
 
+import fnmatch
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
-from normcheck.findings import Severity
-from normcheck.rules.catalogue import RULES
+from normcheck.findings import Confidence, Severity
+from normcheck.rules.catalogue import RULES, narrow
 from normcheck.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from normcheck.baseline import Baseline
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What a configuration file says of the models that a pattern names."""
+
+    pattern: str
+    """``checkpoints/detector-*.pt``, relative to ``root``; ``*`` stands for slashes too. A
+    pattern without a slash is held against the file's name."""
+    root: Path
+    """Folder of the configuration file."""
+    select: tuple[str, ...] = ()
+    """Selectors; empty for what the whole run selects."""
+    ignore: tuple[str, ...] = ()
+    model: str | None = None
+    """Factory that builds the model: ``package.module:function``."""
+    model_args: tuple[tuple[str, Any], ...] = ()
+    """Keyword arguments of the factory."""
+    data: str | None = None
+    """An absolute path, or a factory."""
+    input_shape: tuple[int, ...] | None = None
+    batch_size: int | None = None
+    device: str | None = None
+
+    def names(self, file: Path) -> bool:
+        """Whether the pattern means this file."""
+        if "/" not in self.pattern:
+            return fnmatch.fnmatchcase(file.name, self.pattern)
+        path = Path(os.path.abspath(file))
+        words = [path.as_posix()]
+        if path.is_relative_to(self.root):
+            words.append(path.relative_to(self.root).as_posix())
+        return any(fnmatch.fnmatchcase(word, self.pattern) for word in words)
+
+    @property
+    def exactness(self) -> int:
+        """How many characters of the pattern stand for themselves."""
+        return sum(character not in "*?[]" for character in self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerIgnore:
+    """Findings of some rules on some layers that are wanted as they are."""
+
+    pattern: str
+    """Of layer paths, as a shell has them: ``backbone.*``."""
+    rules: tuple[str, ...]
+    """Selectors."""
+    reason: str = ""
+
+    def means(self, path: str) -> bool:
+        """Whether the pattern means the layer with this path."""
+        return fnmatch.fnmatchcase(path, self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +80,23 @@ class Settings:
     keep_predictions: bool = False
     """Keep predicted and stored means of every channel in the report, for a figure."""
     limits: Limits = field(default=DEFAULT_LIMITS)
+    min_severity: Severity = Severity.INFO
+    """Findings below it are listed as suppressed."""
+    min_confidence: Confidence = Confidence.LOW
+    """Findings below it are listed as suppressed."""
+    layer_ignores: tuple[LayerIgnore, ...] = ()
+    models: tuple[ModelSettings, ...] = ()
+    baseline: "Baseline | None" = None
+    """Findings that are known already."""
+
+    def of_model(self, file: Path) -> ModelSettings | None:
+        """The entry for a file: the most exact pattern, of equals the first; None without one."""
+        found = [entry for entry in self.models if entry.names(file)]
+        return max(found, key=lambda entry: entry.exactness, default=None)
+
+    def rules_of(self, file: Path) -> tuple[Rule, ...]:
+        """The rules that judge a file: those of the run, narrowed by its entry."""
+        entry = self.of_model(file)
+        if entry is None:
+            return self.rules
+        return narrow(self.rules, list(entry.select) or ["ALL"], list(entry.ignore))

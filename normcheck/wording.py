@@ -25,8 +25,10 @@ def printable(text: str) -> str:
 
 def plural(count: int, noun: str) -> str:
     """``1 layer``, ``2 layers``, ``1,200 batches``."""
-    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
-    return f"{count:,} {noun}{'' if count == 1 else ending}"
+    many = f"{noun}es" if noun.endswith(("ch", "s", "x")) else f"{noun}s"
+    if noun.endswith("ry"):
+        many = f"{noun[:-1]}ies"
+    return f"{count:,} {noun if count == 1 else many}"
 
 
 def fold(paths: Sequence[str], most: int = MOST_NAMES) -> str:

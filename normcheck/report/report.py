@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from normcheck.findings import Failure, Finding, Severity, Skipped
+from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.numbers import median
 from normcheck.report.fit import AgreementSummary
+from normcheck.rules.rule import Rule
 
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
@@ -72,6 +73,8 @@ class ModelReport:
     class_path: str | None
     tensors: int
     layers: tuple[LayerSummary, ...]
+    rules: tuple[str, ...] = ()
+    """Codes of the rules that were to judge it."""
     agreement: AgreementSummary | None = None
     """How statistics and weights fit; None where nothing could be predicted."""
     notes: tuple[str, ...] = ()
@@ -85,13 +88,23 @@ class Report:
     """Of normcheck."""
     models: tuple[ModelReport, ...]
     findings: tuple[Finding, ...]
-    suppressed: tuple[Finding, ...]
+    suppressed: tuple[Suppressed, ...]
     skipped: tuple[Skipped, ...]
     errors: tuple[Failure, ...]
+    unused: tuple[Unused, ...] = ()
+    """Ignores and baseline entries that suppressed nothing."""
+    rules: tuple[Rule, ...] = ()
+    """The rules of the run, also those that no model let run."""
+    fail_on: Severity = Severity.WARNING
+    """Findings from this severity on fail the run."""
 
     def count(self, severity: Severity) -> int:
         """Number of findings of one severity."""
         return sum(finding.severity is severity for finding in self.findings)
+
+    def fails(self, finding: Finding) -> bool:
+        """Whether a finding makes the run fail; info never does."""
+        return finding.severity.rank >= max(self.fail_on.rank, Severity.WARNING.rank)
 
     def worst(self) -> Severity | None:
         """The highest severity among the findings."""

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normcheck.findings import Finding, Severity, Skipped
+from normcheck.report.asides import asides
 from normcheck.report.layer_table import layer_table
 from normcheck.report.report import ModelReport, Report
 from normcheck.wording import fold, percent, plural, printable
@@ -64,6 +65,8 @@ def render_text(report: Report, style: TextStyle) -> str:
     if not style.quiet:
         if style.verbose:
             _skipped(console, report.skipped)
+        for line in asides(report, verbose=style.verbose):
+            _hanging(console, Text(line), indent=2)
         _last_line(console, report)
     # Rich pads lines to the console's width; nobody wants those spaces in a log.
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf, isfinite
+from sys import float_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Option:
 
     def allows(self, value: float) -> bool:
         """Whether a value lies within the bounds."""
-        return isfinite(value) and self.least <= value <= self.most
+        # A whole number of a file can be too large for a float.
+        return self.least <= value <= min(self.most, float_info.max)
 
     @property
     def bounds(self) -> str:

@@ -86,7 +86,7 @@ class Rule:
     check: Check
     options: tuple[Option, ...] = ()
     """Thresholds that a user may set."""
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Those that were set, by name."""
     forced_severity: Severity | None = None
     """The severity that a user gave to everything that the rule reports."""

@@ -1,0 +1,43 @@
+"""A rule's page: its docstring, and the options that it declares."""
+
+import re
+
+from normcheck.rules.rule import Rule
+
+
+def page_of(rule: Rule) -> str:
+    """The page in Markdown, without the heading that names the rule."""
+    page = rule.page.strip()
+    if not rule.options:
+        return page
+    rows = [
+        f"| `{option.name}` | {option.default:g} | {option.unit} | {option.meaning} |"
+        for option in rule.options
+    ]
+    first = rule.options[0]
+    return "\n".join(
+        [
+            page,
+            "",
+            "## Options",
+            "| option | default | unit | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "Set them in the configuration file:",
+            "",
+            f"    [tool.normcheck.rules.{rule.name}]",
+            f"    {first.name} = {first.default:g}",
+        ]
+    )
+
+
+def markdown_page(rule: Rule) -> str:
+    """The page with blank lines around headings, lists and tables, as strict readers want it."""
+    return re.sub(r"(?m)^(## .+)\n(?!\n)", r"\1\n\n", page_of(rule))
+
+
+def first_paragraph(rule: Rule) -> str:
+    """What the rule does, in a line without markup."""
+    does = rule.page.partition("## What it does\n")[2].partition("\n\n")[0]
+    return " ".join(does.replace("`", "").split())
