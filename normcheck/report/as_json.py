@@ -1,6 +1,7 @@
 """The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
 
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
@@ -9,6 +10,10 @@ from normcheck.report.json_text import json_text
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 
 SCHEMA_VERSION = 1
+
+
+SCHEMA_FILE = Path(__file__).with_name(f"normcheck-v{SCHEMA_VERSION}.schema.json")
+"""The JSON Schema of what ``render_json`` writes; it ships with the package."""
 
 
 def render_json(report: Report) -> str:

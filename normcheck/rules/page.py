@@ -1,7 +1,5 @@
 """A rule's page: its docstring, and the options that it declares."""
 
-import re
-
 from normcheck.rules.rule import Rule
 
 
@@ -34,7 +32,14 @@ def page_of(rule: Rule) -> str:
 
 def markdown_page(rule: Rule) -> str:
     """The page with blank lines around headings, lists and tables, as strict readers want it."""
-    return re.sub(r"(?m)^(## .+)\n(?!\n)", r"\1\n\n", page_of(rule))
+    lines: list[str] = []
+    for line in page_of(rule).splitlines():
+        before = lines[-1] if lines else ""
+        begins = line.startswith(("- ", "|")) and not before.startswith(("- ", "  ", "|"))
+        if before and (begins or before.startswith("## ")):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def first_paragraph(rule: Rule) -> str:
