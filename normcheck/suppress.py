@@ -58,7 +58,7 @@ class Sieve:
         def entry(part: Finding) -> Suppressed:
             return Suppressed(part, SuppressedBy.LAYER_IGNORE, ignore.pattern, ignore.reason)
 
-        return self._split(finding, ignore.means, entry, f"of {total} are ignored")
+        return self._split(finding, ignore.means, entry, f"of {total} ignored")
 
     def _new(self, finding: Finding, matcher: Matcher, total: int) -> Finding | None:
         baseline = self._settings.baseline
@@ -73,7 +73,7 @@ class Sieve:
             self.suppressed.append(entry(finding))
             return None
         known = {path for path in finding.layers if matcher.knows(finding, path)}
-        return self._split(finding, known.__contains__, entry, f"of {total} are in the baseline")
+        return self._split(finding, known.__contains__, entry, f"of {total} in the baseline")
 
     def _split(
         self,

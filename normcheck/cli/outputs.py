@@ -71,6 +71,7 @@ def rendered(report: Report, output: Output, look: Look) -> str:
         color=_colored(look.color, output.file),
         verbose=look.verbose,
         quiet=look.quiet,
+        errors=output.file != _STDOUT,
     )
     return render_text(report, style)
 

@@ -1,8 +1,10 @@
 """The report as workflow commands, which GitHub shows as annotations of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from normcheck.findings import Finding, Severity
+from normcheck.report.asides import asides, skipped
 from normcheck.report.levels import LEVELS
 from normcheck.report.place import relative
 from normcheck.report.report import Report
@@ -27,6 +29,8 @@ def render_github(report: Report, root: Path) -> str:
     worst_first = sorted(report.findings, key=lambda finding: -finding.severity.rank)
     lines += [_finding(finding, root) for finding in worst_first]
     lines += [_command("notice", "normcheck", "", u.message, root) for u in report.unused]
+    # Plain lines of the log, not annotations: none of them begins like a command.
+    lines += [*asides(replace(report, unused=()), verbose=True), *skipped(report)]
     return "\n".join([*lines, _summary(report)]) + "\n"
 
 

@@ -5,7 +5,7 @@ Rich measures, wraps and colours; it never sees a name from a file as markup.
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normcheck.findings import Finding, Severity, Skipped
-from normcheck.report.asides import asides
+from normcheck.report.asides import asides, failed, skipped
 from normcheck.report.layer_table import layer_table
 from normcheck.report.report import ModelReport, Report
 from normcheck.wording import fold, percent, plural, printable
@@ -36,6 +36,8 @@ class TextStyle:
     verbose: bool = False
     quiet: bool = False
     """Only findings that are no info, and nothing where there are none."""
+    errors: bool = False
+    """List what could not be done, for readers of a file, who do not see stderr."""
 
 
 def render_text(report: Report, style: TextStyle) -> str:
@@ -63,11 +65,14 @@ def render_text(report: Report, style: TextStyle) -> str:
                 continue
         _model(console, model, findings, style, table=single or style.verbose)
     if not style.quiet:
-        if style.verbose:
-            _skipped(console, report.skipped)
-        for line in asides(report, verbose=style.verbose):
+        for line in (
+            *(skipped(report) if style.verbose else ()),
+            *asides(report, verbose=style.verbose),
+        ):
             _hanging(console, Text(line), indent=2)
         _last_line(console, report)
+    for line in failed(report) if style.errors else ():
+        _hanging(console, Text(line), indent=2)
     # Rich pads lines to the console's width; nobody wants those spaces in a log.
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
@@ -239,17 +244,6 @@ def _hanging(console: Console, text: Text, indent: int, first: int = 0) -> None:
         console.print(Padding(line, (0, 0, 0, pad)), width=width + indent)
 
 
-def _skipped(console: Console, skipped: Iterable[Skipped]) -> None:
-    """What was not judged and why, rules of one reason together."""
-    rules: dict[tuple[str, str, str], list[str]] = {}
-    for entry in skipped:
-        rules.setdefault((entry.model, entry.where, entry.reason), []).append(entry.rule)
-    for (model, where, reason), codes in rules.items():
-        place = f" ({printable(where)})" if where else ""
-        about = f"{', '.join(codes)} on {printable(model)}{place}: " if codes[0] else ""
-        _hanging(console, Text(f"skipped {about}{printable(reason)}"), indent=2)
-
-
 def _last_line(console: Console, report: Report) -> None:
     counts = [
         plural(report.count(severity), severity.value)
@@ -264,11 +258,11 @@ def _last_line(console: Console, report: Report) -> None:
     console.print(line)
 
 
-def _not_run(skipped: tuple[Skipped, ...]) -> Iterator[str]:
-    rules = {entry.rule for entry in skipped if entry.rule}
-    files = sum(not entry.rule for entry in skipped)
+def _not_run(entries: tuple[Skipped, ...]) -> Iterator[str]:
+    rules = {entry.rule for entry in entries if entry.rule}
+    files = sum(not entry.rule for entry in entries)
     if rules:
-        remedies = sorted({entry.remedy for entry in skipped if entry.rule and entry.remedy})
+        remedies = sorted({entry.remedy for entry in entries if entry.rule and entry.remedy})
         how = f": {'; '.join(remedies)}" if remedies else ""
         yield f"{plural(len(rules), 'rule')} skipped{how}"
     else:
