@@ -45,7 +45,7 @@ def _finding(finding: Finding, root: Path) -> str:
 
 
 def _command(command: str, title: str, model: str, text: str, root: Path) -> str:
-    place = f",file={_property(relative(model, root))},line=1" if model else ""
+    place = f",file={_property(printable(relative(model, root)))},line=1" if model else ""
     lines = "\n".join(printable(line) for line in text.split("\n") if line)
     return f"::{command} title={_property(title)}{place}::{_data(lines)}"
 

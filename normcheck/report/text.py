@@ -254,7 +254,7 @@ def _last_line(console: Console, report: Report) -> None:
     parts = [", ".join(counts), f"{len(report.suppressed)} suppressed", *_not_run(report.skipped)]
     unread = plural(len(report.errors), "target") + " failed" if report.errors else "0 failed"
     models = [f"{plural(len(report.models), 'model')}"] if len(report.models) != 1 else []
-    line = Text(" · ".join([*models, *parts, unread]))
+    line = Text(printable(" · ".join([*models, *parts, unread])))
     console.print(line)
 
 
