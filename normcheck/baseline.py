@@ -15,7 +15,7 @@ from typing import Any
 
 from normcheck.errors import UsageError
 from normcheck.findings import Finding
-from normcheck.report.json_text import json_text
+from normcheck.report.json_text import json_text, spelt
 
 VERSION = 1
 _WRITE_AGAIN = "write it again with: normcheck scan TARGET --write-baseline"
@@ -62,12 +62,12 @@ class Baseline:
     def name_of(self, target: str) -> str:
         """A model's path as entries have it."""
         if "://" in target:
-            return target
+            return spelt(target)
         path = os.path.abspath(target)
         try:
-            return Path(os.path.relpath(path, self.folder)).as_posix()
+            return spelt(Path(os.path.relpath(path, self.folder)).as_posix())
         except ValueError:  # another drive
-            return Path(path).as_posix()
+            return spelt(Path(path).as_posix())
 
     def entries_of(self, findings: Iterable[Finding]) -> tuple[Entry, ...]:
         """One entry for each layer of each finding, sorted, without doubles."""
@@ -78,13 +78,13 @@ class Baseline:
         layers: Sequence[str | None] = finding.layers or (None,)
         entry = Entry(
             model=self.name_of(finding.model),
-            where=finding.where,
+            where=spelt(finding.where),
             rule=finding.rule,
             layer=None,
             discriminator=finding.discriminator,
-            message=finding.title,
+            message=spelt(finding.title),
         )
-        return [replace(entry, layer=layer) for layer in layers]
+        return [replace(entry, layer=None if layer is None else spelt(layer)) for layer in layers]
 
 
 class Matcher:
@@ -121,8 +121,9 @@ class Matcher:
         moved = sorted(
             self._moved.get((finding.rule, file), ()), key=lambda old: -_common_end(old, name)
         )
+        where, path = spelt(finding.where), None if layer is None else spelt(layer)
         for model in (name, *moved):
-            key = (finding.rule, model, finding.where, layer, finding.discriminator)
+            key = (finding.rule, model, where, path, finding.discriminator)
             if key in self._known:
                 self._seen.add(key)
                 return True
