@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from normcheck.baseline import Matcher
 from normcheck.findings import Confidence, Finding, Suppressed, SuppressedBy, Unused
-from normcheck.rules.catalogue import find, matches
+from normcheck.rules.catalogue import matches
 from normcheck.settings import LayerIgnore, Settings
 from normcheck.wording import fold, plural
 
@@ -19,6 +19,7 @@ class Sieve:
         """Start with nothing suppressed and nothing used."""
         self.suppressed: list[Suppressed] = []
         self._settings = settings
+        self._rules = {rule.code: rule for rule in settings.rules}
         self._used: set[LayerIgnore] = set()
         self._matcher = Matcher(settings.baseline) if settings.baseline else None
         self._judged: set[tuple[str, str]] = set()
@@ -33,7 +34,7 @@ class Sieve:
         for finding in findings:
             rest: Finding | None = finding
             for ignore in self._settings.layer_ignores:
-                if rest and self._about(ignore, rest):
+                if rest and self._about(ignore, rest.rule):
                     rest = self._ignored(ignore, rest, len(finding.layers))
             if rest and (too_mild := self._too_mild(rest)):
                 self.suppressed.append(too_mild)
@@ -44,10 +45,10 @@ class Sieve:
                 left.append(rest)
         return left
 
-    @staticmethod
-    def _about(ignore: LayerIgnore, finding: Finding) -> bool:
-        rule = find(finding.rule)
-        return any(matches(word, rule) for word in ignore.rules)
+    def _about(self, ignore: LayerIgnore, code: str) -> bool:
+        """Whether an ignore names a rule of this run."""
+        rule = self._rules.get(code)
+        return rule is not None and any(matches(word, rule) for word in ignore.rules)
 
     def _ignored(self, ignore: LayerIgnore, finding: Finding, total: int) -> Finding | None:
         # A finding that names no layer is about the model, which no pattern of layers means.
@@ -108,6 +109,7 @@ class Sieve:
         """Ignores and baseline entries that suppressed nothing in this run."""
         if not self._judged:
             return ()
+        ran = {code for _, code in self._judged}
         idle = [
             Unused(
                 SuppressedBy.LAYER_IGNORE,
@@ -116,13 +118,9 @@ class Sieve:
                 "no finding",
             )
             for ignore in self._settings.layer_ignores
-            if ignore not in self._used and self._could_match(ignore)
+            if ignore not in self._used and any(self._about(ignore, code) for code in ran)
         ]
         return (*idle, *self._gone())
-
-    def _could_match(self, ignore: LayerIgnore) -> bool:
-        rules = [find(code) for code in {code for _, code in self._judged}]
-        return any(matches(word, rule) for word in ignore.rules for rule in rules)
 
     def _gone(self) -> list[Unused]:
         """Baseline entries whose finding is no more, those of one rule and model together."""
