@@ -109,7 +109,10 @@ class _Run:
                 optimizer_steps=checkpoint.optimizer_steps,
                 alone=model.where == "",
             )
-            rules = self.settings.rules_of(Path(checkpoint.name))
+            # Of a model without norms no rule can say anything, not even that it is well.
+            something = subject.layers or anatomy.power_iterations
+            rules = self.settings.rules_of(Path(checkpoint.name)) if something else ()
+            before = len(self.sieve.suppressed)
             found = sorted(
                 self.sieve.kept(self._check(checkpoint.name, subject, rules)),
                 key=lambda f: (-f.severity.rank, f.rule, f.discriminator),
@@ -124,7 +127,10 @@ class _Run:
                     size=checkpoint.size,
                     class_path=anatomy.class_path,
                     tensors=anatomy.tensor_count,
-                    layers=tuple(summarise(layer, found) for layer in anatomy.layers),
+                    layers=tuple(
+                        summarise(layer, found, self.sieve.suppressed[before:])
+                        for layer in anatomy.layers
+                    ),
                     rules=tuple(rule.code for rule in rules),
                     agreement=self._agreement(anatomy),
                     notes=checkpoint.notes,
@@ -138,8 +144,6 @@ class _Run:
         return summarise_agreement(anatomy.agreement, keep_values=keep)
 
     def _check(self, name: str, subject: Subject, rules: tuple[Rule, ...]) -> Iterator[Finding]:
-        if not subject.layers and not subject.anatomy.power_iterations:
-            return  # nothing that any rule could judge
         for rule in rules:
             reason = _cannot_run(rule, subject.anatomy)
             if reason:

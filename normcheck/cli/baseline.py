@@ -44,7 +44,15 @@ def write_baseline(report: Report, path: Path) -> tuple[Report, str]:
 
 
 def _without_findings(model: ModelReport) -> ModelReport:
-    layers = tuple(replace(layer, rules=(), worst=None) for layer in model.layers)
+    layers = tuple(
+        replace(
+            layer,
+            rules=(),
+            worst=None,
+            suppressed=tuple(sorted({*layer.suppressed, *layer.rules})),
+        )
+        for layer in model.layers
+    )
     return replace(model, layers=layers)
 
 

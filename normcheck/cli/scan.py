@@ -54,7 +54,8 @@ def run_scan(words: ScanWords) -> int:
         report = _write_baseline(report, words, resolved)
     look = Look(words.color, words.quiet, words.verbose > 0, words.statistics)
     for output in outputs:
-        if report.models or output.form != "text":
+        # On a terminal the error says it all; a file that was asked for is written.
+        if report.models or output.form != "text" or output.file != "-":
             write(rendered(report, output, look), output.file)
     if words.plot:
         _plot(report, words.plot)

@@ -110,6 +110,7 @@ def _layer(layer: LayerSummary) -> dict[str, Any]:
         "aliases": list(layer.aliases),
         "findings": list(layer.rules),
         "worst": layer.worst.value if layer.worst else None,
+        "suppressed": list(layer.suppressed),
     }
 
 

@@ -62,6 +62,10 @@ def _suite(report: Report, model: ModelReport, root: Path) -> TestSuite:
     suite = TestSuite(printable(name))
     for code in model.rules:
         suite.add_testcase(_case(report, model, code, root))
+    if not model.rules:
+        case = _new_case(_READ, name, model.target, root)
+        case.result = [Skipped("no rule was to judge this model")]
+        suite.add_testcase(case)
     # What broke outside a rule has no case of its own.
     lost = [e for e in report.errors if e.model == model.target and e.rule not in model.rules]
     if lost:

@@ -22,6 +22,7 @@ _VERDICTS = {
     Severity.INFO: ("•", "cyan"),
     None: ("✓", "green"),
 }
+_KNOWN = ("–", "dim")
 _HEADERS = ("layer", "kind", "over", "eval uses", "batches", "mean", "var")
 _RIGHT = frozenset({"batches"})
 _SHORTEST_PATH = 12
@@ -47,6 +48,8 @@ def layer_table(layers: Sequence[LayerSummary], width: int, *, whole: bool) -> T
             lines.append(Text(f"  {cells[0]} (-v shows all)", style="dim"))
             continue
         mark, style = _VERDICTS[layer.worst]
+        if layer.worst is None and layer.suppressed:
+            mark, style = _KNOWN  # no tick: its fault is known, not mended
         lines.append(Text(f"{mark} ", style=style).append(_line(cells, columns), style="default"))
     if "over" in dropped:
         lines += _legend(layers)
@@ -61,9 +64,10 @@ def _folded(layers: Sequence[LayerSummary], *, whole: bool) -> list[tuple[list[L
     if whole or len(layers) <= SHOWN_WHOLE:
         return [(list(layers), 0)]
     runs: list[tuple[list[LayerSummary], int]] = []
-    groups: dict[tuple[str, Severity | None], list[LayerSummary]] = {}
+    groups: dict[tuple[str, Severity | None, bool], list[LayerSummary]] = {}
     for layer in layers:
-        groups.setdefault((layer.kind, layer.worst), []).append(layer)
+        known = layer.worst is None and bool(layer.suppressed)
+        groups.setdefault((layer.kind, layer.worst, known), []).append(layer)
     for alike in groups.values():
         keep = len(alike) if len(alike) <= LIKE_IT + 1 else LIKE_IT
         runs.append((alike[:keep], len(alike) - keep))

@@ -1,6 +1,6 @@
 """The finished report: plain values, from which every output is a pure function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,8 @@ class LayerSummary:
     rules: tuple[str, ...] = ()
     """Codes of the findings that name this layer."""
     worst: Severity | None = None
+    suppressed: tuple[str, ...] = ()
+    """Codes of the suppressed findings that name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class ModelReport:
     tensors: int
     layers: tuple[LayerSummary, ...]
     rules: tuple[str, ...] = ()
-    """Codes of the rules that were to judge it."""
+    """Codes of the rules that were to judge it; none where there is nothing to judge."""
     agreement: AgreementSummary | None = None
     """How statistics and weights fit; None where nothing could be predicted."""
     notes: tuple[str, ...] = ()
@@ -111,7 +113,9 @@ class Report:
         return max((f.severity for f in self.findings), key=lambda s: s.rank, default=None)
 
 
-def summarise(layer: NormLayer, findings: list[Finding]) -> LayerSummary:
+def summarise(
+    layer: NormLayer, findings: list[Finding], suppressed: Sequence[Suppressed] = ()
+) -> LayerSummary:
     """A layer's line of the report, its arrays reduced to what is shown."""
     blamed = [f for f in findings if layer.path in f.layers]
     return LayerSummary(
@@ -134,6 +138,9 @@ def summarise(layer: NormLayer, findings: list[Finding]) -> LayerSummary:
         aliases=layer.aliases,
         rules=tuple(sorted({f.rule for f in blamed})),
         worst=max((f.severity for f in blamed), key=lambda s: s.rank, default=None),
+        suppressed=tuple(
+            sorted({s.finding.rule for s in suppressed if layer.path in s.finding.layers})
+        ),
     )
 
 

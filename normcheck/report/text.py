@@ -55,6 +55,11 @@ def render_text(report: Report, style: TextStyle) -> str:
         legacy_windows=False,
     )
     single = len(report.models) == 1
+    hidden = Counter(
+        (entry.finding.model, entry.finding.where)
+        for entry in report.suppressed
+        if entry.finding.severity is not Severity.INFO
+    )
     for model in report.models:
         findings = [
             f for f in report.findings if f.model == model.target and f.where == model.where
@@ -63,7 +68,8 @@ def render_text(report: Report, style: TextStyle) -> str:
             findings = [f for f in findings if f.severity is not Severity.INFO]
             if not findings:
                 continue
-        _model(console, model, findings, style, table=single or style.verbose)
+        known = hidden[model.target, model.where]
+        _model(console, model, findings, style, known, table=single or style.verbose)
     if not style.quiet:
         for line in (
             *(skipped(report) if style.verbose else ()),
@@ -78,12 +84,18 @@ def render_text(report: Report, style: TextStyle) -> str:
 
 
 def _model(
-    console: Console, model: ModelReport, findings: list[Finding], style: TextStyle, *, table: bool
+    console: Console,
+    model: ModelReport,
+    findings: list[Finding],
+    style: TextStyle,
+    known: int,
+    *,
+    table: bool,
 ) -> None:
     loud = [f for f in findings if f.severity is not Severity.INFO]
     quiet = [f for f in findings if f.severity is Severity.INFO]
     if not loud and not table:
-        _in_a_line(console, model)
+        _in_a_line(console, model, known)
         for finding in quiet:
             _remark(console, finding, indent=2)
         return
@@ -93,7 +105,13 @@ def _model(
         if number:
             console.print()
         _finding(console, finding)
-    if not loud:
+    if not loud and known:
+        # A model whose faults are known is no healthy one.
+        line = Text(f"{_GOOD_MARK[0]} ", style=_GOOD_MARK[1])
+        line.append("Nothing but what is suppressed", style="bold default")
+        console.print(line)
+        _paragraph(console, f"{plural(known, 'finding')} left out on purpose; -v names the layers.")
+    elif not loud:
         _verdict(console, model)
     if quiet:
         console.print()
@@ -132,11 +150,13 @@ def _inventory(model: ModelReport) -> str:
     return f"{plural(len(model.layers), 'norm layer')}: {listed}"
 
 
-def _in_a_line(console: Console, model: ModelReport) -> None:
-    """A model among many in which nothing is wrong."""
+def _in_a_line(console: Console, model: ModelReport, known: int) -> None:
+    """A model among many in which nothing is wrong, or nothing new."""
     line = Text(f"{_GOOD_MARK[0]} ", style=_GOOD_MARK[1])
     under = f" under '{printable(model.where)}'" if model.where else ""
-    line.append(f"{printable(model.target)}{under} · {_inventory(model)}", style="not bold default")
+    but = f", {plural(known, 'finding')} suppressed" if known else ""
+    text = f"{printable(model.target)}{under} · {_inventory(model)}{but}"
+    line.append(text, style="not bold default")
     _hanging(console, line, indent=2)
 
 

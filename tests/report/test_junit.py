@@ -97,3 +97,10 @@ def test_an_error_on_a_model_that_was_judged_is_not_lost() -> None:
     target = report.models[0].target
     found = cases(replace(report, errors=(Broken(target, "judging it failed"),)))
     assert found[target, "read"].is_error
+
+
+def test_a_model_without_norms_passes_no_rule() -> None:
+    """Of what was not looked at nothing good is said: one case, and it is skipped."""
+    report = clean()
+    found = cases(replace(report, models=(replace(report.models[0], layers=(), rules=()),)))
+    assert [(name, case.is_skipped) for (_, name), case in found.items()] == [("read", True)]
