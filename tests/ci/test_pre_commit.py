@@ -62,14 +62,13 @@ def test_which_files_a_commit_passes(file: str, looked_at: bool) -> None:
         assert bool(re.search(hook["files"], file)) is looked_at
 
 
-@pytest.mark.parametrize("hook", ["normcheck", "normcheck-system"])
-def test_the_entry_with_several_files(
-    hook: str, samples: Path, tmp_path: Path, on_path: dict[str, str]
-) -> None:
+def test_the_entry_with_several_files(samples: Path, on_path: dict[str, str]) -> None:
     """File names are appended to the entry; it is silent where nothing is wrong."""
+    entries = {hook["entry"] for hook in hooks().values()}
+    assert len(entries) == 1
 
     def commit(*files: str) -> subprocess.CompletedProcess[str]:
-        words = [*shlex.split(hooks()[hook]["entry"]), *files]
+        words = [*shlex.split(*entries), *files]
         return subprocess.run(
             words, cwd=samples, env=on_path, capture_output=True, text=True, check=False
         )

@@ -1,20 +1,15 @@
 """Configuration, baselines and outputs as a user meets them on the command line."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Normcheck
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 WARNED = "statistics-lost.pt"
 
 CONFIG = """
@@ -43,17 +38,20 @@ def project(tmp_path: Path, samples: Path) -> Path:
     return tmp_path
 
 
-def test_a_plain_call_reads_the_configuration(project: Path, command: Command) -> None:
+def test_a_plain_call_reads_the_configuration(
+    project: Path, normcheck: Normcheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The short way without flags knows it too, also from a folder below and from variables."""
-    plain = command("scan", "runs", cwd=project)
-    parsed = command("scan", "--color", "auto", "runs", cwd=project)
-    assert (plain.returncode, plain.stdout) == (parsed.returncode, parsed.stdout)
-    assert plain.returncode == 0
-    assert "ignored by 'stem.*': frozen % stem" in " ".join(plain.stdout.split())
-    below = command("scan", WARNED, cwd=project / "runs", NORMCHECK_FORMAT="json")
-    assert below.returncode == 0
-    assert json.loads(below.stdout)["suppressed"][0]["layers"] == ["stem.norm"]
-    assert command("scan", "runs", cwd=project, NORMCHECK_FAIL_ON="warning").returncode == 1
+    plain = normcheck("scan", "runs")
+    assert plain == normcheck("scan", "--color", "auto", "runs")
+    assert plain.code == 0
+    assert "ignored by 'stem.*': frozen % stem" in " ".join(plain.out.split())
+    monkeypatch.setenv("NORMCHECK_FAIL_ON", "warning")
+    assert normcheck("scan", "runs").code == 1
+    monkeypatch.setenv("NORMCHECK_FORMAT", "json")
+    monkeypatch.chdir(project / "runs")
+    below = normcheck("scan", WARNED)
+    assert json.loads(below.out)["suppressed"][0]["layers"] == ["stem.norm"]
 
 
 def test_isolated_and_config(project: Path, normcheck: Normcheck) -> None:
@@ -186,12 +184,13 @@ def test_min_severity_and_confidence(normcheck: Normcheck, samples: Path) -> Non
         assert "1 suppressed" in ran.out
 
 
-def test_help_reads_well_at_80_columns(command: Command) -> None:
+def test_help_reads_well_at_80_columns(normcheck: Normcheck) -> None:
     """No line of any help is wider, and each flag says what it does."""
     for words in (["--help"], ["scan", "--help"], ["rule", "--help"], ["kinds", "--help"]):
-        text = command(*words).stdout
-        assert max(len(line) for line in text.splitlines()) <= 80, words
-    scan = " ".join(command("scan", "--help").stdout.split())
+        ran = normcheck(*words)
+        assert ran.code == 0
+        assert max(len(line) for line in ran.out.splitlines()) <= 80, words
+    scan = " ".join(normcheck("scan", "--help").out.split())
     for flag in ("--select", "--baseline", "--show-settings", "--isolated", "--min-confidence"):
         assert re.search(rf"{flag}\b", scan)
 
@@ -206,20 +205,16 @@ def test_help_reads_well_at_80_columns(command: Command) -> None:
         ("bash", "normcheck rule never", "never-updated-stats"),
     ],
 )
-def test_shell_completion(shell: str, words: str, offers: str) -> None:
+def test_shell_completion(
+    normcheck: Normcheck, monkeypatch: pytest.MonkeyPatch, shell: str, words: str, offers: str
+) -> None:
     """Commands, forms and rules are offered."""
-    environment = {
-        **os.environ,
-        "_NORMCHECK_COMPLETE": f"complete_{shell}",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(len(words.split()) - 1),
-    }
-    code = "import sys; from normcheck.cli.main import main; sys.exit(main([]))"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert offers in ran.stdout.split()
+    monkeypatch.setenv("_NORMCHECK_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    ran = normcheck()
+    assert ran.code == 0, ran.err
+    assert offers in ran.out.split()
 
 
 def test_names_of_a_real_file_in_every_form(normcheck: Normcheck) -> None:
