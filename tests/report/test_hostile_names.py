@@ -7,12 +7,15 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from normcheck.report.formats import render
+from normcheck.report.report import Report
 from normcheck.report.text import TextStyle, render_text
 from normcheck.wording import printable
-from tests.report.everything import HOSTILE, MACHINE_FORMS, hostile
+from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile
 
 ROOT = Path("/project")
 COMMAND = re.compile(r"^\s*::[a-z-]+")
@@ -102,12 +105,14 @@ class _Tags(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.cells = 0
         self.prose = ""
         self.code = ""
         self._inside = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self.cells += tag in ("td", "th")
         self.attributes |= {name for name, _ in attrs}
         self._inside += tag == "code"
 
@@ -122,9 +127,13 @@ class _Tags(HTMLParser):
 
 
 def _page() -> _Tags:
+    return _page_of(render(hostile(), "markdown", ROOT))
+
+
+def _page_of(markdown: str) -> _Tags:
     page = _Tags()
     html = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-    page.feed(html.render(render(hostile(), "markdown", ROOT)))
+    page.feed(html.render(markdown))
     return page
 
 
@@ -147,3 +156,42 @@ def test_markdown_shows_names_as_they_are() -> None:
     code = _page().code
     for name in HOSTILE:
         assert printable(name) in code
+
+
+NAMES = st.text(
+    st.one_of(
+        st.sampled_from(list(":#[]|`<>&%{}\\@*_~$-\n\r\t\x1b\x00 \ud800\udfff")), st.characters()
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(NAMES, NAMES)
+def test_any_name_in_any_form(layer: str, text: str) -> None:
+    """Whatever a file holds: every form stays what it is, and commands nothing."""
+    finding = finding_on(layer, where=text, text=text or "x")
+    report = Report("1", (), (finding,), (), (), ())
+    assert json.loads(render(report, "json", ROOT))["findings"][0]["rule"] == "NC101"
+    assert len(json.loads(render(report, "sarif", ROOT))["runs"][0]["results"]) == 1
+    ET.fromstring(render(report, "junit", ROOT))  # noqa: S314  (ours)
+    annotations = render(report, "github", ROOT).splitlines()
+    assert sum(commands(line) for line in annotations) == 1
+    rows = [line for line in render(report, "markdown", ROOT).splitlines() if line[:1] == "|"]
+    assert len(rows) == 3
+    page = _page_of(render(report, "markdown", ROOT))
+    assert page.attributes == set()
+    assert page.tags <= {
+        "h3", "table", "thead", "tbody", "tr", "th", "td", "strong", "br", "code",
+    }  # fmt: skip
+    assert page.cells == 10
+
+
+@given(NAMES)
+def test_printable_is_harmless_and_says_it_once(text: str) -> None:
+    """One line of visible characters, in which no runner finds a command."""
+    shown = printable(text)
+    assert all(c.isprintable() for c in shown)
+    assert "::" not in shown
+    assert "##[" not in shown
+    assert printable(shown) == shown
