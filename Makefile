@@ -37,13 +37,16 @@ docs: $(VENV)/.developer  ## write what is generated: rule pages, README parts, 
 drift: $(VENV)/.developer  ## fail where what is generated is out of date
 	$(BIN)/python docs/generate.py --check
 
+site: $(VENV)/.developer  ## build the documentation as a site in build/site
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
 samples: $(VENV)/.developer  ## train and write sample_models/ again, from its seed
 	$(BIN)/python -m sample_models.build
 
 without-torch:  ## scan the sample models in an environment that has no torch
 	rm -rf $(VENV)-without-torch
 	$(PYTHON) -m venv $(VENV)-without-torch
-	$(VENV)-without-torch/bin/python -m pip install --quiet -c constraints.txt numpy rich typer
+	$(VENV)-without-torch/bin/python -m pip install --quiet -c constraints.txt numpy rich typer junitparser
 	$(VENV)-without-torch/bin/python -m pip install --quiet --no-deps .
 	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
 	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet sample_models > /dev/null
@@ -55,4 +58,4 @@ bench: $(VENV)/.developer  ## measure start-up against torch.load, and detection
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) $(VENV)-without-torch build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test lint docs drift samples without-torch bench clean
+.PHONY: help demo setup test lint docs drift site samples without-torch bench clean

@@ -10,15 +10,28 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from normcheck.config.keys import Key
 
 ROOT = Path(__file__).resolve().parent.parent
+WITH_PARTS = (
+    "README.md",
+    "docs/ci.md",
+    "docs/configuration.md",
+    "sample_models/README.md",
+)
+"""Files that have generated parts."""
 SAMPLE = "sample_models/statistics-lost.pt"
 
 
 def run(*words: str) -> str:
     """What normcheck prints for these words, at 80 columns and without colour."""
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("NORMCHECK_")}
+    environment = {**clean, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}
     environment.pop("FORCE_COLOR", None)
     result = subprocess.run(
         [sys.executable, "-m", "normcheck", *words],
@@ -33,17 +46,62 @@ def run(*words: str) -> str:
     return result.stdout.rstrip()
 
 
-def rule_table() -> str:
-    """All rules as a Markdown table, with links to their pages."""
+def rule_table(folder: str) -> str:
+    """All rules as a Markdown table, with links to their pages in a folder."""
     from normcheck.rules.catalogue import RULES
 
     lines = ["| code | name | severity | needs | what it finds |", "|---|---|---|---|---|"]
     lines += [
-        f"| [{rule.code}](docs/rules/{rule.code}.md) | {rule.name} | {rule.severity.value} | "
+        f"| [{rule.code}]({folder}{rule.code}.md) | {rule.name} | {rule.severity.value} | "
         f"{'any file' if rule.need.value == 'state' else 'a whole module'} | {rule.summary} |"
         for rule in RULES
     ]
     return "\n".join(lines)
+
+
+def key_table(keys: "Sequence[Key]") -> str:
+    """Keys of a table of the configuration."""
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{key.name}` | {key.form} | {f'`{key.default}`' if key.default else 'required'} | "
+        f"{key.meaning} |"
+        for key in keys
+    ]
+    return "\n".join(lines)
+
+
+def option_table() -> str:
+    """Options of all rules."""
+    from normcheck.rules.catalogue import RULES
+
+    lines = ["| rule | option | default | unit | meaning |", "|---|---|---|---|---|"]
+    lines += [
+        f"| [{rule.name}](rules/{rule.code}.md) | `{option.name}` | {option.default:g} | "
+        f"{option.unit} | {option.meaning} |"
+        for rule in RULES
+        for option in rule.options
+    ]
+    return "\n".join(lines)
+
+
+def environment_table() -> str:
+    """Variables of the environment."""
+    from normcheck.config.keys import ENVIRONMENT
+
+    lines = ["| variable | stands for |", "|---|---|"]
+    lines += [f"| `{variable}` | `{flag}` |" for variable, flag in ENVIRONMENT.items()]
+    lines += [
+        "| `NO_COLOR`, `FORCE_COLOR` | colour of text off or on; `NO_COLOR` wins |",
+        "| `COLUMNS` | width of text |",
+    ]
+    return "\n".join(lines)
+
+
+def navigation() -> str:
+    """The rule pages in the menu of the site."""
+    from normcheck.rules.catalogue import RULES
+
+    return "\n".join(f"      - {r.code} {r.name}: rules/{r.code}.md" for r in RULES)
 
 
 def kinds_table() -> str:
@@ -97,11 +155,17 @@ def cost() -> str:
 
 def parts() -> dict[str, str]:
     """The generated parts by name."""
+    from normcheck.config.keys import MODEL, TOP
+
     return {
         "run": f"```console\n$ normcheck scan {SAMPLE}\n{run('scan', SAMPLE)}\n```",
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
-        "rules": rule_table(),
+        "rules": rule_table("docs/rules/"),
+        "keys": key_table(TOP),
+        "model-keys": key_table(MODEL),
+        "options": option_table(),
+        "environment": environment_table(),
         "kinds": kinds_table(),
         "samples": sample_table(),
     }
@@ -110,13 +174,17 @@ def parts() -> dict[str, str]:
 def generated() -> dict[Path, str]:
     """Every generated file with what should be in it."""
     from normcheck.rules.catalogue import RULES
+    from normcheck.rules.page import markdown_page
 
     files = {
-        ROOT / f"docs/rules/{rule.code}.md": (f"# {rule.code} {rule.name}\n\n{rule.page.strip()}\n")
+        ROOT / f"docs/rules/{rule.code}.md": (
+            f"# {rule.code} {rule.name}\n\n{markdown_page(rule)}\n"
+        )
         for rule in RULES
     }
+    files[ROOT / "docs/rules/index.md"] = f"# Rules\n\n{rule_table('')}\n"
     contents = parts()
-    for name in ("README.md", "sample_models/README.md"):
+    for name in WITH_PARTS:
         text = (ROOT / name).read_text(encoding="utf-8")
         for part, content in contents.items():
             text = re.sub(
@@ -126,6 +194,13 @@ def generated() -> dict[Path, str]:
                 flags=re.DOTALL,
             )
         files[ROOT / name] = text
+    menu = ROOT / "mkdocs.yml"
+    files[menu] = re.sub(
+        r"( +# generated: nav\n).*?( +# end\n)",
+        lambda match: f"{match[1]}{navigation()}\n{match[2]}",
+        menu.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
     return files
 
 

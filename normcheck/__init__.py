@@ -16,7 +16,7 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from normcheck.errors import NormcheckError
-    from normcheck.findings import Confidence, Evidence, Finding, Severity
+    from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
     from normcheck.report.report import Report
     from normcheck.session import scan
     from normcheck.settings import Settings
@@ -29,6 +29,7 @@ __all__ = [
     "Report",
     "Settings",
     "Severity",
+    "Suppressed",
     "__version__",
     "scan",
 ]
@@ -41,6 +42,7 @@ _HOMES = {
     "Report": "normcheck.report.report",
     "Settings": "normcheck.settings",
     "Severity": "normcheck.findings",
+    "Suppressed": "normcheck.findings",
     "scan": "normcheck.session",
 }
 

@@ -39,3 +39,7 @@ class RefusedError(UnreadableError):
 
 class NoModelError(UnreadableError):
     """The file was read, and there is no model in it."""
+
+
+class ConfigError(UsageError):
+    """A configuration file is broken, or says something that has no meaning."""

@@ -6,7 +6,17 @@ from enum import StrEnum
 from normcheck.norms.layer import Confidence
 from normcheck.wording import fold
 
-__all__ = ["Confidence", "Evidence", "Failure", "Finding", "Severity", "Skipped"]
+__all__ = [
+    "Confidence",
+    "Evidence",
+    "Failure",
+    "Finding",
+    "Severity",
+    "Skipped",
+    "Suppressed",
+    "SuppressedBy",
+    "Unused",
+]
 
 
 class Severity(StrEnum):
@@ -92,3 +102,53 @@ class Failure:
     message: str
     hint: str = ""
     rule: str = ""
+    where: str = ""
+    """Where the model sits in the file, for a rule that broke."""
+    trace: str = ""
+    """The traceback of an error that nobody foresaw, shown to who asks for it."""
+
+
+class SuppressedBy(StrEnum):
+    """What keeps a finding out of the list that decides on the exit code."""
+
+    LAYER_IGNORE = "per-layer-ignore"
+    BASELINE = "baseline"
+    MIN_SEVERITY = "min-severity"
+    MIN_CONFIDENCE = "min-confidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """A finding that was made and is left out on purpose."""
+
+    finding: Finding
+    """With the layers to which the suppression applies."""
+    by: SuppressedBy
+    source: str
+    """The pattern, the baseline's file, or the least that is wanted."""
+    reason: str = ""
+    """The reason that somebody gave; empty where none was."""
+
+    @property
+    def why(self) -> str:
+        """One phrase for every output: ``ignored by 'backbone.*': frozen backbone``."""
+        match self.by:
+            case SuppressedBy.LAYER_IGNORE:
+                return f"ignored by '{self.source}': {self.reason or 'no reason given'}"
+            case SuppressedBy.BASELINE:
+                return f"in the baseline {self.source}"
+            case SuppressedBy.MIN_SEVERITY:
+                return f"below --min-severity {self.source}"
+            case SuppressedBy.MIN_CONFIDENCE:
+                return f"below --min-confidence {self.source}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """A suppression that suppressed nothing: it may be misspelt, or the fault is gone."""
+
+    by: SuppressedBy
+    source: str
+    """The pattern, or the baseline's file."""
+    message: str
+    """One sentence that stands alone."""

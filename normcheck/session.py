@@ -21,10 +21,13 @@ from normcheck.report.run import summarise_run
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.rules.settle import settled
 from normcheck.settings import Settings
+from normcheck.suppress import Sieve
 from normcheck.version import VERSION
 
 if TYPE_CHECKING:
     from torch import nn
+
+_BUG = "this is a bug in normcheck; please report it"
 
 
 def scan(
@@ -93,6 +96,7 @@ class _Session:
         self.findings: list[Finding] = []
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
+        self.sieve = Sieve(settings)
         self._seen: set[Path] = set()
 
     def scan_file(self, target: Target) -> None:
@@ -115,12 +119,17 @@ class _Session:
         except MemoryError:
             self.errors.append(Failure(name, f"{name}: not enough memory to read it"))
             return
+        except Exception as error:  # one file must not end the audit of the others
+            self._broke(name, "reading", error)
+            return
         try:
-            self._judge(checkpoint)
+            self._judge(checkpoint, explicit=target.explicit)
         except NormcheckError as error:
             self.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
         except MemoryError:
             self.errors.append(Failure(name, f"{name}: not enough memory to judge it"))
+        except Exception as error:  # the same, for what finds the norms
+            self._broke(name, "judging", error)
         finally:
             checkpoint.close()
 
@@ -142,21 +151,30 @@ class _Session:
             return
         self._report(checkpoint, [_Known(saved, outcome.anatomy, outcome.run)])
 
-    def _judge(self, checkpoint: Checkpoint) -> None:
+    def _broke(self, name: str, doing: str, error: Exception) -> None:
+        message = f"{name}: {doing} it failed: {type(error).__name__}: {error}"
+        trace = _trace()
+        self.errors.append(Failure(name, message, _BUG, trace=trace))
+
+    def _judge(self, checkpoint: Checkpoint, *, explicit: bool) -> None:
         anatomies = [anatomy_of(model) for model in checkpoint.models]
         known = [_Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
-        if self.settings.running is not None:
+        running = self.settings.running_of(Path(checkpoint.name))
+        if running is not None:
             from normcheck.live.run_saved import run_saved
 
             known = []
-            outcomes = run_saved(checkpoint, anatomies, self.settings.running)
+            outcomes = run_saved(checkpoint, anatomies, running)
             for model, outcome in zip(checkpoint.models, outcomes, strict=True):
-                notes = (outcome.note,) if outcome.note else ()
-                known.append(_Known(model, outcome.anatomy, outcome.run, notes))
-                if outcome.error is not None:
+                note, error = outcome.note, outcome.error
+                if error is not None and not explicit and not running.loading.model:
+                    # Nobody asked for this very file: what cannot be run is only read.
+                    note, error = f"not run: {error.message}", None
+                known.append(_Known(model, outcome.anatomy, outcome.run, (note,) if note else ()))
+                if error is not None:
                     place = f" ({model.where})" if model.where else ""
-                    message = f"{checkpoint.name}{place}: not run: {outcome.error.message}"
-                    self.errors.append(Failure(checkpoint.name, message, outcome.error.hint))
+                    message = f"{checkpoint.name}{place}: not run: {error.message}"
+                    self.errors.append(Failure(checkpoint.name, message, error.hint))
         self._report(checkpoint, known)
 
     def _report(self, checkpoint: Checkpoint, models: list[_Known]) -> None:
@@ -169,8 +187,14 @@ class _Session:
                 alone=model.where == "" and model.form is not Form.LIVE,
                 run=known.run,
             )
+            # Of a model without norms no rule can say anything, not even that it is well.
+            something = subject.layers or anatomy.power_iterations or known.run
+            rules = self.settings.rules_of(Path(checkpoint.name)) if something else ()
+            before = len(self.sieve.suppressed)
             found = sorted(
-                settled(list(self._check(checkpoint.name, subject)), known.run),
+                self.sieve.kept(
+                    settled(list(self._check(checkpoint.name, subject, rules)), known.run)
+                ),
                 key=lambda f: (-f.severity.rank, f.rule, f.discriminator),
             )
             self.findings.extend(found)
@@ -183,7 +207,11 @@ class _Session:
                     size=checkpoint.size,
                     class_path=anatomy.class_path,
                     tensors=anatomy.tensor_count,
-                    layers=tuple(summarise(layer, found) for layer in anatomy.layers),
+                    layers=tuple(
+                        summarise(layer, found, self.sieve.suppressed[before:])
+                        for layer in anatomy.layers
+                    ),
+                    rules=tuple(rule.code for rule in rules),
                     agreement=self._agreement(anatomy),
                     notes=(*checkpoint.notes, *known.notes),
                     run=summarise_run(known.run) if known.run else None,
@@ -196,29 +224,26 @@ class _Session:
         keep = self.settings.keep_predictions
         return summarise_agreement(anatomy.agreement, keep_values=keep)
 
-    def _check(self, name: str, subject: Subject) -> Iterator[Finding]:
-        nothing = not subject.layers and not subject.anatomy.power_iterations
-        if nothing and subject.run is None:
-            return  # nothing that any rule could judge
-        for rule in self.settings.rules:
+    def _check(self, name: str, subject: Subject, rules: tuple[Rule, ...]) -> Iterator[Finding]:
+        for rule in rules:
             reason = _cannot_run(rule, subject)
             if reason:
                 self.skipped.append(Skipped(name, subject.anatomy.where, rule.code, *reason))
                 continue
             try:
-                for finding in rule.check(subject):
+                for finding in rule.judge(subject):
                     yield replace(finding, model=name, where=subject.anatomy.where)
+                self.sieve.ran(name, rule.code)
             except CannotTell as outcome:
                 self.skipped.append(Skipped(name, subject.anatomy.where, rule.code, str(outcome)))
             except NormcheckError as error:
-                self.errors.append(Failure(name, error.message, error.hint, rule.code))
+                where = subject.anatomy.where
+                self.errors.append(Failure(name, error.message, error.hint, rule.code, where))
             except Exception as error:  # a rule that breaks must not end the audit
-                message = f"rule {rule.code} failed: {type(error).__name__}: {error}"
-                self.errors.append(
-                    Failure(
-                        name, message, "this is a bug in normcheck; please report it", rule.code
-                    )
-                )
+                message = f"rule {rule.code} failed on {name}: {type(error).__name__}: {error}"
+                where = subject.anatomy.where
+                trace = _trace()
+                self.errors.append(Failure(name, message, _BUG, rule.code, where, trace))
 
     def report(self) -> Report:
         """Everything that was found, in a stable order."""
@@ -226,10 +251,19 @@ class _Session:
             VERSION,
             tuple(self.models),
             tuple(self.findings),
-            (),
+            tuple(self.sieve.suppressed),
             tuple(self.skipped),
             tuple(self.errors),
+            self.sieve.unused(),
+            self.settings.rules,
+            self.settings.fail_on,
         )
+
+
+def _trace() -> str:
+    import traceback  # only where something broke
+
+    return traceback.format_exc()
 
 
 def _cannot_run(rule: Rule, subject: Subject) -> tuple[str, str] | None:

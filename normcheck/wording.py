@@ -9,10 +9,26 @@ MOST_NAMES = 4
 _NUMBER = re.compile(r"\d+")
 
 
+def printable(text: str) -> str:
+    r"""``text`` from a file without what could move the cursor, hide or command anything.
+
+    Control and format characters become escapes. So do the signs that make a CI runner take
+    a line of a log for a command (``::error::``, ``##[error]``), which wrapping could bring
+    to the beginning of a line.
+
+    >>> printable("bn\n::error::x")
+    'bn\\n:\\x3aerror:\\x3ax'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown.replace("::", ":\\x3a").replace("##[", "#\\x23[")
+
+
 def plural(count: int, noun: str) -> str:
     """``1 layer``, ``2 layers``, ``1,200 batches``."""
-    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
-    return f"{count:,} {noun}{'' if count == 1 else ending}"
+    many = f"{noun}es" if noun.endswith(("ch", "s", "x")) else f"{noun}s"
+    if noun.endswith("ry"):
+        many = f"{noun[:-1]}ies"
+    return f"{count:,} {noun if count == 1 else many}"
 
 
 def fold(paths: Sequence[str], most: int = MOST_NAMES) -> str:

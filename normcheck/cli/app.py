@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from normcheck.cli.complete import complete_rule
 from normcheck.cli.kinds import print_kinds
 from normcheck.cli.rule import print_rule
 from normcheck.version import VERSION
@@ -15,6 +16,27 @@ class OutputFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    JSON_V1 = "json-v1"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    GITHUB = "github"
+    MARKDOWN = "markdown"
+
+
+class MinSeverity(StrEnum):
+    """Severities, the worst first."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class MinConfidence(StrEnum):
+    """How sure a finding is."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
 
 
 class FailOn(StrEnum):
@@ -76,40 +98,67 @@ def _top(
 @app.command()
 def scan(  # noqa: PLR0917  (a flag is a parameter)
     targets: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="TARGET",
             help="Checkpoint files, folders (searched for checkpoints) or quoted patterns.",
             show_default=False,
         ),
-    ],
-    form: Annotated[
-        OutputFormat,
-        typer.Option("--format", "-f", "--output-format", help="Form of the report."),
-    ] = OutputFormat.TEXT,
-    output: Annotated[
-        str,
+    ] = None,
+    forms: Annotated[
+        list[OutputFormat] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            "--output-format",
+            metavar="FORMAT",
+            help="text, json, json-v1, sarif, junit, github or markdown. Default: text. May be "
+            "repeated, each with its own -o.",
+        ),
+    ] = None,
+    outputs: Annotated[
+        list[str] | None,
         typer.Option(
             "--output-file",
             "-o",
             metavar="FILE",
-            help="Write the report there instead of stdout (-), whole or not at all.",
+            help="Write the report there, whole or not at all. Default: stdout (-).",
         ),
-    ] = "-",
+    ] = None,
     select: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RULES",
             help="Run only these rules: codes, names or prefixes, with commas. Default: ALL.",
+            autocompletion=complete_rule,
+        ),
+    ] = None,
+    extend_select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULES",
+            help="Run these rules besides those of the configuration.",
+            autocompletion=complete_rule,
         ),
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option(metavar="RULES", help="Leave these rules out; the more specific word wins."),
+        typer.Option(
+            metavar="RULES",
+            help="Leave these rules out; the more specific word wins.",
+            autocompletion=complete_rule,
+        ),
+    ] = None,
+    min_severity: Annotated[
+        MinSeverity | None, typer.Option(help="Suppress milder findings. Default: info.")
+    ] = None,
+    min_confidence: Annotated[
+        MinConfidence | None, typer.Option(help="Suppress less sure findings. Default: low.")
     ] = None,
     fail_on: Annotated[
-        FailOn, typer.Option(help="Exit with 1 for findings of this severity or worse.")
-    ] = FailOn.WARNING,
+        FailOn | None,
+        typer.Option(help="Exit with 1 for findings of this severity or worse. Default: warning."),
+    ] = None,
     run: Annotated[
         bool,
         typer.Option(
@@ -174,7 +223,36 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
         bool, typer.Option("--exit-zero", "-e", help="Exit with 0 even where there are findings.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 where a rule or file was skipped.")
+        bool | None,
+        typer.Option("--strict/--no-strict", help="Exit with 2 where a rule or file was skipped."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Suppress the findings that this file knows."),
+    ] = None,
+    write_baseline: Annotated[
+        bool,
+        typer.Option(
+            "--write-baseline",
+            help="Write all findings as known to --baseline (normcheck-baseline.json).",
+        ),
+    ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Configuration, instead of the nearest pyproject.toml or normcheck.toml.",
+        ),
+    ] = None,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="Read no configuration file.")
+    ] = False,
+    show_settings: Annotated[
+        bool,
+        typer.Option("--show-settings", help="Print the settings and where each comes from."),
+    ] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Count findings by rule instead of showing them.")
     ] = False,
     color: Annotated[
         Color, typer.Option(help="Colour; auto looks at the terminal, NO_COLOR, FORCE_COLOR.")
@@ -200,24 +278,39 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
 
     Exit codes: 0 nothing found, 1 findings, 2 something could not be read or done, 3 no
     checkpoint under the targets.
+
+    NORMCHECK_CONFIG, NORMCHECK_FAIL_ON, NORMCHECK_FORMAT and NORMCHECK_OUTPUT_FILE stand for
+    the flags of their names.
     """
     # Imported here, so that --help and the other commands do not wait for numpy.
     from normcheck.cli.running import RunWords
     from normcheck.cli.scan import ScanWords, run_scan
+    from normcheck.config.merge import Flags
 
     return run_scan(
         ScanWords(
-            targets=targets,
-            form=form.value,
-            output=output,
-            select=select or (),
-            ignore=ignore or (),
-            fail_on=fail_on.value,
+            targets=targets or (),
+            flags=Flags(
+                select=select or (),
+                extend_select=extend_select or (),
+                ignore=ignore or (),
+                min_severity=min_severity,
+                min_confidence=min_confidence,
+                fail_on=fail_on,
+                strict=strict,
+                formats=[form.value for form in forms or ()],
+                outputs=outputs or (),
+                baseline=baseline,
+                config=config,
+                isolated=isolated,
+            ),
             exit_zero=exit_zero,
-            strict=strict,
             color=color.value,
             quiet=quiet,
             verbose=verbose,
+            statistics=statistics,
+            show_settings=show_settings,
+            write_baseline=write_baseline,
             plot=plot,
             run=RunWords(
                 run=run,
@@ -244,7 +337,11 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
 def rule(
     word: Annotated[
         str | None,
-        typer.Argument(metavar="RULE", help="Code or name: NC101 or never-updated-stats."),
+        typer.Argument(
+            metavar="RULE",
+            help="Code or name: NC101 or never-updated-stats.",
+            autocompletion=complete_rule,
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="List all rules, a line each.")

@@ -31,6 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         report_error("interrupted", "")
         return INTERRUPTED
+    except SystemExit as error:
+        # Shell completion ends this way. Anything else that wants to end the process must not
+        # choose a code that means something.
+        if _completing() and isinstance(error.code, int):
+            return error.code
+        report_error("something ended the run from within", "run again with -vv for the details")
+        if _wants_traceback(words):
+            _print_traceback(error)
+        return NOT_DONE
     except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
         return _crashed(error, words)
 
@@ -53,18 +62,53 @@ def _dispatch(words: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _completing() -> bool:
+    return "_NORMCHECK_COMPLETE" in os.environ
+
+
 def _crashed(error: Exception, words: list[str]) -> int:
-    # Usage errors are the parser's own and know how to show themselves.
+    # Usage errors are the parser's own and know what they have to say.
     show = getattr(error, "show", None)
-    if callable(show) and hasattr(error, "exit_code"):
+    if type(error).__name__ == "NoArgsIsHelpError" and callable(show):
         show()
+        return NOT_DONE
+    says = getattr(error, "format_message", None)
+    if callable(says) and hasattr(error, "exit_code"):
+        if str(says()):
+            report_error(_sentence(str(says())), _where_to_look(error))
         return NOT_DONE
     report_error(
         f"normcheck itself failed: {type(error).__name__}: {error}",
         "this is a bug in normcheck; run again with -vv for the details and report it",
     )
-    if "-vv" in words:
-        import traceback
-
-        traceback.print_exception(error)
+    if _wants_traceback(words):
+        _print_traceback(error)
     return NOT_DONE
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+def _sentence(text: str) -> str:
+    """A message of the parser in the form of ours: no capital, no full stop, one line."""
+    line = " ".join(text.split()).removesuffix(".")
+    return line[:1].lower() + line[1:]
+
+
+def _where_to_look(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see '{getattr(context, 'command_path', 'normcheck')} --help'"
+
+
+def _wants_traceback(words: list[str]) -> bool:
+    """Whether the words ask for it: the flags may be what could not be parsed."""
+    count = 0
+    for word in words:
+        if word == "--verbose":
+            count += 1
+        elif word.startswith("-") and not word.startswith("--"):
+            count += word.count("v")
+    return count > 1

@@ -9,11 +9,12 @@ import typer
 def print_rule(word: str | None) -> None:
     """The page of one rule; the list of all where ``word`` is None."""
     from normcheck.rules.catalogue import FAMILIES, RULES, find
+    from normcheck.rules.page import page_of
 
     if word is not None:
         found = find(word)
         typer.echo(f"# {found.code} {found.name}\n")
-        typer.echo(found.page.strip())
+        typer.echo(page_of(found))
         return
     width = min(120, shutil.get_terminal_size((80, 24)).columns)
     family = ""

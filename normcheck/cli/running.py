@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from normcheck.cli.errors import one_line
 from normcheck.errors import UsageError
 from normcheck.live.request import Feeding, Loading, Progress, Running
+from normcheck.wording import printable
 
 _REDRAW_SECONDS = 0.1
 
@@ -133,7 +133,7 @@ def progress(quiet: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
     def announce(text: str) -> None:
         if shown:
             sys.stderr.write("\r\033[K")
-        sys.stderr.write(f"{one_line(text)}\n")
+        sys.stderr.write(f"{printable(text)}\n")
 
     try:
         yield tick, announce

@@ -3,20 +3,21 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from normcheck.cli.errors import report_error
+from normcheck.cli.errors import report_error, report_note
+from normcheck.cli.outputs import Look, pair, rendered, write
 from normcheck.cli.running import RunWords, progress, requested
+from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
 from normcheck.errors import UsageError
-from normcheck.findings import Severity
 from normcheck.report.report import Report
-from normcheck.rules.catalogue import select
 from normcheck.session import scan
 from normcheck.settings import Settings
+from normcheck.wording import plural
 
-_PIPE_WIDTH = 80
-"""Columns where the output is no terminal and COLUMNS says nothing."""
+BASELINE = "normcheck-baseline.json"
+"""Where a baseline is written that nobody named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +25,14 @@ class ScanWords:
     """The words of one ``normcheck scan``, as the flags give them."""
 
     targets: Sequence[str]
-    form: str = "text"
-    output: str = "-"
-    select: Sequence[str] = ()
-    ignore: Sequence[str] = ()
-    fail_on: str = "warning"
+    flags: Flags = field(default_factory=Flags)
     exit_zero: bool = False
-    strict: bool = False
     color: str = "auto"
     quiet: bool = False
     verbose: int = 0
+    statistics: bool = False
+    show_settings: bool = False
+    write_baseline: bool = False
     plot: str = ""
     run: RunWords | None = None
     """None where no flag asks for a run."""
@@ -41,32 +40,72 @@ class ScanWords:
 
 def run_scan(words: ScanWords) -> int:
     """Scan, write the report, and return the exit code."""
-    settings = Settings(
-        rules=select(_split(words.select) or ["ALL"], _split(words.ignore)),
-        fail_on=Severity(words.fail_on),
-        strict=words.strict,
-        keep_predictions=bool(words.plot),
-    )
-    running = requested(words.run) if words.run else None
-    if running is None:
-        report = scan(words.targets, settings)
-    else:
-        with progress(words.quiet) as (tick, announce):
-            how = replace(running, progress=tick, announce=announce)
-            report = scan(words.targets, replace(settings, running=how))
-    if report.models or words.form != "text":
-        _write(_rendered(report, words), words.output)
+    resolved = resolve(words.flags, os.environ, Path.cwd())
+    if words.show_settings:
+        from normcheck.cli.show_settings import settings_text
+
+        write(settings_text(resolved, words.targets), "-")
+        return 0
+    if not words.targets:
+        raise UsageError("no target is named", "name a file or a folder: normcheck scan model.pt")
+    outputs = pair(resolved.formats, resolved.outputs)
+    _check_combination(words, resolved)
+    known = resolved.settings if words.write_baseline else with_baseline(resolved)
+    settings = replace(known, keep_predictions=bool(words.plot))
+    report = _scan(words, settings)
+    if words.write_baseline:
+        report = _write_baseline(report, words, resolved)
+    look = Look(words.color, words.quiet, words.verbose > 0, words.statistics)
+    for output in outputs:
+        # On a terminal the error says it all; a file that was asked for is written.
+        if report.models or output.form != "text" or output.file != "-":
+            write(rendered(report, output, look), output.file)
     if words.plot:
         _plot(report, words.plot)
+    _tell(report, words)
+    return exit_code(report, settings, exit_zero=words.exit_zero)
+
+
+def _scan(words: ScanWords, settings: Settings) -> Report:
+    running = requested(words.run) if words.run else None
+    if running is None:
+        return scan(words.targets, settings)
+    with progress(words.quiet) as (tick, announce):
+        how = replace(running, progress=tick, announce=announce)
+        return scan(words.targets, replace(settings, running=how))
+
+
+def _check_combination(words: ScanWords, resolved: Resolved) -> None:
+    if words.statistics and "text" not in resolved.formats:
+        raise UsageError("--statistics is a form of text", "leave it out, or use --format text")
+
+
+def _write_baseline(report: Report, words: ScanWords, resolved: Resolved) -> Report:
+    """Write what was found as known, and the report as the next run will have it."""
+    from normcheck.cli.baseline import write_baseline
+
+    report, message = write_baseline(report, resolved.baseline or Path(BASELINE))
+    if not words.quiet:
+        report_note(message)
+        if resolved.baseline is None:
+            report_note(
+                f'use it with --baseline {BASELINE}, or baseline = "{BASELINE}" in the file'
+            )
+    return report
+
+
+def _tell(report: Report, words: ScanWords) -> None:
+    """Errors, and what else belongs on stderr."""
     for failure in report.errors:
         report_error(failure.message, failure.hint)
+        if failure.trace and words.verbose > 1:
+            sys.stderr.write(failure.trace)
     if not report.models and not report.errors:
-        passed = f" ({len(report.skipped)} files without a model)" if report.skipped else ""
+        passed = f" ({plural(len(report.skipped), 'file')} without a model)"
         report_error(
-            f"no checkpoint under {', '.join(words.targets)}{passed}",
+            f"no checkpoint under {', '.join(words.targets)}{passed if report.skipped else ''}",
             "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
         )
-    return exit_code(report, settings, exit_zero=words.exit_zero)
 
 
 def _plot(report: Report, file: str) -> None:
@@ -86,70 +125,5 @@ def exit_code(report: Report, settings: Settings, *, exit_zero: bool) -> int:
         return 2
     if not report.models:
         return 3
-    worst = report.worst()
-    failed = worst is not None and worst.rank >= settings.fail_on.rank
+    failed = any(report.fails(finding) for finding in report.findings)
     return 1 if failed and not exit_zero else 0
-
-
-def _split(options: Sequence[str]) -> list[str]:
-    return [word.strip() for option in options for word in option.split(",") if word.strip()]
-
-
-def _rendered(report: Report, words: ScanWords) -> str:
-    # Each output is imported only where it is wanted: JSON needs no rich.
-    if words.form == "json":
-        from normcheck.report.as_json import render_json
-
-        return render_json(report)
-    from normcheck.report.text import TextStyle, render_text
-
-    return render_text(
-        report,
-        TextStyle(
-            width=_width(words.output),
-            color=_colored(words.color, words.output),
-            verbose=words.verbose > 0,
-            quiet=words.quiet,
-        ),
-    )
-
-
-def _width(output: str) -> int:
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        return int(columns)
-    if output == "-" and sys.stdout.isatty():
-        return os.get_terminal_size(sys.stdout.fileno()).columns or _PIPE_WIDTH
-    return _PIPE_WIDTH
-
-
-def _colored(color: str, output: str) -> bool:
-    if color != "auto":
-        return color == "always"
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return output == "-" and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _write(text: str, output: str) -> None:
-    """To stdout, or to a file that is there whole or not at all."""
-    if output == "-":
-        # Signs that the terminal's encoding lacks become question marks, not a crash.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    path = Path(output)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(
-            f"{output}: cannot be written ({error.strerror or error})",
-            "name a file in a folder that exists and is writable",
-        ) from error

@@ -7,6 +7,7 @@ from torch import nn
 
 from normcheck.checkpoint.model import Checkpoint, SavedModel
 from normcheck.errors import NormcheckError
+from normcheck.live.forward import in_words
 from normcheck.live.load import load
 from normcheck.live.measurement import Run
 from normcheck.live.probe import run
@@ -72,6 +73,14 @@ def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: R
         return Outcome(anatomy, run(loaded.module, _paths(anatomy), how, loaded.notes))
     except NormcheckError as error:
         return Outcome(anatomy, error=error)
+    except Exception as error:  # a probe that breaks must not cost what the file tells
+        return Outcome(anatomy, error=_broken(error))
+
+
+def _broken(error: Exception) -> NormcheckError:
+    return NormcheckError(
+        f"a probe failed: {in_words(error)}", "this is a bug in normcheck; please report it"
+    )
 
 
 def _classes(saved: SavedModel) -> str:
@@ -93,7 +102,12 @@ def run_live(module: nn.Module, how: Running) -> Outcome:
         NormcheckError: It cannot be run.
     """
     anatomy = anatomy_of(described(module, modes_known=True))
-    return Outcome(anatomy, run(module, _paths(anatomy), how))
+    try:
+        return Outcome(anatomy, run(module, _paths(anatomy), how))
+    except NormcheckError:
+        raise
+    except Exception as error:
+        raise _broken(error) from error
 
 
 def _paths(anatomy: Anatomy) -> frozenset[str]:

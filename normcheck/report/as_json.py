@@ -1,15 +1,20 @@
 """The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
 
-import json
+from pathlib import Path
 from typing import Any
 
-from normcheck.findings import Failure, Finding, Severity, Skipped
+from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
 from normcheck.report.fit import AgreementSummary
 from normcheck.report.json_run import as_values
+from normcheck.report.json_text import json_text
 from normcheck.report.numbers import json_number as _number
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 
 SCHEMA_VERSION = 1
+
+
+SCHEMA_FILE = Path(__file__).with_name(f"normcheck-v{SCHEMA_VERSION}.schema.json")
+"""The JSON Schema of what ``render_json`` writes; it ships with the package."""
 
 
 def render_json(report: Report) -> str:
@@ -19,18 +24,20 @@ def render_json(report: Report) -> str:
         "tool": {"name": "normcheck", "version": report.version},
         "models": [_model(model) for model in report.models],
         "findings": [_finding(finding) for finding in report.findings],
-        "suppressed": [_finding(finding) for finding in report.suppressed],
+        "suppressed": [_suppressed(entry) for entry in report.suppressed],
         "skipped": [_skipped(entry) for entry in report.skipped],
         "errors": [_error(entry) for entry in report.errors],
+        "unused": [_unused(entry) for entry in report.unused],
         "summary": {
             "models": len(report.models),
             **{f"{severity.value}s": report.count(severity) for severity in Severity},
             "suppressed": len(report.suppressed),
             "skipped": len(report.skipped),
             "unread": len(report.errors),
+            "unused": len(report.unused),
         },
     }
-    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    return json_text(value)
 
 
 def _model(model: ModelReport) -> dict[str, Any]:
@@ -97,6 +104,7 @@ def _layer(layer: LayerSummary) -> dict[str, Any]:
         "aliases": list(layer.aliases),
         "findings": list(layer.rules),
         "worst": layer.worst.value if layer.worst else None,
+        "suppressed": list(layer.suppressed),
     }
 
 
@@ -137,6 +145,15 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
+def _suppressed(entry: Suppressed) -> dict[str, Any]:
+    by = {"by": entry.by.value, "source": entry.source, "reason": entry.reason}
+    return {**_finding(entry.finding), "suppression": by}
+
+
+def _unused(entry: Unused) -> dict[str, Any]:
+    return {"by": entry.by.value, "source": entry.source, "message": entry.message}
+
+
 def _skipped(entry: Skipped) -> dict[str, Any]:
     return {
         "model": entry.model,
@@ -150,6 +167,7 @@ def _skipped(entry: Skipped) -> dict[str, Any]:
 def _error(entry: Failure) -> dict[str, Any]:
     return {
         "model": entry.model,
+        "where": entry.where,
         "rule": entry.rule or None,
         "message": entry.message,
         "hint": entry.hint,

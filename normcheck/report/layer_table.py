@@ -9,6 +9,7 @@ from rich.text import Text
 from normcheck.findings import Severity
 from normcheck.report.report import LayerSummary, Spread
 from normcheck.report.run import DriftSummary
+from normcheck.wording import printable
 
 SHOWN_WHOLE = 12
 """Layers up to which a table is shown without folding."""
@@ -22,6 +23,7 @@ _VERDICTS = {
     Severity.INFO: ("•", "cyan"),
     None: ("✓", "green"),
 }
+_KNOWN = ("–", "dim")
 _HEADERS = ("layer", "kind", "over", "eval uses", "batches", "mean", "var")
 _HEADERS_ON_DATA = ("layer", "kind", "over", "shift", "var x", "off", "to blame")
 _RIGHT = frozenset({"batches", "shift", "var x", "to blame"})
@@ -63,6 +65,8 @@ def layer_table(
             lines.append(Text(f"  {cells[0]} (-v shows all)", style="dim"))
             continue
         mark, style = _VERDICTS[layer.worst]
+        if layer.worst is None and layer.suppressed:
+            mark, style = _KNOWN  # no tick: its fault is known, not mended
         lines.append(
             Text(f"{mark} ", style=style).append(_line(headers, cells, columns), style="default")
         )
@@ -82,9 +86,10 @@ def _folded(layers: Sequence[LayerSummary], *, whole: bool) -> list[tuple[list[L
     if whole or len(layers) <= SHOWN_WHOLE:
         return [(list(layers), 0)]
     runs: list[tuple[list[LayerSummary], int]] = []
-    groups: dict[tuple[str, Severity | None], list[LayerSummary]] = {}
+    groups: dict[tuple[str, Severity | None, bool], list[LayerSummary]] = {}
     for layer in layers:
-        groups.setdefault((layer.kind, layer.worst), []).append(layer)
+        known = layer.worst is None and bool(layer.suppressed)
+        groups.setdefault((layer.kind, layer.worst, known), []).append(layer)
     for alike in groups.values():
         keep = len(alike) if len(alike) <= LIKE_IT + 1 else LIKE_IT
         runs.append((alike[:keep], len(alike) - keep))
@@ -96,7 +101,7 @@ def _folded(layers: Sequence[LayerSummary], *, whole: bool) -> list[tuple[list[L
 def _cells(layer: LayerSummary) -> tuple[str, ...]:
     batches = "–" if layer.mean is None else "?" if layer.batches is None else _count(layer.batches)
     return (
-        _printable(layer.path) or "(the model itself)",
+        printable(layer.path) or "(the model itself)",
         layer.kind,
         layer.over,
         layer.eval_uses,
@@ -125,10 +130,6 @@ def _shift(value: float) -> str:
     if not isfinite(value):
         return "NaN/inf"
     return f"{value:.2f}" if value < 100 else f"{value:.3g}"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _count(value: float) -> str:

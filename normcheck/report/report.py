@@ -1,15 +1,16 @@
 """The finished report: plain values, from which every output is a pure function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from normcheck.findings import Failure, Finding, Severity, Skipped
+from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.numbers import median
 from normcheck.report.fit import AgreementSummary
 from normcheck.report.run import RunSummary
+from normcheck.rules.rule import Rule
 
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
@@ -59,6 +60,8 @@ class LayerSummary:
     rules: tuple[str, ...] = ()
     """Codes of the findings that name this layer."""
     worst: Severity | None = None
+    suppressed: tuple[str, ...] = ()
+    """Codes of the suppressed findings that name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class ModelReport:
     class_path: str | None
     tensors: int
     layers: tuple[LayerSummary, ...]
+    rules: tuple[str, ...] = ()
+    """Codes of the rules that were to judge it; none where there is nothing to judge."""
     agreement: AgreementSummary | None = None
     """How statistics and weights fit; None where nothing could be predicted."""
     notes: tuple[str, ...] = ()
@@ -88,20 +93,32 @@ class Report:
     """Of normcheck."""
     models: tuple[ModelReport, ...]
     findings: tuple[Finding, ...]
-    suppressed: tuple[Finding, ...]
+    suppressed: tuple[Suppressed, ...]
     skipped: tuple[Skipped, ...]
     errors: tuple[Failure, ...]
+    unused: tuple[Unused, ...] = ()
+    """Ignores and baseline entries that suppressed nothing."""
+    rules: tuple[Rule, ...] = ()
+    """The rules of the run, also those that no model let run."""
+    fail_on: Severity = Severity.WARNING
+    """Findings from this severity on fail the run."""
 
     def count(self, severity: Severity) -> int:
         """Number of findings of one severity."""
         return sum(finding.severity is severity for finding in self.findings)
+
+    def fails(self, finding: Finding) -> bool:
+        """Whether a finding makes the run fail; info never does."""
+        return finding.severity.rank >= max(self.fail_on.rank, Severity.WARNING.rank)
 
     def worst(self) -> Severity | None:
         """The highest severity among the findings."""
         return max((f.severity for f in self.findings), key=lambda s: s.rank, default=None)
 
 
-def summarise(layer: NormLayer, findings: list[Finding]) -> LayerSummary:
+def summarise(
+    layer: NormLayer, findings: list[Finding], suppressed: Sequence[Suppressed] = ()
+) -> LayerSummary:
     """A layer's line of the report, its arrays reduced to what is shown."""
     blamed = [f for f in findings if layer.path in f.layers]
     return LayerSummary(
@@ -124,6 +141,9 @@ def summarise(layer: NormLayer, findings: list[Finding]) -> LayerSummary:
         aliases=layer.aliases,
         rules=tuple(sorted({f.rule for f in blamed})),
         worst=max((f.severity for f in blamed), key=lambda s: s.rank, default=None),
+        suppressed=tuple(
+            sorted({s.finding.rule for s in suppressed if layer.path in s.finding.layers})
+        ),
     )
 
 

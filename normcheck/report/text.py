@@ -5,7 +5,7 @@ Rich measures, wraps and colours; it never sees a name from a file as markup.
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,11 +13,12 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normcheck.findings import Finding, Severity, Skipped
+from normcheck.report.asides import asides, failed, skipped
 from normcheck.report.layer_table import layer_table
 from normcheck.report.reading import reading
 from normcheck.report.report import ModelReport, Report
 from normcheck.report.run_text import fed_line, run_section
-from normcheck.wording import fold, plural
+from normcheck.wording import fold, plural, printable
 
 MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold yellow")}
 """One sign and one colour a severity; both are readable on dark and light terminals."""
@@ -37,6 +38,8 @@ class TextStyle:
     verbose: bool = False
     quiet: bool = False
     """Only findings that are no info, and nothing where there are none."""
+    errors: bool = False
+    """List what could not be done, for readers of a file, who do not see stderr."""
 
 
 def render_text(report: Report, style: TextStyle) -> str:
@@ -54,6 +57,11 @@ def render_text(report: Report, style: TextStyle) -> str:
         legacy_windows=False,
     )
     single = len(report.models) == 1
+    hidden = Counter(
+        (entry.finding.model, entry.finding.where)
+        for entry in report.suppressed
+        if entry.finding.severity is not Severity.INFO
+    )
     for model in report.models:
         findings = [
             f for f in report.findings if f.model == model.target and f.where == model.where
@@ -62,27 +70,34 @@ def render_text(report: Report, style: TextStyle) -> str:
             findings = [f for f in findings if f.severity is not Severity.INFO]
             if not findings:
                 continue
-        _model(console, model, findings, style, table=single or style.verbose)
+        known = hidden[model.target, model.where]
+        _model(console, model, findings, style, known, table=single or style.verbose)
     if not style.quiet:
-        if style.verbose:
-            _skipped(console, report.skipped)
+        for line in (
+            *(skipped(report) if style.verbose else ()),
+            *asides(report, verbose=style.verbose),
+        ):
+            _hanging(console, Text(line), indent=2)
         _last_line(console, report)
+    for line in failed(report) if style.errors else ():
+        _hanging(console, Text(line), indent=2)
     # Rich pads lines to the console's width; nobody wants those spaces in a log.
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def printable(text: str) -> str:
-    """``text`` from a file without what could move the cursor or hide other text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _model(
-    console: Console, model: ModelReport, findings: list[Finding], style: TextStyle, *, table: bool
+    console: Console,
+    model: ModelReport,
+    findings: list[Finding],
+    style: TextStyle,
+    known: int,
+    *,
+    table: bool,
 ) -> None:
     loud = [f for f in findings if f.severity is not Severity.INFO]
     quiet = [f for f in findings if f.severity is Severity.INFO]
     if not loud and not table:
-        _in_a_line(console, model)
+        _in_a_line(console, model, known)
         for finding in quiet:
             _remark(console, finding, indent=2)
         return
@@ -92,7 +107,13 @@ def _model(
         if number:
             console.print()
         _finding(console, finding)
-    if not loud:
+    if not loud and known:
+        # A model whose faults are known is no healthy one.
+        line = Text(f"{_GOOD_MARK[0]} ", style=_GOOD_MARK[1])
+        line.append("Nothing but what is suppressed", style="bold default")
+        console.print(line)
+        _paragraph(console, f"{plural(known, 'finding')} left out on purpose; -v names the layers.")
+    elif not loud:
         _verdict(console, model)
     if quiet:
         console.print()
@@ -139,11 +160,13 @@ def _inventory(model: ModelReport) -> str:
     return f"{plural(len(model.layers), 'norm layer')}: {listed}"
 
 
-def _in_a_line(console: Console, model: ModelReport) -> None:
-    """A model among many in which nothing is wrong."""
+def _in_a_line(console: Console, model: ModelReport, known: int) -> None:
+    """A model among many in which nothing is wrong, or nothing new."""
     line = Text(f"{_GOOD_MARK[0]} ", style=_GOOD_MARK[1])
     under = f" under '{printable(model.where)}'" if model.where else ""
-    line.append(f"{printable(model.target)}{under} · {_inventory(model)}", style="not bold default")
+    but = f", {plural(known, 'finding')} suppressed" if known else ""
+    text = f"{printable(model.target)}{under} · {_inventory(model)}{but}"
+    line.append(text, style="not bold default")
     _hanging(console, line, indent=2)
 
 
@@ -214,17 +237,6 @@ def _hanging(console: Console, text: Text, indent: int, first: int = 0) -> None:
         console.print(Padding(line, (0, 0, 0, pad)), width=width + indent)
 
 
-def _skipped(console: Console, skipped: Iterable[Skipped]) -> None:
-    """What was not judged and why, rules of one reason together."""
-    rules: dict[tuple[str, str, str], list[str]] = {}
-    for entry in skipped:
-        rules.setdefault((entry.model, entry.where, entry.reason), []).append(entry.rule)
-    for (model, where, reason), codes in rules.items():
-        place = f" ({printable(where)})" if where else ""
-        about = f"{', '.join(codes)} on {printable(model)}{place}: " if codes[0] else ""
-        _hanging(console, Text(f"skipped {about}{printable(reason)}"), indent=2)
-
-
 def _last_line(console: Console, report: Report) -> None:
     counts = [
         plural(report.count(severity), severity.value)
@@ -235,15 +247,15 @@ def _last_line(console: Console, report: Report) -> None:
     parts = [", ".join(counts), f"{len(report.suppressed)} suppressed", *_not_run(report.skipped)]
     unread = plural(len(report.errors), "target") + " failed" if report.errors else "0 failed"
     models = [f"{plural(len(report.models), 'model')}"] if len(report.models) != 1 else []
-    line = Text(" · ".join([*models, *parts, unread]))
+    line = Text(printable(" · ".join([*models, *parts, unread])))
     console.print(line)
 
 
-def _not_run(skipped: tuple[Skipped, ...]) -> Iterator[str]:
-    rules = {entry.rule for entry in skipped if entry.rule}
-    files = sum(not entry.rule for entry in skipped)
+def _not_run(entries: tuple[Skipped, ...]) -> Iterator[str]:
+    rules = {entry.rule for entry in entries if entry.rule}
+    files = sum(not entry.rule for entry in entries)
     if rules:
-        remedies = sorted({entry.remedy for entry in skipped if entry.rule and entry.remedy})
+        remedies = sorted({entry.remedy for entry in entries if entry.rule and entry.remedy})
         how = f": {'; '.join(remedies)}" if remedies else ""
         yield f"{plural(len(rules), 'rule')} skipped{how}"
     else:

@@ -4,6 +4,7 @@ Adding a rule: write its file, import it here, add it to the tuple.
 """
 
 import difflib
+from collections.abc import Sequence
 
 from normcheck.errors import UsageError
 from normcheck.rules import (
@@ -145,17 +146,31 @@ def select(selected: list[str], ignored: list[str]) -> tuple[Rule, ...]:
         UsageError: A selector that matches nothing.
     """
     for word in (*selected, *ignored):
-        if not any(_matches(word, rule) for rule in RULES):
-            raise unknown(word)
+        check_selector(word)
+    return narrow(RULES, selected, ignored)
+
+
+def check_selector(word: str) -> None:
+    """See that a selector means at least one rule.
+
+    Raises:
+        UsageError: It means none; the nearest rule is the hint.
+    """
+    if not any(matches(word, rule) for rule in RULES):
+        raise unknown(word)
+
+
+def narrow(rules: Sequence[Rule], selected: list[str], ignored: list[str]) -> tuple[Rule, ...]:
+    """Those of ``rules`` that selectors leave on; the selectors are known to be sound."""
     return tuple(
         rule
-        for rule in RULES
-        if max((_matches(word, rule) for word in selected), default=0)
-        > max((_matches(word, rule) for word in ignored), default=0)
+        for rule in rules
+        if max((matches(word, rule) for word in selected), default=0)
+        > max((matches(word, rule) for word in ignored), default=0)
     )
 
 
-def _matches(word: str, rule: Rule) -> int:
+def matches(word: str, rule: Rule) -> int:
     """How specifically a selector means a rule; 0 where it does not."""
     wanted = word.strip()
     if wanted.upper() == "ALL":

@@ -27,11 +27,20 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.negative_variance import ASSUMED_EPS
+from normcheck.rules.option import Option
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, plural
 
-FAR_BELOW = 1e-3
-"""Times eps, and times the layer's median variance: a channel below both is dead."""
+FAR_BELOW = Option(
+    "max-ratio",
+    1e-3,
+    "times eps and times the layer's median variance",
+    "a channel whose variance is below both is dead",
+    most=1.0,
+)
+MIN_CHANNELS = Option(
+    "min-channels", 1, "channels", "dead channels of a model from which they are reported", least=1
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -42,7 +51,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             continue
         variances = layer.running_var.numbers
         eps = ASSUMED_EPS if layer.eps is None else layer.eps
-        bound = FAR_BELOW * min(
+        bound = subject.value(FAR_BELOW) * min(
             eps, float(np.partition(variances, variances.size // 2)[variances.size // 2]) or eps
         )
         low = (variances >= 0) & (variances <= bound)
@@ -54,7 +63,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             if layer.weight is not None and layer.weight.size == low.size:
                 gamma = float(np.abs(layer.weight.numbers[low]).max())
             strongest = max(strongest, gamma / np.sqrt(eps) if eps > 0 else np.inf)
-    if not hit:
+    if not hit or dead < subject.value(MIN_CHANNELS):
         return
     yield RULE.finding(
         confidence=Confidence.HIGH,
@@ -78,4 +87,5 @@ RULE = Rule(
     need=Need.STATE,
     page=__doc__ or "",
     check=check,
+    options=(FAR_BELOW, MIN_CHANNELS),
 )

@@ -23,26 +23,28 @@ from collections.abc import Iterator
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.rules.option import Option
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import percent, plural
 
-NOTHING = 1e-6
-"""A scale below which a channel is off: beside weights of order 1 it is below float32's
-resolution."""
-MOST = 0.5
-"""Share of the channels from which a layer is reported."""
+# Beside weights of order 1 a scale of 1e-6 is below float32's resolution.
+NOTHING = Option("dead-scale", 1e-6, "of γ", "size of γ below which a channel counts as off")
+MOST = Option(
+    "min-share", 0.5, "share", "share of a layer's channels from which it is reported", most=1.0
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Layers that are mostly, but not wholly, switched off."""
     hit, worst, dead, total = [], 0.0, 0, 0
+    nothing, most = subject.value(NOTHING), subject.value(MOST)
     for layer in subject.layers:
         if layer.weight is None or layer.weight.size == 0:
             continue
         scale = layer.weight.numbers + (1.0 if layer.unit_offset else 0.0)
-        off = np.abs(scale) < NOTHING
+        off = np.abs(scale) < nothing
         share = float(off.mean())
-        if share >= MOST and np.any(scale != 0):
+        if off.any() and share >= most and np.any(scale != 0):
             hit.append(layer)
             worst, dead, total = max(worst, share), dead + int(off.sum()), total + off.size
     if not hit:
@@ -51,10 +53,10 @@ def check(subject: Subject) -> Iterator[Finding]:
         confidence=Confidence.HIGH,
         layers=hit,
         title=(f"most channels of {plural(len(hit), 'layer')} are scaled to nothing"),
-        detail=f"γ is below {NOTHING:g} in {dead:,} of {total:,} channels, up to {percent(worst)}.",
+        detail=f"γ is below {nothing:g} in {dead:,} of {total:,} channels, up to {percent(worst)}.",
         consequence="These channels output a constant; the layers do less than their size says.",
         fix="if this is no pruning, leave γ and β out of weight decay",
-        evidence=(Evidence("share of channels off", worst, MOST, total),),
+        evidence=(Evidence("share of channels off", worst, most, total),),
     )
 
 
@@ -66,4 +68,5 @@ RULE = Rule(
     need=Need.STATE,
     page=__doc__ or "",
     check=check,
+    options=(MOST, NOTHING),
 )

@@ -23,13 +23,22 @@ from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.layer import NormLayer
+from normcheck.rules.option import Option
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
+
+MIN_EPS = Option(
+    "min-eps",
+    0.0,
+    "of eps",
+    "eps below which a layer is reported even where it does not vanish in its type",
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Layers whose eps vanishes, and apart from them those where it matters already."""
-    weak = [n for n in subject.layers if n.eps is not None and n.eps < _smallest(n)]
+    least = subject.value(MIN_EPS)
+    weak = [n for n in subject.layers if n.eps is not None and n.eps < max(least, _smallest(n))]
     fatal = [n for n in weak if _divides_by_zero(n)]
     for layers, severity in (
         (fatal, Severity.ERROR),
@@ -38,15 +47,21 @@ def check(subject: Subject) -> Iterator[Finding]:
         if not layers:
             continue
         lowest = min(n.eps for n in layers if n.eps is not None)
+        vanishes = lowest < _smallest(layers[0])
         yield RULE.finding(
             severity=severity,
             confidence=Confidence.HIGH if severity is Severity.ERROR else Confidence.LOW,
             layers=layers,
-            title=(f"eps {lowest:g} vanishes in {plural(len(layers), 'layer')}"),
+            title=(
+                f"eps {lowest:g} {'vanishes' if vanishes else 'is small'} in "
+                f"{plural(len(layers), 'layer')}"
+            ),
             detail=(
                 "A running variance plus eps is not above zero."
                 if severity is Severity.ERROR
                 else f"The smallest number of their type is {_smallest(layers[0]):.1g}."
+                if vanishes
+                else f"At least {least:g} is wanted."
             ),
             consequence=(
                 "In eval mode the channel is divided by zero."
@@ -55,7 +70,7 @@ def check(subject: Subject) -> Iterator[Finding]:
                 "gives NaN for constant input."
             ),
             fix="use eps 1e-5 (1e-6 for RMSNorm), or keep the norm in float32",
-            evidence=(Evidence("eps", lowest, _smallest(layers[0]), len(layers)),),
+            evidence=(Evidence("eps", lowest, max(least, _smallest(layers[0])), len(layers)),),
             discriminator=severity.value,
         )
 
@@ -83,4 +98,5 @@ RULE = Rule(
     need=Need.MODULES,
     page=__doc__ or "",
     check=check,
+    options=(MIN_EPS,),
 )

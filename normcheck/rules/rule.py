@@ -1,7 +1,7 @@
 """What a rule is, and what it is given to judge."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -10,6 +10,7 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.live.measurement import Mechanics, Run
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Anatomy, Momentum, NormLayer
+from normcheck.rules.option import Option
 
 DEFAULT_MOMENTUM = 0.1
 """BatchNorm's momentum in torch where nobody chose another; a state dict does not hold it."""
@@ -45,6 +46,12 @@ class Subject:
     """Whether the model is the file's own object, with nothing beside it."""
     run: Run | None = None
     """What running the model showed; None where it was not run."""
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    """Options of the running rule that somebody set, by name."""
+
+    def value(self, option: Option) -> float:
+        """What an option of the running rule is set to, or its default."""
+        return self.chosen.get(option.name, option.default)
 
     @property
     def layers(self) -> tuple[NormLayer, ...]:
@@ -84,6 +91,25 @@ class Rule:
     need: Need
     page: str
     check: Check
+    options: tuple[Option, ...] = ()
+    """Thresholds that a user may set."""
+    chosen: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Those that were set, by name."""
+    forced_severity: Severity | None = None
+    """The severity that a user gave to everything that the rule reports."""
+
+    @property
+    def level(self) -> Severity:
+        """The most severe that this rule reports, as it is set."""
+        return self.forced_severity or self.severity
+
+    def judge(self, subject: Subject) -> Iterator[Finding]:
+        """What the rule finds, with its options and its severity as they are set."""
+        for finding in self.check(replace(subject, chosen=self.chosen)):
+            if self.forced_severity is None:
+                yield finding
+            else:
+                yield replace(finding, severity=self.forced_severity)
 
     def finding(
         self,

@@ -27,13 +27,18 @@ from collections.abc import Iterator
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
+from normcheck.rules.option import Option
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import percent, plural
 
-CONFUSED = 0.9
-"""Momentum from which nine tenths of the statistics are the last batch's."""
-HIGH = 0.5
-"""Momentum from which the last batch outweighs all before it."""
+# From 0.9 on nine tenths of the statistics are the last batch's; from 0.5 on the last batch
+# outweighs all before it.
+CONFUSED = Option(
+    "warning-momentum", 0.9, "momentum", "momentum from which the finding is a warning", most=1.0
+)
+HIGH = Option(
+    "report-momentum", 0.5, "momentum", "momentum from which a layer is reported", most=1.0
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -43,10 +48,14 @@ def check(subject: Subject) -> Iterator[Finding]:
         for n in subject.batch_norms()
         if isinstance(n.momentum, float) and n.track_running_stats is not False
     ]
-    high = [(n, m) for n, m in norms if m >= HIGH]
+    least = subject.value(HIGH)
+    high = [(n, m) for n, m in norms if m >= least and m > 0]
     if high:
         acted = any(_has_acted(n) for n, _ in high)
-        yield _high([n for n, _ in high], max(m for _, m in high), acted=acted)
+        largest = max(m for _, m in high)
+        confused = largest >= subject.value(CONFUSED)
+        bound = subject.value(CONFUSED) if confused else least
+        yield _high([n for n, _ in high], largest, bound, confused=confused, acted=acted)
     # Only where train mode would be expected to update: elsewhere it changes nothing.
     still = [n for n, m in norms if m == 0 and n.training]
     if still:
@@ -69,8 +78,9 @@ def _has_acted(layer: NormLayer) -> bool:
     return layer.batches is None or layer.batches.value > 0
 
 
-def _high(layers: list[NormLayer], largest: float, *, acted: bool) -> Finding:
-    confused = largest >= CONFUSED
+def _high(
+    layers: list[NormLayer], largest: float, bound: float, *, confused: bool, acted: bool
+) -> Finding:
     consequence = "Predictions in eval mode depend on which batch happened to come last."
     if not acted:
         consequence = f"None yet: no batch was counted. Once trained on: {consequence.lower()}"
@@ -88,7 +98,7 @@ def _high(layers: list[NormLayer], largest: float, *, acted: bool) -> Finding:
         ),
         consequence=consequence,
         fix=f"use momentum {max(1 - largest, 0.01):.2g} or the default 0.1, and re-estimate",
-        evidence=(Evidence("momentum", largest, CONFUSED if confused else HIGH, len(layers)),),
+        evidence=(Evidence("momentum", largest, bound, len(layers)),),
         discriminator="high",
     )
 
@@ -101,4 +111,5 @@ RULE = Rule(
     need=Need.MODULES,
     page=__doc__ or "",
     check=check,
+    options=(HIGH, CONFUSED),
 )

@@ -39,6 +39,7 @@ from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.rules.option import Option
 from normcheck.rules.rule import (
     Need,
     Rule,
@@ -52,14 +53,24 @@ from normcheck.wording import percent, plural
 WARNING_RESIDUE = 0.01
 """Share left from which a layer is reported: means and variances are off by about 1 %,
 which is what the noise of a running average amounts to anyway."""
-ERROR_RESIDUE = 0.1
-"""Share left that shifts a typical channel by a tenth of its own mean."""
+MAX_RESIDUE = Option(
+    "max-residue",
+    WARNING_RESIDUE,
+    "share",
+    "share of the initial value above which a layer is reported",
+    most=1.0,
+)
+# A tenth shifts a typical channel by a tenth of its own mean.
+ERROR_RESIDUE = Option(
+    "error-residue", 0.1, "share", "share above which the finding is an error", most=1.0
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Layers whose count leaves more than one percent of the initial value."""
     norms = subject.batch_norms()
-    cold = [(n, r) for n in norms if (r := residue(n)) is not None and r > WARNING_RESIDUE]
+    most = subject.value(MAX_RESIDUE)
+    cold = [(n, r) for n in norms if (r := residue(n)) is not None and r > most]
     if not cold or not count_is_trusted(norms):
         return
     layers = [n for n, _ in cold]
@@ -70,7 +81,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     momentum = f"momentum {', '.join(f'{m:g}' for m in rates)}"
     if not known:
         momentum += " (assumed: a state dict does not hold it)"
-    severity = Severity.ERROR if worst > ERROR_RESIDUE else Severity.WARNING
+    severity = Severity.ERROR if worst > subject.value(ERROR_RESIDUE) else Severity.WARNING
     consequence = (
         "In eval mode means are too small and variances pulled towards 1, so outputs are "
         "shifted and scaled against what training showed."
@@ -96,7 +107,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             "counted, or re-estimate with torch.optim.swa_utils.update_bn"
         ),
         evidence=(
-            Evidence("residue of the initial value", worst, WARNING_RESIDUE, len(layers)),
+            Evidence("residue of the initial value", worst, most, len(layers)),
             Evidence("num_batches_tracked", fewest, None, len(layers)),
         ),
     )
@@ -123,4 +134,5 @@ RULE = Rule(
     need=Need.STATE,
     page=__doc__ or "",
     check=check,
+    options=(MAX_RESIDUE, ERROR_RESIDUE),
 )

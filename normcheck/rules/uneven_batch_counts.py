@@ -24,8 +24,16 @@ from collections import Counter
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.rules.option import Option
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
+
+TOLERANCE = Option(
+    "tolerance",
+    0.0,
+    "share of the commonest count",
+    "difference up to which a count passes for the commonest one",
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -40,22 +48,25 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     # The commonest count; of equally common ones the smaller, so that "twice" reads right.
     usual = min(counts, key=lambda value: (-counts[value], value))
-    others = [n for n, value in counted if value != usual]
-    multiples = sorted({v / usual for v in counts if v > usual and v % usual == 0})
-    if multiples and all(v == usual or v % usual == 0 for v in counts):
+    allowed = subject.value(TOLERANCE) * usual
+    different = sorted(value for value in counts if abs(value - usual) > allowed)
+    if not different:
+        return
+    others = [n for n, value in counted if value in different]
+    multiples = [value / usual for value in different if value % usual == 0]
+    if len(multiples) == len(different):
         times = ", ".join(f"{m:.0f}" for m in multiples[:4])
         reading = (
             f"Exactly {times} times as many: they run several times per step, or activation "
             "checkpointing runs them again."
         )
-    elif all(value < usual for value in counts if value != usual):
+    elif all(value < usual for value in different):
         reading = "Fewer than the others: a frozen part, one added later, or a branch not taken."
     else:
         reading = (
             "No simple ratio: parts were trained apart, frozen for a while, or not always run."
         )
-    span = sorted(v for v in counts if v != usual)
-    shown = ", ".join(f"{v:,.0f}" for v in span[:3]) + (" …" if len(span) > 3 else "")
+    shown = ", ".join(f"{v:,.0f}" for v in different[:3]) + (" …" if len(different) > 3 else "")
     yield RULE.finding(
         layers=others,
         confidence=Confidence.HIGH,
@@ -63,7 +74,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         detail=f"{shown} against {usual:,.0f} in {counts[usual]} layers. {reading}",
         consequence="None by itself; it shows how the layers were run.",
         fix="check that this is how the model was meant to be trained",
-        evidence=(Evidence("different counts", float(len(counts)), 1.0, len(counted)),),
+        evidence=(Evidence("different counts", float(len(different) + 1), 1.0, len(counted)),),
     )
 
 
@@ -75,4 +86,5 @@ RULE = Rule(
     need=Need.STATE,
     page=__doc__ or "",
     check=check,
+    options=(TOLERANCE,),
 )

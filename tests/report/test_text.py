@@ -11,6 +11,7 @@ from normcheck.findings import Severity
 from normcheck.report.report import Report
 from normcheck.report.text import TextStyle, render_text
 from normcheck.session import scan
+from normcheck.settings import LayerIgnore, Settings
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOWN = (
@@ -121,3 +122,16 @@ def test_no_norms_is_a_calm_answer(tmp_path: Path) -> None:
         report, TextStyle()
     )
     assert report.findings == ()
+
+
+def test_a_model_whose_faults_are_known_is_not_called_well() -> None:
+    """Suppressed findings are not praise: neither for one model nor for one among many."""
+    settings = Settings(layer_ignores=(LayerIgnore("*", ("NC101",), "known"),))
+    one = render_text(scan(["statistics-lost.pt"], settings), TextStyle())
+    assert "Nothing but what is suppressed" in one
+    assert "Nothing wrong" not in one
+    assert "were collected" not in one
+    assert "– stem.norm" in one
+    assert "✓ stem.norm" not in one
+    many = render_text(scan(["statistics-lost.pt", "digits-healthy.pt"], settings), TextStyle())
+    assert "all BatchNorm2d, 1 finding suppressed" in many

@@ -1,0 +1,26 @@
+"""JSON as every output writes it."""
+
+import json
+import re
+from typing import Any
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def spelt(text: str) -> str:
+    """``text`` with each half of a surrogate pair spelt out, which UTF-8 has no bytes for.
+
+    A name in a pickle can hold one.
+    """
+    return _LONE_SURROGATE.sub(lambda half: f"\\u{ord(half.group()):04x}", text)
+
+
+def json_text(value: Any) -> str:
+    """``value`` as indented JSON that any parser reads and any encoding of Unicode holds.
+
+    Raises:
+        ValueError: A number is NaN or infinite; whoever calls this turns those into strings.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    # Within JSON a backslash is written twice.
+    return _LONE_SURROGATE.sub(lambda half: f"\\\\u{ord(half.group()):04x}", text) + "\n"

@@ -1,0 +1,162 @@
+"""Who has the last word: flags over variables over the file over defaults."""
+
+from pathlib import Path
+
+import pytest
+
+from normcheck.config.merge import DEFAULT, Flags, Resolved, resolve, with_baseline
+from normcheck.errors import ConfigError, UsageError
+from normcheck.findings import Confidence, Severity
+from normcheck.rules.catalogue import RULES, find
+from normcheck.settings import ModelSettings, Settings
+
+
+def merged(
+    tmp_path: Path, text: str = "", flags: Flags | None = None, **environment: str
+) -> Resolved:
+    (tmp_path / "normcheck.toml").write_text(text)
+    return resolve(flags or Flags(), environment, tmp_path)
+
+
+def codes(resolved: Resolved) -> set[str]:
+    return {rule.code for rule in resolved.settings.rules}
+
+
+def origin(resolved: Resolved, key: str) -> str:
+    return next(entry.source for entry in resolved.origins if entry.key == key)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """Without a word from anybody every rule runs, and warnings fail."""
+    resolved = resolve(Flags(isolated=True), {}, tmp_path)
+    assert resolved.settings == Settings()
+    assert (resolved.formats, resolved.outputs, resolved.baseline) == (("text",), ("-",), None)
+    assert {entry.source for entry in resolved.origins} == {DEFAULT}
+
+
+def test_the_ladder(tmp_path: Path) -> None:
+    """Each step overrides the one below, and the origin tells which."""
+    text = 'fail-on = "error"\nformat = "json"\nmin-severity = "warning"'
+    file = merged(tmp_path, text)
+    assert file.settings.fail_on is Severity.ERROR
+    assert origin(file, "fail-on").endswith("normcheck.toml")
+    variable = merged(tmp_path, text, NORMCHECK_FAIL_ON="warning", NORMCHECK_FORMAT="sarif")
+    assert variable.settings.fail_on is Severity.WARNING
+    assert variable.formats == ("sarif",)
+    assert origin(variable, "fail-on") == "NORMCHECK_FAIL_ON"
+    flags = Flags(fail_on="error", formats=("junit", "text"), min_confidence="high")
+    flag = merged(tmp_path, text, flags, NORMCHECK_FAIL_ON="warning", NORMCHECK_FORMAT="sarif")
+    assert flag.settings.fail_on is Severity.ERROR
+    assert flag.formats == ("junit", "text")
+    assert flag.settings.min_severity is Severity.WARNING
+    assert flag.settings.min_confidence is Confidence.HIGH
+    assert origin(flag, "fail-on") == "--fail-on"
+    assert origin(flag, "strict") == DEFAULT
+
+
+def test_a_flag_can_take_back_what_the_file_says(tmp_path: Path) -> None:
+    """``--no-strict`` is a word too."""
+    assert merged(tmp_path, "strict = true").settings.strict
+    assert not merged(tmp_path, "strict = true", Flags(strict=False)).settings.strict
+
+
+def test_wrong_variables_are_errors(tmp_path: Path) -> None:
+    """They are named, with what they may hold; empty ones say nothing."""
+    with pytest.raises(UsageError, match="NORMCHECK_FORMAT: 'xml' is none of text"):
+        merged(tmp_path, NORMCHECK_FORMAT="xml")
+    with pytest.raises(UsageError, match="NORMCHECK_FAIL_ON"):
+        merged(tmp_path, NORMCHECK_FAIL_ON="info")
+    assert merged(tmp_path, NORMCHECK_FORMAT="").formats == ("text",)
+
+
+def test_select_starts_afresh(tmp_path: Path) -> None:
+    """Who asks for a rule by a flag sees it; the other flags add to the file."""
+    text = 'select = ["NC1"]\nextend-select = ["NC502"]\nignore = ["NC103"]'
+    file = codes(merged(tmp_path, text))
+    assert "NC502" in file
+    assert "NC103" not in file
+    assert codes(merged(tmp_path, text, Flags(select=["NC103"]))) == {"NC103"}
+    more = codes(merged(tmp_path, text, Flags(extend_select=["NC5"], ignore=["NC101,NC501"])))
+    assert more == (file | {r.code for r in RULES if r.code[:3] == "NC5"}) - {"NC101", "NC501"}
+
+
+def test_rules_are_tuned(tmp_path: Path) -> None:
+    """Severity and options reach the rules of the run, and no other run."""
+    text = '[rules.under-warmed-stats]\nseverity = "info"\nmax-residue = 0.5'
+    rules = {rule.code: rule for rule in merged(tmp_path, text).settings.rules}
+    assert rules["NC103"].level is Severity.INFO
+    assert rules["NC103"].chosen == {"max-residue": 0.5}
+    assert rules["NC101"] == find("NC101")
+    assert find("NC103").chosen == {}
+
+
+def test_config_and_isolated(tmp_path: Path) -> None:
+    """One names a file, the other reads none, both together mean nothing."""
+    (tmp_path / "normcheck.toml").write_text("strict = true")
+    (tmp_path / "other.toml").write_text("strict = false\nformat = 'json'")
+    other = resolve(Flags(config="other.toml"), {}, tmp_path)
+    assert (other.settings.strict, other.formats) == (False, ("json",))
+    assert resolve(Flags(), {"NORMCHECK_CONFIG": "other.toml"}, tmp_path).formats == ("json",)
+    isolated = resolve(Flags(isolated=True), {"NORMCHECK_CONFIG": "other.toml"}, tmp_path)
+    assert not isolated.settings.strict
+    with pytest.raises(UsageError, match="contradict"):
+        resolve(Flags(config="other.toml", isolated=True), {}, tmp_path)
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        resolve(Flags(config="nowhere.toml"), {}, tmp_path)
+
+
+def test_the_baseline_of_the_file_lies_beside_it(tmp_path: Path) -> None:
+    """Wherever the command runs; a missing one is an error, not an empty one."""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "normcheck.toml").write_text('baseline = "known.json"')
+    resolved = resolve(Flags(), {}, tmp_path / "inner")
+    assert resolved.baseline == tmp_path / "known.json"
+    with pytest.raises(UsageError, match="no such baseline"):
+        with_baseline(resolved)
+    (tmp_path / "known.json").write_text('{"version": 1, "entries": []}')
+    assert with_baseline(resolved).baseline is not None
+    assert with_baseline(resolve(Flags(isolated=True), {}, tmp_path)).baseline is None
+
+
+ROOT = Path("/project")
+
+
+def entry(pattern: str, **more: tuple[str, ...]) -> ModelSettings:
+    return ModelSettings(pattern, ROOT, **more)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "file", "named"),
+    [
+        ("runs/*.pt", "/project/runs/a.pt", True),
+        ("runs/*.pt", "/project/runs/deep/a.pt", True),
+        ("runs/*.pt", "/project/runs2/a.pt", False),
+        ("runs/*.pt", "/elsewhere/runs/a.pt", False),
+        ("/elsewhere/*", "/elsewhere/runs/a.pt", True),
+        ("a.pt", "/anywhere/a.pt", True),
+        ("*.pt", "/anywhere/a.pth", False),
+        ("runs/[ab].pt", "/project/runs/b.pt", True),
+        ("runs/a.pt", "/project/x/../runs/a.pt", True),
+        ("A.pt", "/project/a.pt", False),
+    ],
+)
+def test_which_files_a_pattern_means(pattern: str, file: str, named: bool) -> None:
+    """Relative to the configuration's folder; a pattern without a slash means the name."""
+    assert entry(pattern).names(Path(file)) is named
+
+
+def test_the_most_exact_entry_wins() -> None:
+    """Whatever the order of the file; of equals the first."""
+    wide, exact, same = entry("*.pt"), entry("runs/best-*.pt"), entry("*.p?t")
+    settings = Settings(models=(wide, exact, same))
+    assert settings.of_model(Path("/project/runs/best-1.pt")) is exact
+    assert settings.of_model(Path("/project/runs/last.pt")) is wide
+    assert settings.of_model(Path("/project/runs/last.ckpt")) is None
+
+
+def test_an_entry_narrows_the_rules() -> None:
+    """Its selectors choose among the rules of the run."""
+    narrow = entry("a.pt", select=("NC1",), ignore=("NC103",))
+    settings = Settings(rules=(find("NC101"), find("NC103"), find("NC502")), models=(narrow,))
+    assert [r.code for r in settings.rules_of(Path("a.pt"))] == ["NC101"]
+    assert settings.rules_of(Path("b.pt")) == settings.rules

@@ -1,0 +1,113 @@
+"""Reports to render: one with entries of every kind, one in which nothing is wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from normcheck.baseline import Baseline, Entry
+from normcheck.findings import Confidence, Evidence, Finding, Severity, Skipped
+from normcheck.report.report import Report
+from normcheck.rules.catalogue import find, select
+from normcheck.session import scan
+from normcheck.settings import LayerIgnore, Settings
+
+MACHINE_FORMS = ("json", "sarif", "junit", "github", "markdown")
+RULES = ["NC101", "NC104", "NC202", "NC504"]
+
+HOSTILE = (
+    "bn\n::error title=x,file=y::pwned",
+    "##[error]pwned ##[add-mask]x",
+    "::stop-commands::token",
+    "[red]markup[/red] [link](https://evil.example)",
+    "<script>alert(1)</script>&lt;]]><!--",
+    "| pipe | `tick` ``ticks`` \\| **bold** _it_ ~~no~~",
+    "@everyone #1 GH-1 www.evil.example https://evil.example $x$",
+    "100%0A%25{0}{{1}}",
+    "\x1b[2J\x07\x00\x08\u202e\u2028\ufffe\ud800",
+    "- item\r\n# head\r> quote",
+)
+"""Names that a file may hold, each an attack on another reader of reports."""
+
+
+def everything() -> Report:
+    """A scan in the folder of the samples with all that a report can hold."""
+    known = Entry("mixed-modes-module.pt", "", "NC202", "block.first.norm", "left in train")
+    gone = Entry("nan-statistics.pt", "", "NC101", "stem.norm", "trained")
+    settings = Settings(
+        rules=select(RULES, []),
+        min_confidence=Confidence.HIGH,
+        layer_ignores=(
+            LayerIgnore("block.second.*", ("NC101",), "re-estimated on load"),
+            LayerIgnore("neck.*", ("never-updated-stats",), "frozen neck"),
+        ),
+        baseline=Baseline(Path("normcheck-baseline.json"), (known, gone)),
+    )
+    report = scan(
+        [
+            "nan-statistics.pt",
+            "statistics-lost.pt",
+            "mlp-batchnorm-module.pt",
+            "mlp-never-updated.pt",
+            "mixed-modes-module.pt",
+            "there-is-no-such-file.pt",
+        ],
+        settings,
+    )
+    passed_over = Skipped("runs/tokenizer.model", "", "", "not a checkpoint format", "")
+    return _settled(replace(report, skipped=(*report.skipped, passed_over)))
+
+
+def clean() -> Report:
+    """A scan of one healthy model by the same rules."""
+    return _settled(scan(["digits-healthy-module.pt"], Settings(rules=select(RULES, []))))
+
+
+def _settled(report: Report) -> Report:
+    """Without figures that come from matrix products, whose last digit a CPU may choose."""
+    return replace(report, models=tuple(replace(m, agreement=None) for m in report.models))
+
+
+def hostile() -> Report:
+    """One finding for each name in every place that a file can fill, ignored ones too."""
+    healthy = clean()
+    model = healthy.models[0]
+    models, findings = [], []
+    for name in HOSTILE:
+        layer = replace(model.layers[0], path=name, class_path=name)
+        models.append(
+            replace(model, target=name, where=name, class_path=name, layers=(layer,), notes=(name,))
+        )
+        findings.append(finding_on(name, model=name, where=name, text=name))
+    report = everything()
+    suppressed = tuple(
+        replace(report.suppressed[0], finding=finding, source=name, reason=name)
+        for name, finding in zip(HOSTILE, findings, strict=True)
+    )
+    return replace(
+        healthy,
+        models=tuple(models),
+        findings=tuple(findings),
+        suppressed=suppressed,
+        skipped=tuple(Skipped(name, name, "NC202", name, name) for name in HOSTILE),
+        errors=tuple(replace(report.errors[0], model=n, message=n, hint=n) for n in HOSTILE),
+        unused=tuple(replace(report.unused[0], source=n, message=n) for n in HOSTILE),
+    )
+
+
+def finding_on(
+    *layers: str, model: str = "model.pt", where: str = "", text: str = "", key: str = "trained"
+) -> Finding:
+    """A finding of NC101 on some layers."""
+    return replace(
+        find("NC101").finding(
+            title=text or "2 layers were never updated",
+            detail=text or "mean 0",
+            consequence=text or "wrong",
+            fix=text or "re-estimate",
+            layers=layers,
+            severity=Severity.WARNING,
+            evidence=(Evidence("batches", 0.0),),
+            discriminator=key,
+        ),
+        model=model,
+        where=where,
+    )
