@@ -22,10 +22,20 @@ WITH_PARTS = (
     "README.md",
     "docs/ci.md",
     "docs/configuration.md",
+    "docs/running.md",
     "sample_models/README.md",
 )
 """Files that have generated parts."""
 SAMPLE = "sample_models/statistics-lost.pt"
+RUN = ("--model", "sample_models.networks:DigitsNet", "--data", "sample_models/digits.npz")
+NEEDS = {
+    "state": "any file",
+    "modules": "a whole module",
+    "run": "a run",
+    "data": "your data",
+    "pair": "two files",
+}
+"""What a rule needs, in the words of the table."""
 
 
 def run(*words: str) -> str:
@@ -53,7 +63,7 @@ def rule_table(folder: str) -> str:
     lines = ["| code | name | severity | needs | what it finds |", "|---|---|---|---|---|"]
     lines += [
         f"| [{rule.code}]({folder}{rule.code}.md) | {rule.name} | {rule.severity.value} | "
-        f"{'any file' if rule.need.value == 'state' else 'a whole module'} | {rule.summary} |"
+        f"{NEEDS[rule.need.value]} | {rule.summary} |"
         for rule in RULES
     ]
     return "\n".join(lines)
@@ -159,6 +169,10 @@ def parts() -> dict[str, str]:
 
     return {
         "run": f"```console\n$ normcheck scan {SAMPLE}\n{run('scan', SAMPLE)}\n```",
+        "data": (
+            f"```console\n$ normcheck scan {SAMPLE} \\\n    {' '.join(RUN[:2])} \\\n    "
+            f"{' '.join(RUN[2:])}\n{run('scan', SAMPLE, *RUN)}\n```"
+        ),
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
         "rules": rule_table("docs/rules/"),

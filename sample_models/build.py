@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -63,6 +64,9 @@ MARGIN = 0.01
 
 MODULE = "sample_models.networks"
 MANIFEST = "manifest.json"
+# Held-out digits to run the networks on. 256 are what a scan uses at most by default.
+DIGITS = "digits.npz"
+DIGITS_COUNT = 256
 
 Form = Literal["state dict", "whole module", "training checkpoint"]
 Suffers = Literal["nothing", "eval", "batch", "single images"]
@@ -661,6 +665,12 @@ def main() -> None:
 
     start = time.perf_counter()
     part, holdout = load()
+    rows = slice(DIGITS_COUNT)
+    np.savez(
+        folder / DIGITS,
+        images=holdout.inputs["images"][rows].numpy(),
+        labels=holdout.labels[rows].numpy(),
+    )
     entries = []
     for sample in samples(part):
         path = folder / sample.file
