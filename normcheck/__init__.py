@@ -15,6 +15,7 @@ from normcheck.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from normcheck.compare.run import Diff, diff
     from normcheck.errors import NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity
     from normcheck.report.report import Report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Confidence",
+    "Diff",
     "Evidence",
     "Finding",
     "NormcheckError",
@@ -30,17 +32,20 @@ __all__ = [
     "Settings",
     "Severity",
     "__version__",
+    "diff",
     "scan",
 ]
 
 _HOMES = {
     "Confidence": "normcheck.findings",
+    "Diff": "normcheck.compare.run",
     "Evidence": "normcheck.findings",
     "Finding": "normcheck.findings",
     "NormcheckError": "normcheck.errors",
     "Report": "normcheck.report.report",
     "Settings": "normcheck.settings",
     "Severity": "normcheck.findings",
+    "diff": "normcheck.compare.run",
     "scan": "normcheck.session",
 }
 

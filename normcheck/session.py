@@ -125,6 +125,8 @@ class _Run:
         if not subject.layers and not subject.anatomy.power_iterations:
             return  # nothing that any rule could judge
         for rule in self.settings.rules:
+            if rule.need is Need.PAIR:
+                continue  # not skipped: a scan never has a second checkpoint
             reason = _cannot_run(rule, subject.anatomy)
             if reason:
                 self.skipped.append(Skipped(name, subject.anatomy.where, rule.code, *reason))

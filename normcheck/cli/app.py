@@ -155,6 +155,99 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
 
 
 @app.command()
+def diff(  # noqa: PLR0917  (a flag is a parameter)
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="OLD NEW",
+            help="Checkpoints of one model, in the order in which they came about: two or more.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        OutputFormat,
+        typer.Option("--format", "-f", "--output-format", help="Form of the report."),
+    ] = OutputFormat.TEXT,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output-file",
+            "-o",
+            metavar="FILE",
+            help="Write the report there instead of stdout (-), whole or not at all.",
+        ),
+    ] = "-",
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULES",
+            help="Run only these rules: codes, names or prefixes, with commas. Default: NC6.",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULES", help="Leave these rules out; the more specific word wins."),
+    ] = None,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="Exit with 1 for findings of this severity or worse.")
+    ] = FailOn.WARNING,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", "-e", help="Exit with 0 even where there are findings.")
+    ] = False,
+    ranks: Annotated[
+        bool,
+        typer.Option(
+            "--ranks", help="The files are ranks of one step: hold each against the first."
+        ),
+    ] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help=(
+                "Which model to compare where a file holds several (state_dict, ema): once for "
+                "all files, or once for each."
+            ),
+        ),
+    ] = None,
+    color: Annotated[
+        Color, typer.Option(help="Colour; auto looks at the terminal, NO_COLOR, FORCE_COLOR.")
+    ] = Color.AUTO,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only warnings and errors; silent without.")
+    ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, help="Every layer and skipped rule; -vv for tracebacks."
+        ),
+    ] = 0,
+) -> int:
+    """Say what moved between checkpoints of one run, or between ranks, layer by layer.
+
+    Exit codes: 0 nothing found, 1 findings, 2 something could not be read or done.
+    """
+    from normcheck.cli.diff import DiffWords, run_diff
+
+    return run_diff(
+        DiffWords(
+            targets=targets,
+            form=form.value,
+            output=output,
+            select=select or (),
+            ignore=ignore or (),
+            fail_on=fail_on.value,
+            exit_zero=exit_zero,
+            ranks=ranks,
+            where=where or (),
+            color=color.value,
+            quiet=quiet,
+            verbose=verbose,
+        )
+    )
+
+
+@app.command()
 def rule(
     word: Annotated[
         str | None,

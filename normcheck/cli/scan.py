@@ -11,6 +11,7 @@ from normcheck.errors import UsageError
 from normcheck.findings import Severity
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import select
+from normcheck.rules.rule import Need
 from normcheck.session import scan
 from normcheck.settings import Settings
 
@@ -38,15 +39,21 @@ class ScanWords:
 
 def run_scan(words: ScanWords) -> int:
     """Scan, write the report, and return the exit code."""
+    rules = select(split_words(words.select) or ["ALL"], split_words(words.ignore))
+    if words.select and rules and all(rule.need is Need.PAIR for rule in rules):
+        raise UsageError(
+            f"{', '.join(words.select):.60}: these rules compare checkpoints, a scan has only one",
+            "run them with: normcheck diff OLD NEW",
+        )
     settings = Settings(
-        rules=select(_split(words.select) or ["ALL"], _split(words.ignore)),
+        rules=rules,
         fail_on=Severity(words.fail_on),
         strict=words.strict,
         keep_predictions=bool(words.plot),
     )
     report = scan(words.targets, settings)
     if report.models or words.form != "text":
-        _write(_rendered(report, words), words.output)
+        write_out(rendered(report, words), words.output)
     if words.plot:
         _plot(report, words.plot)
     for failure in report.errors:
@@ -82,11 +89,13 @@ def exit_code(report: Report, settings: Settings, *, exit_zero: bool) -> int:
     return 1 if failed and not exit_zero else 0
 
 
-def _split(options: Sequence[str]) -> list[str]:
+def split_words(options: Sequence[str]) -> list[str]:
+    """The words of a flag that takes lists with commas and can be repeated."""
     return [word.strip() for option in options for word in option.split(",") if word.strip()]
 
 
-def _rendered(report: Report, words: ScanWords) -> str:
+def rendered(report: Report, words: ScanWords) -> str:
+    """The report in the form that the words ask for."""
     # Each output is imported only where it is wanted: JSON needs no rich.
     if words.form == "json":
         from normcheck.report.as_json import render_json
@@ -97,15 +106,16 @@ def _rendered(report: Report, words: ScanWords) -> str:
     return render_text(
         report,
         TextStyle(
-            width=_width(words.output),
-            color=_colored(words.color, words.output),
+            width=text_width(words.output),
+            color=use_color(words.color, words.output),
             verbose=words.verbose > 0,
             quiet=words.quiet,
         ),
     )
 
 
-def _width(output: str) -> int:
+def text_width(output: str) -> int:
+    """Columns of the terminal, or what stands in for one."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) > 0:
         return int(columns)
@@ -114,7 +124,8 @@ def _width(output: str) -> int:
     return _PIPE_WIDTH
 
 
-def _colored(color: str, output: str) -> bool:
+def use_color(color: str, output: str) -> bool:
+    """Whether to colour: as the flag says, else as the environment and the terminal do."""
     if color != "auto":
         return color == "always"
     if os.environ.get("NO_COLOR"):
@@ -124,7 +135,7 @@ def _colored(color: str, output: str) -> bool:
     return output == "-" and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def _write(text: str, output: str) -> None:
+def write_out(text: str, output: str) -> None:
     """To stdout, or to a file that is there whole or not at all."""
     if output == "-":
         # Signs that the terminal's encoding lacks become question marks, not a crash.

@@ -1,6 +1,7 @@
 """The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
 
 import json
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -11,8 +12,13 @@ from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 SCHEMA_VERSION = 1
 
 
-def render_json(report: Report) -> str:
-    """The whole report. NaN and infinity become strings, as JSON has no such numbers."""
+def render_json(report: Report, more: Mapping[str, Any] | None = None) -> str:
+    """The whole report. NaN and infinity become strings, as JSON has no such numbers.
+
+    Args:
+        report: Of a scan, or of a comparison.
+        more: Fields of a comparison beside those that every report has.
+    """
     value = {
         "version": SCHEMA_VERSION,
         "tool": {"name": "normcheck", "version": report.version},
@@ -28,6 +34,7 @@ def render_json(report: Report) -> str:
             "skipped": len(report.skipped),
             "unread": len(report.errors),
         },
+        **(more or {}),
     }
     return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 

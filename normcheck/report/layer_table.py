@@ -15,7 +15,7 @@ LIKE_IT = 2
 """Layers of a kind and verdict that are shown before the rest is folded."""
 _BARS = "▁▂▃▄▅▆▇█"
 _GAP = 2
-_VERDICTS = {
+VERDICTS = {
     Severity.ERROR: ("✖", "red"),
     Severity.WARNING: ("▲", "yellow"),
     Severity.INFO: ("•", "cyan"),
@@ -45,7 +45,7 @@ def layer_table(layers: Sequence[LayerSummary], width: int, *, whole: bool) -> T
         if layer is None:
             lines.append(Text(f"  {cells[0]} (-v shows all)", style="dim"))
             continue
-        mark, style = _VERDICTS[layer.worst]
+        mark, style = VERDICTS[layer.worst]
         lines.append(Text(f"{mark} ", style=style).append(_line(cells, columns), style="default"))
     if "over" in dropped:
         lines += _legend(layers)

@@ -10,6 +10,7 @@ from normcheck.rules import (
     batch_stats_in_eval,
     bias_before_norm,
     collapsed_variance,
+    count_mismatch,
     damaged_batch_count,
     dead_scale,
     dropout_before_norm,
@@ -23,9 +24,12 @@ from normcheck.rules import (
     never_updated_stats,
     non_finite_affine,
     non_finite_stats,
+    ranks_disagree,
     reset_stats,
     saturated_stats,
     stale_spectral_norm,
+    stats_moved_alone,
+    stats_stood_still,
     suspicious_momentum,
     thawed_layer,
     tracked_instance_norm,
@@ -67,12 +71,17 @@ RULES: tuple[Rule, ...] = (
     bias_before_norm.RULE,
     dropout_before_norm.RULE,
     misread_gain.RULE,
+    stats_stood_still.RULE,
+    stats_moved_alone.RULE,
+    ranks_disagree.RULE,
+    count_mismatch.RULE,
 )
 
 FAMILIES = {
     "NC1": "Statistics in the file",
     "NC2": "Modes and configuration",
     "NC5": "Affine parameters and design",
+    "NC6": "Between checkpoints (normcheck diff)",
 }
 
 

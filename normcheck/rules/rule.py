@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from normcheck.compare.change import Comparison
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Anatomy, Momentum, NormLayer
@@ -21,6 +22,8 @@ class Need(StrEnum):
     """Tensors by name, which every file has."""
     MODULES = "modules"
     """The module tree with its flags, which only a whole saved module has."""
+    PAIR = "pair"
+    """Two checkpoints of one model or more, which only ``diff`` gives."""
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
@@ -38,6 +41,8 @@ class Subject:
     """Steps that an optimizer in the same file has counted."""
     alone: bool = True
     """Whether the model is the file's own object, with nothing beside it."""
+    pair: Comparison | None = None
+    """What moved between this checkpoint and earlier ones; None in a scan."""
 
     @property
     def layers(self) -> tuple[NormLayer, ...]:
@@ -52,6 +57,17 @@ class Subject:
             if layer.kind.family is Family.BATCH
             or (layer.kind.family in (Family.INSTANCE, Family.CUSTOM) and layer.has_statistics)
         )
+
+    @property
+    def compared(self) -> Comparison:
+        """What moved between checkpoints.
+
+        Raises:
+            CannotTell: There is one checkpoint only.
+        """
+        if self.pair is None:
+            raise CannotTell("needs a second checkpoint")
+        return self.pair
 
     def with_statistics(self) -> tuple[NormLayer, ...]:
         """Layers whose stored mean and variance can be read, frozen ones included."""

@@ -1,0 +1,304 @@
+"""One comparison: read each checkpoint once, measure, judge. The whole flow on one page."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from normcheck.checkpoint.model import Checkpoint, SavedModel
+from normcheck.checkpoint.read import read_checkpoint
+from normcheck.checkpoint.safetensors_file import natural_order
+from normcheck.checkpoint.targets import expand
+from normcheck.compare.change import Comparison, Side, Step
+from normcheck.compare.measure import measured
+from normcheck.compare.places import chosen, partners
+from normcheck.compare.snapshot import Snapshot, snapshot
+from normcheck.errors import NormcheckError, UnreadableError, UsageError
+from normcheck.findings import Failure, Finding, Skipped
+from normcheck.report.report import ModelReport, Report, summarise
+from normcheck.rules.rule import CannotTell, Need, Subject
+from normcheck.settings import Settings
+from normcheck.version import VERSION
+
+_FEW_IN_COMMON = 0.5
+"""Share of the smaller model's tensors below which the reader should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What moved, and what rules find in it."""
+
+    comparisons: tuple[Comparison, ...]
+    """One for each model that the files have in common."""
+    report: Report
+    """With the last checkpoint's models, so that every output of a scan can show it."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What rules found."""
+        return self.report.findings
+
+
+def diff(
+    targets: Iterable[str | Path],
+    settings: Settings | None = None,
+    *,
+    ranks: bool = False,
+    where: Sequence[str] = (),
+) -> Diff:
+    """Compare two checkpoints of a model, or a series of them, layer by layer.
+
+    Nothing of the files' own code runs, and torch is not imported. Files are read one after
+    another; memory does not grow with their number.
+
+    Args:
+        targets: Files in the order in which they came about; a folder or pattern stands for
+            its files, ordered by the numbers in their names.
+        settings: What to check; by default every rule that compares.
+        ranks: Take the files as ranks of one step: each is held against the first.
+        where: Which model to compare where a file holds several: one place for all files, or
+            one for each.
+
+    Returns:
+        The comparisons and the report. A file that could not be read is one of the report's
+        ``errors``; the others are compared all the same where two are left.
+
+    Raises:
+        UsageError: Fewer than two files, or no model in common.
+    """
+    run = _Run(settings or Settings(), ranks, tuple(where))
+    files = list(_files([str(target) for target in targets], run.errors))
+    if len(files) < 2 and not run.errors:
+        raise UsageError(
+            f"diff compares two checkpoints or more, {len(files)} given",
+            "name them in the order in which they came about: normcheck diff OLD NEW",
+        )
+    if len(run.where) > 1 and len(run.where) != len(files):
+        raise UsageError(
+            f"--where is given {len(run.where)} times for {len(files)} files",
+            "name one place for all files, or one for each in their order",
+        )
+    for number, file in enumerate(files):
+        run.read(file, number)
+    return run.result()
+
+
+def _files(words: list[str], errors: list[Failure]) -> Iterator[Path]:
+    for word in words:
+        try:
+            found = [target.path for target in expand([word])]
+        except UnreadableError as error:
+            errors.append(Failure(word, error.message, error.hint))
+            continue
+        # epoch-2 comes before epoch-10.
+        yield from sorted(found, key=lambda path: natural_order(str(path)))
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """One model through the files: what is kept of it, and what was measured so far."""
+
+    model: SavedModel
+    """Of the first file, for its place and names; its tensors are not read any more."""
+    first: Snapshot
+    last: Snapshot
+    sides: list[Side]
+    steps: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, now: Snapshot, side: Side, *, ranks: bool) -> None:
+        """Measure the step to one more checkpoint."""
+        old, place = (self.first, 0) if ranks else (self.last, len(self.sides) - 1)
+        counted = (self.sides[place].optimizer_steps, side.optimizer_steps)
+        self.sides.append(side)
+        self.steps.append(measured(old, now, (place, len(self.sides) - 1), counted))
+        self.last = now
+        smaller = min(len(self.first.shapes), len(now.shapes))
+        if now.common < _FEW_IN_COMMON * smaller:
+            self.notes.append(
+                f"only {now.common} of {smaller} tensors have the same name and shape in "
+                f"{self.sides[0].target} and {side.target}"
+            )
+
+
+class _Run:
+    """What has been measured so far; one file is read, compared and closed before the next."""
+
+    def __init__(self, settings: Settings, ranks: bool, where: tuple[str, ...]) -> None:
+        self.settings = settings
+        self.ranks = ranks
+        self.where = where
+        self.tracks: list[_Track] = []
+        self.newest: tuple[str, ...] = ()
+        self.findings: list[Finding] = []
+        self.skipped: list[Skipped] = []
+        self.errors: list[Failure] = []
+
+    def read(self, path: Path, number: int) -> None:
+        """Add one file to the comparison; what fails becomes an entry of ``errors``."""
+        try:
+            checkpoint = read_checkpoint(path, self.settings.limits)
+        except NormcheckError as error:
+            self.errors.append(Failure(str(path), error.message, error.hint))
+            return
+        except MemoryError:
+            self.errors.append(Failure(str(path), f"{path}: not enough memory to read it"))
+            return
+        try:
+            models = checkpoint.models
+            if self.where:
+                place = self.where[min(number, len(self.where) - 1)]
+                models = (chosen(checkpoint.name, models, place),)
+            if self.tracks:
+                self._follow(checkpoint, models)
+            else:
+                self._begin(checkpoint, models)
+        except UnreadableError as error:
+            self.errors.append(Failure(str(path), f"{path}: {error.message}", error.hint))
+        except MemoryError:
+            self.errors.append(Failure(str(path), f"{path}: not enough memory to compare it"))
+        finally:
+            checkpoint.close()
+
+    def _begin(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
+        for model in models:
+            now = snapshot(model, None)
+            self.tracks.append(_Track(model, now, now, [_side(checkpoint, model, now)]))
+
+    def _follow(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
+        found = partners([track.model for track in self.tracks], models)
+        if not any(found):
+            raise UnreadableError("it has no model that the first file has", _ONE_MODEL)
+        joined = False
+        for track, model in zip(self.tracks, found, strict=True):
+            if model is None:
+                track.notes.append(f"{checkpoint.name} has no model like '{track.model.where}'")
+                continue
+            now = snapshot(model, track.first)
+            if not now.common:
+                track.notes.append(f"{checkpoint.name} has no tensor like those of the first file")
+                continue
+            joined = True
+            track.add(now, _side(checkpoint, model, now), ranks=self.ranks)
+        if not joined:
+            first = self.tracks[0].sides[0].target
+            raise UnreadableError(
+                f"no tensor of it has the name and shape of one in {first}", _ONE_MODEL
+            )
+        left = ", ".join(repr(m.where) for m in models if m.where and m not in found)
+        if left:
+            note = f"{checkpoint.name} also has {left:.200}, not compared (--where chooses)"
+            self.tracks[0].notes.append(note)
+
+    def result(self) -> Diff:
+        """The comparisons with what rules find in them."""
+        tracks = [track for track in self.tracks if track.steps]
+        if not tracks and not self.errors:
+            raise UsageError("the files have no model in common", _ONE_MODEL)
+        comparisons = [_comparison(track, ranks=self.ranks) for track in tracks]
+        comparisons = [replace(c, sibling_moved=_sibling(c, comparisons)) for c in comparisons]
+        models = []
+        for track, comparison in zip(tracks, comparisons, strict=True):
+            found = self._judge(track, comparison)
+            self.findings.extend(found)
+            models.append(_model(track, found))
+        report = Report(
+            VERSION,
+            tuple(models),
+            tuple(self.findings),
+            (),
+            tuple(self.skipped),
+            tuple(self.errors),
+        )
+        return Diff(tuple(comparisons), report)
+
+    def _judge(self, track: _Track, comparison: Comparison) -> list[Finding]:
+        side = comparison.sides[-1]
+        subject = Subject(track.last.anatomy, alone=not side.where, pair=comparison)
+        found: list[Finding] = []
+        for rule in self.settings.rules:
+            if rule.need is not Need.PAIR:
+                continue
+            try:
+                found += (
+                    replace(finding, model=side.target, where=side.where)
+                    for finding in rule.check(subject)
+                )
+            except CannotTell as outcome:
+                self.skipped.append(Skipped(side.target, side.where, rule.code, str(outcome)))
+            except Exception as error:  # a rule that breaks must not end the comparison
+                message = f"rule {rule.code} failed: {type(error).__name__}: {error}"
+                hint = "this is a bug in normcheck; please report it"
+                self.errors.append(Failure(side.target, message, hint, rule.code))
+        return sorted(found, key=lambda f: (-f.severity.rank, f.rule, f.discriminator))
+
+
+_ONE_MODEL = "diff compares checkpoints of one model; 'normcheck scan' judges each file by itself"
+
+
+def _side(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
+    return Side(
+        target=checkpoint.name,
+        where=model.where,
+        format=checkpoint.format,
+        form=model.form.value,
+        size=checkpoint.size,
+        optimizer_steps=checkpoint.optimizer_steps,
+        floating=now.floating,
+    )
+
+
+def _comparison(track: _Track, *, ranks: bool) -> Comparison:
+    first, last = track.first, track.last
+    total = track.steps[0]
+    if len(track.steps) > 1:
+        ends = (0, len(track.sides) - 1)
+        steps = (track.sides[0].optimizer_steps, track.sides[-1].optimizer_steps)
+        total = measured(first, last, ends, steps)
+    notes = list(track.notes)
+    if not ranks and any(_backwards(step) for step in track.steps):
+        notes.append("batch counts go down: are the files in the order in which they came about?")
+    measured_paths = {layer.path for layer in total.layers}
+    return Comparison(
+        sides=tuple(track.sides),
+        steps=tuple(track.steps),
+        total=total,
+        ranks=ranks,
+        only_old=tuple(path for path in first.layers if path not in measured_paths),
+        only_new=tuple(path for path in last.layers if path not in measured_paths),
+        values_read=first.values_read,
+        values=first.values,
+        notes=tuple(notes),
+    )
+
+
+def _backwards(step: Step) -> bool:
+    """Whether counts fall though the statistics were not simply lost."""
+    lost = any(layer.at_initial_values[1] for layer in step.tracked)
+    return (step.batches or 0) < 0 and not lost
+
+
+def _sibling(comparison: Comparison, others: Sequence[Comparison]) -> str:
+    """Another model of the same files whose statistics moved where these did not."""
+    if comparison.total.stats_moved:
+        return ""
+    mine = {layer.path for layer in comparison.total.tracked}
+    for other in others:
+        moved = {layer.path for layer in other.total.tracked if layer.stats_moved}
+        if other is not comparison and mine and len(mine & moved) == len(mine):
+            return other.sides[-1].where or "the other model"
+    return ""
+
+
+def _model(track: _Track, found: list[Finding]) -> ModelReport:
+    side, anatomy = track.sides[-1], track.last.anatomy
+    return ModelReport(
+        target=side.target,
+        where=side.where,
+        format=side.format,
+        form=side.form,
+        size=side.size,
+        class_path=anatomy.class_path,
+        tensors=anatomy.tensor_count,
+        layers=tuple(summarise(layer, found) for layer in anatomy.layers),
+        notes=tuple(track.notes),
+    )
