@@ -174,15 +174,15 @@ class _Run:
                 track.notes.append(f"{checkpoint.name} has no model like '{track.model.where}'")
                 continue
             now = snapshot(model, track.first)
-            if not now.common:
-                track.notes.append(f"{checkpoint.name} has no tensor like those of the first file")
+            if not _one_model(track.first, now):
+                track.notes.append(f"{checkpoint.name} has no such model")
                 continue
             joined = True
             track.add(now, _side(checkpoint, model, now), ranks=self.ranks)
         if not joined:
             first = self.tracks[0].sides[0].target
             raise UnreadableError(
-                f"no tensor of it has the name and shape of one in {first}", _ONE_MODEL
+                f"its tensors have not the names and shapes of those in {first}", _ONE_MODEL
             )
         left = ", ".join(repr(m.where) for m in models if m.where and m not in found)
         if left:
@@ -233,6 +233,13 @@ class _Run:
 
 
 _ONE_MODEL = "diff compares checkpoints of one model; 'normcheck scan' judges each file by itself"
+
+
+def _one_model(first: Snapshot, now: Snapshot) -> bool:
+    """Whether enough agrees: a norm layer, or where a file has none, any tensor."""
+    if not first.layers or not now.layers:
+        return now.common > 0
+    return any(path in first.layers for path in now.layers) and now.common > 0
 
 
 def _side(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:

@@ -108,8 +108,9 @@ def _together(run: tuple[Step, ...]) -> str:
 
 
 def _without_statistics(step: Step) -> str:
-    norms = "these norms keep" if step.layers else "there are no norms that keep"
-    return f"{norms} no statistics that could fall behind"
+    if not step.layers:
+        return "there are no norms"
+    return "these norms keep no statistics that could fall behind"
 
 
 def _what_there_is(step: Step) -> str:

@@ -47,7 +47,9 @@ from normcheck.wording import number, percent, plural
 ROUNDING = 1e-4
 """Standard deviations, and logarithm of a ratio, that the order of additions may cost."""
 HARMLESS = 1e-2
-"""Standard deviations below which a shift of the means is lost in the noise of any batch."""
+"""Standard deviations below which a shift of the means is lost in the noise of any batch. Two
+ranks of a small convolutional network with 4 to 128 samples each lay 0.002 to 0.011 apart in
+the worst layer where buffers were broadcast, 0.007 to 0.033 where they were not."""
 _SMALL_RATIO = 5e-2
 """Logarithm of a variance ratio that goes with it: 5 %."""
 

@@ -18,8 +18,8 @@ Statistics that are back at 0 and 1, which no forward pass leads to, were lost b
 files. That is reported whether or not weights moved.
 
 ## How severe
-A warning; an error where statistics were lost and the weights are the same. Info where statistics at 0 and 1 were replaced by
-real ones: somebody collected them.
+A warning; an error where statistics were lost and the weights are the same. Info where
+statistics at 0 and 1 were replaced by real ones: somebody collected them.
 
 ## Stays silent
 - where the weights moved along with the statistics, as in training;
@@ -144,6 +144,7 @@ def _report_lost(accused: Accused) -> Finding:
     first = accused.steps[0]
     names = [accused.comparison.name(side) for side in (first.old, first.new)]
     beside = "other weights" if first.learned else "the same weights"
+    unless = ", unless it was trained so, in eval mode from the start" if first.learned else ""
     return RULE.finding(
         # Under other weights the new file may be of a model that was trained so from the start.
         severity=Severity.WARNING if first.learned else Severity.ERROR,
@@ -155,7 +156,7 @@ def _report_lost(accused: Accused) -> Finding:
         ),
         consequence=(
             f"In eval mode these layers of {names[1]} do not normalise any more: its predictions "
-            "are wrong where those of the other are right."
+            f"are wrong{unless}."
         ),
         fix=(
             f"use {names[0]}, and find what dropped the buffers on the way (strict=False, "
