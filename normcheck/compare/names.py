@@ -44,7 +44,7 @@ def aligned(names: Shapes, reference: Shapes) -> dict[str, str]:
             renamed[full] = target
             taken.add(target)
     for full, short in plain.items():
-        if full not in renamed and full not in taken:
+        if full not in renamed:
             # Below a renamed prefix, as its neighbours are called.
             moved = new + short[len(old) :] if short.startswith(old) else full
             if moved not in taken:
@@ -54,12 +54,11 @@ def aligned(names: Shapes, reference: Shapes) -> dict[str, str]:
 
 
 def _unwrapped(names: Shapes) -> dict[str, str]:
-    """Each name without wrappers; unchanged where two would then be called the same."""
+    """Each name without wrappers; all unchanged where two would then be called the same."""
     short = {
         name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in names
     }
-    times = Counter(short.values())
-    return {name: s if s and times[s] == 1 else name for name, s in short.items()}
+    return short if len(set(short.values())) == len(names) else {name: name for name in names}
 
 
 def _prefixes(here: Shapes, wanted: Shapes) -> tuple[str, str]:
@@ -88,8 +87,9 @@ def _candidates(names: Shapes) -> list[str]:
 
 
 def _matches(here: Shapes, wanted: Shapes, old: str, new: str) -> int:
+    # Batch counts have no shape by which one could be told from another.
     return sum(
         wanted.get(new + name[len(old) :]) == shape
         for name, shape in here.items()
-        if name.startswith(old)
+        if shape and name.startswith(old)
     )

@@ -71,4 +71,7 @@ def _averaged(model: SavedModel) -> bool:
 def _common(a: SavedModel, b: SavedModel) -> int:
     shapes = {name: tensor.shape for name, tensor in a.tensors.items()}
     names = aligned({name: tensor.shape for name, tensor in b.tensors.items()}, shapes)
-    return sum(shapes.get(new) == b.tensors[old].shape for old, new in names.items())
+    return sum(
+        bool(shape := b.tensors[old].shape) and shapes.get(new) == shape
+        for old, new in names.items()
+    )

@@ -101,7 +101,11 @@ def snapshot(model: SavedModel, first: Snapshot | None) -> Snapshot:
         beside={paths[norm]: module_names.get(path, path) for norm, path in beside.items()},
         shapes={names[old]: shape for old, shape in shapes.items() if old in names},
         limit=limit,
-        common=sum(first.shapes.get(n) == shapes[o] for o, n in names.items()) if first else 0,
+        common=sum(
+            bool(shapes[old]) and first.shapes.get(new) == shapes[old] for old, new in names.items()
+        )
+        if first
+        else 0,
         prefixed=any(old != new for old, new in names.items()),
     )
 

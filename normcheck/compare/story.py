@@ -100,7 +100,7 @@ def _sentence(run: tuple[Step, ...]) -> str:
 def _together(run: tuple[Step, ...]) -> str:
     lost = sum(layer.at_initial_values == (False, True) for layer in run[0].tracked)
     if lost:
-        return f"Weights moved, and the statistics of {plural(lost, 'layer')} are back at 0 and 1"
+        return f"Weights moved, and {plural(lost, 'layer')} had statistics put back to 0 and 1"
     back = any((step.batches or 0) < 0 for step in run)
     return (
         f"Weights and statistics moved together{_batches(run)}{'' if back else ', as in training'}"

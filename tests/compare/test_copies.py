@@ -82,7 +82,7 @@ def test_a_file_with_one_model_against_one_with_two(tmp_path: Path) -> None:
     (comparison,) = compared(single, both).comparisons
     assert comparison.sides[1].where == "model"
     assert "'ema', not compared" in comparison.notes[0]
-    (back,) = [c for c in compared(both, single).comparisons]
+    (back,) = compared(both, single).comparisons
     assert back.sides[0].where == "model"
 
 
