@@ -153,7 +153,9 @@ class _Run:
             else:
                 self._begin(checkpoint, models)
         except UnreadableError as error:
-            self.errors.append(Failure(str(path), f"{path}: {error.message}", error.hint))
+            named = str(path) in error.message
+            message = error.message if named else f"{path}: {error.message}"
+            self.errors.append(Failure(str(path), message, error.hint))
         except MemoryError:
             self.errors.append(Failure(str(path), f"{path}: not enough memory to compare it"))
         finally:
