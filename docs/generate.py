@@ -14,6 +14,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = "sample_models/statistics-lost.pt"
+PAIR = ("sample_models/digits-healthy.pt", SAMPLE)
+SERIES = (
+    "sample_models/too-few-batches.pt",
+    "sample_models/too-few-batches-mild.pt",
+    "sample_models/digits-healthy.pt",
+)
+NEEDS = {"state": "any file", "modules": "a whole module", "pair": "two checkpoints"}
 
 
 def run(*words: str) -> str:
@@ -40,7 +47,7 @@ def rule_table() -> str:
     lines = ["| code | name | severity | needs | what it finds |", "|---|---|---|---|---|"]
     lines += [
         f"| [{rule.code}](docs/rules/{rule.code}.md) | {rule.name} | {rule.severity.value} | "
-        f"{'any file' if rule.need.value == 'state' else 'a whole module'} | {rule.summary} |"
+        f"{NEEDS[rule.need.value]} | {rule.summary} |"
         for rule in RULES
     ]
     return "\n".join(lines)
@@ -95,10 +102,17 @@ def cost() -> str:
     )
 
 
+def console(*words: str) -> str:
+    """A command and what it prints, as a reader would see it."""
+    return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
+
+
 def parts() -> dict[str, str]:
     """The generated parts by name."""
     return {
         "run": f"```console\n$ normcheck scan {SAMPLE}\n{run('scan', SAMPLE)}\n```",
+        "diff": console("diff", *PAIR),
+        "diff series": console("diff", *SERIES),
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
         "rules": rule_table(),
@@ -116,7 +130,7 @@ def generated() -> dict[Path, str]:
         for rule in RULES
     }
     contents = parts()
-    for name in ("README.md", "sample_models/README.md"):
+    for name in ("README.md", "sample_models/README.md", "docs/diff.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         for part, content in contents.items():
             text = re.sub(

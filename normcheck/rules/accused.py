@@ -62,9 +62,15 @@ class Accused:
 
     @property
     def shift(self) -> float:
-        """How far running_mean moved in the median layer, in standard deviations."""
-        shifts = [n.mean.distance for n in self.each if n.mean is not None]
-        return median(shifts) if shifts else 0.0
+        """How far running_mean moved in the median layer, in standard deviations.
+
+        Of several steps the largest counts.
+        """
+        shifts: dict[str, float] = {}
+        for layer in self.each:
+            if layer.mean is not None:
+                shifts[layer.path] = max(layer.mean.distance, shifts.get(layer.path, 0.0))
+        return median(list(shifts.values())) if shifts else 0.0
 
     @property
     def shifted(self) -> str:

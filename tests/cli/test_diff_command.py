@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,33 @@ import pytest
 from normcheck.cli.main import main
 from tests.conftest import ROOT
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs ``normcheck`` in this process: starting one for each call takes far longer."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+    def run(*words: str) -> Ended:
+        code = main(list(words))
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return run
+
 
 HEALTHY = "sample_models/digits-healthy.pt"
 SAME = "sample_models/digits-healthy.safetensors"
@@ -47,16 +74,11 @@ MISSING = "sample_models/there-is-no-such-file.pt"
         (("no/such/*.pt", HEALTHY), 2),
     ],
 )
-def test_exit_codes(
-    words: tuple[str, ...],
-    code: int,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_exit_codes(command: Command, words: tuple[str, ...], code: int) -> None:
     """As those of a scan: 0 nothing found, 1 findings, 2 not done."""
-    monkeypatch.chdir(ROOT)
-    assert main(["diff", *words]) == code
-    said = capsys.readouterr().err.lower()
+    result = command("diff", *words)
+    assert result.returncode == code, result.stdout + result.stderr
+    said = result.stderr.lower()
     assert ("error: " in said or "usage" in said) is (code == 2)
     assert "traceback" not in said
 
