@@ -77,6 +77,7 @@ class Side:
     form: str
     size: int
     optimizer_steps: int | None
+    """Of the one optimizer in the file; None where there is none, or several."""
     floating: str
     """The element type of most of its weights."""
 

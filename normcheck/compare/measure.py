@@ -32,11 +32,13 @@ class _Lengths:
         mask = moved(a, b, *types)
         changed = bool(mask.any())
         finite = np.isfinite(a) & np.isfinite(b)
-        x, y = np.where(finite, a, 0.0).astype(np.float64), np.where(finite, b, 0.0)
-        self.a += weight * float(x @ x)
-        self.b += weight * float(y.astype(np.float64) @ y)
-        gap = np.where(mask & finite, y - x, 0.0)
-        self.difference += weight * float(gap @ gap)
+        x = np.where(finite, a, 0.0).astype(np.float64)
+        y = np.where(finite, b, 0.0).astype(np.float64)
+        with np.errstate(over="ignore"):  # values beyond 1e154, in float64 files only
+            gap = np.where(mask, y - x, 0.0)
+            self.a += weight * float(x @ x)
+            self.b += weight * float(y @ y)
+            self.difference += weight * float(gap @ gap)
         self.moved |= changed
         self.any = True
         return changed
@@ -46,8 +48,9 @@ class _Lengths:
         if not self.any:
             return None
         longer = max(self.a, self.b)
-        distance = math.sqrt(self.difference / longer) if longer > 0 else 0.0
-        return Change(distance, self.moved)
+        if not math.isfinite(longer + self.difference):
+            return Change(math.inf if self.moved else 0.0, self.moved)
+        return Change(math.sqrt(self.difference / longer) if longer > 0 else 0.0, self.moved)
 
 
 def measured(

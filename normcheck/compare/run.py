@@ -251,7 +251,8 @@ def _side(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
         format=checkpoint.format,
         form=model.form.value,
         size=checkpoint.size,
-        optimizer_steps=checkpoint.optimizer_steps,
+        # Of several optimizers (a GAN's two) nobody knows which one trains this model.
+        optimizer_steps=checkpoint.optimizer_steps if checkpoint.optimizers == 1 else None,
         floating=now.floating,
     )
 

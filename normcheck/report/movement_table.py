@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, isfinite, log
 
 from rich.text import Text
 
@@ -179,7 +179,8 @@ def _trend(
 def _bars(changes: Sequence[Change | None]) -> str:
     size = -(-len(changes) // LONGEST_TREND)
     stretches = [changes[i : i + size] for i in range(0, len(changes), size)]
-    largest = max((c.distance for c in changes if c is not None), default=0.0)
+    distances = [c.distance for c in changes if c is not None and isfinite(c.distance)]
+    largest = max(distances, default=0.0)
     return "".join(_bar(stretch, largest) for stretch in stretches)
 
 
@@ -189,8 +190,8 @@ def _bar(changes: Sequence[Change | None], largest: float) -> str:
         return " "
     if not any(c.moved for c in known):
         return _STILL
-    share = max(c.distance for c in known) / largest if largest > 0 else 0.0
-    return _BARS[min(len(_BARS) - 1, int(share * len(_BARS)))]
+    share = max(c.distance for c in known) / largest if largest > 0 else 1.0
+    return _BARS[int(min(share, 1.0) * (len(_BARS) - 1) + 0.5)]
 
 
 def _legend(comparison: Comparison, columns: Sequence[_Column], width: int) -> list[Text]:

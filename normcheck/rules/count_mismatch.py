@@ -23,7 +23,8 @@ training does both.
 
 ## Stays silent
 - for layers that did not move at all (`stats-stood-still` names them);
-- for a few steps that mixed precision skipped, up to 5 %.
+- for a few steps that mixed precision skipped, up to 5 %;
+- against the optimizer, where a file holds several: nobody knows which one trains the model.
 
 ## What to do
 Look at what else calls the model in train mode within an epoch: validation, a metric, a teacher's

@@ -1,12 +1,17 @@
 """Pairs of checkpoints of real, if small, training runs: each history is named."""
 
+import copy
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from normcheck.compare.change import Change
 from normcheck.findings import Severity
+from normcheck.report.diff_text import render_diff_text
+from normcheck.report.text import TextStyle
 from tests.compare.runs import (
     Net,
     compared,
@@ -273,3 +278,29 @@ def test_files_in_the_wrong_order(net: Net, tmp_path: Path) -> None:
     diff = compared(new, old)
     assert loud(diff) == set()
     assert "in the order" in diff.comparisons[0].notes[0]
+
+
+def test_two_optimizers_are_no_witness(net: Net, tmp_path: Path) -> None:
+    """A GAN's steps cannot be held against one network's batches."""
+    old, new = _with_optimizer(net, tmp_path, validate=5)
+    for path in (old, new):
+        content = torch.load(path)
+        torch.save({**content, "second": copy.deepcopy(content["optimizer"])}, path)
+    assert compared(old, new).findings == ()
+
+
+def test_values_without_end(net: Net, tmp_path: Path) -> None:
+    """NaN, infinity and numbers whose squares overflow are compared without a warning."""
+    old, new = copy_of(net).double(), copy_of(net).double()
+    with torch.no_grad():
+        old.neck[0].weight[0], new.neck[0].weight[0] = 1e200, 2e200
+        old.backbone[0].weight[0] = new.backbone[0].weight[0] = torch.nan
+        new.backbone[1].running_var[0] = torch.inf
+        new.backbone[4].running_mean[0] = torch.nan
+    diff = compared(*(save(m, tmp_path, f"{i}.pt") for i, m in enumerate((old, new, old))))
+    first = diff.comparisons[0].steps[0].layers
+    changes = {n.path: n for n in first}
+    assert changes["neck.1"].weights == Change(math.inf, moved=True)
+    assert changes["backbone.1"].weights == Change(0.0, moved=False)
+    assert [n.path for n in first if n.stats_moved] == ["backbone.1", "backbone.4"]
+    assert "inf %" in render_diff_text(diff, TextStyle())
