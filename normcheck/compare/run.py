@@ -1,26 +1,22 @@
 """One comparison: read each checkpoint once, measure, judge. The whole flow on one page."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from normcheck.checkpoint.model import Checkpoint, SavedModel
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.safetensors_file import natural_order
 from normcheck.checkpoint.targets import expand
-from normcheck.compare.change import Comparison, Side, Step
-from normcheck.compare.measure import measured
+from normcheck.compare.change import Comparison
 from normcheck.compare.places import chosen, partners
-from normcheck.compare.snapshot import Snapshot, snapshot
+from normcheck.compare.track import Track, sibling_moved
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure, Finding, Skipped
-from normcheck.report.report import ModelReport, Report, summarise
+from normcheck.report.report import Report
 from normcheck.rules.rule import CannotTell, Need, Subject
 from normcheck.settings import Settings
 from normcheck.version import VERSION
-
-_FEW_IN_COMMON = 0.5
-"""Share of the smaller model's tensors below which the reader should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,33 +89,6 @@ def _files(words: list[str], errors: list[Failure]) -> Iterator[Path]:
         yield from sorted(found, key=lambda path: natural_order(str(path)))
 
 
-@dataclass(slots=True, eq=False)
-class _Track:
-    """One model through the files: what is kept of it, and what was measured so far."""
-
-    model: SavedModel
-    """Of the first file, for its place and names; its tensors are not read any more."""
-    first: Snapshot
-    last: Snapshot
-    sides: list[Side]
-    steps: list[Step] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, now: Snapshot, side: Side, *, ranks: bool) -> None:
-        """Measure the step to one more checkpoint."""
-        old, place = (self.first, 0) if ranks else (self.last, len(self.sides) - 1)
-        counted = (self.sides[place].optimizer_steps, side.optimizer_steps)
-        self.sides.append(side)
-        self.steps.append(measured(old, now, (place, len(self.sides) - 1), counted))
-        self.last = now
-        smaller = min(len(self.first.shapes), len(now.shapes))
-        if now.common < _FEW_IN_COMMON * smaller:
-            self.notes.append(
-                f"only {now.common} of {smaller} tensors have the same name and shape in "
-                f"{self.sides[0].target} and {side.target}"
-            )
-
-
 class _Run:
     """What has been measured so far; one file is read, compared and closed before the next."""
 
@@ -127,8 +96,7 @@ class _Run:
         self.settings = settings
         self.ranks = ranks
         self.where = where
-        self.tracks: list[_Track] = []
-        self.newest: tuple[str, ...] = ()
+        self.tracks: list[Track] = []
         self.findings: list[Finding] = []
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
@@ -151,7 +119,7 @@ class _Run:
             if self.tracks:
                 self._follow(checkpoint, models)
             else:
-                self._begin(checkpoint, models)
+                self.tracks = [Track.begin(checkpoint, model) for model in models]
         except UnreadableError as error:
             named = str(path) in error.message
             message = error.message if named else f"{path}: {error.message}"
@@ -161,26 +129,14 @@ class _Run:
         finally:
             checkpoint.close()
 
-    def _begin(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
-        for model in models:
-            now = snapshot(model, None)
-            self.tracks.append(_Track(model, now, now, [_side(checkpoint, model, now)]))
-
     def _follow(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
         found = partners([track.model for track in self.tracks], models)
-        if not any(found):
-            raise UnreadableError("it has no model that the first file has", _ONE_MODEL)
         joined = False
         for track, model in zip(self.tracks, found, strict=True):
-            if model is None:
-                track.notes.append(f"{checkpoint.name} has no model like '{track.model.where}'")
-                continue
-            now = snapshot(model, track.first)
-            if not _one_model(track.first, now):
+            if model is not None and track.follow(checkpoint, model, ranks=self.ranks):
+                joined = True
+            else:
                 track.notes.append(f"{checkpoint.name} has no such model")
-                continue
-            joined = True
-            track.add(now, _side(checkpoint, model, now), ranks=self.ranks)
         if not joined:
             first = self.tracks[0].sides[0].target
             raise UnreadableError(
@@ -196,13 +152,17 @@ class _Run:
         tracks = [track for track in self.tracks if track.steps]
         if not tracks and not self.errors:
             raise UsageError("the files have no model in common", _ONE_MODEL)
-        comparisons = [_comparison(track, ranks=self.ranks) for track in tracks]
-        comparisons = [replace(c, sibling_moved=_sibling(c, comparisons)) for c in comparisons]
+        for track in self.tracks:
+            if tracks and not track.steps:
+                side = track.sides[0]
+                tracks[0].notes.append(f"'{side.where}' of {side.target} is in no other file")
+        comparisons = [track.comparison(ranks=self.ranks) for track in tracks]
+        comparisons = [replace(c, sibling_moved=sibling_moved(c, comparisons)) for c in comparisons]
         models = []
         for track, comparison in zip(tracks, comparisons, strict=True):
             found = self._judge(track, comparison)
             self.findings.extend(found)
-            models.append(_model(track, found))
+            models.append(track.report(found))
         report = Report(
             VERSION,
             tuple(models),
@@ -213,7 +173,7 @@ class _Run:
         )
         return Diff(tuple(comparisons), report)
 
-    def _judge(self, track: _Track, comparison: Comparison) -> list[Finding]:
+    def _judge(self, track: Track, comparison: Comparison) -> list[Finding]:
         side = comparison.sides[-1]
         subject = Subject(track.last.anatomy, alone=not side.where, pair=comparison)
         found: list[Finding] = []
@@ -235,80 +195,3 @@ class _Run:
 
 
 _ONE_MODEL = "diff compares checkpoints of one model; 'normcheck scan' judges each file by itself"
-
-
-def _one_model(first: Snapshot, now: Snapshot) -> bool:
-    """Whether enough agrees: a norm layer, or where a file has none, any tensor."""
-    if not first.layers or not now.layers:
-        return now.common > 0
-    return any(path in first.layers for path in now.layers) and now.common > 0
-
-
-def _side(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
-    return Side(
-        target=checkpoint.name,
-        where=model.where,
-        format=checkpoint.format,
-        form=model.form.value,
-        size=checkpoint.size,
-        # Of several optimizers (a GAN's two) nobody knows which one trains this model.
-        optimizer_steps=checkpoint.optimizer_steps if checkpoint.optimizers == 1 else None,
-        floating=now.floating,
-    )
-
-
-def _comparison(track: _Track, *, ranks: bool) -> Comparison:
-    first, last = track.first, track.last
-    total = track.steps[0]
-    if len(track.steps) > 1:
-        ends = (0, len(track.sides) - 1)
-        steps = (track.sides[0].optimizer_steps, track.sides[-1].optimizer_steps)
-        total = measured(first, last, ends, steps)
-    notes = list(track.notes)
-    if not ranks and any(_backwards(step) for step in track.steps):
-        notes.append("batch counts go down: are the files in the order in which they came about?")
-    measured_paths = {layer.path for layer in total.layers}
-    return Comparison(
-        sides=tuple(track.sides),
-        steps=tuple(track.steps),
-        total=total,
-        ranks=ranks,
-        only_old=tuple(path for path in first.layers if path not in measured_paths),
-        only_new=tuple(path for path in last.layers if path not in measured_paths),
-        values_read=first.values_read,
-        values=first.values,
-        notes=tuple(notes),
-    )
-
-
-def _backwards(step: Step) -> bool:
-    """Whether counts fall though the statistics were not simply lost."""
-    lost = any(layer.at_initial_values[1] for layer in step.tracked)
-    return (step.batches or 0) < 0 and not lost
-
-
-def _sibling(comparison: Comparison, others: Sequence[Comparison]) -> str:
-    """Another model of the same files whose statistics moved where these did not."""
-    if comparison.total.stats_moved:
-        return ""
-    mine = {layer.path for layer in comparison.total.tracked}
-    for other in others:
-        moved = {layer.path for layer in other.total.tracked if layer.stats_moved}
-        if other is not comparison and mine and len(mine & moved) == len(mine):
-            return other.sides[-1].where or "the other model"
-    return ""
-
-
-def _model(track: _Track, found: list[Finding]) -> ModelReport:
-    side, anatomy = track.sides[-1], track.last.anatomy
-    return ModelReport(
-        target=side.target,
-        where=side.where,
-        format=side.format,
-        form=side.form,
-        size=side.size,
-        class_path=anatomy.class_path,
-        tensors=anatomy.tensor_count,
-        layers=tuple(summarise(layer, found) for layer in anatomy.layers),
-        notes=tuple(track.notes),
-    )

@@ -40,16 +40,12 @@ forward pass.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from normcheck.compare.change import Comparison, LayerChange, Step, runs_of
+from normcheck.compare.change import LayerChange, Step
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.accused import Accused, accuse
+from normcheck.rules.batches_per_step import SLACK, odd_paces
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number
-
-SLACK = 0.05
-"""Relative difference of batches and steps that skipped steps may explain."""
-FEWEST_STEPS = 10
-"""Steps below which a ratio says nothing."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -63,7 +59,19 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _backwards(back)
     if uneven:
         yield _uneven(uneven)
-    yield from _against_steps(comparison)
+    for pace in odd_paces(comparison, [_usual(_advanced(step)) for step in comparison.steps]):
+        yield RULE.finding(
+            severity=pace.severity,
+            confidence=Confidence.MEDIUM,
+            title=pace.title,
+            detail=pace.detail,
+            consequence=pace.consequence,
+            fix=pace.fix,
+            evidence=(
+                Evidence("batches counted for each step", pace.ratio, 1 + SLACK, pace.steps),
+            ),
+            discriminator=pace.name,
+        )
 
 
 def _counting(step: Step) -> list[LayerChange]:
@@ -79,10 +87,14 @@ def _went_back(step: Step) -> list[LayerChange]:
 
 
 def _unlike_the_rest(step: Step) -> list[LayerChange]:
-    # A norm that never counts (called through torch.nn.functional) is none of this.
-    advanced = [n for n in _counting(step) if (n.counted or 0) > 0]
+    advanced = _advanced(step)
     usual = _usual(advanced)
     return [n for n in advanced if n.counted != usual]
+
+
+def _advanced(step: Step) -> list[LayerChange]:
+    # A norm that never counts (called through torch.nn.functional) is none of this.
+    return [n for n in _counting(step) if (n.counted or 0) > 0]
 
 
 def _usual(layers: Sequence[LayerChange]) -> float | None:
@@ -112,7 +124,7 @@ def _backwards(accused: Accused) -> Finding:
 
 def _uneven(accused: Accused) -> Finding:
     first = accused.steps[0]
-    usual = _usual([n for n in _counting(first) if (n.counted or 0) > 0]) or 1.0
+    usual = _usual(_advanced(first)) or 1.0
     others = sorted({n.counted or 0.0 for n in _unlike_the_rest(first)})
     shown = ", ".join(number(n) for n in others[:3]) + (" …" if len(others) > 3 else "")
     if all(n > usual and n % usual == 0 for n in others):
@@ -133,67 +145,6 @@ def _uneven(accused: Accused) -> Finding:
         fix="check that this is how the model was meant to be trained",
         evidence=(Evidence("different counts", float(len(others) + 1), 1.0, len(first.tracked)),),
         discriminator="uneven",
-    )
-
-
-def _against_steps(comparison: Comparison) -> Iterator[Finding]:
-    """Batches against optimizer steps, over all steps where both are known."""
-    known = [
-        (step, step.batches, step.steps_made)
-        for step in comparison.steps
-        if step.learned and step.batches and (step.steps_made or 0) >= FEWEST_STEPS
-    ]
-    odd = [
-        (step, batches, made)
-        for step, batches, made in known
-        if made is not None and batches > 0 and abs(batches / made - 1) > SLACK
-    ]
-    if not odd:
-        return
-    batches = sum(entry[1] for entry in odd)
-    made = sum(entry[2] or 0 for entry in odd)
-    ratio = batches / made
-    whole = round(ratio)
-    steps = tuple(entry[0] for entry in odd)
-    where = f" from {runs_of(comparison, steps)}" if len(comparison.steps) > 1 else ""
-    severity, confidence = Severity.WARNING, Confidence.MEDIUM
-    if whole >= 2 and abs(ratio / whole - 1) <= SLACK:
-        severity = Severity.INFO
-        title = f"{whole} batches were counted for each optimizer step"
-        consequence = (
-            "None by itself: gradient accumulation, activation checkpointing, or several forward "
-            "passes a step do that."
-        )
-        fix = "check that the model is meant to run so often in train mode"
-    elif ratio > 1:
-        title = "more batches were counted than optimizer steps made"
-        consequence = (
-            f"About {number(batches - made)} forward passes ran in train mode without a step of "
-            "learning. A validation without model.eval() does that: the running statistics then "
-            "hold validation data, though weights moved as well."
-        )
-        fix = "call model.eval() before validation and model.train() after it"
-    else:
-        title = "fewer batches were counted than optimizer steps made"
-        consequence = (
-            f"About {number(made - batches)} steps were made without a forward pass in train mode: "
-            "a part of the training ran in eval mode, without dropout and without updates of "
-            "the statistics."
-        )
-        fix = "see that model.train() follows every model.eval() in the training loop"
-    yield RULE.finding(
-        severity=severity,
-        confidence=confidence,
-        layers=(),
-        title=title,
-        detail=(
-            f"The layers counted {number(batches)} batches{where}, the optimizer in the same files "
-            f"made {number(made)} steps: {number(ratio)} a step."
-        ),
-        consequence=consequence,
-        fix=fix,
-        evidence=(Evidence("batches counted for each optimizer step", ratio, 1.0, len(odd)),),
-        discriminator="steps",
     )
 
 

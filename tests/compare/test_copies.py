@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import normcheck
+from normcheck.compare.story import story
 from normcheck.errors import UsageError
 from normcheck.findings import Severity
 from tests.compare.runs import Net, batches, compared, copy_of, save, told, train, trained
@@ -84,6 +85,19 @@ def test_a_file_with_one_model_against_one_with_two(tmp_path: Path) -> None:
     assert "'ema', not compared" in comparison.notes[0]
     (back,) = compared(both, single).comparisons
     assert back.sides[0].where == "model"
+    assert any("'ema' of" in note for note in back.notes)
+
+
+def test_places_under_other_names(tmp_path: Path) -> None:
+    """Raw goes with raw and average with average, whatever a file calls them."""
+    raw, average = trained(), trained(seed=1)
+    one, other = tmp_path / "one.pt", tmp_path / "other.pt"
+    torch.save({"model": raw.state_dict(), "ema": average.state_dict()}, one)
+    torch.save({"model_ema": average.state_dict(), "state_dict": raw.state_dict()}, other)
+    diff = compared(one, other)
+    places = [(c.sides[0].where, c.sides[1].where) for c in diff.comparisons]
+    assert places == [("model", "state_dict"), ("ema", "model_ema")]
+    assert all(story(c).startswith("Nothing moved") for c in diff.comparisons)
 
 
 def _ranks(folder: Path, *, broadcast: bool = False, count: int = 2) -> list[Path]:

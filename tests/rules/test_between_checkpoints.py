@@ -7,8 +7,8 @@ import pytest
 from normcheck.compare.change import Change, LayerChange, Step
 from normcheck.findings import Confidence, Severity
 from normcheck.norms.kinds import Family
+from normcheck.rules.batches_per_step import SLACK
 from normcheck.rules.catalogue import RULES, find
-from normcheck.rules.count_mismatch import SLACK
 from normcheck.rules.ranks_disagree import HARMLESS, ROUNDING
 from normcheck.rules.rule import CannotTell, Need, Subject
 from tests.rules.layers import evidence, model, only
@@ -261,7 +261,13 @@ class TestCountMismatch:
         assert not found or found[0].title.startswith(says)
 
     def test_steps_of_a_series_are_added_up(self) -> None:
-        pair = step(layer(), optimizer=(0, 80))
+        pair = step(layer("a"), idle("b"), idle("c"), optimizer=(0, 80))
         found = only(judge_steps("NC604", step(layer(), optimizer=(0, 100)), pair, pair))
         assert "200 batches from b.pt → d.pt" in found.detail
         assert "160 steps" in found.detail
+
+    def test_kinds_of_a_series_are_told_apart(self) -> None:
+        paces = [step(layer(), optimizer=(0, made)) for made in (80, 50, 140, 50)]
+        found = judge_steps("NC604", *paces)
+        assert [f.discriminator for f in found] == ["more", "2 each", "fewer"]
+        assert "from b.pt → c.pt and d.pt → e.pt" in found[1].detail
