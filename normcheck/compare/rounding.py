@@ -1,5 +1,7 @@
 """When two stored numbers differ, and when only their element types do."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,9 +23,9 @@ _MANTISSA_BITS = {
 Mask = npt.NDArray[np.bool_]
 
 
-def coarser(a: DType, b: DType) -> DType:
-    """The type of the two that keeps fewer digits."""
-    return min((a, b), key=lambda dtype: (_MANTISSA_BITS.get(dtype.name, 0), dtype.itemsize))
+def coarsest(types: Iterable[DType]) -> DType:
+    """The type that keeps the fewest digits."""
+    return min(types, key=lambda dtype: (_MANTISSA_BITS.get(dtype.name, 0), dtype.itemsize))
 
 
 def spacing(values: Array, dtype: DType) -> Array:
@@ -45,7 +47,7 @@ def moved(a: Array, b: Array, dtype_a: DType, dtype_b: DType) -> Mask:
         same: Mask = (a == b) | (np.isnan(a) & np.isnan(b))
         if dtype_a.name == dtype_b.name:
             return ~same
-        coarse = coarser(dtype_a, dtype_b)
+        coarse = coarsest((dtype_a, dtype_b))
         size = np.maximum(np.abs(a), np.abs(b))
         close: Mask = np.abs(a - b) <= spacing(np.where(np.isfinite(size), size, 0.0), coarse)
         if coarse.largest is not None:

@@ -3,7 +3,9 @@
 from enum import StrEnum
 from itertools import groupby
 
+from normcheck.checkpoint.dtypes import BY_NAME
 from normcheck.compare.change import Comparison, Step, runs_of, short_names
+from normcheck.compare.rounding import coarsest
 from normcheck.norms.numbers import median
 from normcheck.wording import number, percent, plural
 
@@ -39,7 +41,7 @@ def story(comparison: Comparison) -> str:
     """One line on a comparison, a few more on a series that changes its nature on the way."""
     if comparison.ranks:
         return _ranks(comparison)
-    return f"{_told(comparison)}{_one_sided(comparison)}."
+    return f"{_told(comparison)}{_rounding(comparison)}{_one_sided(comparison)}."
 
 
 def _told(comparison: Comparison) -> str:
@@ -56,6 +58,14 @@ def _told(comparison: Comparison) -> str:
     return f"{'; '.join(parts)}{more}"
 
 
+def _rounding(comparison: Comparison) -> str:
+    """Why files that hold other bytes are called identical."""
+    types = {BY_NAME[side.floating] for side in comparison.sides if side.floating in BY_NAME}
+    if len(types) < 2 or any(motion(step) is not Motion.NOTHING for step in comparison.steps):
+        return ""
+    return f" within the rounding of {coarsest(types).name}"
+
+
 def _one_sided(comparison: Comparison) -> str:
     """Statistics that one of the files has not, which is no movement and no health either."""
     alone = comparison.total.one_sided
@@ -65,6 +75,9 @@ def _one_sided(comparison: Comparison) -> str:
     return f"; {plural(len(alone), 'layer')} with running statistics in {holder} only"
 
 
+_APART = 1.0
+"""Of their length: independent weights of equal length lie 1.41 apart, those of one run mostly
+less than 1."""
 _MOST = 4
 """Stretches of a series that are told one by one."""
 
@@ -101,10 +114,16 @@ def _together(run: tuple[Step, ...]) -> str:
     lost = sum(layer.at_initial_values == (False, True) for layer in run[0].tracked)
     if lost:
         return f"Weights moved, and {plural(lost, 'layer')} had statistics put back to 0 and 1"
-    back = any((step.batches or 0) < 0 for step in run)
-    return (
-        f"Weights and statistics moved together{_batches(run)}{'' if back else ', as in training'}"
-    )
+    moved = f"Weights and statistics moved together{_batches(run)}"
+    if any((step.batches or 0) < 0 for step in run):
+        return moved
+    weights = run[0].weights
+    if len(run) == 1 and weights is not None and weights.distance >= _APART:
+        return (
+            f"{moved}; weights by {percent(weights.distance)} of their length, as far as those of "
+            "models trained apart"
+        )
+    return f"{moved}, as in training"
 
 
 def _without_statistics(step: Step) -> str:

@@ -33,18 +33,27 @@ def render_diff_text(diff: Diff, style: TextStyle) -> str:
         ]
         if style.quiet and not findings:
             continue
-        _comparison(console, comparison, findings, style)
+        judged = not any(
+            (entry.model, entry.where) == (last.target, last.where) for entry in diff.report.skipped
+        )
+        _comparison(console, comparison, findings, style, judged=judged)
     print_end(console, diff.report, style)
     return finished(out)
 
 
 def _comparison(
-    console: Console, comparison: Comparison, findings: list[Finding], style: TextStyle
+    console: Console,
+    comparison: Comparison,
+    findings: list[Finding],
+    style: TextStyle,
+    *,
+    judged: bool,
 ) -> None:
     _header(console, comparison)
     width = min(console.width, PROSE)
     loud = any(f.severity is not Severity.INFO for f in findings)
-    good = not loud and not comparison.total.one_sided
+    # What could not be judged, or is in one file only, is not called good.
+    good = judged and not loud and not comparison.total.one_sided
     line = Text("✓ ", style="bold green") if good else Text()
     console.print(line.append(printable(story(comparison)), style="bold"), width=width)
     for note in comparison.notes:

@@ -10,6 +10,8 @@ import normcheck
 from normcheck.compare.story import story
 from normcheck.errors import UsageError
 from normcheck.findings import Severity
+from normcheck.report.diff_text import render_diff_text
+from normcheck.report.text import TextStyle
 from tests.compare.runs import Net, batches, compared, copy_of, save, told, train, trained
 
 torch.set_num_threads(1)
@@ -160,6 +162,7 @@ def test_ranks_of_another_step_are_not_compared(tmp_path: Path) -> None:
     (skipped,) = diff.report.skipped
     assert skipped.rule == "NC603"
     assert "3 batches apart" in skipped.reason
+    assert "✓" not in render_diff_text(diff, TextStyle())
 
 
 def test_ranks_with_other_weights(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def test_neighbouring_epochs(net: Net, tmp_path: Path) -> None:
     assert told(diff) == "Weights and statistics moved together over 12 batches, as in training."
 
 
+def test_models_of_other_seeds(net: Net, tmp_path: Path) -> None:
+    """Two runs are not taken for two moments of one."""
+    other = trained(seed=5)
+    text = told(compared(save(net, tmp_path, "a.pt"), save(other, tmp_path, "b.pt")))
+    assert text.endswith("as far as those of models trained apart.")
+
+
 def test_training_in_eval_mode(net: Net, tmp_path: Path) -> None:
     """Weights moved, statistics did not: both readings are said."""
     old = save(net, tmp_path, "old.pt")

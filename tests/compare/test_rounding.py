@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normcheck.checkpoint.dtypes import BY_NAME
-from normcheck.compare.rounding import coarser, moved, spacing
+from normcheck.compare.rounding import coarsest, moved, spacing
 
 FLOAT32 = BY_NAME["float32"]
 TORCH = {
@@ -67,5 +67,5 @@ def test_infinity_of_the_finer_type_is_none_of_the_coarser() -> None:
 
 def test_which_is_coarser() -> None:
     """Fewer digits, whatever the size in bytes."""
-    assert coarser(BY_NAME["float16"], BY_NAME["bfloat16"]).name == "bfloat16"
-    assert coarser(BY_NAME["float64"], FLOAT32) is FLOAT32
+    assert coarsest([BY_NAME["float16"], BY_NAME["bfloat16"]]).name == "bfloat16"
+    assert coarsest([BY_NAME["float64"], FLOAT32]) is FLOAT32
