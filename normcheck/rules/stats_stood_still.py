@@ -20,7 +20,8 @@ as trained, and re-estimating would ruin it. In the third the statistics are sta
 mode suffers. Two files alone cannot tell the three apart.
 
 ## How severe
-A warning. Info for a frozen part.
+A warning. Info for a frozen part, and for layers that look like FrozenBatchNorm in a state dict:
+without a batch count, γ and β identical as well.
 
 ## Stays silent
 - between identical files, and where only the optimizer's state differs;
@@ -57,12 +58,18 @@ def check(subject: Subject) -> Iterator[Finding]:
     steps = [step for step in comparison.steps if step.learned]
     if comparison.ranks or not steps:
         return
-    accused = accuse(comparison, steps, lambda step: [n for n in _still(step) if n.learned])
+    trained = accuse(comparison, steps, lambda step: [n for n in _still(step) if n.learned])
+    accused = accuse(
+        comparison, steps, lambda step: [n for n in _still(step) if n.learned and not _by_class(n)]
+    )
     if accused:
         yield _trained_without(accused)
     # A layer that is frozen in some steps only is a matter of schedule.
     idle = [{n.path for n in _still(step) if n.learned is False} for step in steps]
-    frozen = set.intersection(*idle) - set(accused.paths)
+    by_class = [n for n in trained.layers if n.path not in accused.paths]
+    if by_class:
+        yield _frozen_norms(by_class)
+    frozen = set.intersection(*idle) - set(trained.paths)
     if frozen:
         yield _frozen(comparison, [n for n in comparison.total.layers if n.path in frozen])
 
@@ -71,6 +78,12 @@ def _still(step: Step) -> Iterator[LayerChange]:
     for layer in step.tracked:
         if not layer.stats_moved and layer.family is not Family.FROZEN_BATCH:
             yield layer
+
+
+def _by_class(layer: LayerChange) -> bool:
+    """Whether this looks like a FrozenBatchNorm: no count, and γ and β are buffers too."""
+    affine = layer.affine
+    return layer.batches == (None, None) and affine is not None and not affine.moved
 
 
 def _trained_without(accused: Accused) -> Finding:
@@ -127,7 +140,7 @@ def _what_moved(moves: Sequence[float], affine: Sequence[bool]) -> str:
 
 def _counts(counted: Sequence[float]) -> str:
     if not counted:
-        return " No batch count is stored, as in a FrozenBatchNorm."
+        return " No batch count is stored."
     if max(counted) == min(counted) == 0:
         return " No batch was counted: no forward pass in train mode reached them."
     if min(counted) > 0:
@@ -178,6 +191,22 @@ def _frozen(comparison: Comparison, frozen: Sequence[LayerChange]) -> Finding:
         consequence="None: a frozen part keeps its statistics as well as its weights.",
         fix="check that this part was frozen on purpose",
         discriminator="frozen",
+    )
+
+
+def _frozen_norms(layers: Sequence[LayerChange]) -> Finding:
+    return RULE.finding(
+        severity=Severity.INFO,
+        confidence=Confidence.MEDIUM,
+        layers=[n.path for n in layers],
+        title=f"{plural(len(layers), 'batch norm layer')} stood still like FrozenBatchNorm",
+        detail=(
+            "The weights before them moved; statistics, γ and β did not, and no batch count is "
+            "stored, as in torchvision's and detectron2's FrozenBatchNorm2d."
+        ),
+        consequence="None where they are such layers: these apply stored values in both modes.",
+        fix="check that these are FrozenBatchNorm layers",
+        discriminator="frozen norms",
     )
 
 

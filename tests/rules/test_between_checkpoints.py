@@ -82,7 +82,16 @@ class TestStatsStoodStill:
 
     def test_without_a_count(self) -> None:
         found = only(judge_steps("NC601", step(in_eval_mode(batches=(None, None)))))
-        assert "FrozenBatchNorm" in found.detail
+        assert "No batch count is stored" in found.detail
+
+    def test_frozen_batch_norms_of_a_state_dict(self) -> None:
+        """Weights move under them by design; without a count nobody would expect more."""
+        frozen = in_eval_mode(affine=STILL, batches=(None, None))
+        found = only(judge_steps("NC601", step(frozen, layer("b"))))
+        assert (found.severity, found.layers) == (Severity.INFO, ("bn",))
+        assert "FrozenBatchNorm" in found.title
+        counted = in_eval_mode(affine=STILL)
+        assert only(judge_steps("NC601", step(counted))).severity is Severity.WARNING
 
     def test_optimizer_steps_are_a_witness(self) -> None:
         found = only(judge_steps("NC601", step(in_eval_mode(), optimizer=(5, 25))))
