@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from normcheck.compare.change import Comparison, LayerChange, Step, runs_of
+from normcheck.findings import Evidence
 from normcheck.norms.numbers import median
 from normcheck.wording import number, plural
 
@@ -71,6 +72,12 @@ class Accused:
             if layer.mean is not None:
                 shifts[layer.path] = max(layer.mean.distance, shifts.get(layer.path, 0.0))
         return median(list(shifts.values())) if shifts else 0.0
+
+    @property
+    def shift_evidence(self) -> Evidence:
+        """The same as evidence."""
+        name = "median shift of running_mean in standard deviations"
+        return Evidence(name, self.shift, 0.0, len(self.paths))
 
     @property
     def shifted(self) -> str:

@@ -45,8 +45,9 @@ from normcheck.compare.change import LayerChange, Step
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.rules.accused import Accused, accuse
+from normcheck.rules.frozen import drifted_part
 from normcheck.rules.rule import Need, Rule, Subject
-from normcheck.wording import percent, plural
+from normcheck.wording import plural
 
 _LOST, _COLLECTED = (False, True), (True, False)
 """Whether statistics are 0 and 1, before and after."""
@@ -68,7 +69,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if moved:
         yield _report_moved(moved)
     if drifted:
-        yield _report_drifted(drifted)
+        yield drifted_part(RULE, drifted)
     if collected:
         yield _report_collected(collected)
 
@@ -118,7 +119,7 @@ def _report_moved(accused: Accused) -> Finding:
             "ignore this where the statistics were re-estimated on purpose"
         ),
         evidence=(
-            _shift(accused),
+            accused.shift_evidence,
             Evidence("movement of the weights", 0.0, 0.0, tensors),
         ),
         discriminator="alone",
@@ -180,38 +181,6 @@ def _report_collected(accused: Accused) -> Finding:
         fix="compare accuracy of both files in eval mode on a few labelled batches",
         discriminator="collected",
     )
-
-
-def _report_drifted(accused: Accused) -> Finding:
-    others = max((s.weights.distance for s in accused.steps if s.weights), default=0.0)
-    return RULE.finding(
-        severity=Severity.WARNING,
-        layers=accused.paths,
-        confidence=Confidence.MEDIUM,
-        title=f"{accused.norms} collected statistics though frozen",
-        detail=(
-            f"The weights before them, γ and β are identical{accused.when}, other weights moved "
-            f"by {percent(others)} of their length; {accused.shifted}."
-        ),
-        consequence=(
-            "requires_grad = False stops weights, not statistics: in eval mode the frozen part no "
-            "longer computes what it was trained to."
-        ),
-        fix=(
-            "put the frozen part into eval mode after each model.train(); ignore this where it is "
-            "meant to adapt to the new data"
-        ),
-        evidence=(
-            _shift(accused),
-            Evidence("movement of these layers' weights", 0.0, 0.0, len(accused.paths)),
-        ),
-        discriminator="frozen part",
-    )
-
-
-def _shift(accused: Accused) -> Evidence:
-    name = "median shift of running_mean in standard deviations"
-    return Evidence(name, accused.shift, 0.0, len(accused.paths))
 
 
 RULE = Rule(

@@ -48,6 +48,7 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.numbers import median
 from normcheck.rules.accused import Accused, accuse
+from normcheck.rules.frozen import frozen_by_class, frozen_norms, frozen_part
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, percent, plural
 
@@ -59,19 +60,18 @@ def check(subject: Subject) -> Iterator[Finding]:
     if comparison.ranks or not steps:
         return
     trained = accuse(comparison, steps, lambda step: [n for n in _still(step) if n.learned])
-    accused = accuse(
-        comparison, steps, lambda step: [n for n in _still(step) if n.learned and not _by_class(n)]
-    )
+    accused = accuse(comparison, steps, _trained_still)
     if accused:
         yield _trained_without(accused)
     # A layer that is frozen in some steps only is a matter of schedule.
     idle = [{n.path for n in _still(step) if n.learned is False} for step in steps]
     by_class = [n for n in trained.layers if n.path not in accused.paths]
     if by_class:
-        yield _frozen_norms(by_class)
+        yield frozen_norms(RULE, by_class)
     frozen = set.intersection(*idle) - set(trained.paths)
     if frozen:
-        yield _frozen(comparison, [n for n in comparison.total.layers if n.path in frozen])
+        layers = [n for n in comparison.total.layers if n.path in frozen]
+        yield frozen_part(RULE, comparison, layers)
 
 
 def _still(step: Step) -> Iterator[LayerChange]:
@@ -80,10 +80,8 @@ def _still(step: Step) -> Iterator[LayerChange]:
             yield layer
 
 
-def _by_class(layer: LayerChange) -> bool:
-    """Whether this looks like a FrozenBatchNorm: no count, and γ and β are buffers too."""
-    affine = layer.affine
-    return layer.batches == (None, None) and affine is not None and not affine.moved
+def _trained_still(step: Step) -> list[LayerChange]:
+    return [n for n in _still(step) if n.learned and not frozen_by_class(n)]
 
 
 def _trained_without(accused: Accused) -> Finding:
@@ -178,36 +176,6 @@ def _meaning(comparison: Comparison, *, trained_affine: bool) -> tuple[str, str]
         "re-estimate on training data (torch.optim.swa_utils.update_bn)"
     )
     return consequence, fix
-
-
-def _frozen(comparison: Comparison, frozen: Sequence[LayerChange]) -> Finding:
-    rest = len(comparison.total.tracked) - len(frozen)
-    beside = f"while {plural(rest, 'other layer')} moved" if rest else "while other weights moved"
-    return RULE.finding(
-        severity=Severity.INFO,
-        layers=[n.path for n in frozen],
-        title=f"{plural(len(frozen), 'batch norm layer')} stood still as a whole",
-        detail=f"Neither the weights before them, γ and β nor the statistics moved, {beside}.",
-        consequence="None: a frozen part keeps its statistics as well as its weights.",
-        fix="check that this part was frozen on purpose",
-        discriminator="frozen",
-    )
-
-
-def _frozen_norms(layers: Sequence[LayerChange]) -> Finding:
-    return RULE.finding(
-        severity=Severity.INFO,
-        confidence=Confidence.MEDIUM,
-        layers=[n.path for n in layers],
-        title=f"{plural(len(layers), 'batch norm layer')} stood still like FrozenBatchNorm",
-        detail=(
-            "The weights before them moved; statistics, γ and β did not, and no batch count is "
-            "stored, as in torchvision's and detectron2's FrozenBatchNorm2d."
-        ),
-        consequence="None where they are such layers: these apply stored values in both modes.",
-        fix="check that these are FrozenBatchNorm layers",
-        discriminator="frozen norms",
-    )
 
 
 RULE = Rule(
