@@ -22,18 +22,25 @@ WITH_PARTS = (
     "README.md",
     "docs/ci.md",
     "docs/configuration.md",
+    "docs/diff.md",
     "docs/running.md",
     "sample_models/README.md",
 )
 """Files that have generated parts."""
 SAMPLE = "sample_models/statistics-lost.pt"
 RUN = ("--model", "sample_models.networks:DigitsNet", "--data", "sample_models/digits.npz")
+PAIR = ("sample_models/digits-healthy.pt", SAMPLE)
+SERIES = (
+    "sample_models/too-few-batches.pt",
+    "sample_models/too-few-batches-mild.pt",
+    "sample_models/digits-healthy.pt",
+)
 NEEDS = {
     "state": "any file",
     "modules": "a whole module",
     "run": "a run",
     "data": "your data",
-    "pair": "two files",
+    "pair": "two checkpoints",
 }
 """What a rule needs, in the words of the table."""
 
@@ -163,6 +170,11 @@ def cost() -> str:
     )
 
 
+def console(*words: str) -> str:
+    """A command and what it prints, as a reader would see it."""
+    return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
+
+
 def parts() -> dict[str, str]:
     """The generated parts by name."""
     from normcheck.config.keys import MODEL, TOP
@@ -173,6 +185,8 @@ def parts() -> dict[str, str]:
             f"```console\n$ normcheck scan {SAMPLE} \\\n    {' '.join(RUN[:2])} \\\n    "
             f"{' '.join(RUN[2:])}\n{run('scan', SAMPLE, *RUN)}\n```"
         ),
+        "diff": console("diff", *PAIR),
+        "diff series": console("diff", *SERIES),
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
         "rules": rule_table("docs/rules/"),

@@ -15,6 +15,7 @@ from normcheck.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from normcheck.compare.run import Diff, diff
     from normcheck.errors import NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
     from normcheck.report.report import Report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Confidence",
+    "Diff",
     "Evidence",
     "Finding",
     "NormcheckError",
@@ -31,11 +33,13 @@ __all__ = [
     "Severity",
     "Suppressed",
     "__version__",
+    "diff",
     "scan",
 ]
 
 _HOMES = {
     "Confidence": "normcheck.findings",
+    "Diff": "normcheck.compare.run",
     "Evidence": "normcheck.findings",
     "Finding": "normcheck.findings",
     "NormcheckError": "normcheck.errors",
@@ -43,6 +47,7 @@ _HOMES = {
     "Settings": "normcheck.settings",
     "Severity": "normcheck.findings",
     "Suppressed": "normcheck.findings",
+    "diff": "normcheck.compare.run",
     "scan": "normcheck.session",
 }
 

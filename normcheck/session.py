@@ -226,6 +226,8 @@ class _Session:
 
     def _check(self, name: str, subject: Subject, rules: tuple[Rule, ...]) -> Iterator[Finding]:
         for rule in rules:
+            if rule.need is Need.PAIR:
+                continue  # not skipped: a scan never has a second checkpoint
             reason = _cannot_run(rule, subject)
             if reason:
                 self.skipped.append(Skipped(name, subject.anatomy.where, rule.code, *reason))

@@ -81,6 +81,8 @@ class Checkpoint:
     models: tuple[SavedModel, ...]
     optimizer_steps: int | None = None
     """The largest ``step`` in an optimizer state of the same file."""
+    optimizers: int = 0
+    """How many optimizer states the file holds."""
     notes: tuple[str, ...] = ()
     """What the reader wants the user to know."""
     sources: tuple[Source, ...] = ()

@@ -131,6 +131,7 @@ def _checkpoint(source: Source, form: str, found: Found) -> Checkpoint:
         size=source.size,
         models=tuple(found.models),
         optimizer_steps=found.optimizer_steps,
+        optimizers=found.optimizers,
         sources=(source,),
     )
 

@@ -1,66 +1,55 @@
 """The commands and their flags, in Typer's terms."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from normcheck.cli.complete import complete_rule
+from normcheck.cli.flags import (
+    BaselineFile,
+    Color,
+    ColorFlag,
+    ConfigFile,
+    ExitZero,
+    ExtendSelect,
+    FailOnFlag,
+    Forms,
+    Ignore,
+    Isolated,
+    MinConfidenceFlag,
+    MinSeverityFlag,
+    Outputs,
+    Plot,
+    Quiet,
+    Select,
+    ShowSettings,
+    Statistics,
+    Strict,
+    Targets,
+    Verbose,
+    WriteBaseline,
+)
 from normcheck.cli.kinds import print_kinds
 from normcheck.cli.rule import print_rule
+from normcheck.cli.run_flags import (
+    Autocast,
+    AutocastFlag,
+    BatchSize,
+    Data,
+    Device,
+    Factory,
+    FactoryArguments,
+    ImageSize,
+    InputShape,
+    Mean,
+    Place,
+    Prefix,
+    RunModel,
+    Samples,
+    Std,
+    Trust,
+)
 from normcheck.version import VERSION
-
-
-class OutputFormat(StrEnum):
-    """Forms of the report."""
-
-    TEXT = "text"
-    JSON = "json"
-    JSON_V1 = "json-v1"
-    SARIF = "sarif"
-    JUNIT = "junit"
-    GITHUB = "github"
-    MARKDOWN = "markdown"
-
-
-class MinSeverity(StrEnum):
-    """Severities, the worst first."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    INFO = "info"
-
-
-class MinConfidence(StrEnum):
-    """How sure a finding is."""
-
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
-
-
-class FailOn(StrEnum):
-    """Severities that can fail a run."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-class Autocast(StrEnum):
-    """Types that autocast can run in."""
-
-    OFF = "off"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-
-
-class Color(StrEnum):
-    """When to colour."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
 
 app = typer.Typer(
     name="normcheck",
@@ -97,182 +86,42 @@ def _top(
 
 @app.command()
 def scan(  # noqa: PLR0917  (a flag is a parameter)
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TARGET",
-            help="Checkpoint files, folders (searched for checkpoints) or quoted patterns.",
-            show_default=False,
-        ),
-    ] = None,
-    forms: Annotated[
-        list[OutputFormat] | None,
-        typer.Option(
-            "--format",
-            "-f",
-            "--output-format",
-            metavar="FORMAT",
-            help="text, json, json-v1, sarif, junit, github or markdown. Default: text. May be "
-            "repeated, each with its own -o.",
-        ),
-    ] = None,
-    outputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--output-file",
-            "-o",
-            metavar="FILE",
-            help="Write the report there, whole or not at all. Default: stdout (-).",
-        ),
-    ] = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULES",
-            help="Run only these rules: codes, names or prefixes, with commas. Default: ALL.",
-            autocompletion=complete_rule,
-        ),
-    ] = None,
-    extend_select: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULES",
-            help="Run these rules besides those of the configuration.",
-            autocompletion=complete_rule,
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULES",
-            help="Leave these rules out; the more specific word wins.",
-            autocompletion=complete_rule,
-        ),
-    ] = None,
-    min_severity: Annotated[
-        MinSeverity | None, typer.Option(help="Suppress milder findings. Default: info.")
-    ] = None,
-    min_confidence: Annotated[
-        MinConfidence | None, typer.Option(help="Suppress less sure findings. Default: low.")
-    ] = None,
-    fail_on: Annotated[
-        FailOn | None,
-        typer.Option(help="Exit with 1 for findings of this severity or worse. Default: warning."),
-    ] = None,
-    run: Annotated[
-        bool,
-        typer.Option(
-            "--run", help="Also run the model; without --data on made-up input, mechanics only."
-        ),
-    ] = False,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="PKG.MOD:NAME",
-            help="Factory of the model that a state dict belongs to; runs it.",
-        ),
-    ] = "",
-    model_args: Annotated[
-        str,
-        typer.Option(metavar="JSON", help="Its arguments: an object by name, or a list."),
-    ] = "",
-    prefix: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="What stands before the model's names: ema_model."),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Which model of the file to run: state_dict, ema."),
-    ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Let the file's own code run: whatever a pickle names."),
-    ] = False,
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="DATA",
-            help="What to feed: .npy .npz .pt .safetensors, a folder of images, or pkg.mod:loader.",
-        ),
-    ] = "",
-    input_shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SHAPE",
-            help="Made-up input without the batch: 3x224x224, 128:long, name=16x32; one each.",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Samples a forward, as in training.", min=0)
-    ] = 0,
-    samples: Annotated[
-        int, typer.Option(metavar="N", help="Most samples of the data to use.", min=1)
-    ] = 256,
-    image_size: Annotated[
-        str, typer.Option(metavar="HxW", help="Resize images of a folder: 224 or 224x320.")
-    ] = "",
-    mean: Annotated[
-        str, typer.Option(metavar="M[,M,M]", help="Subtracted from images scaled to 0 to 1.")
-    ] = "",
-    std: Annotated[str, typer.Option(metavar="S[,S,S]", help="Divided by, after that.")] = "",
-    device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, mps.")] = "cpu",
-    autocast: Annotated[
-        Autocast, typer.Option(help="Run under autocast, as mixed-precision models do.")
-    ] = Autocast.OFF,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", "-e", help="Exit with 0 even where there are findings.")
-    ] = False,
-    strict: Annotated[
-        bool | None,
-        typer.Option("--strict/--no-strict", help="Exit with 2 where a rule or file was skipped."),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Suppress the findings that this file knows."),
-    ] = None,
-    write_baseline: Annotated[
-        bool,
-        typer.Option(
-            "--write-baseline",
-            help="Write all findings as known to --baseline (normcheck-baseline.json).",
-        ),
-    ] = False,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Configuration, instead of the nearest pyproject.toml or normcheck.toml.",
-        ),
-    ] = None,
-    isolated: Annotated[
-        bool, typer.Option("--isolated", help="Read no configuration file.")
-    ] = False,
-    show_settings: Annotated[
-        bool,
-        typer.Option("--show-settings", help="Print the settings and where each comes from."),
-    ] = False,
-    statistics: Annotated[
-        bool, typer.Option("--statistics", help="Count findings by rule instead of showing them.")
-    ] = False,
-    color: Annotated[
-        Color, typer.Option(help="Colour; auto looks at the terminal, NO_COLOR, FORCE_COLOR.")
-    ] = Color.AUTO,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only warnings and errors; silent without.")
-    ] = False,
-    plot: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="Draw predicted against stored means, a panel a layer (png, svg, pdf).",
-        ),
-    ] = "",
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "--verbose", "-v", count=True, help="Every layer and skipped rule; -vv for tracebacks."
-        ),
-    ] = 0,
+    targets: Targets = None,
+    forms: Forms = None,
+    outputs: Outputs = None,
+    select: Select = None,
+    extend_select: ExtendSelect = None,
+    ignore: Ignore = None,
+    min_severity: MinSeverityFlag = None,
+    min_confidence: MinConfidenceFlag = None,
+    fail_on: FailOnFlag = None,
+    run: RunModel = False,
+    model: Factory = "",
+    model_args: FactoryArguments = "",
+    prefix: Prefix = None,
+    at: Place = None,
+    trust: Trust = False,
+    data: Data = "",
+    input_shape: InputShape = None,
+    batch_size: BatchSize = 0,
+    samples: Samples = 256,
+    image_size: ImageSize = "",
+    mean: Mean = "",
+    std: Std = "",
+    device: Device = "cpu",
+    autocast: AutocastFlag = Autocast.OFF,
+    exit_zero: ExitZero = False,
+    strict: Strict = None,
+    baseline: BaselineFile = None,
+    write_baseline: WriteBaseline = False,
+    config: ConfigFile = None,
+    isolated: Isolated = False,
+    show_settings: ShowSettings = False,
+    statistics: Statistics = False,
+    color: ColorFlag = Color.AUTO,
+    quiet: Quiet = False,
+    plot: Plot = "",
+    verbose: Verbose = 0,
 ) -> int:
     """Scan saved models and say what is wrong with their normalization layers.
 
@@ -329,6 +178,87 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
                 device=device,
                 autocast=autocast.value,
             ),
+        )
+    )
+
+
+@app.command()
+def diff(  # noqa: PLR0917  (a flag is a parameter)
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="OLD NEW",
+            help="Checkpoints of one model, in the order in which they came about: two or more.",
+            show_default=False,
+        ),
+    ],
+    forms: Forms = None,
+    outputs: Outputs = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULES",
+            help="Run only these rules: codes, names or prefixes, with commas. Default: NC6.",
+        ),
+    ] = None,
+    ignore: Ignore = None,
+    min_severity: MinSeverityFlag = None,
+    min_confidence: MinConfidenceFlag = None,
+    fail_on: FailOnFlag = None,
+    exit_zero: ExitZero = False,
+    strict: Strict = None,
+    ranks: Annotated[
+        bool,
+        typer.Option(
+            "--ranks", help="The files are ranks of one step: hold each against the first."
+        ),
+    ] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help=(
+                "Which model to compare where a file holds several (state_dict, ema): once for "
+                "all files, or once for each."
+            ),
+        ),
+    ] = None,
+    baseline: BaselineFile = None,
+    config: ConfigFile = None,
+    isolated: Isolated = False,
+    color: ColorFlag = Color.AUTO,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Say what moved between checkpoints of one run, or between ranks, layer by layer.
+
+    Exit codes: 0 nothing found, 1 findings, 2 something could not be read or done.
+    """
+    from normcheck.cli.diff import DiffWords, run_diff
+    from normcheck.config.merge import Flags
+
+    return run_diff(
+        DiffWords(
+            targets=targets,
+            flags=Flags(
+                select=select or (),
+                ignore=ignore or (),
+                min_severity=min_severity,
+                min_confidence=min_confidence,
+                fail_on=fail_on,
+                strict=strict,
+                formats=[form.value for form in forms or ()],
+                outputs=outputs or (),
+                baseline=baseline,
+                config=config,
+                isolated=isolated,
+            ),
+            exit_zero=exit_zero,
+            ranks=ranks,
+            where=where or (),
+            color=color.value,
+            quiet=quiet,
+            verbose=verbose,
         )
     )
 

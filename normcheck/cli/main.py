@@ -51,6 +51,10 @@ def _dispatch(words: list[str]) -> int:
         from normcheck.cli.scan import ScanWords, run_scan
 
         return run_scan(ScanWords(targets=words[1:]))
+    if len(words) > 2 and words[0] == "diff" and not any(w.startswith("-") for w in words):
+        from normcheck.cli.diff import DiffWords, run_diff
+
+        return run_diff(DiffWords(targets=words[1:]))
     import typer
 
     from normcheck.cli.app import app

@@ -5,9 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normcheck.errors import UsageError
 from normcheck.report.report import Report
+
+if TYPE_CHECKING:
+    from normcheck.report.text import TextStyle
 
 _PIPE_WIDTH = 80
 """Columns where the output is no terminal and COLUMNS says nothing."""
@@ -64,16 +68,22 @@ def rendered(report: Report, output: Output, look: Look) -> str:
         from normcheck.report.statistics import render_statistics
 
         return render_statistics(report)
-    from normcheck.report.text import TextStyle, render_text
+    from normcheck.report.text import render_text
 
-    style = TextStyle(
+    return render_text(report, text_style(output, look))
+
+
+def text_style(output: Output, look: Look) -> "TextStyle":
+    """How text is to look at the place where it goes."""
+    from normcheck.report.text import TextStyle
+
+    return TextStyle(
         width=_width(output.file),
         color=_colored(look.color, output.file),
         verbose=look.verbose,
         quiet=look.quiet,
         errors=output.file != _STDOUT,
     )
-    return render_text(report, style)
 
 
 def _width(file: str) -> int:

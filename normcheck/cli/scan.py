@@ -12,6 +12,7 @@ from normcheck.cli.running import RunWords, progress, requested
 from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
 from normcheck.errors import UsageError
 from normcheck.report.report import Report
+from normcheck.rules.rule import Need
 from normcheck.session import scan
 from normcheck.settings import Settings
 from normcheck.wording import plural
@@ -50,6 +51,11 @@ def run_scan(words: ScanWords) -> int:
         raise UsageError("no target is named", "name a file or a folder: normcheck scan model.pt")
     outputs = pair(resolved.formats, resolved.outputs)
     _check_combination(words, resolved)
+    if words.flags.select and all(rule.need is Need.PAIR for rule in resolved.settings.rules):
+        raise UsageError(
+            f"{', '.join(words.flags.select):.60}: these rules compare checkpoints, a scan has one",
+            "run them with: normcheck diff OLD NEW",
+        )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
     settings = replace(known, keep_predictions=bool(words.plot))
     report = _scan(words, settings)
@@ -96,16 +102,21 @@ def _write_baseline(report: Report, words: ScanWords, resolved: Resolved) -> Rep
 
 def _tell(report: Report, words: ScanWords) -> None:
     """Errors, and what else belongs on stderr."""
-    for failure in report.errors:
-        report_error(failure.message, failure.hint)
-        if failure.trace and words.verbose > 1:
-            sys.stderr.write(failure.trace)
+    tell_errors(report, words.verbose)
     if not report.models and not report.errors:
         passed = f" ({plural(len(report.skipped), 'file')} without a model)"
         report_error(
             f"no checkpoint under {', '.join(words.targets)}{passed if report.skipped else ''}",
             "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
         )
+
+
+def tell_errors(report: Report, verbose: int) -> None:
+    """The errors of a report on stderr, with tracebacks where these are wanted."""
+    for failure in report.errors:
+        report_error(failure.message, failure.hint)
+        if failure.trace and verbose > 1:
+            sys.stderr.write(failure.trace)
 
 
 def _plot(report: Report, file: str) -> None:

@@ -13,8 +13,14 @@ from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norm
 from normcheck.norms.numbers import read_values
 
 
-def anatomy_of(model: SavedModel) -> Anatomy:
-    """Find the normalization layers of one model and read their numbers."""
+def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
+    """Find the normalization layers of one model and read their numbers.
+
+    Args:
+        model: Of a file that is open.
+        judge_links: Also read the weights between norms and see whether the running
+            statistics fit them, which takes most of the time.
+    """
     if model.modules is not None:
         layers = tuple(
             _with_dimensions(layer, model) for layer in from_modules.norm_layers(model.modules)
@@ -32,7 +38,7 @@ def anatomy_of(model: SavedModel) -> Anatomy:
         tensor_count=len(model.tensors),
         power_iterations=tuple(_power_iterations(model)),
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
-        agreement=_agreement(model, layers),
+        agreement=_agreement(model, layers) if judge_links else None,
         biases_before_norms=biases_before_norms(model, layers),
     )
 

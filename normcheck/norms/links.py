@@ -23,6 +23,10 @@ _SIDE_BRANCH = re.compile(
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
 
 
+_NEIGHBOURS = 12
+"""Modules looked at on either side of a norm for the layer that it belongs to."""
+
+
 class Weights(StrEnum):
     """How the weights between two norms combine their inputs."""
 
@@ -83,6 +87,34 @@ def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, 
     # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
     # right one of the two orders lets more layers fit together.
     return after if len(after) >= len(before) else before
+
+
+def weights_beside(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str, str]:
+    """For each norm the path of the layer whose output it most probably normalises.
+
+    That is the nearest one before it that makes as many features; where there is none, the
+    nearest one after it that takes as many (a norm before the first layer of its block).
+    """
+    steps = _steps(model, layers)
+    if not model.ordered:
+        steps.sort(key=_usual_order)
+    found: dict[str, str] = {}
+    for index, step in enumerate(steps):
+        if step.norm is None:
+            continue
+        weight = step.leaves.get("weight")
+        if weight is not None and weight.ndim >= 2 and step.norm.has_statistics:
+            found[step.path] = step.path  # a fused convolution
+            continue
+        before = [s for s in steps[max(0, index - _NEIGHBOURS) : index] if s.is_weights]
+        after = [s for s in steps[index + 1 : index + 1 + _NEIGHBOURS] if s.is_weights]
+        features = step.norm.features
+        makes = [s for s in reversed(before) if s.leaves["weight"].shape[0] == features]
+        takes = [s for s in after if s.leaves["weight"].shape[1] == features]
+        nearest = [*makes[:1], *takes[:1]]
+        if nearest:
+            found[step.path] = nearest[0].path
+    return found
 
 
 def _steps(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[_Step]:

@@ -1,5 +1,6 @@
 """The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ SCHEMA_FILE = Path(__file__).with_name(f"normcheck-v{SCHEMA_VERSION}.schema.json
 """The JSON Schema of what ``render_json`` writes; it ships with the package."""
 
 
-def render_json(report: Report) -> str:
-    """The whole report. NaN and infinity become strings, as JSON has no such numbers."""
+def render_json(report: Report, more: Mapping[str, Any] | None = None) -> str:
+    """The whole report. NaN and infinity become strings, as JSON has no such numbers.
+
+    Args:
+        report: Of a scan, or of a comparison.
+        more: Fields of a comparison beside those that every report has.
+    """
     value = {
         "version": SCHEMA_VERSION,
         "tool": {"name": "normcheck", "version": report.version},
@@ -36,6 +42,7 @@ def render_json(report: Report) -> str:
             "unread": len(report.errors),
             "unused": len(report.unused),
         },
+        **(more or {}),
     }
     return json_text(value)
 

@@ -17,7 +17,7 @@ LIKE_IT = 2
 """Layers of a kind and verdict that are shown before the rest is folded."""
 _BARS = "▁▂▃▄▅▆▇█"
 _GAP = 2
-_VERDICTS = {
+VERDICTS = {
     Severity.ERROR: ("✖", "red"),
     Severity.WARNING: ("▲", "yellow"),
     Severity.INFO: ("•", "cyan"),
@@ -64,7 +64,7 @@ def layer_table(
         if layer is None:
             lines.append(Text(f"  {cells[0]} (-v shows all)", style="dim"))
             continue
-        mark, style = _VERDICTS[layer.worst]
+        mark, style = VERDICTS[layer.worst]
         if layer.worst is None and layer.suppressed:
             mark, style = _KNOWN  # no tick: its fault is known, not mended
         lines.append(

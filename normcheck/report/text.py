@@ -5,7 +5,7 @@ Rich measures, wraps and colours; it never sees a name from a file as markup.
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from normcheck.findings import Finding, Severity, Skipped
 from normcheck.report.asides import asides, failed, skipped
+from normcheck.report.console import PROSE, console_for, finished
 from normcheck.report.layer_table import layer_table
 from normcheck.report.reading import reading
 from normcheck.report.report import ModelReport, Report
@@ -24,8 +25,6 @@ MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold ye
 """One sign and one colour a severity; both are readable on dark and light terminals."""
 _INFO_MARK = ("•", "cyan")
 _GOOD_MARK = ("✓", "bold green")
-_PROSE = 100
-"""Columns beyond which running text is hard to read; tables may be wider."""
 _WHERE_NAMES = 8
 
 
@@ -45,17 +44,7 @@ class TextStyle:
 def render_text(report: Report, style: TextStyle) -> str:
     """The report as text, ending in a line of counts."""
     out = io.StringIO()
-    console = Console(
-        file=out,
-        width=max(40, style.width),
-        force_terminal=style.color,
-        no_color=not style.color,
-        color_system="standard" if style.color else None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
+    console = console_for(out, style.width, color=style.color)
     single = len(report.models) == 1
     hidden = Counter(
         (entry.finding.model, entry.finding.where)
@@ -72,6 +61,23 @@ def render_text(report: Report, style: TextStyle) -> str:
                 continue
         known = hidden[model.target, model.where]
         _model(console, model, findings, style, known, table=single or style.verbose)
+    print_end(console, report, style)
+    return finished(out)
+
+
+def print_findings(console: Console, findings: Iterable[Finding], style: TextStyle) -> None:
+    """Findings in the order given, infos in a line unless the style is verbose."""
+    for number, finding in enumerate(findings):
+        if number:
+            console.print()
+        if finding.severity is Severity.INFO and not style.verbose:
+            _remark(console, finding)
+        else:
+            _finding(console, finding)
+
+
+def print_end(console: Console, report: Report, style: TextStyle) -> None:
+    """What was skipped, suppressed and failed, and the line of counts."""
     if not style.quiet:
         for line in (
             *(skipped(report) if style.verbose else ()),
@@ -81,8 +87,6 @@ def render_text(report: Report, style: TextStyle) -> str:
         _last_line(console, report)
     for line in failed(report) if style.errors else ():
         _hanging(console, Text(line), indent=2)
-    # Rich pads lines to the console's width; nobody wants those spaces in a log.
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
 def _model(
@@ -197,7 +201,7 @@ def _finding(console: Console, finding: Finding) -> None:
     # Only the sign is coloured: yellow text cannot be read on a light terminal.
     title = Text().append(f"{mark} ", style=style)
     title.append(printable(finding.title), style="bold")
-    width = min(console.width, _PROSE)
+    width = min(console.width, PROSE)
     gap = width - title.cell_len - len(label)
     if gap >= 2:
         title.append(" " * gap + label)
@@ -223,13 +227,13 @@ def _remark(console: Console, finding: Finding, indent: int = 0) -> None:
 
 
 def _paragraph(console: Console, text: str, style: str = "") -> None:
-    width = min(console.width, _PROSE)
+    width = min(console.width, PROSE)
     console.print(Padding(Text(text, style=style), (0, 0, 0, 2)), width=width)
 
 
 def _hanging(console: Console, text: Text, indent: int, first: int = 0) -> None:
     """A paragraph whose lines after the first begin ``indent`` columns in."""
-    width = min(console.width, _PROSE)
+    width = min(console.width, PROSE)
     lines = text.wrap(console, width - indent)
     for number, line in enumerate(lines):
         line.rstrip()

@@ -12,6 +12,7 @@ from normcheck.rules import (
     batch_stats_in_eval,
     bias_before_norm,
     collapsed_variance,
+    count_mismatch,
     damaged_batch_count,
     dead_scale,
     degenerate_norm,
@@ -33,6 +34,7 @@ from normcheck.rules import (
     non_finite_output,
     non_finite_stats,
     nondeterministic_eval,
+    ranks_disagree,
     reset_stats,
     saturated_stats,
     shared_norm,
@@ -40,6 +42,8 @@ from normcheck.rules import (
     small_batch_noise,
     stale_spectral_norm,
     stale_stats,
+    stats_moved_alone,
+    stats_stood_still,
     suspicious_momentum,
     thawed_layer,
     tracked_instance_norm,
@@ -102,6 +106,10 @@ RULES: tuple[Rule, ...] = (
     bias_before_norm.RULE,
     dropout_before_norm.RULE,
     misread_gain.RULE,
+    stats_stood_still.RULE,
+    stats_moved_alone.RULE,
+    ranks_disagree.RULE,
+    count_mismatch.RULE,
 )
 
 FAMILIES = {
@@ -110,6 +118,7 @@ FAMILIES = {
     "NC3": "Behaviour of a forward, on any input",
     "NC4": "Against your data",
     "NC5": "Affine parameters and design",
+    "NC6": "Between checkpoints (normcheck diff)",
 }
 
 

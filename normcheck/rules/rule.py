@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from normcheck.compare.change import Comparison
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.live.measurement import Mechanics, Run
 from normcheck.norms.kinds import Family
@@ -27,6 +28,8 @@ class Need(StrEnum):
     """Forwards on any input, which need a live model."""
     DATA = "data"
     """Forwards on the user's data."""
+    PAIR = "pair"
+    """Two checkpoints of one model or more, which only ``diff`` gives."""
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
@@ -46,6 +49,8 @@ class Subject:
     """Whether the model is the file's own object, with nothing beside it."""
     run: Run | None = None
     """What running the model showed; None where it was not run."""
+    pair: Comparison | None = None
+    """What moved between this checkpoint and earlier ones; None in a scan."""
     chosen: Mapping[str, float] = field(default_factory=dict)
     """Options of the running rule that somebody set, by name."""
 
@@ -66,6 +71,17 @@ class Subject:
             if layer.kind.family is Family.BATCH
             or (layer.kind.family in (Family.INSTANCE, Family.CUSTOM) and layer.has_statistics)
         )
+
+    @property
+    def compared(self) -> Comparison:
+        """What moved between checkpoints.
+
+        Raises:
+            CannotTell: There is one checkpoint only.
+        """
+        if self.pair is None:
+            raise CannotTell("needs a second checkpoint")
+        return self.pair
 
     def with_statistics(self) -> tuple[NormLayer, ...]:
         """Layers whose stored mean and variance can be read, frozen ones included."""

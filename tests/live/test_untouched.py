@@ -113,7 +113,8 @@ def _tensor(tensor: Tensor) -> Any:
     if tensor.is_meta:
         return place, flags
     raw = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return place, flags, storage._cdata, raw.numpy().tobytes()
+    # A copy: a storage that numpy has seen cannot be resized any more.
+    return place, flags, storage._cdata, raw.clone().numpy().tobytes()
 
 
 def assert_untouched(model: nn.Module, body: Callable[[], object]) -> None:
@@ -128,6 +129,16 @@ def assert_untouched(model: nn.Module, body: Callable[[], object]) -> None:
 
 def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4))
+
+
+@pytest.fixture(autouse=True)
+def _own_switches() -> Iterator[None]:
+    """No test inherits what another left on."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(), torch.enable_grad():
+        yield
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(deterministic)
 
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,70 @@
+"""``normcheck diff``: read, compare, report. The flags themselves are in ``app.py``."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from normcheck.cli.outputs import Look, Output, pair, rendered, text_style, write
+from normcheck.cli.scan import exit_code, tell_errors
+from normcheck.compare.run import Diff, diff
+from normcheck.config.merge import Flags, resolve, with_baseline
+from normcheck.errors import UsageError
+from normcheck.rules.rule import Need, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class DiffWords:
+    """The words of one ``normcheck diff``, as the flags give them."""
+
+    targets: Sequence[str]
+    flags: Flags = field(default_factory=Flags)
+    exit_zero: bool = False
+    ranks: bool = False
+    where: Sequence[str] = ()
+    color: str = "auto"
+    quiet: bool = False
+    verbose: int = 0
+
+
+def run_diff(words: DiffWords) -> int:
+    """Compare, write the report, and return the exit code."""
+    resolved = resolve(words.flags, os.environ, Path.cwd())
+    outputs = pair(resolved.formats, resolved.outputs)
+    known = with_baseline(resolved)
+    settings = replace(known, rules=_comparing(known.rules, words.flags.select))
+    result = diff(words.targets, settings, ranks=words.ranks, where=words.where)
+    look = Look(words.color, words.quiet, words.verbose > 0)
+    for output in outputs:
+        if result.comparisons or output.form != "text" or output.file != "-":
+            write(_rendered(result, output, look), output.file)
+    tell_errors(result.report, words.verbose)
+    return exit_code(result.report, settings, exit_zero=words.exit_zero)
+
+
+def _comparing(rules: tuple[Rule, ...], selected: Sequence[str]) -> tuple[Rule, ...]:
+    """The rules that compare, as far as they are selected.
+
+    Raises:
+        UsageError: The selection has rules, and none of them compares.
+    """
+    comparing = tuple(rule for rule in rules if rule.need is Need.PAIR)
+    if selected and rules and not comparing:
+        raise UsageError(
+            f"{', '.join(selected):.60}: no rule that compares checkpoints",
+            "diff has the rules of NC6; the others are for normcheck scan",
+        )
+    return comparing
+
+
+def _rendered(result: Diff, output: Output, look: Look) -> str:
+    if output.form.startswith("json"):
+        from normcheck.report.diff_json import render_diff_json
+
+        return render_diff_json(result)
+    if output.form == "text":
+        from normcheck.report.diff_text import render_diff_text
+
+        return render_diff_text(result, text_style(output, look))
+    # The other forms show findings, skipped rules and errors, which every report has.
+    return rendered(result.report, output, look)

@@ -1,0 +1,1 @@
+"""What moved between checkpoints of one model: aligned, measured, told."""
