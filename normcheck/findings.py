@@ -91,7 +91,10 @@ class Skipped:
     """Code; empty for a file that was passed over as a whole."""
     reason: str
     remedy: str = ""
-    """What would let it run."""
+    """What it needs, to go after "needs": ``a run (--run, --model)``."""
+    unasked: bool = False
+    """Whether it needs what only other flags give, a run or data: nobody asked for it, so that
+    ``--strict`` does not mind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,17 +268,20 @@ def _trace() -> str:
     return traceback.format_exc()
 
 
-def _cannot_run(rule: Rule, subject: Subject) -> tuple[str, str] | None:
-    """Why a rule has not what it needs, and what would give it; None where it has."""
+def _cannot_run(rule: Rule, subject: Subject) -> tuple[str, str, bool] | None:
+    """Why a rule has not what it needs, what that is, and whether only other flags give it."""
     run = subject.run
-    if rule.need in (Need.RUN, Need.DATA) and run is None:
-        return "needs to run the model", "--run, or --model for a state dict, runs them"
+    if rule.need is Need.RUN and run is None:
+        return "needs to run the model", "a run (--run, --model)", True
+    if rule.need is Need.DATA and run is None:
+        return "needs to run the model on your data", "your data (--data)", True
     if rule.need is Need.DATA and run is not None and run.against_data is None:
         few = "has too few samples" if run.fed.real else "was fed made-up input"
-        return f"needs your data, the run {few}", "--data gives them data"
+        return f"needs your data, the run {few}", "your data (--data)", not run.fed.real
     if rule.need is Need.MODULES and not subject.anatomy.has_modules:
         return (
             f"needs the module tree, the file has a {Form.STATE_DICT}",
-            "they need a whole saved module",
+            "a whole saved module",
+            False,
         )
     return None

@@ -132,7 +132,8 @@ def _plot(report: Report, file: str) -> None:
 
 def exit_code(report: Report, settings: Settings, *, exit_zero: bool) -> int:
     """The exit code of a finished run: 2 wins over 1, and 1 over 0."""
-    if report.errors or (settings.strict and report.skipped):
+    missed = any(not entry.unasked for entry in report.skipped)
+    if report.errors or (settings.strict and missed):
         return 2
     if not report.models:
         return 3

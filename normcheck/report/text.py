@@ -256,13 +256,27 @@ def _last_line(console: Console, report: Report) -> None:
 
 
 def _not_run(entries: tuple[Skipped, ...]) -> Iterator[str]:
-    rules = {entry.rule for entry in entries if entry.rule}
-    files = sum(not entry.rule for entry in entries)
-    if rules:
-        remedies = sorted({entry.remedy for entry in entries if entry.rule and entry.remedy})
-        how = f": {'; '.join(remedies)}" if remedies else ""
-        yield f"{plural(len(rules), 'rule')} skipped{how}"
+    needs: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.rule:
+            needs.setdefault(entry.remedy, set()).add(entry.rule)
+    if needs:
+        yield "not checked: " + ", ".join(_needing(needs))
     else:
         yield "0 skipped"
+    files = sum(not entry.rule for entry in entries)
     if files:
         yield f"{plural(files, 'file')} without a model passed over"
+
+
+def _needing(needs: dict[str, set[str]]) -> Iterator[str]:
+    """How many rules need what: ``12 rules need a run (--run), 5 your data (--data)``."""
+    verb = " rules need "
+    for remedy, rules in sorted(needs.items(), key=lambda entry: (not entry[0], -len(entry[1]))):
+        if not remedy:
+            yield f"{plural(len(rules), 'rule')} could not tell (-v)"
+            continue
+        if len(rules) == 1:
+            verb = " rule needs " if verb == " rules need " else " "
+        yield f"{len(rules)}{verb}{remedy}"
+        verb = " "

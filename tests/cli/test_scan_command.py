@@ -35,8 +35,7 @@ MISSING = "sample_models/there-is-no-such-file.pt"
         ((SICK, "--ignore", "NC1", "--select", "never-updated-stats"), 1),
         ((SICK, "--select", "NC2"), 0),
         ((HEALTHY, "--strict"), 2),
-        (("sample_models/digits-healthy-module.pt", "--strict"), 2),
-        (("sample_models/digits-healthy-module.pt", "--strict", "--select", "NC1,NC5"), 0),
+        (("sample_models/digits-healthy-module.pt", "--strict"), 0),
         ((HEALTHY, "--select", "NC9"), 2),
         ((HEALTHY, "--format", "xml"), 2),
         ((HEALTHY, "--no-such-flag"), 2),
@@ -68,7 +67,7 @@ def test_one_unreadable_target_does_not_stop_the_others(command: Command) -> Non
     result = command("scan", HEALTHY, MISSING, SICK)
     assert "digits-healthy.pt" in result.stdout
     assert "never updated" in result.stdout
-    assert "1 target failed" in result.stdout
+    assert "1 target failed" in " ".join(result.stdout.split())
     assert result.stderr.splitlines() == [
         f"error: {MISSING}: no such file",
         "hint: check the path; a folder or a pattern works too",

@@ -60,7 +60,7 @@ def test_the_first_lines_say_what_is_wrong() -> None:
 def test_last_line_counts_add_up() -> None:
     """The counts of the last line are those of the findings."""
     report = scan(["."])
-    last = " ".join(render_text(report, TextStyle()).split("\n")[-3:])
+    last = " ".join(render_text(report, TextStyle()).split("\n")[-4:])
     for severity in (Severity.ERROR, Severity.WARNING):
         assert f"{report.count(severity)} {severity.value}s" in last
     assert f"{len(report.models)} models" in last
