@@ -1,7 +1,7 @@
 """One run: read, find, check, report. The whole flow on one page."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
-from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError, UnreadableError
+from normcheck.errors import (
+    NoModelError,
+    NormcheckError,
+    UnknownFormatError,
+    UnreadableError,
+    UsageError,
+)
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.live.measurement import Run as Measured
 from normcheck.live.request import Running
@@ -26,6 +32,8 @@ from normcheck.version import VERSION
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from normcheck.live.run_saved import Outcome
 
 _BUG = "this is a bug in normcheck; please report it"
 
@@ -161,8 +169,7 @@ class _Session:
         known = [_Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
         running = self.settings.running_of(Path(checkpoint.name))
         if running is not None:
-            from normcheck.live.run_saved import run_saved
-
+            run_saved = _runner()
             known = []
             outcomes = run_saved(checkpoint, anatomies, running)
             for model, outcome in zip(checkpoint.models, outcomes, strict=True):
@@ -260,6 +267,21 @@ class _Session:
             self.settings.rules,
             self.settings.fail_on,
         )
+
+
+def _runner() -> "Callable[..., list[Outcome]]":
+    """What runs the models of a file; torch is imported here and not before.
+
+    Raises:
+        UsageError: torch is not installed.
+    """
+    try:
+        from normcheck.live.run_saved import run_saved
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UsageError("running a model needs torch", "pip install torch") from error
+    return run_saved
 
 
 def _trace() -> str:
