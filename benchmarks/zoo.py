@@ -28,8 +28,6 @@ import normcheck
 from normcheck.findings import Severity
 from normcheck.live.request import Feeding, Running
 
-_LARGEST = 30_000_000
-"""Parameters of a model that is tried: larger ones take too long and are no different."""
 _SECONDS = 60
 """For one model."""
 
@@ -54,6 +52,9 @@ def main() -> int:
     )
     parser.add_argument("--family", choices=["timm", "torchvision", "transformers"], required=True)
     parser.add_argument("--most", type=int, default=100, help="architectures to try")
+    parser.add_argument(
+        "--largest", type=float, default=30, help="millions of parameters of a model that is tried"
+    )
     parser.add_argument("--guess", action="store_true", help="find shapes by trial, also if known")
     parser.add_argument("--verbose", action="store_true", help="a line for every model")
     options = parser.parse_args()
@@ -64,7 +65,7 @@ def main() -> int:
     start = time.perf_counter()
     for entry in _FAMILIES[options.family](options.most):
         shapes = () if options.guess else entry.shapes
-        outcome, detail = tried(entry, shapes)
+        outcome, detail = tried(entry, shapes, options.largest * 1e6)
         outcomes[outcome] += 1
         if options.verbose or outcome in ("accused", "broke"):
             details.append(f"{outcome:>12} {entry.name}: {detail}")
@@ -77,15 +78,15 @@ def main() -> int:
     return 1 if outcomes["accused"] or outcomes["broke"] else 0
 
 
-def tried(entry: Entry, shapes: tuple[str, ...]) -> tuple[str, str]:
+def tried(entry: Entry, shapes: tuple[str, ...], largest: float) -> tuple[str, str]:
     """What became of one architecture, in a word, and the details."""
     signal.signal(signal.SIGALRM, _too_slow)
     signal.alarm(_SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            model = entry.make()
-            if sum(p.numel() for p in model.parameters()) > _LARGEST:
+            if _parameters(entry) > largest:
                 return "too large", ""
+            model = entry.make()
             before = {k: v.clone() for k, v in model.state_dict().items()}
             modes = [m.training for m in model.modules()]
             settings = normcheck.Settings(running=Running(feeding=Feeding(shapes=shapes)))
@@ -107,6 +108,16 @@ def tried(entry: Entry, shapes: tuple[str, ...]) -> tuple[str, str]:
     if loud:
         return "accused", "; ".join(f"{f.rule} {f.message} ({f.detail[:120]})" for f in loud)
     return "silent", ", ".join(sorted({f.rule for f in report.findings}))
+
+
+def _parameters(entry: Entry) -> int:
+    """Parameters of a model, counted without the memory where the model allows that."""
+    try:
+        with torch.device("meta"):
+            model = entry.make()
+    except Exception:  # some look at values while they are built
+        model = entry.make()
+    return sum(p.numel() for p in model.parameters())
 
 
 def _too_slow(_signal: int, _frame: object) -> None:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from normcheck.live.measurement import Regime
 from normcheck.report.run import RunSummary
-from normcheck.wording import number, percent, plural
+from normcheck.wording import number, percent, plural, printable
 
 _NAMES = {
     "eval": "eval mode",
@@ -35,6 +35,8 @@ def fed_line(run: RunSummary) -> str:
 
 def run_section(run: RunSummary) -> Iterator[Text]:
     """Lines below the findings: regimes, modes, noise, cost."""
+    if run.fed.real:
+        yield Text(f"  {printable(fed_line(run))}")
     if run.regimes:
         yield from _regimes(run.regimes)
     if run.noise:
@@ -43,7 +45,7 @@ def run_section(run: RunSummary) -> Iterator[Text]:
     if modes:
         yield Text(f"  {modes}")
     for note in run.notes:
-        yield Text(f"  note: {note}", style="dim")
+        yield Text(f"  note: {printable(note)}", style="dim")
     yield Text(f"  {plural(run.forwards, 'forward')}; the model is as it was", style="dim")
 
 

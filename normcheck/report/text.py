@@ -146,7 +146,8 @@ def _header(console: Console, model: ModelReport) -> None:
     console.print(first, soft_wrap=False)
     name = f"{printable(model.class_path)} · " if model.class_path else ""
     console.print(Text(name + _inventory(model)))
-    if model.run is not None:
+    if model.run is not None and not model.run.fed.real:
+        # Said before anything is judged; what real data were fed stands with its outputs.
         console.print(Text(printable(fed_line(model.run))))
     for note in model.notes:
         console.print(Text(f"note: {printable(note)}"))
