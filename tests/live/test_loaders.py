@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.batches import Batch, Feed, joined, split
-from normcheck.live.request import Feeding
 from tests.live.test_data_files import NUMBERS, ROWS, Flat, Pair, fed, inputs, labels
 
 SET = TensorDataset(ROWS, NUMBERS)
@@ -291,8 +290,16 @@ def test_shapes_in_words() -> None:
     assert batch.shapes() == "3x4, 1 and 5, m 7"
 
 
+def test_what_is_no_row_stays_whole() -> None:
+    """Rows are picked from what has one for each sample; a table or a number goes along."""
+    batch = Batch((torch.arange(5), torch.eye(3)), {"n": torch.tensor(7), "w": "text"})
+    some = batch.rows([4, 0])
+    assert some.args[0].tolist() == [4, 0]
+    assert torch.equal(some.args[1], torch.eye(3))
+    assert (int(some.kwargs["n"]), some.kwargs["w"]) == (7, "text")
+
+
 def test_no_data_at_all() -> None:
     """An empty list of batches is said to be one."""
     with pytest.raises(UsageError, match="gave no batch"):
         fed([])
-    assert Feeding().data is None

@@ -254,7 +254,7 @@ def assert_put_back(parts: Iterable[str], deeds: Iterable[str]) -> None:
         assert held
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from(list(PARTS)), max_size=6, unique=True),
     st.lists(st.sampled_from(list(DEEDS)), min_size=1, max_size=6),
