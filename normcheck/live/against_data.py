@@ -21,6 +21,7 @@ from normcheck.live.moments import Moments, student_quantile
 from normcheck.live.observe import Place
 from normcheck.live.ranking import closings
 from normcheck.live.regimes import Collected, Outputs, Regimes, Statistics
+from normcheck.live.untouched import untouched
 
 ERROR_RATE = 0.01
 """Probability that any channel of a model whose statistics are right has a bound above 0."""
@@ -186,20 +187,19 @@ def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
     """As ``model.train()`` is, dropout and all."""
     model = regimes.forward.model
     torch.manual_seed(0)
+    mains, labels = [], []
     try:
-        with mode(model, training=True):
-            mains, labels = [], []
+        # Train mode updates statistics, by which the forwards that follow are to be judged.
+        with untouched(model), mode(model, training=True):
             for batch in feed.batches:
                 main = regimes.forward(batch).main(batch.size)
                 regimes.tick(batch.size)
                 if main is not None:
                     mains.append(main.cpu())
                     labels.append(None if batch.labels is None else batch.labels.cpu())
-            return Outputs(mains, labels), ""
     except Interrupted as error:
         return None, f"train mode failed: {error}"
-    finally:
-        model.eval()
+    return Outputs(mains, labels), ""
 
 
 def _noise(

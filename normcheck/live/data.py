@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
 from normcheck.checkpoint.limits import DEFAULT_LIMITS
 from normcheck.checkpoint.safetensors_file import header_length, read_safetensors
@@ -102,7 +103,9 @@ def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:
     if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, list):
         # A data set: single samples by number, as torch.utils.data has them.
         index = _evenly(len(value), feeding.samples)
-        return RawData((torch.utils.data.default_collate([value[i] for i in index]),), source)
+        return RawData((_collated((value[i] for i in index), source),), source)
+    if isinstance(value, IterableDataset):
+        return RawData((_collated(islice(value, feeding.samples), source),), source)
     if not isinstance(value, Iterable):
         raise UsageError(
             f"{source} gives a {type(value).__name__}, not batches",
@@ -111,7 +114,7 @@ def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:
     items, samples = [], 0
     try:
         for item in islice(value, feeding.samples):
-            converted = _converted(item)
+            converted = _cut(_converted(item), feeding.samples - samples)
             items.append(converted)
             samples += _length(converted)
             if samples >= feeding.samples:
@@ -163,7 +166,11 @@ def _safetensors(path: Path) -> Any:
 
 def _npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        # Texts, such as the names of classes, are for people.
+        arrays = {name: file[name] for name in file.files if file[name].dtype.kind in "biufc"}
+    if arrays and all(name.startswith("arr_") for name in arrays):
+        return tuple(arrays.values())  # saved without names: in their order
+    return arrays
 
 
 _READERS = {
@@ -195,6 +202,23 @@ def _converted(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_converted(item) for item in value)
     return value
+
+
+def _collated(samples: Iterable[Any], source: str) -> Any:
+    """Single samples of a data set as one batch."""
+    try:
+        return torch.utils.data.default_collate(list(samples))
+    except Exception as error:
+        raise NormcheckError(
+            f"{source}: its samples cannot be put together: {type(error).__name__}: {error}",
+            "give a DataLoader whose collate_fn makes the batches",
+        ) from error
+
+
+def _cut(value: Any, most: int) -> Any:
+    """At most so many samples of a batch."""
+    batch = Batch((value,))
+    return value if batch.size <= most else batch.rows(range(most)).args[0]
 
 
 def _length(value: Any) -> int:
@@ -261,7 +285,7 @@ def _of_mapping(item: dict[str, Any], names: list[str], *, open_ended: bool) -> 
 
 def _of_sequence(item: list[Any], required: int) -> Iterator[Batch]:
     # Text, paths and numbers that a data set adds are for people.
-    parts = [part for part in item if not isinstance(part, str | int | float | type(None))]
+    parts = [part for part in item if not _for_people(part)]
     wanted = max(1, required)
     last = parts[wanted] if len(parts) > wanted else None
     labels = last if isinstance(last, Tensor) else None
@@ -273,6 +297,12 @@ def _of_sequence(item: list[Any], required: int) -> Iterator[Batch]:
     if isinstance(first, Mapping):
         yield Batch((), dict(first), parts[1] if len(parts) > 1 else None)
     yield Batch(tuple(parts))
+
+
+def _for_people(part: Any) -> bool:
+    if isinstance(part, list | tuple) and part:
+        return all(isinstance(entry, str) for entry in part)
+    return isinstance(part, str | int | float | type(None))
 
 
 def all_alike(items: tuple[Any, ...], reading: int, model: nn.Module) -> tuple[Batch, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
@@ -58,7 +59,8 @@ def imported(spec: str, flag: str) -> Any:
         ) from error
     for part in attribute.split("."):
         if not hasattr(value, part):
-            public = [name for name in vars(value) if not name.startswith("_")]
+            names = vars(value) if hasattr(value, "__dict__") else dir(value)
+            public = [name for name in names if not name.startswith("_")]
             raise UsageError(
                 f"{flag} {spec}: {module_name} has no {attribute}",
                 f"it has {', '.join(public[:_SHOWN])}" if public else "",
@@ -98,7 +100,7 @@ def build(spec: str, arguments: Mapping[str, Any] | list[Any]) -> nn.Module:
         raise UsageError(f"--model {spec}: neither a function nor a class", "name a factory")
     try:
         model = factory(**arguments) if isinstance(arguments, Mapping) else factory(*arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"--model {spec} failed: {type(error).__name__}: {error}",
             f"give its arguments with --model-args '{{...}}': {spec}{_signature(factory)}",
@@ -162,7 +164,7 @@ def fitting(model: nn.Module, tensors: Mapping[str, TensorRef], prefix: str | No
     Raises:
         UsageError: Several prefixes fit equally well, and the user has to choose.
     """
-    wanted = model.state_dict()
+    wanted = model.state_dict(keep_vars=True)  # the same object under each name of a tie
     own = {"", *(f"{name}." for name, _ in model.named_children())}
     own = {part for part in own if not part or all(name.startswith(part) for name in wanted)}
     found = [
@@ -172,6 +174,8 @@ def fitting(model: nn.Module, tensors: Mapping[str, TensorRef], prefix: str | No
     ]
     parameters = frozenset(name for name, _ in model.named_parameters())
     complete = [fit for fit in found if not fit.problems(parameters)]
+    # Names as the model has them come before a copy of it under others.
+    complete = [fit for fit in complete if not fit.prefix] or complete
     if len({fit.prefix for fit in complete}) > 1 and not any(not f.prefix for f in complete):
         names = ", ".join(sorted({fit.prefix for fit in complete}))
         raise UsageError(
@@ -203,18 +207,21 @@ def _fitting(
         for name, ref in tensors.items()
         if name.startswith(prefix)
     }
+    # A tensor under two names is there where the file has either of them.
+    found = {id(wanted[name]) for name in there if name in wanted}
     return Fitting(
         prefix=prefix,
         own_prefix=own_prefix,
-        missing=tuple(name for name in wanted if name not in there),
+        missing=tuple(n for n in wanted if n not in there and id(wanted[n]) not in found),
         unexpected=tuple(name for name in there if name not in wanted),
         misshapen=tuple(
             f"{name} ({_shape(there[name].shape)} in the file, {_shape(tensor.shape)} in the model)"
             for name, tensor in wanted.items()
             if name in there
+            and not is_lazy(tensor)
             and there[name].shape != tuple(tensor.shape)
             # Old files hold counts as a tensor of one element, which torch takes for a scalar.
-            and not there[name].numel == tensor.numel() == 1
+            and not (there[name].shape == (1,) and tensor.ndim == 0)
         ),
     )
 

@@ -5,6 +5,7 @@ to find. The dispatcher sees the operator that each of them ends in, with its ar
 module hooks tell under which module it ran.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ _TRAINING_AT = {
 """Batch norm operators and where their training flag is: -1 always on, -2 always off."""
 _RESULTS = {"aten::cudnn_batch_norm": 4, "aten::_batch_norm_no_update": 4}
 """Values that an operator returns, where these are not three."""
-_LAYER_NORMS = frozenset({"aten::native_layer_norm", "aten::_fused_rms_norm"})
+_LAYER_NORMS = frozenset({"aten::native_layer_norm"})
 _GROUP_NORM = "aten::native_group_norm"
 _RANDOM = frozenset(
     f"aten::{name}"
@@ -42,7 +43,7 @@ _RANDOM = frozenset(
         "bernoulli", "bernoulli_", "native_dropout", "_fused_dropout", "rand", "rand_like",
         "randn", "randn_like", "randint", "randint_like", "randperm", "normal", "normal_",
         "normal_functional", "uniform", "uniform_", "exponential_", "log_normal_", "cauchy_",
-        "geometric_", "multinomial", "poisson", "random_", "rrelu_with_noise",
+        "geometric_", "multinomial", "poisson", "random_",
     )
 )  # fmt: skip
 _ATTENTION = "aten::_scaled_dot_product"
@@ -181,7 +182,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         """Of the innermost module that is running."""
         return self._stack[-1] if self._stack else ""
 
-    def enter(self, module: nn.Module, _args: object) -> None:
+    def enter(self, module: nn.Module, args: Any) -> None:
         """A module's forward begins."""
         path = self._paths.get(id(module))
         if path is None:
@@ -192,6 +193,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             self._turns.clear()
         self.seen.called[path] = self.seen.called.get(path, 0) + 1
         self._stack.append(path)
+        if isinstance(module, nn.RMSNorm):
+            self._rms_norm(module, path, args)
 
     def leave(self, _module: nn.Module, _args: object, _output: object) -> None:
         """A module's forward ended, well or not."""
@@ -210,6 +213,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             result = self._batch_norm(func, args)
         elif kind in {"layer", "group"}:
             self._per_sample_norm(kind, args)
+        elif kind == "noise":
+            if len(args) > 4 and args[4]:  # its training flag
+                self._random(func)
         elif kind == "random" or (kind == "attention" and _drops(func, args, kwargs)):
             if self.without_dropout:
                 result = _on_average(func, args)
@@ -251,6 +257,17 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001
             return self.intervene(call)
 
+    def _rms_norm(self, module: nn.RMSNorm, path: str, args: Any) -> None:
+        """Noted by its module: on CPUs it has no operator of its own."""
+        entry = self.seen.norms.setdefault(
+            (path, "rms_norm", None), NormSeen(path, "rms_norm", None)
+        )
+        entry.calls += 1
+        entry.per_sample = True
+        entry.values = math.prod(module.normalized_shape)
+        if args and isinstance(args[0], Tensor):
+            entry.shape = tuple(args[0].shape)
+
     def _per_sample_norm(self, kind: str, args: tuple[Any, ...]) -> None:
         x: Tensor = args[0]
         path = self.path
@@ -282,6 +299,8 @@ def _kind(func: Op) -> str:
         return "group"
     if name in _RANDOM:
         return "random"
+    if name.startswith("aten::rrelu_with_noise"):
+        return "noise"
     return "attention" if name.startswith(_ATTENTION) else "other"
 
 

@@ -169,7 +169,11 @@ def loss(main: Tensor, labels: Tensor) -> Tensor | None:
     if labels.is_floating_point():
         if labels.numel() != main.numel():
             return None
-        return (main.double() - labels.reshape(main.shape)).square().flatten(1).mean(dim=1)
-    if main.ndim == 2 and labels.shape == main.shape[:1] and int(labels.max()) < main.shape[1]:
+        return (
+            (main.double() - labels.reshape(main.shape)).square().reshape(len(main), -1).mean(dim=1)
+        )
+    if main.ndim != 2 or labels.shape != main.shape[:1] or not len(labels):
+        return None
+    if int(labels.min()) >= 0 and int(labels.max()) < main.shape[1]:
         return torch.nn.functional.cross_entropy(main.double(), labels.long(), reduction="none")
     return None

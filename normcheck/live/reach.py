@@ -8,6 +8,7 @@ and neither ``eval()`` nor ``state_dict()`` reaches it.
 import functools
 import sys
 import types
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,20 +72,22 @@ def _modules_in(
         if id(value) not in seen:
             yield name, value
         return
-    if depth == 0 or budget[0] <= 0 or id(value) in gone_through:
+    if depth == 0 or id(value) in gone_through:
         return
     for part_name, part in _parts(name, value):
         gone_through.add(id(value))
+        if isinstance(part, str | int | float | bytes | type(None)):
+            continue  # a vocabulary of words costs nothing of the budget
         budget[0] -= 1
         if budget[0] <= 0:
             return
-        if not isinstance(part, str | int | float | bytes | type(None)):
+        else:
             yield from _modules_in(part_name, part, seen, gone_through, budget, depth - 1)
 
 
 def _parts(name: str, value: object) -> Iterator[tuple[str, object]]:
     """What lies directly in a container or a function, and how its path goes on."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         yield from ((f"{name}[{i}]", item) for i, item in enumerate(value))
     elif isinstance(value, dict):
         yield from ((f"{name}[{key!r:.40}]", item) for key, item in list(value.items()))
@@ -99,19 +102,35 @@ def _parts(name: str, value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, types.FunctionType):
         yield from _closure(name, value)
     else:
-        yield from ((f"{name}.{key}", item) for key, item in list(own_attributes(value).items()))
+        attributes = own_attributes(value) or {}
+        yield from ((f"{name}.{key}", item) for key, item in list(attributes.items()))
+        yield from ((f"{name}.{key}", item) for key, item in slots_of(value))
 
 
-def own_attributes(value: object) -> dict[str, object]:
-    """The instance dictionary of an object of the user's; empty for anything else.
+def own_attributes(value: object) -> dict[str, object] | None:
+    """The instance dictionary of an object of the user's; None for anything else.
 
     Objects of Python, torch and numpy are left alone: what they keep is not a model's.
     """
-    package = type(value).__module__.partition(".")[0]
-    if package in _NOT_THE_USERS or isinstance(value, type | types.ModuleType):
-        return {}
+    if _not_the_users(value):
+        return None
     entries = getattr(value, "__dict__", None)
-    return entries if isinstance(entries, dict) else {}
+    return entries if isinstance(entries, dict) else None
+
+
+def _not_the_users(value: object) -> bool:
+    if isinstance(value, types.SimpleNamespace):
+        return False
+    package = type(value).__module__.partition(".")[0]
+    return package in _NOT_THE_USERS or isinstance(value, type | types.ModuleType)
+
+
+def slots_of(value: object) -> Iterator[tuple[str, object]]:
+    """Attributes in slots of an object of the user's."""
+    names = getattr(type(value), "__slots__", ()) if not _not_the_users(value) else ()
+    for name in (names,) if isinstance(names, str) else names:
+        if hasattr(value, name):
+            yield name, getattr(value, name)
 
 
 def _closure(name: str, function: types.FunctionType) -> Iterator[tuple[str, object]]:
@@ -122,6 +141,8 @@ def _closure(name: str, function: types.FunctionType) -> Iterator[tuple[str, obj
             yield f"{name} (closure over {variable})", cell.cell_contents
         except ValueError:  # a variable that was never assigned
             continue
+    for key, item in (function.__kwdefaults__ or {}).items():
+        yield f"{name} (default {key})", item
     yield from (
         (f"{name} (default {i})", item) for i, item in enumerate(function.__defaults__ or ())
     )

@@ -29,6 +29,8 @@ _ACTIVATIONS = frozenset(
     }
 )  # fmt: skip
 """Functions that modules of torch keep as attributes (``TransformerEncoderLayer.activation``)."""
+_GETATTR = frozenset({"builtins.getattr", "__builtin__.getattr"})
+_OWNERS = frozenset({"torch._C._VariableFunctions", "torch._C._VariableFunctionsClass"})
 _HOOK_CLASSES = {
     "torch.nn.utils.weight_norm.WeightNorm": WeightNorm,
     "torch.nn.utils.spectral_norm.SpectralNorm": SpectralNorm,
@@ -152,6 +154,12 @@ class _Maker:
     def _object(self, value: Inert) -> object:
         if value.class_path in ("torch.device", "torch.Size") and value.args:
             return torch.device("cpu") if value.class_path == "torch.device" else value.args[0]
+        if value.class_path in _GETATTR and len(value.args) == 2:
+            owner, name = value.args
+            # Functions of torch itself (torch.tanh) are pickled as getattr of their owner.
+            known = isinstance(owner, GlobalName) and owner.dotted in _OWNERS
+            if known and isinstance(name, str) and name in _ACTIVATIONS:
+                return getattr(nn.functional, name)
         cls = module_class(value.class_path) or _HOOK_CLASSES.get(value.class_path)
         if cls is None or value.args or value.items or value.entries:
             self.foreign.add(value.class_path or "an object without a class")
@@ -179,7 +187,7 @@ class _Maker:
         state.setdefault("training", True)
         try:
             blank.__setstate__(state)  # type: ignore[no-untyped-call]
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of torch, over a state that it never wrote
             raise UnreadableError(
                 f"a {type(blank).__name__} in the file cannot be rebuilt: {error}",
                 "the installed torch may be older than the one that saved it",

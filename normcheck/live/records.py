@@ -31,7 +31,8 @@ class _Memory:
     def read(self, start: int, length: int) -> bytes:
         """``length`` bytes from ``start``."""
         whole = torch.empty(0, dtype=torch.uint8, device=self._device).set_(self._storage)
-        return whole[start : start + length].cpu().numpy().tobytes()
+        # A copy: numpy would keep the storage from ever being resized again.
+        return whole[start : start + length].clone().cpu().numpy().tobytes()
 
 
 def described(model: nn.Module, *, modes_known: bool) -> SavedModel:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from normcheck.live.reach import own_attributes, reachable
+from normcheck.live.reach import own_attributes, reachable, slots_of
 
 _MOST = 1_000_000
 """Entries of containers that are remembered: beyond, an attribute is data, not state."""
@@ -36,15 +37,28 @@ def untouched(*models: nn.Module) -> Iterator[None]:
     Yields:
         Nothing; the body may do with the models what it likes.
     """
-    undo = [*_global_state(), *_models(models)]
+    switches, state = _global_state(), _models(models)
     try:
         yield
     finally:
-        # Tensors were remembered last and come back first: the attributes that hold them,
-        # and the switches that decide what may be done to them, follow.
+        # Tensors were remembered last and come back first: the attributes that hold them
+        # follow, and then the switches, which no_grad() would set once more when it ends.
         with torch.no_grad():
-            for step in reversed(undo):
-                step()
+            failed = _undone(state)
+        failed += _undone(switches)
+        if failed:
+            raise failed[0]
+
+
+def _undone(steps: list[Undo]) -> list[Exception]:
+    """Undo all, the last first; one step that fails must not cost the others."""
+    failed = []
+    for step in reversed(steps):
+        try:
+            step()
+        except Exception as error:  # raised when all else is back
+            failed.append(error)
+    return failed
 
 
 def _models(models: Iterable[nn.Module]) -> list[Undo]:
@@ -67,8 +81,18 @@ def _models(models: Iterable[nn.Module]) -> list[Undo]:
 
 def _module(module: nn.Module) -> Undo:
     kept, cls = dict(vars(module)), type(module)
+    # A parametrization makes a class of its own for the module, with a property for each
+    # parametrized tensor; removing the parametrization deletes the property there.
+    properties = {
+        name: value
+        for name, value in (vars(cls) if parametrize.is_parametrized(module) else {}).items()
+        if isinstance(value, property)
+    }
 
     def undo() -> None:
+        for name, value in properties.items():
+            if vars(cls).get(name) is not value:
+                setattr(cls, name, value)
         if type(module) is not cls:  # a lazy module that became what it stands for
             module.__class__ = cls
         now = vars(module)
@@ -111,8 +135,31 @@ def _remember(
             generators.append(_bound(value.set_state, value.get_state()))
         elif isinstance(value, random.Random):
             generators.append(_bound(value.setstate, value.getstate()))
-        elif attributes := own_attributes(value):
-            stack.append(attributes)
+        elif isinstance(value, np.random.Generator):
+            generators.append(_numpy_generator(value))
+        else:
+            if (attributes := own_attributes(value)) is not None:
+                stack.append(attributes)
+            for name, item in slots_of(value):
+                containers.append(_slot(value, name, item))
+                stack.append(item)
+
+
+def _slot(owner: object, name: str, kept: object) -> Undo:
+    def undo() -> None:
+        if getattr(owner, name, None) is not kept:
+            setattr(owner, name, kept)
+
+    return undo
+
+
+def _numpy_generator(generator: np.random.Generator) -> Undo:
+    kept = generator.bit_generator.state
+
+    def undo() -> None:
+        generator.bit_generator.state = kept
+
+    return undo
 
 
 def _bound(function: Callable[[Any], object], value: Any) -> Undo:
@@ -155,7 +202,7 @@ def _array(array: "np.ndarray[Any, Any]") -> Undo:
 
 def _tensor(tensor: Tensor, storages: dict[int, Undo]) -> Undo:
     """Its place in memory, its gradient and flag; the memory itself once for all its views."""
-    leaf, requires_grad = tensor.is_leaf, tensor.requires_grad
+    cls, leaf, requires_grad = type(tensor), tensor.is_leaf, tensor.requires_grad
     grad = tensor.grad if leaf else None
     alias: Tensor | None = None
     try:
@@ -165,13 +212,19 @@ def _tensor(tensor: Tensor, storages: dict[int, Undo]) -> Undo:
             # _cdata is the storage's identity: data_ptr is 0 for every empty one.
             storages[storage._cdata] = _storage(alias, storage)  # noqa: SLF001
     except (RuntimeError, NotImplementedError, ValueError):
-        # Sparse, nested and uninitialised tensors have no storage that could be had.
-        pass
+        # Sparse and nested tensors have no storage that could be had, and are kept whole.
+        if alias is not None:
+            alias = alias.clone()
 
     def undo() -> None:
-        if alias is not None and not _same_place(tensor, alias):
+        if type(tensor) is not cls:  # a lazy parameter that got its values
+            tensor.data = torch.empty(0, device=tensor.device)
+            tensor.__class__ = cls
+        elif alias is not None and not _same_place(tensor, alias):
             tensor.data = alias
         if leaf:
+            if not tensor.is_leaf:
+                tensor.detach_()  # a buffer that was updated together with its graph
             if tensor.requires_grad is not requires_grad:
                 tensor.requires_grad_(requires_grad)
             if tensor.grad is not grad:
@@ -190,7 +243,7 @@ def _same_place(tensor: Tensor, alias: Tensor) -> bool:
             and tensor.storage_offset() == alias.storage_offset()
         )
     except (RuntimeError, NotImplementedError):
-        return True
+        return False
 
 
 def _storage(alias: Tensor, storage: torch.UntypedStorage) -> Undo:
@@ -220,8 +273,11 @@ def _global_state() -> list[Undo]:
         _bound(torch.set_default_dtype, torch.get_default_dtype()),
         _bound(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
         _bound(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled()),
+        _bound(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),
         _deterministic(),
         _cudnn(),
+        _attention(),
+        _default_device(),
     ]
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         undo.append(_bound(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
@@ -241,6 +297,29 @@ def _deterministic() -> Undo:
 
     def undo() -> None:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+    return undo
+
+
+def _attention() -> Undo:
+    """Which implementations of attention may be used."""
+    backends = torch.backends.cuda
+    names = ("flash", "mem_efficient", "math", "cudnn")
+    kept = [getattr(backends, f"{name}_sdp_enabled")() for name in names]
+
+    def undo() -> None:
+        for name, value in zip(names, kept, strict=True):
+            getattr(backends, f"enable_{name}_sdp")(value)
+
+    return undo
+
+
+def _default_device() -> Undo:
+    kept = torch.get_default_device()
+
+    def undo() -> None:
+        if torch.get_default_device() != kept:
+            torch.set_default_device(kept)
 
     return undo
 

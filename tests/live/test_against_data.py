@@ -334,3 +334,16 @@ def test_autocast(digits: tuple[Part, Part], trained: nn.Module) -> None:
     assert report.errors == ()
     assert report.models[0].run.fed.dtype == "bfloat16 autocast"  # type: ignore[union-attr]
     assert on_data(report) == {}
+
+
+def test_train_mode_does_not_disturb_what_is_measured_after_it(
+    digits: tuple[Part, Part], trained: nn.Module
+) -> None:
+    """Blame is measured against the stored statistics, not those that a train forward left."""
+    sick = copy.deepcopy(trained)
+    sick.last.norm.running_var.mul_(9)
+    images, _ = rows(digits[1], 64)
+    drifts = judged(sick, images).models[0].run.drifts  # type: ignore[union-attr]
+    closes = {drift.path: drift.closes or 0 for drift in drifts}
+    assert closes["last.norm"] > 0.8
+    assert all(share < 0.2 for path, share in closes.items() if path != "last.norm")

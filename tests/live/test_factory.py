@@ -150,14 +150,12 @@ def test_factory_that_raises() -> None:
     assert "(width=4, depth=1)" in caught.value.hint
 
 
-@pytest.mark.xfail(strict=True, raises=SystemExit, reason="only Exception is caught")
 def test_factory_that_exits() -> None:
     """A factory that reads the command line and exits is an error like any other."""
     with pytest.raises(UsageError, match="SystemExit"):
         build("nets_of_user:leaves", {})
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="vars() of a value without __dict__")
 def test_attribute_of_a_plain_value() -> None:
     """An attribute that a number does not have is missing like any other."""
     with pytest.raises(UsageError, match=r"has no count\.model"):

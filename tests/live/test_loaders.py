@@ -99,7 +99,6 @@ def test_two_required_inputs() -> None:
     assert len(feed.batches[0].args) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a list of texts is not passed over")
 def test_names_between_input_and_label() -> None:
     """Texts between inputs and labels are for people."""
     loader = DataLoader([(x, "name", y) for x, y in SET], 5)
@@ -111,14 +110,12 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
         return iter(zip(ROWS, NUMBERS, strict=True))
 
 
-@pytest.mark.xfail(strict=True, raises=NormcheckError, reason="its samples are taken for batches")
 def test_data_set_without_length() -> None:
     """An IterableDataset gives single samples, as every data set does."""
     image = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     assert fed(Stream(), image).samples == 10
 
 
-@pytest.mark.xfail(strict=True, reason="what collating or reading a sample raises is not caught")
 @pytest.mark.parametrize("sample", [object(), None], ids=["no tensor", "raises"])
 def test_data_set_that_cannot_be_read(sample: object) -> None:
     """A data set whose samples cannot be read or put together is an error in words."""
@@ -133,7 +130,6 @@ def test_data_set_that_cannot_be_read(sample: object) -> None:
         fed(Bad())
 
 
-@pytest.mark.xfail(strict=True, reason="the last batch is taken whole")
 def test_no_more_samples_than_wanted() -> None:
     """Of a loader not more samples are used than asked for."""
     assert fed(DataLoader(SET, 4), samples=6).samples == 6

@@ -76,7 +76,6 @@ def test_norms(name: str) -> None:
         assert entry.per_sample is (op != "batch_norm")
 
 
-@pytest.mark.xfail(strict=True, reason="on CPUs it is made of several operators")
 def test_rms_norm() -> None:
     """An RMSNorm is seen as a norm over its last dimension."""
     (entry,) = seen(nn.Sequential(nn.RMSNorm(6)), ROWS).norms.values()
@@ -120,7 +119,6 @@ def test_draws(name: str) -> None:
         assert seen(nn.Sequential(module).eval(), IMAGE).random == {}
 
 
-@pytest.mark.xfail(strict=True, reason="the operator's training flag is not looked at")
 def test_leaky_units_draw_in_train_mode_only() -> None:
     """A randomised leaky ReLU draws in train mode, and not in eval mode."""
     model = nn.Sequential(nn.RReLU())

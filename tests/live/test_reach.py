@@ -1,7 +1,6 @@
 """Modules that hang in a model in other ways than as attributes of modules."""
 
 import functools
-import time
 import types
 from collections import deque
 from collections.abc import Callable
@@ -94,7 +93,6 @@ def test_hidden_modules(name: str) -> None:
         pytest.param(lambda n: types.SimpleNamespace(norm=n), id="namespace"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="not looked into")
 def test_further_places(build: Callable[[nn.Module], object]) -> None:
     """Keyword-only defaults, slots, deques and namespaces hold modules as well."""
     assert len(hidden(build(nn.BatchNorm1d(2)))) == 1
@@ -132,19 +130,16 @@ def test_rings() -> None:
 
 
 def test_search_has_a_cap() -> None:
-    """A list of a million numbers and a tree of a million objects cost no time to speak of."""
-    start = time.perf_counter()
-    wide = [[i] for i in range(300_000)]
+    """Many lists, and lists nested deeper than any model has them, are not gone through whole."""
+    wide = [[i] for i in range(300_000)] + [[nn.BatchNorm1d(2)]]
     assert hidden(list(range(1_000_000))) == []
     assert hidden(wide) == []
-    assert time.perf_counter() - start < 5
     deep: list[Any] = [nn.BatchNorm1d(2)]
     for _ in range(50):
         deep = [deep]
     assert hidden(deep) == []
 
 
-@pytest.mark.xfail(strict=True, reason="one budget for all attributes, spent on plain values")
 def test_a_long_list_does_not_hide_what_comes_after_it() -> None:
     """A vocabulary of many words before a list of norms leaves the norms to be found."""
     model = nn.Sequential(nn.Linear(2, 2))

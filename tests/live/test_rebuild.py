@@ -212,7 +212,6 @@ def test_ties_and_strides(legacy: bool, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="pickled as getattr, which is refused by that name")
 def test_activation_from_torch_itself(tmp_path: Path) -> None:
     """An activation that was given as torch.tanh is torch's own as much as F.silu."""
     model = _encoder(torch.tanh).eval()

@@ -246,7 +246,6 @@ CLASSES = (nn.Linear, nn.LSTM, nn.GRU, nn.MultiheadAttention, nn.Conv2d, nn.Batc
            nn.Upsample, nn.PReLU, nn.ConvTranspose2d, nn.TransformerDecoderLayer)  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="IndexError of RNNBase.__setstate__ is not caught")
 def test_recurrent_layer_without_weights() -> None:
     """A recurrent layer whose list of weights is empty is an error of ours."""
     with pytest.raises(NormcheckError):

@@ -213,9 +213,6 @@ def test_several_models_at_once() -> None:
     [
         pytest.param(
             lambda: torch.set_grad_enabled(False),
-            marks=pytest.mark.xfail(
-                strict=True, reason="no_grad() around the undoing sets the body's grad mode again"
-            ),
         ),
         lambda: torch.set_default_dtype(torch.float64),
         lambda: torch.set_float32_matmul_precision("medium"),
@@ -234,7 +231,6 @@ def test_switches_of_torch(flip: Callable[[], object]) -> None:
     assert_untouched(net(), flip)
 
 
-@pytest.mark.xfail(strict=True, reason="switches of torch that are not remembered")
 @pytest.mark.parametrize(
     ("flip", "read"),
     [

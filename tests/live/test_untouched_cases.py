@@ -32,9 +32,6 @@ def test_lazy_module_gets_its_class_back() -> None:
     assert model[0]._forward_pre_hooks
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the class of a parameter that was materialised is not put back"
-)
 def test_lazy_parameters_are_without_values_again() -> None:
     """A lazy module that the body materialised can be materialised for another width."""
     model = nn.Sequential(nn.LazyLinear(3))
@@ -87,10 +84,6 @@ def test_empty_storages_are_told_apart() -> None:
     assert_untouched(model, lambda: (model.a.resize_(3), model.b.resize_(5)))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="requires_grad_() on a tensor that is no leaf any more raises, and nothing is put back",
-)
 def test_buffer_updated_with_its_graph() -> None:
     """A running mean that was updated without detach() has no graph afterwards."""
     model = net()
@@ -98,9 +91,6 @@ def test_buffer_updated_with_its_graph() -> None:
     assert_untouched(model, lambda: model.mean.lerp_(model(X).mean(0), 0.1))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="removing it deletes a property of the class, which is not put back"
-)
 def test_removed_parametrization() -> None:
     """A weight norm that eval() or the first forward folds in works again afterwards."""
     model = parametrizations.weight_norm(nn.Linear(4, 4))
@@ -116,7 +106,6 @@ def test_added_parametrization() -> None:
     assert type(model) is nn.Linear
 
 
-@pytest.mark.xfail(strict=True, reason="sparse tensors are not remembered")
 def test_sparse_buffer() -> None:
     """The values of a sparse buffer come back as well."""
     model = net()
@@ -141,7 +130,6 @@ class Object:
     """Something of the user's that hangs on a module."""
 
 
-@pytest.mark.xfail(strict=True, reason="an empty dictionary of attributes is not remembered")
 def test_object_without_attributes() -> None:
     """An object that had no attributes has none afterwards."""
     model = net()
@@ -158,7 +146,6 @@ class Slotted:
     calls: int = 0
 
 
-@pytest.mark.xfail(strict=True, reason="only __dict__ is remembered")
 def test_object_with_slots() -> None:
     """A counter in a dataclass with slots is put back."""
     model = net()
@@ -170,7 +157,6 @@ def test_object_with_slots() -> None:
     assert_untouched(model, body)
 
 
-@pytest.mark.xfail(strict=True, reason="only generators of torch and Python are remembered")
 def test_numpy_generator() -> None:
     """A numpy generator that a module draws from gives the same numbers again."""
     model = net()
@@ -197,7 +183,6 @@ def test_containers_of_all_kinds() -> None:
     assert_untouched(model, body)
 
 
-@pytest.mark.xfail(strict=True, reason="numpy() on a view of a storage locks the storage's size")
 def test_scan_leaves_storages_resizable() -> None:
     """A model that was scanned can still be sharded, which empties its storages."""
     model = net()
