@@ -129,7 +129,7 @@ def encoded(name: str, values: Array, dtype: DType, *, big_endian: bool = False)
     if not np.all(np.isfinite(numbers)):
         raise NormcheckError(
             f"{name}: the new values are not all finite",
-            "look for NaN or infinite values in the data, and for layers whose output is not finite",
+            "look for NaN or infinite values in the data and in the weights",
         )
     if dtype.name in _NUMPY_FLOATS:
         with np.errstate(over="ignore"):

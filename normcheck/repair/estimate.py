@@ -6,7 +6,7 @@ makes at least one more layer exact. Once nothing moves any more the result depe
 alone: not on the size of the batches, nor on their order.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -116,7 +116,7 @@ class Estimator:
 
     def _run(
         self, batches: Iterable[Batch], given: Estimates | None, found: dict[int, Population] | None
-    ) -> Iterable[tuple[Batch, Output]]:
+    ) -> Iterator[tuple[Batch, Output]]:
         """Forwards; ``given`` None normalises by each batch."""
         places = {t.mean.data_ptr(): number for number, t in enumerate(self.tracked)}
 
@@ -154,7 +154,9 @@ class Estimator:
             own = found.get(number, Population())
             zeros = torch.zeros(norm.mean.numel(), dtype=torch.float64)
             mean, deviations = (own.mean, own.deviations) if own.count else (zeros, zeros.clone())
-            first = self.reduce(torch.cat([torch.tensor([float(own.count)]).double(), own.count * mean]))
+            first = self.reduce(
+                torch.cat([torch.tensor([float(own.count)]).double(), own.count * mean])
+            )
             count = float(first[0])
             if count == 0:
                 continue

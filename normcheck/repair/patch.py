@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from normcheck.checkpoint.model import Checkpoint
 from normcheck.checkpoint.source import FileSource
-from normcheck.errors import NormcheckError
 from normcheck.repair.edits import Edits, NotInPlaceError, changed_bytes
 from normcheck.repair.zip_checksums import checksum_edits, overlaid
 
@@ -66,17 +64,3 @@ def single_source(checkpoint: Checkpoint) -> FileSource:
             "load it, save it as one file, and repair that",
         )
     return source
-
-
-def check_unchanged(checkpoint: Checkpoint, size: int, modified: int) -> None:
-    """Refuse to copy a file that somebody else wrote to in the meantime.
-
-    Raises:
-        NormcheckError: Its size or time is no longer what it was.
-    """
-    status = Path(checkpoint.name).stat()
-    if (status.st_size, status.st_mtime_ns) != (size, modified):
-        raise NormcheckError(
-            f"{checkpoint.name} changed while it was being repaired; nothing was written",
-            "run it again when nothing writes to the file",
-        )

@@ -36,14 +36,12 @@ class Population:
         rows = max(1, _AT_ONCE // max(1, x.numel() // x.shape[0]))
         # Apple's GPUs have no float64.
         device = torch.device("cpu") if x.device.type == "mps" else x.device
-        for part in x.detach().split(rows):
+        for part in torch.split(x.detach(), rows):
             exact = part.to(device, torch.float64)
             wide = exact.flatten(2) if part.ndim > 2 else exact.unsqueeze(2)
             mean = wide.mean((0, 2))
             deviations = (wide - mean[:, None]).square_().sum((0, 2))
-            self.merge(
-                Population(wide.shape[0] * wide.shape[2], mean.cpu(), deviations.cpu())
-            )
+            self.merge(Population(wide.shape[0] * wide.shape[2], mean.cpu(), deviations.cpu()))
 
     def merge(self, other: "Population") -> None:
         """Take in another part of the same population."""

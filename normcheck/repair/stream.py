@@ -46,7 +46,7 @@ class Stream:
         """One pass over all of it."""
         torch.manual_seed(self.seed)
         random.seed(self.seed)
-        np.random.seed(self.seed)  # noqa: NPY002  (the generator that augmentations use)
+        np.random.seed(self.seed)
         for number, batch in enumerate(self.batches()):
             if number == 0:
                 self._compare(batch)
@@ -115,14 +115,13 @@ def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
     if isinstance(value, Tensor | np.ndarray | Mapping | tuple | list):
         feed = _in_memory(model, forward, replace(feeding, data=value))
         return replace(feed, source=source)
-    if not isinstance(value, Iterable) or not hasattr(value, "__iter__"):
-        if not hasattr(value, "__getitem__") or not hasattr(value, "__len__"):
-            raise UsageError(
-                f"{source} gives a {type(value).__name__}, not batches",
-                "return a DataLoader, a Dataset, a list of batches, or tensors",
-            )
     if hasattr(value, "__getitem__") and hasattr(value, "__len__"):
         value = DataLoader(value, batch_size=feeding.batch_size or _DEFAULT_BATCH)
+    if not isinstance(value, Iterable):
+        raise UsageError(
+            f"{source} gives a {type(value).__name__}, not batches",
+            "return a DataLoader, a Dataset, a list of batches, or tensors",
+        )
     if iter(value) is value:
         # Something that can be gone through once has to be kept.
         value = list(islice(value, feeding.samples))
@@ -150,7 +149,7 @@ def _streamed(
     model: nn.Module, forward: Forward, loader: Iterable[Any], source: str, most: int
 ) -> Stream:
     generator = _generator(loader)
-    state = None if generator is None else generator.get_state()
+    state = torch.zeros(0) if generator is None else generator.get_state()
 
     def items() -> Iterator[Any]:
         if generator is not None:

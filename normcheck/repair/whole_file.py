@@ -8,7 +8,7 @@ file, which the next run removes.
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from normcheck.errors import UsageError
@@ -17,7 +17,12 @@ _MARK = "normcheck-part"
 
 
 def write_whole(
-    target: Path, pieces: Iterable[bytes], *, mode_of: Path, in_place: bool = False
+    target: Path,
+    pieces: Iterable[bytes],
+    *,
+    mode_of: Path,
+    check: Callable[[Path], None],
+    in_place: bool = False,
 ) -> None:
     """Write a file in one step.
 
@@ -25,6 +30,7 @@ def write_whole(
         target: What it is called in the end.
         pieces: Its bytes.
         mode_of: The file whose permissions it gets.
+        check: Called with the hidden file before it gets its name; raises to forbid it.
         in_place: Whether to replace a file of that name, which stays as its ``.bak``.
 
     Raises:
@@ -39,6 +45,7 @@ def write_whole(
             file.flush()
             os.fsync(file.fileno())
         shutil.copymode(mode_of, part)
+        check(part)
         if in_place:
             _keep_backup(target)
             part.replace(target)
