@@ -19,6 +19,7 @@ from normcheck.repair.request import Fixing
 from normcheck.repair.result import Change, ModelRepair, Repair, Written
 from normcheck.repair.rewrite import needs_new_file, rewritten
 from normcheck.repair.tensors import all_tensors
+from normcheck.repair.ties import check_ties
 from normcheck.repair.unwarm import unwarmed
 from normcheck.repair.whole_file import backup_of, check_free, write_whole
 from normcheck.wording import plural
@@ -187,6 +188,7 @@ def _write(
 
 
 def _patch(checkpoint: Checkpoint, models: tuple[ModelRepair, ...]) -> Patch:
+    check_ties(checkpoint, models)
     edits = Edits()
     for model in models:
         for change in model.changes:
