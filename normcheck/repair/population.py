@@ -33,15 +33,15 @@ class Population:
         """Take in what a batch norm is given, ``(N, C, …)``."""
         if x.numel() == 0:
             return
-        rows = max(1, _AT_ONCE // max(1, x.numel() // x.shape[0]))
         # Apple's GPUs have no float64.
         device = torch.device("cpu") if x.device.type == "mps" else x.device
+        rows = max(1, _AT_ONCE // max(1, x.numel() // x.shape[0]))
+        axes = [0, *range(2, x.ndim)]
         for part in torch.split(x.detach(), rows):
             exact = part.to(device, torch.float64)
-            wide = exact.flatten(2) if part.ndim > 2 else exact.unsqueeze(2)
-            mean = wide.mean((0, 2))
-            deviations = (wide - mean[:, None]).square_().sum((0, 2))
-            self.merge(Population(wide.shape[0] * wide.shape[2], mean.cpu(), deviations.cpu()))
+            variance, mean = torch.var_mean(exact, axes, correction=0)
+            values = exact.numel() // exact.shape[1]
+            self.merge(Population(values, mean.cpu(), variance.cpu() * values))
 
     def merge(self, other: "Population") -> None:
         """Take in another part of the same population."""
@@ -53,10 +53,9 @@ class Population:
             return
         total = self.count + other.count
         shift = other.mean - self.mean
-        self.deviations = (
-            self.deviations + other.deviations + shift.square() * (self.count * other.count / total)
-        )
-        self.mean = self.mean + shift * (other.count / total)
+        self.deviations += other.deviations
+        self.deviations.addcmul_(shift, shift, value=self.count * other.count / total)
+        self.mean.add_(shift, alpha=other.count / total)
         self.count = total
 
     @property

@@ -20,7 +20,8 @@ from normcheck.live.feed import feed_for
 from normcheck.live.forward import Forward
 from normcheck.live.request import Feeding
 
-_DEFAULT_BATCH = 32
+_DEFAULT_BATCH = 64
+"""Samples a forward, for data without batches: the result does not depend on it."""
 
 
 @dataclass(slots=True)
@@ -141,6 +142,9 @@ def _called(value: Callable[[], Any], text: str) -> Any:
 
 
 def _in_memory(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
+    whole = not isinstance(feeding.data, list)
+    if whole and not feeding.batch_size:
+        feeding = replace(feeding, batch_size=_DEFAULT_BATCH)
     feed = feed_for(model, forward, feeding)
     return Stream(lambda: iter(feed.batches), feed.source, feed.batches[0].shapes())
 

@@ -21,7 +21,7 @@ TRAINED_IN_EVAL = SAMPLES / "never-updated-trained-in-eval.pt"
 def wanted(output: Path | None = None, **more: object) -> Fixing:
     """A re-estimation of the sample network on the sample data."""
     run = {name: more.pop(name) for name in ("model", "data", "prefix", "trust") if name in more}
-    words = RunWords(**{"model": MODEL, "data": DATA, "samples": 10_000, **run})  # type: ignore[arg-type]
+    words = RunWords(**{"model": MODEL, "data": DATA, "samples": 10_000, "batch_size": 512, **run})  # type: ignore[arg-type]
     return Fixing(str(output) if output else "", running=requested(words), **more)  # type: ignore[arg-type]
 
 
@@ -38,6 +38,11 @@ def lost_model() -> nn.Module:
     return model.eval()
 
 
+def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same in half precision, as ``model.half()`` makes it."""
+    return {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+
+
 def saved(kind: str, folder: Path) -> Path:
     """The lost state dict in a file of some kind."""
     path = folder / f"lost.{kind}"
@@ -49,9 +54,7 @@ def saved(kind: str, folder: Path) -> Path:
     elif kind == "module":
         torch.save(lost_model(), path)
     elif kind == "half":
-        torch.save(
-            {name: t.half() if t.is_floating_point() else t for name, t in state.items()}, path
-        )
+        torch.save(halved(state), path)
     else:
         torch.save({"model": state, "note": "kept", "history": [1, 2.5, {"a": (3,)}]}, path)
     return path

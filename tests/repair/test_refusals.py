@@ -25,7 +25,7 @@ def accuracy(path: Path) -> float:
 
 @pytest.mark.parametrize(
     "name",
-    ["statistics-lost", "too-few-batches-mild", "foreign-statistics", "nan-statistics"],
+    ["statistics-lost", "too-few-batches-mild", "foreign-statistics"],
 )
 def test_healed_as_if_never_broken(name: str, tmp_path: Path, samples: Path) -> None:
     """Training data through the repair: within 0.2 points of the healthy twin on other digits."""
@@ -122,7 +122,7 @@ def test_a_model_without_running_statistics(tmp_path: Path, samples: Path) -> No
 
 def test_several_models_have_to_be_chosen(tmp_path: Path) -> None:
     state = torch.load(LOST, weights_only=True)
-    torch.save({"a": state, "b": state}, tmp_path / "two.pt")
+    torch.save({"a": state, "b": dict(state)}, tmp_path / "two.pt")
     with pytest.raises(NormcheckError, match="holds 2 models: 'a', 'b'"):
         fix(tmp_path / "two.pt", wanted(tmp_path / "fixed.pt"))
     with pytest.raises(NormcheckError, match="no model at 'c'"):
