@@ -112,7 +112,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         consequence=consequence,
         fix=(
             "compare accuracy in eval mode and with batch statistics on a few labelled batches; "
-            "where eval is worse, re-estimate on training data (torch.optim.swa_utils.update_bn) "
+            "where eval is worse, re-estimate on training data (normcheck fix, which compares first) "
             "and save again"
         ),
         evidence=(

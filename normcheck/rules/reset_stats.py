@@ -77,7 +77,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         ),
         fix=(
             "compare accuracy in eval mode and with batch statistics; where eval is worse, "
-            "re-estimate on training data (torch.optim.swa_utils.update_bn) and save again"
+            "re-estimate on training data (normcheck fix --model … --data …)"
         ),
         evidence=(
             Evidence("running_mean in every channel", 0.0, 0.0, channels),

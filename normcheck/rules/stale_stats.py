@@ -73,7 +73,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         ),
         consequence=_CONSEQUENCES[judged.harm] + (_ranking(data) if data else ""),
         fix=(
-            "re-estimate the statistics on training data (torch.optim.swa_utils.update_bn) and "
+            "re-estimate the statistics on training data (normcheck fix --model … --data …) and "
             "save again"
             if judged.harm in (Harm.PROVEN, Harm.HINTED)
             else "give labels with the data to see whether it matters; keep the file if not"
