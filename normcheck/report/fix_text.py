@@ -81,7 +81,7 @@ def _estimated(console: Console, found: Estimated, style: TextStyle) -> None:
         f"({fold([layer.path for layer in found.layers])}) re-estimated from "
         f"{plural(found.samples, 'sample')} of {found.source} ({found.shapes}), {found.device}. "
         f"After {plural(found.passes, 'pass')} they reproduce themselves in eval mode to "
-        f"{number(found.residual)} standard deviations.",
+        f"{found.residual:.1g} standard deviations.",
     )
     console.print()
     for line in outputs_table((found.proof.before, found.proof.after)):
