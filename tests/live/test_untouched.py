@@ -30,7 +30,7 @@ def snapshot(*roots: object) -> tuple[Facts, list[object]]:
 
 def switches() -> Facts:
     """Torch's global state, and the streams of random numbers."""
-    cudnn, state = torch.backends.cudnn, np.random.get_state()
+    cudnn, state = torch.backends.cudnn, np.random.get_state()  # noqa: NPY002
     hooks = {k: v for k, v in vars(nn.modules.module).items() if k.startswith("_global_")}
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
@@ -357,7 +357,7 @@ def test_several_models_at_once() -> None:
         lambda: torch.set_autocast_dtype("cuda", torch.bfloat16),
         lambda: torch.autocast("cpu", dtype=torch.float16).__enter__(),
         lambda: nn.modules.module.register_module_forward_hook(print),
-        lambda: (random.seed(1), np.random.seed(1), torch.manual_seed(1)),
+        lambda: (random.seed(1), np.random.seed(1), torch.manual_seed(1)),  # noqa: NPY002
     ],
 )
 def test_switches_of_torch(flip: Callable[[], object]) -> None:
