@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ WITH_PARTS = (
     "docs/ci.md",
     "docs/configuration.md",
     "docs/diff.md",
+    "docs/fix.md",
     "docs/running.md",
     "sample_models/README.md",
 )
@@ -45,14 +47,14 @@ NEEDS = {
 """What a rule needs, in the words of the table."""
 
 
-def run(*words: str) -> str:
+def run(*words: str, cwd: Path = ROOT) -> str:
     """What normcheck prints for these words, at 80 columns and without colour."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("NORMCHECK_")}
     environment = {**clean, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}
     environment.pop("FORCE_COLOR", None)
     result = subprocess.run(
         [sys.executable, "-m", "normcheck", *words],
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
         capture_output=True,
         text=True,
@@ -175,6 +177,17 @@ def console(*words: str) -> str:
     return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
 
 
+def repair(model: str) -> str:
+    """A repair of a sample, in a folder that goes away with what it writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sample_models").symlink_to(ROOT / "sample_models")
+        said = run("fix", model, *RUN, "-o", "fixed.pt", cwd=Path(folder))
+    return (
+        f"```console\n$ normcheck fix {model} \\\n    {' '.join(RUN[:2])} \\\n    "
+        f"{' '.join(RUN[2:])} -o fixed.pt\n{said}\n```"
+    )
+
+
 def parts() -> dict[str, str]:
     """The generated parts by name."""
     from normcheck.config.keys import MODEL, TOP
@@ -185,6 +198,9 @@ def parts() -> dict[str, str]:
             f"```console\n$ normcheck scan {SAMPLE} \\\n    {' '.join(RUN[:2])} \\\n    "
             f"{' '.join(RUN[2:])}\n{run('scan', SAMPLE, *RUN)}\n```"
         ),
+        "fix": repair(SAMPLE),
+        "fix refused": repair("sample_models/never-updated-trained-in-eval.pt"),
+        "fix help": f"```console\n$ normcheck fix --help\n{run('fix', '--help')}\n```",
         "diff": console("diff", *PAIR),
         "diff series": console("diff", *SERIES),
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",

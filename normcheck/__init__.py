@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from normcheck.compare.run import Diff, diff
     from normcheck.errors import NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
+    from normcheck.repair.recalibrate import Recalibration, recalibrate
     from normcheck.report.report import Report
     from normcheck.session import scan
     from normcheck.settings import Settings
@@ -28,12 +29,14 @@ __all__ = [
     "Evidence",
     "Finding",
     "NormcheckError",
+    "Recalibration",
     "Report",
     "Settings",
     "Severity",
     "Suppressed",
     "__version__",
     "diff",
+    "recalibrate",
     "scan",
 ]
 
@@ -43,11 +46,13 @@ _HOMES = {
     "Evidence": "normcheck.findings",
     "Finding": "normcheck.findings",
     "NormcheckError": "normcheck.errors",
+    "Recalibration": "normcheck.repair.recalibrate",
     "Report": "normcheck.report.report",
     "Settings": "normcheck.settings",
     "Severity": "normcheck.findings",
     "Suppressed": "normcheck.findings",
     "diff": "normcheck.compare.run",
+    "recalibrate": "normcheck.repair.recalibrate",
     "scan": "normcheck.session",
 }
 

@@ -176,6 +176,12 @@ def _region(source: Source, archive: zipfile.ZipFile, name: str) -> Region:
     return PlainRegion(source, offset, member.file_size)
 
 
+def stored_region(source: Source, archive: zipfile.ZipFile, name: str) -> PlainRegion | None:
+    """Where the bytes of a member lie as they are; None where they are compressed."""
+    region = _region(source, archive, name)
+    return region if isinstance(region, PlainRegion) else None
+
+
 def _check_packing(source: Source, member: zipfile.ZipInfo) -> None:
     if member.flag_bits & _ENCRYPTED:
         what = "is encrypted"

@@ -10,7 +10,7 @@ opcodes are those of PEP 3154 and PEP 574, as ``pickletools`` documents them.
 import io
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from normcheck.checkpoint.inert import GlobalName, Inert, OrderedRecord
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
@@ -51,6 +51,9 @@ class InertUnpickler:
         limits: Bounds, see :class:`Limits`.
     """
 
+    table: ClassVar[Mapping[bytes, Callable[["InertUnpickler"], None]]] = TABLE
+    """What each instruction does."""
+
     def __init__(
         self,
         stream: io.BufferedReader,
@@ -77,7 +80,7 @@ class InertUnpickler:
             UnreadableError: Truncated, or not a pickle.
             RefusedError: Past one of the limits.
         """
-        read, table, limit = self._stream.read, TABLE, self.limits.opcodes
+        read, table, limit = self._stream.read, self.table, self.limits.opcodes
         count = 0
         while True:
             opcode = read(1)
@@ -119,6 +122,11 @@ class InertUnpickler:
         if len(data) != length:
             raise _damaged("the file ends within it")
         return data
+
+    @property
+    def position(self) -> int:
+        """Where in the stream the next byte lies."""
+        return self._stream.tell()
 
     def byte(self) -> int:
         """The next byte; apart from ``number`` because most instructions carry one."""

@@ -35,19 +35,29 @@ from normcheck.cli.run_flags import (
     Autocast,
     AutocastFlag,
     BatchSize,
+    Counts,
     Data,
     Device,
     Factory,
     FactoryArguments,
+    Fixed,
+    Force,
+    Holdout,
     ImageSize,
+    InPlace,
     InputShape,
     Mean,
+    ModesFlag,
+    MomentumFlag,
+    MostSamples,
     Place,
+    Places,
     Prefix,
     RunModel,
     Samples,
     Std,
     Trust,
+    Unwarm,
 )
 from normcheck.version import VERSION
 
@@ -259,6 +269,80 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
             color=color.value,
             quiet=quiet,
             verbose=verbose,
+        )
+    )
+
+
+@app.command("fix")
+def fix_command(  # noqa: PLR0917  (a flag is a parameter)
+    target: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A checkpoint file.", show_default=False)
+    ],
+    output: Fixed = "",
+    in_place: InPlace = False,
+    force: Force = False,
+    model: Factory = "",
+    model_args: FactoryArguments = "",
+    prefix: Prefix = None,
+    at: Places = None,
+    trust: Trust = False,
+    data: Data = "",
+    holdout: Holdout = "",
+    batch_size: BatchSize = 0,
+    samples: MostSamples = 10_000,
+    image_size: ImageSize = "",
+    mean: Mean = "",
+    std: Std = "",
+    device: Device = "cpu",
+    autocast: AutocastFlag = Autocast.OFF,
+    modes: ModesFlag = None,
+    counts: Counts = False,
+    unwarm: Unwarm = False,
+    momentum: MomentumFlag = None,
+    color: ColorFlag = Color.AUTO,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Re-estimate running statistics from data and write a repaired copy, if it helps.
+
+    The copy is the file byte for byte but for the repaired values and their checksums. It is
+    written only where samples that the estimate did not see are predicted no worse.
+
+    Exit codes: 0 written, 1 refused (nothing is written, the reason is said), 2 could not be
+    done.
+    """
+    from normcheck.cli.fix import FixWords, run_fix
+    from normcheck.cli.running import RunWords
+
+    return run_fix(
+        FixWords(
+            target=target,
+            output=output,
+            in_place=in_place,
+            force=force,
+            at=at or (),
+            holdout=holdout,
+            modes=modes.value if modes else "",
+            counts=counts,
+            unwarm=unwarm,
+            momentum=momentum,
+            color=color.value,
+            quiet=quiet,
+            verbose=verbose,
+            run=RunWords(
+                model=model,
+                model_args=model_args,
+                prefix=prefix,
+                trust=trust,
+                data=data,
+                batch_size=batch_size,
+                samples=samples,
+                image_size=image_size,
+                mean=mean,
+                std=std,
+                device=device,
+                autocast=autocast.value,
+            ),
         )
     )
 

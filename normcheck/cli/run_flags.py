@@ -6,6 +6,12 @@ from typing import Annotated
 import typer
 
 
+class Modes(StrEnum):
+    """Modes that the modules of a file can be set to."""
+
+    EVAL = "eval"
+
+
 class Autocast(StrEnum):
     """Types that autocast can run in."""
 
@@ -71,4 +77,53 @@ Std = Annotated[str, typer.Option(metavar="S[,S,S]", help="Divided by, after tha
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, mps.")]
 AutocastFlag = Annotated[
     Autocast, typer.Option(help="Run under autocast, as mixed-precision models do.")
+]
+Fixed = Annotated[
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Where the repaired copy goes; never a file that exists.",
+        show_default=False,
+    ),
+]
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Replace the file itself; it stays as FILE.bak.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Write also what would be refused.")]
+Places = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at",
+        metavar="PLACE",
+        help="Which models of the file (state_dict, ema), several times, or all.",
+    ),
+]
+Holdout = Annotated[
+    str,
+    typer.Option(
+        metavar="DATA", help="Data that judge the result. Default: each half judges the other."
+    ),
+]
+MostSamples = Annotated[
+    int, typer.Option("--samples", metavar="N", help="Most samples of the data to use.", min=1)
+]
+ModesFlag = Annotated[
+    Modes | None, typer.Option("--modes", help="Set all modules of a whole module to eval mode.")
+]
+Counts = Annotated[
+    bool, typer.Option("--counts", help="Make damaged batch counts whole numbers again.")
+]
+Unwarm = Annotated[
+    bool,
+    typer.Option(
+        "--unwarm",
+        help="Take the rest of the initial value out of the statistics, by batch count and "
+        "momentum; needs no data.",
+    ),
+]
+MomentumFlag = Annotated[
+    float | None,
+    typer.Option("--momentum", metavar="M", help="For --unwarm, where the file has none."),
 ]

@@ -19,7 +19,7 @@ class Batch:
     @property
     def size(self) -> int:
         """Samples in it: the first dimension of its first tensor."""
-        for tensor in _tensors((*self.args, *self.kwargs.values())):
+        for tensor in tensors_in((*self.args, *self.kwargs.values())):
             if tensor.ndim:
                 return int(tensor.shape[0])
         return 1
@@ -60,7 +60,7 @@ class Batch:
         named = [("", value) for value in self.args] + list(self.kwargs.items())
         parts = []
         for name, value in named:
-            shapes = ["x".join(map(str, t.shape[1:])) or "1" for t in _tensors((value,))]
+            shapes = ["x".join(map(str, t.shape[1:])) or "1" for t in tensors_in((value,))]
             if shapes:
                 parts.append((f"{name} " if name else "") + " and ".join(shapes))
         return ", ".join(parts)
@@ -158,15 +158,16 @@ def split(batch: Batch, size: int) -> Iterator[Batch]:
         start = stop
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in arguments, whatever holds them."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

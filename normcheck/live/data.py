@@ -93,13 +93,13 @@ def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:
     if isinstance(value, Tensor | np.ndarray):
         return RawData((_rows(_tensor(value), feeding.samples),), source)
     if isinstance(value, Mapping):
-        return RawData((_rows(_converted(value), feeding.samples),), source)
+        return RawData((_rows(as_tensors(value), feeding.samples),), source)
     if (
         isinstance(value, tuple)
         and value
         and all(isinstance(v, Tensor | np.ndarray) for v in value)
     ):
-        return RawData((_rows(_converted(value), feeding.samples),), source)
+        return RawData((_rows(as_tensors(value), feeding.samples),), source)
     if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, list):
         # A data set: single samples by number, as torch.utils.data has them.
         index = _evenly(len(value), feeding.samples)
@@ -114,7 +114,7 @@ def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:
     items, samples = [], 0
     try:
         for item in islice(value, feeding.samples):
-            converted = _cut(_converted(item), feeding.samples - samples)
+            converted = _cut(as_tensors(item), feeding.samples - samples)
             items.append(converted)
             samples += _length(converted)
             if samples >= feeding.samples:
@@ -191,16 +191,16 @@ def _tensor(value: Any) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _converted(value: Any) -> Any:
+def as_tensors(value: Any) -> Any:
     """Arrays as tensors, whatever holds them."""
     if isinstance(value, Tensor | np.ndarray):
         return _tensor(value)
     if isinstance(value, Mapping):
-        return {str(key): _converted(item) for key, item in value.items()}
+        return {str(key): as_tensors(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_converted(item) for item in value))
+        return type(value)(*(as_tensors(item) for item in value))
     if isinstance(value, list | tuple):
-        return type(value)(_converted(item) for item in value)
+        return type(value)(as_tensors(item) for item in value)
     return value
 
 

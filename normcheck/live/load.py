@@ -64,10 +64,24 @@ def _trusted(path: Path, saved: SavedModel) -> nn.Module:
             f"unpickling it failed: {type(error).__name__}: {error}",
             "run normcheck where the file's classes can be imported",
         ) from error
-    for index, name in _STEP.findall(saved.where):
-        value = _step(value, index, name)
+    value = at_place(value, saved.where)
     if not isinstance(value, nn.Module):
         raise NormcheckError(f"no module at {saved.where or 'the top'} after unpickling")
+    return value
+
+
+def at_place(value: Any, where: str) -> Any:
+    """What sits at a place of what was unpickled.
+
+    Args:
+        value: The file's object.
+        where: As ``SavedModel`` has it: ``state_dict``, ``nets[0]``.
+
+    Raises:
+        UsageError: Nothing is there.
+    """
+    for index, name in _STEP.findall(where):
+        value = _step(value, index, name)
     return value
 
 

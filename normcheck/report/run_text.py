@@ -15,6 +15,8 @@ _NAMES = {
     "batch": "statistics of each batch",
     "train": "train mode",
 }
+_REFERENCES = ("eval", "before")
+"""Regimes that the others are compared with."""
 _COLUMN = 10
 _GAP = 2
 
@@ -38,7 +40,7 @@ def run_section(run: RunSummary) -> Iterator[Text]:
     if run.fed.real:
         yield Text(f"  {printable(fed_line(run))}")
     if run.regimes:
-        yield from _regimes(run.regimes)
+        yield from outputs_table(run.regimes)
     if run.noise:
         yield from _noise(run)
     modes = _modes(run)
@@ -49,7 +51,8 @@ def run_section(run: RunSummary) -> Iterator[Text]:
     yield Text(f"  {plural(run.forwards, 'forward')}; the model is as it was", style="dim")
 
 
-def _regimes(regimes: tuple[Regime, ...]) -> Iterator[Text]:
+def outputs_table(regimes: tuple[Regime, ...]) -> Iterator[Text]:
+    """Outputs under several regimes, a line each."""
     labelled = any(r.accuracy is not None for r in regimes)
     with_loss = any(r.loss is not None for r in regimes)
     decides = any(r.flips is not None for r in regimes)
@@ -66,7 +69,7 @@ def _regimes(regimes: tuple[Regime, ...]) -> Iterator[Text]:
     width = max(width, len(title))
     yield Text(f"  {title:<{width}}" + "".join(_cell(head) for head in heads), style="dim")
     for regime in regimes:
-        own = regime.name == "eval"
+        own = regime.name in _REFERENCES
         cells = ["–" if own else _difference(regime.difference)]
         if decides:
             cells.append("–" if own or regime.flips is None else percent(regime.flips))

@@ -126,7 +126,7 @@ def _finding(fits: Sequence[Fit], cause: Cause, confidence: Confidence) -> Findi
         consequence=cause.consequence,
         fix=(
             "find the checkpoint where weights and buffers come together, or re-estimate with "
-            "these weights on training data (torch.optim.swa_utils.update_bn)"
+            "these weights on training data (normcheck fix --model … --data …)"
         ),
         evidence=(
             Evidence(

@@ -29,9 +29,9 @@ is the witness there, as some initialisations draw γ at random.
 
 ## What to do
 Compare accuracy (or loss) on a few labelled batches in eval mode and with the batch norms in
-train mode. Where eval mode is worse, re-estimate: forward passes over training data in train
-mode with `torch.optim.swa_utils.update_bn`, and save again. Where eval mode is better, keep
-the file as it is and ignore this finding with that reason.
+train mode. Where eval mode is worse, re-estimate the statistics on training data:
+`normcheck fix` does both, and writes a repaired copy only where that helps. Where eval mode is
+better, keep the file as it is and ignore this finding with that reason.
 
 ## Example
     model = Net()
@@ -112,8 +112,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         consequence=consequence,
         fix=(
             "compare accuracy in eval mode and with batch statistics on a few labelled batches; "
-            "where eval is worse, re-estimate on training data (torch.optim.swa_utils.update_bn) "
-            "and save again"
+            "where eval is worse, re-estimate on training data (normcheck fix does both)"
         ),
         evidence=(
             Evidence("running_mean in every channel", 0.0, 0.0, channels),

@@ -19,10 +19,9 @@ For counts of zero or absent ones: those are `never-updated-stats`.
 
 ## What to do
 Look for `reset_running_stats()` calls, a momentum of 0, or code that copies 0/1 buffers over
-a loaded model. Re-estimate the statistics on training data, for example with
-`torch.optim.swa_utils.update_bn`, after comparing accuracy in eval mode and with batch
-statistics: weights that were trained in eval mode, or into which the statistics were
-folded, need them as they are.
+a loaded model. Re-estimate the statistics on training data with `normcheck fix`, which first
+compares predictions with the stored and with new statistics: weights that were trained in eval
+mode, or into which the statistics were folded, need them as they are.
 
 ## Example
     model.load_state_dict(state)
@@ -77,7 +76,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         ),
         fix=(
             "compare accuracy in eval mode and with batch statistics; where eval is worse, "
-            "re-estimate on training data (torch.optim.swa_utils.update_bn) and save again"
+            "re-estimate on training data (normcheck fix --model … --data …)"
         ),
         evidence=(
             Evidence("running_mean in every channel", 0.0, 0.0, channels),

@@ -60,8 +60,8 @@ def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
                 detail=detail,
                 consequence="Your data decide it: predictions in eval mode are worse than the "
                 "weights can do.",
-                fix="re-estimate the statistics on training data "
-                "(torch.optim.swa_utils.update_bn) and save again",
+                fix="re-estimate the statistics on training data: normcheck fix, with the same "
+                "--model and --data, writes a repaired copy",
             )
         case Harm.STORED_RIGHT if run.fed.labelled:
             return replace(

@@ -28,8 +28,8 @@ Statistics that a rule on the file has named already (never updated, reset, unde
 are not named again: that finding gets these numbers.
 
 ## What to do
-Re-estimate: forward passes over training data in train mode, `torch.optim.swa_utils.update_bn`, and
-save again. Give labels with the data where the severity leaves you in doubt.
+Re-estimate on training data: `normcheck fix` writes a repaired copy where that helps. Give labels
+with the data where the severity leaves you in doubt.
 """
 
 from collections.abc import Iterator
@@ -73,8 +73,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         ),
         consequence=_CONSEQUENCES[judged.harm] + (_ranking(data) if data else ""),
         fix=(
-            "re-estimate the statistics on training data (torch.optim.swa_utils.update_bn) and "
-            "save again"
+            "re-estimate the statistics on training data (normcheck fix --model … --data …)"
             if judged.harm in (Harm.PROVEN, Harm.HINTED)
             else "give labels with the data to see whether it matters; keep the file if not"
         ),

@@ -25,9 +25,9 @@ momentum: torch's default of 0.1 is assumed then, and the confidence is medium.
 dict such statistics look under-warmed by their count unless a variance gives them away.
 
 ## What to do
-Run more batches in train mode: forward passes suffice, the weights need not change. Where
-count and momentum are known, the residue can also be taken out: mean/(1 - r) and
-(var - r)/(1 - r).
+Run more batches in train mode: forward passes suffice, the weights need not change. Or let
+`normcheck fix` re-estimate from data. Where count and momentum are known, the residue can also
+be taken out without any, mean/(1 - r) and (var - r)/(1 - r): `normcheck fix --unwarm`.
 
 ## Example
     model = Net()                                  # pretrained weights, new batch norms
@@ -104,7 +104,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         consequence=consequence,
         fix=(
             "run forward passes over training data in train mode until some 50 batches are "
-            "counted, or re-estimate with torch.optim.swa_utils.update_bn"
+            "counted, or re-estimate with normcheck fix (--data, or --unwarm without any data)"
         ),
         evidence=(
             Evidence("residue of the initial value", worst, most, len(layers)),

@@ -67,6 +67,11 @@ def verdict(run: Run) -> Verdict | None:
     data = run.against_data
     if data is None or data.regime("re-estimated") is None:
         return None
+    return judged(data)
+
+
+def judged(data: AgainstData) -> Verdict:
+    """Judge the stored statistics by what was measured, ``re-estimated`` included."""
     harm = _harm(data)
     return Verdict(harm, _words(harm, data), tuple(d for d in data.drifts if share_off(d) > 0))
 
