@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError, UnreadableError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.live.measurement import Run as Measured
+from normcheck.live.outcome import Outcome
 from normcheck.live.request import Running
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
@@ -161,10 +163,8 @@ class _Session:
         known = [_Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
         running = self.settings.running_of(Path(checkpoint.name))
         if running is not None:
-            from normcheck.live.run_saved import run_saved
-
             known = []
-            outcomes = run_saved(checkpoint, anatomies, running)
+            outcomes = _ran(checkpoint, anatomies, running, self.settings.limits)
             for model, outcome in zip(checkpoint.models, outcomes, strict=True):
                 note, error = outcome.note, outcome.error
                 if error is not None and not explicit and not running.loading.model:
@@ -260,6 +260,24 @@ class _Session:
             self.settings.rules,
             self.settings.fail_on,
         )
+
+
+def _ran(
+    checkpoint: Checkpoint, anatomies: list[Anatomy], running: Running, limits: Limits
+) -> list[Outcome]:
+    """What became of each model, run here or in a process of its own."""
+    modules = any(model.form is Form.MODULE for model in checkpoint.models)
+    if running.loading.trust and not running.loading.model and modules:
+        from normcheck.live.trust import what_runs
+
+        running.announce(what_runs(checkpoint))
+    if running.isolation is not None:
+        from normcheck.live.isolated import run_isolated
+
+        return run_isolated(checkpoint, anatomies, running, running.isolation, limits)
+    from normcheck.live.run_saved import run_saved
+
+    return run_saved(checkpoint, anatomies, running)
 
 
 def _trace() -> str:

@@ -5,7 +5,7 @@ stay far below these numbers: the largest seen has about 300,000 tensors, which 
 10 million pickle opcodes and, as memory is counted here, a gigabyte.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from normcheck.errors import RefusedError
 
@@ -82,6 +82,8 @@ class Budget:
     copied: int = 0
     characters: int = 0
     unpacked: int = 0
+    names: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Module and name of every class and function that the file's pickles name, in order."""
 
     def run(self, opcodes: int) -> None:
         """Count pickle instructions, and look at the memory that they took."""

@@ -138,6 +138,8 @@ def _named(machine: "InertUnpickler", module: object, name: object) -> GlobalNam
         raise TypeError("a global whose name is not text")
     if len(module) + len(name) > machine.limits.name_bytes:
         raise ValueError("a global with a name of enormous length")
+    machine.budget.spend(4 * (len(module) + len(name)))
+    machine.budget.names[module, name] = None
     return GlobalName(module, name)
 
 

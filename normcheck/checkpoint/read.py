@@ -106,7 +106,7 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
         raise foreign.torchscript(source.name)
     found = locate_models(read_torch_zip(source, archive, budget), budget)
     note = "" if has_checksum(pickled) else "saved without checksums: damage would not show"
-    return _checkpoint(source, "torch zip", found, note)
+    return replace(_checkpoint(source, "torch zip", found, note), names=tuple(budget.names))
 
 
 def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
@@ -117,7 +117,8 @@ def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
     found = locate_models(value, budget)
     left = source.size - end
     note = f"{left:,} bytes behind its end were not read" if left else ""
-    return _checkpoint(source, "legacy torch file" if is_torch else "pickle", found, note)
+    form = "legacy torch file" if is_torch else "pickle"
+    return replace(_checkpoint(source, form, found, note), names=tuple(budget.names))
 
 
 def _checkpoint(source: Source, form: str, found: Found, note: str = "") -> Checkpoint:

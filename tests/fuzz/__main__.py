@@ -61,7 +61,7 @@ def every(given: argparse.Namespace) -> int:
 
 
 def guided(target: str, runs: int, seed: int, found: Path) -> int:
-    """libFuzzer drives; our readers are instrumented as they are imported."""
+    """The libFuzzer of atheris drives; our readers are instrumented as they are imported."""
     import atheris
 
     with atheris.instrument_imports(include=["normcheck"]):

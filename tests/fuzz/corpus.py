@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.checkpoint import by_hand as hand
+
 FOLDER = Path(__file__).parent / "corpus"
 _LEGACY_HEAD = 15
 """Bytes of the first pickle of a legacy file, which the target puts before its input."""
@@ -27,12 +29,14 @@ def files() -> Iterator[tuple[str, str, bytes]]:
         zipped, old = _saved(thing), _saved(thing, legacy=True)
         yield "zip", f"{name}.pt", zipped
         yield "zip", f"{name}-deflated.pt", _deflated(zipped)
-        yield "legacy", f"{name}.th", old[_LEGACY_HEAD:]
+        if name != "module":  # which carries the source text of its classes, 25 kB of it
+            yield "legacy", f"{name}.th", old[_LEGACY_HEAD:]
+            yield "file", f"{name}.th", old
         yield "file", f"{name}.pt", zipped
-        yield "file", f"{name}.th", old
         with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
             inner = next(n for n in archive.namelist() if n.endswith("data.pkl"))
             yield "unpickler", f"{name}-2.pkl", archive.read(inner)
+    yield "legacy", "by-hand.th", _by_hand()
     for protocol in (0, 1, 4, 5):
         yield "unpickler", f"plain-{protocol}.pkl", pickle.dumps(_plain(), protocol)
     raw = save({k: v for k, v in _things()["state"].items() if isinstance(v, torch.Tensor)})
@@ -56,6 +60,23 @@ def _things() -> dict[str, Any]:
             "optimizer": {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1}]},
         },
     }
+
+
+def _by_hand() -> bytes:
+    """A module's class with its source text, and a storage seen through a view of it."""
+    saved = hand.several(
+        hand.text("storage"), hand.name("torch", "FloatStorage"), hand.text("0"), hand.text("cpu"),
+        hand.number(4), hand.several(hand.text("1"), hand.number(1), hand.number(2)),
+    )  # fmt: skip
+    made = hand.several(hand.text("module"), hand.name("a", "Net"), hand.text("f"), hand.text("s"))
+    state = hand.mapping(
+        {"_modules": b"}", "_buffers": b"}",
+         "_parameters": hand.mapping({"weight": hand.tensor(saved + b"Q", (2,), (1,))})}
+    )  # fmt: skip
+    body = hand.build(made + b"Q)\x81", state)
+    parts = (hand.number(1001), hand.mapping({"little_endian": hand.TRUE}), body)
+    pickles = b"".join(map(hand.pickled, (*parts, hand.listed(hand.text("0")))))
+    return pickles + struct.pack("<q4f", 4, 1, 2, 3, 4)
 
 
 def _plain() -> dict[str, Any]:

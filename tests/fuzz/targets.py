@@ -6,14 +6,16 @@ under limits so low that slow and hungry inputs are found as such.
 
 from collections.abc import Callable
 
+from normcheck.checkpoint.dtypes import FLOAT32
 from normcheck.checkpoint.limits import Budget, Limits
 from normcheck.checkpoint.model import Checkpoint
 from normcheck.checkpoint.plain_pickle import embedded_storage
 from normcheck.checkpoint.read import _complete, _read_file
 from normcheck.checkpoint.source import MemorySource, stream
+from normcheck.checkpoint.tensors import Storage
 from normcheck.checkpoint.torch_objects import constructors
 from normcheck.checkpoint.unpickler import InertUnpickler
-from normcheck.errors import NormcheckError, RefusedError
+from normcheck.errors import NormcheckError
 from normcheck.norms.find import anatomy_of
 
 LIMITS = Limits(
@@ -30,9 +32,12 @@ def unpickler(data: bytes) -> None:
     def embedded(value: object) -> object:
         return embedded_storage(value, budget)
 
+    def persistent(_saved_id: object) -> Storage:
+        return Storage("0", FLOAT32, 64)
+
     source = MemorySource(data, "fuzzed")
     table = constructors(LIMITS, embedded)
-    InertUnpickler(stream(source), source.size, table, None, LIMITS, budget).load()
+    InertUnpickler(stream(source), source.size, table, persistent, LIMITS, budget).load()
 
 
 def whole_file(data: bytes) -> None:
@@ -89,6 +94,3 @@ def holds(target: str, data: bytes) -> bool:
     except MemoryError:
         raise AssertionError("memory ran out below the limit") from None
     return True
-
-
-__all__ = ["LIMITS", "TARGETS", "RefusedError", "holds"]
