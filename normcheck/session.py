@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
-from normcheck.checkpoint.read import read_checkpoint
+from normcheck.checkpoint.read import complete, read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError, UnreadableError
 from normcheck.findings import Failure, Finding, Skipped
@@ -127,7 +127,8 @@ class _Session:
         try:
             self._judge(checkpoint, explicit=target.explicit)
         except NormcheckError as error:
-            self.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
+            complete(error, name)
+            self.errors.append(Failure(name, error.message, error.hint))
         except MemoryError:
             self.errors.append(Failure(name, f"{name}: not enough memory to judge it"))
         except Exception as error:  # the same, for what finds the norms

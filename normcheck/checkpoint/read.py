@@ -47,7 +47,7 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
         pass
     except NormcheckError as error:
         source.close()
-        _complete(error, source.name)
+        complete(error, source.name)
         raise
     except BaseException:
         source.close()
@@ -59,8 +59,13 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
     )
 
 
-def _complete(error: NormcheckError, name: str) -> None:
-    """Let the error say which file it is about, and what to do."""
+def complete(error: NormcheckError, name: str) -> None:
+    """Let the error say which file it is about, and what to do.
+
+    Args:
+        error: Of reading, now or later, when a tensor's bytes were asked for.
+        name: Of the file.
+    """
     if name not in error.message:
         error.message = f"{name}: {error.message}"
     # Names quoted from the file may hold anything, sequences that drive a terminal too.

@@ -10,7 +10,7 @@ from normcheck.checkpoint.dtypes import FLOAT32
 from normcheck.checkpoint.limits import Budget, Limits
 from normcheck.checkpoint.model import Checkpoint
 from normcheck.checkpoint.plain_pickle import embedded_storage
-from normcheck.checkpoint.read import _complete, _read_file
+from normcheck.checkpoint.read import _read_file, complete
 from normcheck.checkpoint.source import MemorySource, stream
 from normcheck.checkpoint.tensors import Storage
 from normcheck.checkpoint.torch_objects import constructors
@@ -87,7 +87,7 @@ def holds(target: str, data: bytes) -> bool:
     try:
         TARGETS[target](data)
     except NormcheckError as error:
-        _complete(error, "fuzzed")
+        complete(error, "fuzzed")
         if not (error.message and error.hint and len(error.message) < 2_000):
             raise AssertionError(f"an error that says too little or too much: {error}") from error
         return False
