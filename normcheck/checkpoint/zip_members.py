@@ -9,7 +9,6 @@ is an error, and nothing of it is judged.
 import struct
 import zipfile
 import zlib
-from collections import Counter
 from dataclasses import dataclass, field
 
 from normcheck.checkpoint.limits import Budget
@@ -54,7 +53,8 @@ def open_archive(source: Source, budget: Budget | None = None) -> zipfile.ZipFil
     raw.budget = None
     names = archive.namelist()
     if len(set(names)) < len(names):
-        ((twice, _),) = Counter(names).most_common(1)
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise UnreadableError(
             f"{source.name}: the archive holds {twice[:80]} more than once", _REWRITTEN
         )

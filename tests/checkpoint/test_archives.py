@@ -109,7 +109,7 @@ def refused(marker: Path) -> dict[str, tuple[bytes, str]]:
             archive([Member(b"m/data.pkl", huge), Member(b"m/data/0", zeros, 8)]), "packed into"
         ),
         "a bomb that says it is small": (
-            archive([GOOD[0], Member(b"m/data/0", zeros, 8, listed_size=16)]), ""
+            archive([GOOD[0], Member(b"m/data/0", zeros, 8, listed_size=16)]), "cannot be unpacked"
         ),
         "polyglot of a pickle first": (archive(GOOD, before=evil(marker)), "no model"),
     }  # fmt: skip
@@ -121,9 +121,7 @@ def test_odd_archives(marker: Path, folder: Path, read_all: Any) -> None:
     for name, data in files.items():
         (folder / name).write_bytes(data)
     outcomes = read_all()
-    assert {name: outcome for name, (outcome, _) in outcomes.items()} == {
-        name: [""] for name in files
-    }
+    assert [outcomes[name][0] for name in files] == [[""]] * len(files)
     for name in files:
         checkpoint = read_checkpoint(folder / name)
         np.testing.assert_array_equal(

@@ -88,6 +88,30 @@ def test_pickles_of_every_protocol(marker: Path, folder: Path, read_all) -> None
     assert {outcome for outcome, _ in read_all().values()} == {"NoModelError"}
 
 
+def test_published_bypasses(marker: Path, folder: Path, read_all) -> None:
+    """Ways past scanners run nothing, in any format, under any name."""
+    for name, body in attacks.bypasses(str(marker)).items():
+        data = b"\x80\x04" + body + b"."
+        (folder / f"{name}.pkl").write_bytes(data)
+        (folder / f"{name}.npy.txt").write_bytes(data + data)
+        hand.torch_zip(folder / f"{name}.pt", data)
+        hand.legacy_file(folder / f"{name}.th", body, {})
+    outcomes = read_all()
+    assert {outcome for outcome, _ in outcomes.values()} <= {"NoModelError", "UnreadableError"}
+
+
+def test_persistent_ids(folder: Path, read_all) -> None:
+    """Persistent ids of strange types are errors of ours, or belong to no model."""
+    for name, body in attacks.persistent_ids().items():
+        whole = hand.mapping({"a.weight": MODEL, "more": body})
+        hand.torch_zip(folder / f"{name}.pt", hand.pickled(whole), {"0": FLOATS})
+        hand.legacy_file(folder / f"{name}.th", whole, {"0": (4, FLOATS)})
+        (folder / f"{name}.pkl").write_bytes(hand.pickled(body))
+    outcomes = read_all()
+    wrong = {n: o for n, (o, _) in outcomes.items() if o != [""] and not str(o).endswith("Error")}
+    assert wrong == {}
+
+
 def test_bombs(folder: Path, read_all) -> None:
     """Bombs end in an error of ours or harmlessly, in seconds, within a gigabyte."""
     for name, data in bombs().items():

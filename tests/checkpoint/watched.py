@@ -36,7 +36,8 @@ def read(path):
 
 for path in warm.iterdir():  # so that all of our own code and its codecs are imported
     read(path)
-b"x".decode("raw-unicode-escape"), b"x".decode("latin-1"), "x".encode("latin-1")
+for codec in ("raw-unicode-escape", "latin-1", "cp437"):
+    b"x".decode(codec), "x".encode("latin-1")
 
 HARMLESS = sys.stdlib_module_names | {"normcheck", "numpy"}
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.",

@@ -1,5 +1,6 @@
 """Models that would take the audit down with them: an error of the report, and it goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from normcheck.cli.bounds import isolation, read_limits, size_in_bytes
 from normcheck.errors import UsageError
-from normcheck.live import wire
+from normcheck.live import isolated, wire
 
 CODE = """
 import ctypes, os, sys, time
@@ -133,19 +134,18 @@ def test_interrupted(folder: Path) -> None:
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-def test_folder_called_normcheck(folder: Path) -> None:
+def test_folder_called_normcheck(tmp_path: Path) -> None:
     """A folder of that name where the user stands is not taken for the program."""
-    package = folder / "normcheck"
-    package.mkdir(exist_ok=True)
+    package = tmp_path / "normcheck"
+    package.mkdir()
     (package / "__init__.py").write_text("open('stolen', 'w')")
-    command = "from normcheck.cli.main import main; main(['scan', 'Net.pt', '--run', '-q'])"
-    subprocess.run(
-        [sys.executable, "-P", "-c", command], cwd=folder, check=False, timeout=120,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    command = [sys.executable, "-P", "-c", isolated._BOOT, json.dumps(sys.path), "1"]
+    process = subprocess.run(
+        command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        check=False,
     )  # fmt: skip
-    (package / "__init__.py").unlink()
-    package.rmdir()
-    assert not (folder / "stolen").exists()
+    assert "EOFError" in process.stderr  # ours, which has been told nothing
+    assert not (tmp_path / "stolen").exists()
 
 
 @pytest.mark.parametrize(
