@@ -26,6 +26,12 @@ setup: $(VENV)/.developer  ## install with everything that developers use
 test: $(VENV)/.developer  ## install, and run the tests
 	$(BIN)/python -m pytest -n 2
 
+fuzz: $(VENV)/.developer  ## fuzz the readers: a million executions, RUNS=N for another number
+	$(BIN)/python -m tests.fuzz --runs $(or $(RUNS),1000000)
+
+agreement: $(VENV)/.developer  ## hold what is read against torch.load, on 10,000 generated files
+	NORMCHECK_EXAMPLES=5000 $(BIN)/python -m pytest -q -n 2 tests/checkpoint/test_agreement_with_torch.py
+
 lint: $(VENV)/.developer  ## style, and types with mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +65,4 @@ bench: $(VENV)/.developer  ## measure start-up, detection of foreign statistics,
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) $(VENV)-without-torch build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test lint docs drift site samples without-torch bench clean
+.PHONY: help demo setup test fuzz agreement lint docs drift site samples without-torch bench clean

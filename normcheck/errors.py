@@ -34,7 +34,18 @@ class UnknownFormatError(UnreadableError):
 
 
 class RefusedError(UnreadableError):
-    """The file asks for more than the limits allow; reading it on could be an attack."""
+    """The file asks for more than the limits allow; reading it on could be an attack.
+
+    Args:
+        message: What it asks for.
+        hint: What to do next.
+        limit: Name of the limit that it passes, as ``Limits`` has it, where there is one.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, limit: str = "") -> None:
+        """Keep the limit's name, for the hint on how to raise it."""
+        super().__init__(message, hint)
+        self.limit = limit
 
 
 class NoModelError(UnreadableError):

@@ -1,13 +1,15 @@
 """One run: read, find, check, report. The whole flow on one page."""
 
+import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
-from normcheck.checkpoint.read import read_checkpoint
+from normcheck.checkpoint.read import complete, read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import (
     NoModelError,
@@ -18,6 +20,7 @@ from normcheck.errors import (
 )
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.live.measurement import Run as Measured
+from normcheck.live.outcome import Outcome
 from normcheck.live.request import Running
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
@@ -32,8 +35,6 @@ from normcheck.version import VERSION
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from normcheck.live.run_saved import Outcome
 
 _BUG = "this is a bug in normcheck; please report it"
 
@@ -133,7 +134,8 @@ class _Session:
         try:
             self._judge(checkpoint, explicit=target.explicit)
         except NormcheckError as error:
-            self.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
+            complete(error, name)
+            self.errors.append(Failure(name, error.message, error.hint))
         except MemoryError:
             self.errors.append(Failure(name, f"{name}: not enough memory to judge it"))
         except Exception as error:  # the same, for what finds the norms
@@ -169,9 +171,8 @@ class _Session:
         known = [_Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
         running = self.settings.running_of(Path(checkpoint.name))
         if running is not None:
-            run_saved = _runner()
             known = []
-            outcomes = run_saved(checkpoint, anatomies, running)
+            outcomes = _ran(checkpoint, anatomies, running, self.settings.limits)
             for model, outcome in zip(checkpoint.models, outcomes, strict=True):
                 note, error = outcome.note, outcome.error
                 if error is not None and not explicit and not running.loading.model:
@@ -269,19 +270,28 @@ class _Session:
         )
 
 
-def _runner() -> "Callable[..., list[Outcome]]":
-    """What runs the models of a file; torch is imported here and not before.
+def _ran(
+    checkpoint: Checkpoint, anatomies: list[Anatomy], running: Running, limits: Limits
+) -> list[Outcome]:
+    """What became of each model, run here or in a process of its own.
 
     Raises:
-        UsageError: torch is not installed.
+        UsageError: torch is not installed; it is imported here and not before.
     """
-    try:
-        from normcheck.live.run_saved import run_saved
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise UsageError("running a model needs torch", "pip install torch") from error
-    return run_saved
+    modules = any(model.form is Form.MODULE for model in checkpoint.models)
+    if running.loading.trust and not running.loading.model and modules:
+        from normcheck.live.trust import what_runs
+
+        running.announce(what_runs(checkpoint))
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError("running a model needs torch", "pip install torch")
+    if running.isolation is not None:
+        from normcheck.live.isolated import run_isolated
+
+        return run_isolated(checkpoint, anatomies, running, running.isolation, limits)
+    from normcheck.live.run_saved import run_saved
+
+    return run_saved(checkpoint, anatomies, running)
 
 
 def _trace() -> str:

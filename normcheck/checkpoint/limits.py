@@ -2,20 +2,28 @@
 
 A pickle can describe in a few bytes what takes gigabytes to build. Real checkpoints
 stay far below these numbers: the largest seen has about 300,000 tensors, which is some
-10 million pickle opcodes.
+10 million pickle opcodes and, as memory is counted here, a gigabyte.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from normcheck.errors import RefusedError
+
+ENTRY_BYTES = 128
+"""Of one entry of a dictionary, its share of a table that is being doubled included."""
+_LETTER_BYTES = 4
+"""Of a character where one of the text is outside the basic plane."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds for reading one file; past one of them a ``RefusedError`` names it."""
 
+    memory_bytes: int = 2 << 30
+    """What may be built from one file before any tensor is read: counted while it is built,
+    from above, so that the process itself stays below."""
     opcodes: int = 50_000_000
-    """Pickle instructions executed for one pickle."""
+    """Pickle instructions executed for one file, those of pickles within pickles included."""
     pickle_bytes: int = 1 << 30
     """Length of one pickle, in bytes; tensors do not count, they lie outside it."""
     json_bytes: int = 256 << 20
@@ -33,6 +41,11 @@ class Limits:
     """Length of all paths of one file together: modules, their tensors, their aliases."""
     tensor_elements: int = 1 << 48
     """Elements of one tensor; 10^14 is far above any model and far below overflow."""
+    tensor_bytes: int = 4 << 30
+    """Bytes of one tensor's values, where they are read at once; only norms and the weights
+    between them are."""
+    unpacked_bytes: int = 16 << 30
+    """What may be unpacked from the compressed members of one archive, each time counted."""
     key_nesting: int = 32
     """Depth of tuples used as a dictionary key (hashing a tuple recurses in C)."""
     key_items: int = 256
@@ -55,19 +68,56 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(slots=True)
 class Budget:
-    """What putting the models of one file together may cost.
+    """What reading one file has cost so far.
 
-    A pickle can let a million modules share one dictionary of a million entries: what is
-    shared counts each time, as it is copied each time.
+    One budget for all pickles of a file, and for the models that are put together from
+    them: a pickle can have the same storage read, or the same dictionary copied, a million
+    times. What is shared counts each time.
     """
 
     limits: Limits = DEFAULT_LIMITS
+    opcodes: int = 0
+    memory: int = 0
+    """Bytes, an estimate from above; what is freed again is not taken off."""
     copied: int = 0
     characters: int = 0
+    unpacked: int = 0
+    names: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Module and name of every class and function that the file's pickles name, in order."""
+
+    def run(self, opcodes: int) -> None:
+        """Count pickle instructions, and look at the memory that they took."""
+        self.opcodes += opcodes
+        if self.opcodes > self.limits.opcodes:
+            raise RefusedError(
+                f"the pickle has more than {self.limits.opcodes:,} instructions", limit="opcodes"
+            )
+        self.spend(0)
+
+    def spend(self, nbytes: int) -> None:
+        """Count memory that is about to be taken."""
+        self.memory += nbytes
+        if self.memory > self.limits.memory_bytes:
+            raise RefusedError(
+                f"what it describes takes more than {self.limits.memory_bytes:,} bytes of memory",
+                limit="memory_bytes",
+            )
 
     def copy(self, entries: int, characters: int = 0) -> None:
         """Count entries that become part of a model, and the length of their names."""
         self.copied += entries
         self.characters += characters
-        if self.copied > self.limits.entries or self.characters > self.limits.path_characters:
-            raise RefusedError("models of too many entries, or with names of enormous length")
+        if self.copied > self.limits.entries:
+            raise RefusedError("models of too many entries", limit="entries")
+        if self.characters > self.limits.path_characters:
+            raise RefusedError("models with names of enormous length", limit="path_characters")
+        self.spend(entries * ENTRY_BYTES + characters * _LETTER_BYTES)
+
+    def unpack(self, nbytes: int) -> None:
+        """Count bytes that are about to be unpacked."""
+        self.unpacked += nbytes
+        if self.unpacked > self.limits.unpacked_bytes:
+            raise RefusedError(
+                f"its members unpack to more than {self.limits.unpacked_bytes:,} bytes",
+                limit="unpacked_bytes",
+            )

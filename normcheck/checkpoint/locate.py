@@ -16,7 +16,7 @@ from normcheck.checkpoint.inert import (
     children_of,
     entries_of,
 )
-from normcheck.checkpoint.limits import Budget, Limits
+from normcheck.checkpoint.limits import ENTRY_BYTES, Budget
 from normcheck.checkpoint.model import Form, SavedModel
 from normcheck.checkpoint.modules import is_module, saved_module
 from normcheck.checkpoint.tensors import TensorRef
@@ -59,14 +59,14 @@ class Found:
     """Tensors outside any model, for the message where no model is found."""
 
 
-def locate_models(root: object, limits: Limits) -> Found:
+def locate_models(root: object, budget: Budget) -> Found:
     """Every model below ``root``, each with the place where it sits.
 
     Raises:
         RefusedError: Nested too deep, or too large to search.
     """
     found = Found()
-    budget = Budget(limits)
+    limits = budget.limits
     seen: set[int] = set()
     gone_through: set[int] = set()
     # Iterators, not a list of everything still to come: only the one path that is being
@@ -84,10 +84,13 @@ def locate_models(root: object, limits: Limits) -> Found:
         if id(value) in seen:
             continue
         seen.add(id(value))
+        budget.spend(2 * ENTRY_BYTES)
         if len(stack) > limits.nesting or len(where) > limits.name_bytes:
-            raise RefusedError("the file's containers are nested too deep to search for a model")
+            raise RefusedError(
+                "the file's containers are nested too deep to search for a model", limit="nesting"
+            )
         if len(found.models) >= limits.models:
-            raise RefusedError(f"more than {limits.models:,} models in one file")
+            raise RefusedError(f"more than {limits.models:,} models in one file", limit="models")
         if is_module(value):
             found.models.append(saved_module(where.lstrip("."), value, budget))
             continue

@@ -86,6 +86,8 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     """What the reader wants the user to know."""
     sources: tuple[Source, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+    """Module and name of every class and function that its pickles name."""
 
     def close(self) -> None:
         """Close the files behind the tensors."""

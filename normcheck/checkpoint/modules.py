@@ -28,6 +28,10 @@ def class_path(value: object) -> str:
     return path
 
 
+_RECORD_BYTES = 2_048
+"""A module's draft and record with their dictionaries, from above."""
+
+
 @dataclass(slots=True)
 class _Draft:
     """A module found on the walk; its other paths are still being collected."""
@@ -70,9 +74,9 @@ def _walk(root: object, budget: Budget) -> list[_Draft]:
                 known.aliases.append(path)
             continue
         if len(drafts) >= limits.modules:
-            raise RefusedError(f"more than {limits.modules:,} modules in one tree")
+            raise RefusedError(f"more than {limits.modules:,} modules in one tree", limit="modules")
         if depth > limits.nesting or len(path) > limits.name_bytes:
-            raise RefusedError(f"modules nested more than {limits.nesting:,} deep")
+            raise RefusedError(f"modules nested more than {limits.nesting:,} deep", limit="nesting")
         drafts[id(value)] = draft = _Draft(path, value, registered)
         state = attributes_of(value)
         _spend(budget, path, state)
@@ -96,6 +100,7 @@ def _spend(budget: Budget, path: str, state: Mapping[str, object]) -> None:
         if isinstance(value, dict | list | tuple | set | frozenset):
             entries += len(value)
     budget.copy(entries)
+    budget.spend(_RECORD_BYTES)
     for part in ("_parameters", "_buffers", "_modules"):
         names = entries_of(state.get(part))
         letters = sum(len(name) for name in names if isinstance(name, str))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from normcheck.checkpoint.inert import GlobalName, Inert
+from normcheck.checkpoint.limits import ENTRY_BYTES
 
 if TYPE_CHECKING:
     from normcheck.checkpoint.unpickler import InertUnpickler
@@ -31,7 +32,7 @@ def _sized(layout: str, convert: Callable[[bytes], object]) -> Handler:
         length = machine.number(layout)
         if length < 0:
             raise ValueError("a negative length")
-        machine.push(convert(machine.take(length)))
+        machine.push_sized(convert(machine.take(length)))
 
     return handler
 
@@ -56,7 +57,7 @@ def _long(layout: str) -> Handler:
         length = machine.number(layout)
         if not 0 <= length <= machine.limits.integer_bytes:
             raise ValueError(f"an integer of {length:,} bytes")
-        machine.push(int.from_bytes(machine.take(length), "little", signed=True))
+        machine.push_sized(int.from_bytes(machine.take(length), "little", signed=True))
 
     return handler
 
@@ -116,6 +117,7 @@ def _appends(machine: "InertUnpickler") -> None:
 
 def _add_items(machine: "InertUnpickler") -> None:
     items = machine.pop_mark()
+    machine.budget.spend(len(items) * ENTRY_BYTES)
     target = machine.top
     if isinstance(target, Inert):
         target.items.extend(items)
@@ -125,11 +127,19 @@ def _add_items(machine: "InertUnpickler") -> None:
         raise TypeError("items added to what is no set")
 
 
+def _frozenset(machine: "InertUnpickler") -> None:
+    items = machine.pop_mark()
+    machine.budget.spend(len(items) * ENTRY_BYTES)
+    machine.push(frozenset(machine.key(item) for item in items))
+
+
 def _named(machine: "InertUnpickler", module: object, name: object) -> GlobalName:
     if not isinstance(name, str) or not isinstance(module, str):
         raise TypeError("a global whose name is not text")
     if len(module) + len(name) > machine.limits.name_bytes:
         raise ValueError("a global with a name of enormous length")
+    machine.budget.spend(4 * (len(module) + len(name)))
+    machine.budget.names[module, name] = None
     return GlobalName(module, name)
 
 
@@ -204,7 +214,7 @@ TABLE: dict[bytes, Handler] = {
     b"S": _quoted,
     b"T": _sized("<i", _old_text),
     b"U": _sized("<B", _old_text),
-    b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    b"V": lambda m: m.push_sized(m.line().decode("raw-unicode-escape")),
     b"X": _sized("<I", _text),
     b"\x8c": _sized("<B", _text),
     b"\x8d": _sized("<Q", _text),
@@ -229,7 +239,7 @@ TABLE: dict[bytes, Handler] = {
     b"u": _set_items,
     b"\x8f": lambda m: m.push(set()),
     b"\x90": _add_items,
-    b"\x91": lambda m: m.push(frozenset(m.key(item) for item in m.pop_mark())),
+    b"\x91": _frozenset,
     b"p": lambda m: m.remember(int(m.line())),
     b"q": lambda m: m.remember(m.byte()),
     b"r": lambda m: m.remember(m.number("<I")),
@@ -252,3 +262,25 @@ TABLE: dict[bytes, Handler] = {
     b"Q": lambda m: m.push(m.persistent(m.pop())),
 }
 """One handler per instruction; STOP is the loop's own."""
+
+_SLOT = 32
+"""A place on the stack, in the list that a mark collects, and in the container it ends in."""
+_OBJECT = 400
+"""An inert object with its empty containers; a tensor with its storage takes less."""
+
+COSTS: dict[bytes, int] = {
+    **dict.fromkeys(TABLE, _SLOT),
+    **dict.fromkeys((b"J", b"M", b"G", b"I", b"L", b"F"), _SLOT + 32),
+    **dict.fromkeys((b"]", b"l"), _SLOT + 96),
+    **dict.fromkeys((b"}", b"d"), _SLOT + 64),
+    **dict.fromkeys((b"\x8f", b"\x91"), _SLOT + 224),
+    **dict.fromkeys((b")", b"t", b"\x85", b"\x86", b"\x87"), _SLOT + 64),
+    **dict.fromkeys((b"p", b"q", b"r", b"\x94"), ENTRY_BYTES + 32),
+    **dict.fromkeys((b"c", b"\x93", b"\x82", b"\x83", b"\x84", b"P", b"Q"), _OBJECT),
+    **dict.fromkeys((b"R", b"\x81", b"\x92", b"o", b"i"), _OBJECT),
+}
+"""Bytes that an instruction may take, from above, where the file does not choose how many.
+
+CPython 3.11 to 3.13 on 64 bits: 56 for an empty list and 88 with its first item, 64 for an
+empty dictionary, 216 for a set, 40 and 8 a member for a tuple, 28 for an integer.
+"""

@@ -11,7 +11,7 @@ from functools import partial
 
 from normcheck.checkpoint.dtypes import UINT8
 from normcheck.checkpoint.inert import GlobalName, brief
-from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.limits import Budget
 from normcheck.checkpoint.source import MemorySource, Source, stream
 from normcheck.checkpoint.tensors import PlainRegion, Storage
 from normcheck.checkpoint.torch_objects import (
@@ -27,19 +27,22 @@ MAGIC = 0x1950A86A20F9469CFC6C
 """First value of a legacy torch file, ``MAGIC_NUMBER`` in torch/serialization.py."""
 _PROTOCOL = 1001
 _COUNT_BYTES = 8
+_EMBEDDED_BYTES = 4_096
+"""What reading a file within a file takes: its stream, its tables, what is left of them."""
 
 
-def read_pickle_stream(source: Source, limits: Limits) -> tuple[object, bool]:
+def read_pickle_stream(source: Source, budget: Budget) -> tuple[object, bool, int]:
     """The object in a file that begins with a pickle.
 
     Returns:
-        The object, and whether the file is torch's legacy format.
+        The object, whether the file is torch's legacy format, and the place in bytes where
+        what was read ends.
     """
-    embedded = partial(embedded_storage, limits=limits)
-    return _read(source, constructors(limits, embedded), limits)
+    embedded = partial(embedded_storage, budget=budget)
+    return _read(source, constructors(budget.limits, embedded), budget)
 
 
-def embedded_storage(data: object, limits: Limits) -> Storage:
+def embedded_storage(data: object, budget: Budget) -> Storage:
     """A storage that was pickled as a torch file of its own inside another pickle.
 
     That is how ``pickle.dump`` writes tensors. Such a file holds one storage and nothing
@@ -47,22 +50,25 @@ def embedded_storage(data: object, limits: Limits) -> Storage:
     """
     if not isinstance(data, bytes):
         raise TypeError("an embedded storage that is no bytes")
-    value, _ = _read(MemorySource(data, "embedded storage"), constructors(limits), limits)
+    embedded = MemorySource(data, "embedded storage")
+    budget.spend(_EMBEDDED_BYTES)
+    value, *_ = _read(embedded, constructors(budget.limits), budget)
     if not isinstance(value, Storage):
         raise TypeError("an embedded file that holds no storage")
     return value
 
 
-def _read(source: Source, table: Constructors, limits: Limits) -> tuple[object, bool]:
+def _read(source: Source, table: Constructors, budget: Budget) -> tuple[object, bool, int]:
     data = stream(source)
     storages: dict[str, Storage] = {}
 
     def load(persistent: Callable[[object], object] | None = None) -> object:
-        return InertUnpickler(data, source.size, table, persistent, limits).load()
+        machine = InertUnpickler(data, source.size, table, persistent, budget.limits, budget)
+        return machine.load()
 
     first = load()
     if first != MAGIC or isinstance(first, bool):
-        return first, False
+        return first, False, data.tell()
     version = load()
     if version != _PROTOCOL:
         raise UnreadableError(
@@ -85,7 +91,7 @@ def _read(source: Source, table: Constructors, limits: Limits) -> tuple[object, 
             f"{source.name}: the bytes of storage {missing.key:.40} are not in the file",
             "the file is damaged; fetch it again",
         )
-    return value, True
+    return value, True, position
 
 
 def _persistent(name: str, storages: dict[str, Storage], saved_id: object) -> object:

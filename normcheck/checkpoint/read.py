@@ -1,12 +1,12 @@
 """From a path to a Checkpoint: which format it is, and the reader for it."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from normcheck.checkpoint import foreign
-from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
+from normcheck.checkpoint.json_text import read_json
+from normcheck.checkpoint.limits import DEFAULT_LIMITS, Budget, Limits
 from normcheck.checkpoint.locate import Found, locate_models
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.checkpoint.safetensors_file import header_length, natural_order, read_safetensors
@@ -47,7 +47,7 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
         pass
     except NormcheckError as error:
         source.close()
-        _complete(error, source.name)
+        complete(error, source.name)
         raise
     except BaseException:
         source.close()
@@ -59,19 +59,25 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
     )
 
 
-def _complete(error: NormcheckError, name: str) -> None:
-    """Let the error say which file it is about, and what to do."""
+def complete(error: NormcheckError, name: str) -> None:
+    """Let the error say which file it is about, and what to do.
+
+    Args:
+        error: Of reading, now or later, when a tensor's bytes were asked for.
+        name: Of the file.
+    """
     if name not in error.message:
         error.message = f"{name}: {error.message}"
     # Names quoted from the file may hold anything, sequences that drive a terminal too.
     error.message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in error.message)
     error.args = (error.message,)
     if not error.hint:
-        error.hint = (
-            "no real model asks for that: the file is damaged or made to harm"
-            if isinstance(error, RefusedError)
-            else "the file is damaged or of an unknown kind; fetch it again or save it again"
-        )
+        error.hint = "the file is damaged or of an unknown kind; fetch it again or save it again"
+        if isinstance(error, RefusedError):
+            error.hint = "no real model asks for that: the file is damaged or made to harm"
+            if error.limit:
+                option = error.limit.replace("_", "-")
+                error.hint += f"; to read it all the same, raise --limit {option}=N"
 
 
 def _read_file(source: Source, limits: Limits) -> Checkpoint:
@@ -91,9 +97,11 @@ def _read_file(source: Source, limits: Limits) -> Checkpoint:
 
 def _read_zip(source: Source, limits: Limits) -> Checkpoint:
     # zipfile is imported with this reader: the other formats do without it.
-    from normcheck.checkpoint.torch_zip import open_archive, pickle_member, read_torch_zip
+    from normcheck.checkpoint.torch_zip import pickle_member, read_torch_zip
+    from normcheck.checkpoint.zip_members import has_checksum, open_archive
 
-    archive = open_archive(source)
+    budget = Budget(limits)
+    archive = open_archive(source, budget)
     names = archive.namelist()
     pickled = pickle_member(archive)
     if pickled is None:
@@ -101,19 +109,24 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
     root = pickled.filename.removesuffix("data.pkl")
     if f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names):
         raise foreign.torchscript(source.name)
-    found = locate_models(read_torch_zip(source, archive, limits), limits)
-    return _checkpoint(source, "torch zip", found)
+    found = locate_models(read_torch_zip(source, archive, budget), budget)
+    note = "" if has_checksum(pickled) else "saved without checksums: damage would not show"
+    return replace(_checkpoint(source, "torch zip", found, note), names=tuple(budget.names))
 
 
 def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
     from normcheck.checkpoint.plain_pickle import read_pickle_stream
 
-    value, is_torch = read_pickle_stream(source, limits)
-    found = locate_models(value, limits)
-    return _checkpoint(source, "legacy torch file" if is_torch else "pickle", found)
+    budget = Budget(limits)
+    value, is_torch, end = read_pickle_stream(source, budget)
+    found = locate_models(value, budget)
+    left = source.size - end
+    note = f"{left:,} bytes behind its end were not read" if left else ""
+    form = "legacy torch file" if is_torch else "pickle"
+    return replace(_checkpoint(source, form, found, note), names=tuple(budget.names))
 
 
-def _checkpoint(source: Source, form: str, found: Found) -> Checkpoint:
+def _checkpoint(source: Source, form: str, found: Found, note: str = "") -> Checkpoint:
     if not found.models:
         if found.optimizers:
             what = "an optimizer's state and no model"
@@ -132,18 +145,14 @@ def _checkpoint(source: Source, form: str, found: Found) -> Checkpoint:
         models=tuple(found.models),
         optimizer_steps=found.optimizer_steps,
         optimizers=found.optimizers,
+        notes=(note,) if note else (),
         sources=(source,),
     )
 
 
 def _read_sharded(path: Path, index: Source, limits: Limits) -> Checkpoint:
     """A model spread over several files, as its ``*.index.json`` lists them."""
-    if index.size > limits.json_bytes:
-        raise RefusedError(f"{path}: an index of {index.size:,} bytes")
-    try:
-        described = json.loads(index.read_at(0, index.size))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path}: not valid JSON", "fetch the file again") from error
+    described = read_json(index, 0, index.size, Budget(limits), "the index")
     placed = described.get("weight_map") if isinstance(described, dict) else None
     if not isinstance(placed, dict) or not all(isinstance(v, str) for v in placed.values()):
         raise foreign.explain(str(path), index.size, b"{")
@@ -181,7 +190,10 @@ def _read_sharded(path: Path, index: Source, limits: Limits) -> Checkpoint:
         format=f"{first.format}, {len(shards)} shards",
         size=sum(shard.size for shard in shards.values()),
         models=(SavedModel("", Form.STATE_DICT, tensors, ordered=False),),
-        notes=(note,) if note else (),
+        notes=(
+            *((note,) if note else ()),
+            *dict.fromkeys(n for s in shards.values() for n in s.notes),
+        ),
         sources=(index, *(source for shard in shards.values() for source in shard.sources)),
     )
 

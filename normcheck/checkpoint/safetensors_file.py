@@ -4,13 +4,13 @@ Read by hand rather than with the ``safetensors`` package: its numpy side knows 
 bfloat16 and no 8-bit floats, and it maps the whole file.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from math import prod
 
 from normcheck.checkpoint.dtypes import BY_NAME, DType
-from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.json_text import read_json
+from normcheck.checkpoint.limits import Budget, Limits
 from normcheck.checkpoint.source import Source
 from normcheck.checkpoint.tensors import (
     PlainRegion,
@@ -20,7 +20,7 @@ from normcheck.checkpoint.tensors import (
     contiguous_strides,
     tensor_without_data,
 )
-from normcheck.errors import RefusedError, UnreadableError
+from normcheck.errors import UnreadableError
 
 _LENGTH_BYTES = 8
 _DTYPES = {
@@ -44,6 +44,8 @@ _DTYPES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+_TENSOR_BYTES = 1_024
+"""A tensor with its storage, shape and place by name, from above."""
 _PACKED = DType("packed", 1, None)
 """Element types below a byte (F4, F6): listed, but their values are not read."""
 
@@ -71,22 +73,38 @@ def read_safetensors(source: Source, length: int, limits: Limits) -> Mapping[str
         length: Of the JSON header, from :func:`header_length`.
         limits: Bounds.
     """
-    if length > limits.json_bytes:
-        raise RefusedError(
-            f"{source.name}: a header of {length:,} bytes, the limit is {limits.json_bytes:,}"
-        )
-    try:
-        header = json.loads(source.read_at(_LENGTH_BYTES, length))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(
-            f"{source.name}: the safetensors header is not valid JSON",
-            "the file is damaged; fetch it again",
-        ) from error
+    budget = Budget(limits)
+    header = read_json(source, _LENGTH_BYTES, length, budget, "the safetensors header")
     if not isinstance(header, dict):
         raise UnreadableError(f"{source.name}: the safetensors header is not an object")
     begin = _LENGTH_BYTES + length
     names = sorted((name for name in header if name != "__metadata__"), key=natural_order)
-    return {name: _tensor(source, name, header[name], begin, limits) for name in names}
+    budget.spend(len(names) * _TENSOR_BYTES)
+    tensors = {name: _tensor(source, name, header[name], begin, limits) for name in names}
+    _check_layout(source, [header[name]["data_offsets"] for name in names], begin)
+    return tensors
+
+
+def _check_layout(source: Source, spans: list[list[int]], begin: int) -> None:
+    """Tensors lie one behind the other and fill the file, as the format asks for.
+
+    Raises:
+        UnreadableError: Gaps, overlaps, or bytes behind the last one: an offset was damaged, or
+            something else is hidden in the file.
+    """
+    end = 0
+    for first, last in sorted(spans):
+        if first != end:
+            raise UnreadableError(
+                f"{source.name}: tensors overlap or leave a gap at byte {begin + end:,}",
+                "the file is damaged or was changed; fetch it again",
+            )
+        end = last
+    if begin + end != source.size:
+        raise UnreadableError(
+            f"{source.name}: {source.size - begin - end:,} bytes lie behind the last tensor",
+            "the file is damaged or was changed; fetch it again",
+        )
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:

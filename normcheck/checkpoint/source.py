@@ -4,9 +4,12 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from normcheck.errors import UnreadableError
+
+if TYPE_CHECKING:
+    from normcheck.checkpoint.limits import Budget
 
 
 class Source(Protocol):
@@ -165,6 +168,20 @@ class _RawStream(io.RawIOBase):
         return length
 
 
-def stream(source: Source, offset: int = 0) -> io.BufferedReader:
+class SourceStream(io.BufferedReader):
+    """A ``Source`` as a stream; while it has a budget, what is read counts against that."""
+
+    budget: "Budget | None" = None
+    factor: int = 1
+    """Memory that a byte becomes in the hands of who reads it."""
+
+    def read(self, size: "int | None" = -1, /) -> bytes:
+        """As of any stream."""
+        if self.budget is not None and size is not None:
+            self.budget.spend(max(size, 0) * self.factor)
+        return super().read(size)
+
+
+def stream(source: Source, offset: int = 0) -> SourceStream:
     """``source`` as a buffered, seekable stream that starts at ``offset`` (bytes)."""
-    return io.BufferedReader(_RawStream(source, offset), buffer_size=1 << 16)
+    return SourceStream(_RawStream(source, offset), buffer_size=1 << 16)

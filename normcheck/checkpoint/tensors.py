@@ -131,6 +131,13 @@ class TensorRef:
             return np.zeros(self.shape)
         size = self.dtype.itemsize
         span = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        # Strides of 0 show one byte any number of times: what is asked for counts, too.
+        if max(self.numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
+            raise RefusedError(
+                f"a tensor of shape {brief(self.shape)} takes more than "
+                f"{DEFAULT_LIMITS.tensor_bytes:,} bytes when it is read",
+                "only norms and the weights between them are read; no real one is that large",
+            )
         raw = self.storage.read(self.offset * size, span * size)
         flat = decode(raw, self.dtype, big_endian=self.storage.big_endian)
         # The stride of a dimension of one element is never used, and may be any number.
@@ -215,6 +222,8 @@ def tensor_without_data(
     dtype: DType, shape: object, note: str, *, requires_grad: bool | None = None
 ) -> TensorRef:
     """A tensor of which the file gives the shape, but no values that can be read."""
+    if isinstance(shape, tuple | list) and len(shape) > DEFAULT_LIMITS.dimensions:
+        raise RefusedError(f"a tensor of {len(shape):,} dimensions", limit="dimensions")
     lengths = tuple(max(0, n) for n in _integers(shape)) if shape != () else ()
     return TensorRef(
         dtype, lengths, contiguous_strides(lengths), 0, None, requires_grad=requires_grad, note=note

@@ -5,76 +5,21 @@
 so a tensor's bytes can be read where they lie.
 """
 
-import struct
 import zipfile
-import zlib
-from dataclasses import dataclass
 from functools import partial
 
-from normcheck.checkpoint.limits import Limits
+from normcheck.checkpoint.limits import Budget
 from normcheck.checkpoint.plain_pickle import embedded_storage
 from normcheck.checkpoint.source import MemorySource, Source, stream
-from normcheck.checkpoint.tensors import PlainRegion, Region, Storage
+from normcheck.checkpoint.tensors import Region, Storage
 from normcheck.checkpoint.torch_objects import constructors, storage_dtype, storage_key
 from normcheck.checkpoint.unpickler import InertUnpickler
+from normcheck.checkpoint.zip_members import StoredRegion, find
 from normcheck.errors import RefusedError, UnreadableError
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Of a zip member: signature, then the lengths of its name and of its extra field."""
-_ENCRYPTED = 0x1
 _PAGE = 4096
 """Bytes of a packed pickle up to which its ratio says nothing."""
-
-
-_NOT_UNPACKED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
-"""What ``zipfile`` raises for a damaged member."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompressedRegion:
-    """A member of a zip that somebody packed again with compression; torch never does."""
-
-    archive: zipfile.ZipFile
-    member: zipfile.ZipInfo
-
-    @property
-    def nbytes(self) -> int:
-        """Length when unpacked, as the archive declares it."""
-        return self.member.file_size
-
-    def read(self, start: int, length: int) -> bytes:
-        """Unpack up to the end of what is asked for."""
-        try:
-            with self.archive.open(self.member) as unpacked:
-                unpacked.seek(start)
-                data = unpacked.read(length)
-        except _NOT_UNPACKED as error:
-            raise _cannot_unpack(self.member, error) from error
-        if len(data) != length:
-            raise _cannot_unpack(self.member, EOFError("it ends early"))
-        return data
-
-
-def _cannot_unpack(member: zipfile.ZipInfo, error: Exception) -> UnreadableError:
-    return UnreadableError(
-        f"{member.filename[:80]} cannot be unpacked ({error})",
-        "the file is damaged; fetch it again",
-    )
-
-
-def open_archive(source: Source) -> zipfile.ZipFile:
-    """The zip directory of ``source``.
-
-    Raises:
-        UnreadableError: It begins like a zip and is none, most often cut off.
-    """
-    try:
-        return zipfile.ZipFile(stream(source))
-    except (*_NOT_UNPACKED, struct.error, OverflowError) as error:
-        raise UnreadableError(
-            f"{source.name}: a zip archive whose directory cannot be read ({error})",
-            "it is probably a truncated download; fetch it again and compare sizes",
-        ) from error
+_BYTEORDERS = {b"little": False, b"big": True}
 
 
 def pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
@@ -84,26 +29,39 @@ def pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
         for member in archive.infolist()
         if member.filename == "data.pkl" or member.filename.endswith("/data.pkl")
     ]
-    return min(found, key=lambda member: member.filename.count("/")) if found else None
+    if not found:
+        return None
+    depth = min(member.filename.count("/") for member in found)
+    outermost = [member for member in found if member.filename.count("/") == depth]
+    if len(outermost) > 1:
+        names = " and ".join(member.filename[:80] for member in outermost[:2])
+        raise UnreadableError(
+            f"the archive holds several pickles, {names}: which one a program reads is its choice",
+            "unpack it, and scan the checkpoint that you mean",
+        )
+    return outermost[0]
 
 
-def read_torch_zip(source: Source, archive: zipfile.ZipFile, limits: Limits) -> object:
+def read_torch_zip(source: Source, archive: zipfile.ZipFile, budget: Budget) -> object:
     """The object that was saved, with inert objects and lazy tensors in it."""
+    limits = budget.limits
     pickled = pickle_member(archive)
     if pickled is None:
         raise UnreadableError(f"{source.name}: a zip archive without data.pkl, not torch's")
     if pickled.file_size > limits.pickle_bytes:
         raise RefusedError(
             f"{source.name}: its pickle is {pickled.file_size:,} bytes, "
-            f"the limit is {limits.pickle_bytes:,}"
+            f"the limit is {limits.pickle_bytes:,}",
+            limit="pickle_bytes",
         )
     if pickled.file_size > limits.unpacked_ratio * max(pickled.compress_size, _PAGE):
         raise RefusedError(
             f"{source.name}: its pickle of {pickled.file_size:,} bytes is packed into "
-            f"{pickled.compress_size:,}"
+            f"{pickled.compress_size:,}",
+            limit="unpacked_ratio",
         )
     root = pickled.filename.removesuffix("data.pkl")
-    big_endian = _byteorder(source, archive, root) == b"big"
+    big_endian = _is_big_endian(source, archive, root, budget)
     storages: dict[str, Storage] = {}
 
     def persistent(saved_id: object) -> Storage:
@@ -117,7 +75,11 @@ def read_torch_zip(source: Source, archive: zipfile.ZipFile, limits: Limits) -> 
                 raise UnreadableError(f"{source.name}: storage {key:.40} has no valid length")
             nbytes = numel * dtype.itemsize
             # Tensors on the meta device are saved with a location and without bytes.
-            region = None if location == "meta" else _region(source, archive, f"{root}data/{key}")
+            region = (
+                None
+                if location == "meta"
+                else _region(source, archive, f"{root}data/{key}", budget)
+            )
             if region is not None and region.nbytes < nbytes:
                 raise UnreadableError(
                     f"{source.name}: storage {key:.40} has {region.nbytes:,} bytes, "
@@ -127,31 +89,32 @@ def read_torch_zip(source: Source, archive: zipfile.ZipFile, limits: Limits) -> 
             storages[key] = Storage(key, dtype, nbytes, big_endian, region)
         return storages[key]
 
-    data = _member_bytes(source, archive, pickled)
-    table = constructors(limits, partial(embedded_storage, limits=limits))
-    memory = MemorySource(data, source.name)
-    return InertUnpickler(stream(memory), memory.size, table, persistent, limits).load()
+    region = find(source, pickled, budget)
+    budget.spend(2 * region.nbytes)  # as one piece, and while it is put together
+    memory = MemorySource(region.read(0, region.nbytes), source.name)
+    table = constructors(limits, partial(embedded_storage, budget=budget))
+    machine = InertUnpickler(stream(memory), memory.size, table, persistent, limits, budget)
+    return machine.load()
 
 
-def _byteorder(source: Source, archive: zipfile.ZipFile, root: str) -> bytes:
+def _is_big_endian(source: Source, archive: zipfile.ZipFile, root: str, budget: Budget) -> bool:
     # Absent in files of torch before 2.1, which were little-endian on every machine
     # that anybody trained on; torch.load makes the same assumption.
     try:
         member = archive.getinfo(f"{root}byteorder")
     except KeyError:
-        return b"little"
-    return _member_bytes(source, archive, member).strip() if member.file_size < 64 else b"little"
+        return False
+    region = find(source, member, budget)
+    order = region.read(0, min(region.nbytes, 64)).strip()
+    if order not in _BYTEORDERS:
+        raise UnreadableError(
+            f"{source.name}: a byte order that is neither little nor big",
+            "the file is damaged; fetch it again",
+        )
+    return _BYTEORDERS[order]
 
 
-def _member_bytes(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    _check_packing(source, member)
-    try:
-        return archive.read(member)
-    except _NOT_UNPACKED as error:
-        raise _cannot_unpack(member, error) from error
-
-
-def _region(source: Source, archive: zipfile.ZipFile, name: str) -> Region:
+def _region(source: Source, archive: zipfile.ZipFile, name: str, budget: Budget) -> Region:
     try:
         member = archive.getinfo(name)
     except KeyError as error:
@@ -159,36 +122,10 @@ def _region(source: Source, archive: zipfile.ZipFile, name: str) -> Region:
             f"{source.name}: the storage {name} is missing from the archive",
             "the file is damaged; fetch it again or save it again",
         ) from error
-    _check_packing(source, member)
-    if member.compress_type != zipfile.ZIP_STORED:
-        return CompressedRegion(archive, member)
-    # The directory's copy of name and extra field may differ in length from the local one,
-    # which torch pads to align the data: only the local header says where the bytes begin.
-    signature, name_length, extra_length = _LOCAL_HEADER.unpack(
-        source.read_at(member.header_offset, _LOCAL_HEADER.size)
-    )
-    offset = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-    if signature != b"PK\x03\x04" or offset + member.file_size > source.size:
-        raise UnreadableError(
-            f"{source.name}: the archive member {name} lies outside the file",
-            "the file is damaged; fetch it again",
-        )
-    return PlainRegion(source, offset, member.file_size)
+    return find(source, member, budget)
 
 
-def stored_region(source: Source, archive: zipfile.ZipFile, name: str) -> PlainRegion | None:
+def stored_region(source: Source, archive: zipfile.ZipFile, name: str) -> StoredRegion | None:
     """Where the bytes of a member lie as they are; None where they are compressed."""
-    region = _region(source, archive, name)
-    return region if isinstance(region, PlainRegion) else None
-
-
-def _check_packing(source: Source, member: zipfile.ZipInfo) -> None:
-    if member.flag_bits & _ENCRYPTED:
-        what = "is encrypted"
-    elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        what = "is compressed by an unusual method"
-    else:
-        return
-    raise UnreadableError(
-        f"{source.name}: {member.filename[:80]} {what}", "unpack it and scan the result"
-    )
+    region = _region(source, archive, name, Budget())
+    return region if isinstance(region, StoredRegion) else None

@@ -9,12 +9,13 @@ opcodes are those of PEP 3154 and PEP 574, as ``pickletools`` documents them.
 
 import io
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from normcheck.checkpoint.inert import GlobalName, Inert, OrderedRecord
-from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
-from normcheck.checkpoint.opcodes import TABLE
+from normcheck.checkpoint.limits import DEFAULT_LIMITS, ENTRY_BYTES, Budget, Limits
+from normcheck.checkpoint.opcodes import COSTS, TABLE
 from normcheck.errors import RefusedError, UnreadableError
 
 Constructor = Callable[..., object]
@@ -23,6 +24,10 @@ Constructor = Callable[..., object]
 
 _PIECE = 1 << 12
 """Bytes that may be asked for without looking at the file's length first."""
+_ROUND = 1 << 10
+"""Instructions between two looks at the budget."""
+_FIRST_ENTRY_BYTES = 184
+"""What an empty dictionary grows by when it gets its first entry."""
 
 
 class _Mark:
@@ -49,6 +54,7 @@ class InertUnpickler:
             name; every other call becomes an :class:`Inert`.
         persistent: Turns a persistent id into a value; None where there should be none.
         limits: Bounds, see :class:`Limits`.
+        budget: What the file's other pickles have cost; a new one where None.
     """
 
     table: ClassVar[Mapping[bytes, Callable[["InertUnpickler"], None]]] = TABLE
@@ -61,8 +67,10 @@ class InertUnpickler:
         constructors: Mapping[tuple[str, str], Constructor],
         persistent: Callable[[object], object] | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        budget: Budget | None = None,
     ) -> None:
         """See the class."""
+        self.budget = budget or Budget(limits)
         self._stream = stream
         self._start = stream.tell()
         self._end = min(size, self._start + limits.pickle_bytes)
@@ -80,11 +88,12 @@ class InertUnpickler:
             UnreadableError: Truncated, or not a pickle.
             RefusedError: Past one of the limits.
         """
-        read, table, limit = self._stream.read, self.table, self.limits.opcodes
-        count = 0
+        read, table, costs, budget = self._stream.read, self.table, COSTS, self.budget
+        count, round_end = 0, min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
         while True:
             opcode = read(1)
             if opcode == b".":
+                budget.run(count)
                 break
             handler = table.get(opcode)
             if handler is None:
@@ -92,8 +101,10 @@ class InertUnpickler:
                     f"unknown instruction {opcode!r}" if opcode else "it ends without a stop"
                 )
             count += 1
-            if count > limit:
-                raise RefusedError(f"the pickle has more than {limit:,} instructions")
+            budget.memory += costs[opcode]
+            if count >= round_end:
+                budget.run(count)
+                count, round_end = 0, min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
             try:
                 handler(self)
             except RecursionError as error:
@@ -116,8 +127,13 @@ class InertUnpickler:
         # A short piece costs nothing to try; a long one is not allocated on the file's word.
         if length > _PIECE and length > self._end - self._stream.tell():
             if self._bounded:
-                raise RefusedError(f"the pickle is longer than {self.limits.pickle_bytes:,} bytes")
+                raise RefusedError(
+                    f"the pickle is longer than {self.limits.pickle_bytes:,} bytes",
+                    limit="pickle_bytes",
+                )
             raise _damaged(f"{length:,} bytes wanted, the file ends before")
+        if length > _PIECE:
+            self.budget.spend(length)  # before it is allocated
         data = self._stream.read(length)
         if len(data) != length:
             raise _damaged("the file ends within it")
@@ -141,12 +157,19 @@ class InertUnpickler:
         line = self._stream.readline(self.limits.name_bytes)
         if not line.endswith(b"\n"):
             raise _damaged("a line without an end")
+        # As text a byte may take four, and a name is kept in parts and as a whole.
+        self.budget.spend(8 * len(line))
         return line[:-1]
 
     # ---- the stack -------------------------------------------------------------------
 
     def push(self, value: object) -> None:
         """Put a value on the stack."""
+        self._stack.append(value)
+
+    def push_sized(self, value: object) -> None:
+        """The same for a value whose length the file chose."""
+        self.budget.memory += sys.getsizeof(value)
         self._stack.append(value)
 
     def pop(self) -> Any:
@@ -207,6 +230,9 @@ class InertUnpickler:
             entries = target
         else:
             raise TypeError(f"items set on {type(target).__name__}")
+        if not entries:
+            self.budget.memory += _FIRST_ENTRY_BYTES
+        self.budget.spend(len(pairs) // 2 * ENTRY_BYTES)
         for index in range(0, len(pairs), 2):
             entries[self.key(pairs[index])] = pairs[index + 1]
 
@@ -251,6 +277,12 @@ class InertUnpickler:
         if isinstance(cls, GlobalName) and not kwargs:
             constructor = self._constructors.get((cls.module, cls.name))
             if constructor is not None:
+                # Some copy what they are given, and may be given the same again and again.
+                for argument in positional:
+                    if isinstance(argument, list | tuple):
+                        self.budget.spend(len(argument) * ENTRY_BYTES)
+                    elif isinstance(argument, str):
+                        self.budget.spend(2 * len(argument))
                 return constructor(*positional)
         return Inert(cls, positional, kwargs)
 

@@ -30,6 +30,7 @@ from normcheck.cli.flags import (
     WriteBaseline,
 )
 from normcheck.cli.kinds import print_kinds
+from normcheck.cli.limit_flags import MemoryLimit, NoIsolation, ReadLimits, TimeLimit
 from normcheck.cli.rule import print_rule
 from normcheck.cli.run_flags import (
     Autocast,
@@ -120,6 +121,10 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     std: Std = "",
     device: Device = "cpu",
     autocast: AutocastFlag = Autocast.OFF,
+    time_limit: TimeLimit = 600,
+    memory_limit: MemoryLimit = "",
+    no_isolation: NoIsolation = False,
+    limit: ReadLimits = None,
     exit_zero: ExitZero = False,
     strict: Strict = None,
     baseline: BaselineFile = None,
@@ -171,6 +176,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
             show_settings=show_settings,
             write_baseline=write_baseline,
             plot=plot,
+            limits=limit or (),
             run=RunWords(
                 run=run,
                 model=model,
@@ -187,6 +193,9 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
                 std=std,
                 device=device,
                 autocast=autocast.value,
+                time_limit=time_limit,
+                memory_limit=memory_limit,
+                no_isolation=no_isolation,
             ),
         )
     )
@@ -236,6 +245,7 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
     baseline: BaselineFile = None,
     config: ConfigFile = None,
     isolated: Isolated = False,
+    limit: ReadLimits = None,
     color: ColorFlag = Color.AUTO,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -266,6 +276,7 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
             exit_zero=exit_zero,
             ranks=ranks,
             where=where or (),
+            limits=limit or (),
             color=color.value,
             quiet=quiet,
             verbose=verbose,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from normcheck.cli.outputs import Look, Output, pair, rendered, text_style, write
-from normcheck.cli.scan import exit_code, tell_errors
+from normcheck.cli.scan import exit_code, limited, tell_errors
 from normcheck.compare.run import Diff, diff
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError
@@ -25,13 +25,15 @@ class DiffWords:
     color: str = "auto"
     quiet: bool = False
     verbose: int = 0
+    limits: Sequence[str] = ()
+    """Of reading, as ``--limit`` gives them."""
 
 
 def run_diff(words: DiffWords) -> int:
     """Compare, write the report, and return the exit code."""
     resolved = resolve(words.flags, os.environ, Path.cwd())
     outputs = pair(resolved.formats, resolved.outputs)
-    known = with_baseline(resolved)
+    known = limited(with_baseline(resolved), words.limits)
     settings = replace(known, rules=_comparing(known.rules, words.flags.select))
     result = diff(words.targets, settings, ranks=words.ranks, where=words.where)
     look = Look(words.color, words.quiet, words.verbose > 0)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from normcheck.cli.bounds import isolation
 from normcheck.errors import UsageError
 from normcheck.live.request import Feeding, Loading, Progress, Running
 from normcheck.wording import printable
@@ -34,6 +35,9 @@ class RunWords:
     std: str = ""
     device: str = "cpu"
     autocast: str = "off"
+    time_limit: float = 600.0
+    memory_limit: str = ""
+    no_isolation: bool = False
 
 
 def requested(words: RunWords) -> Running | None:
@@ -51,6 +55,7 @@ def requested(words: RunWords) -> Running | None:
                 ("--at", words.at is not None), ("--batch-size", words.batch_size),
                 ("--image-size", words.image_size), ("--mean", words.mean), ("--std", words.std),
                 ("--device", words.device != "cpu"), ("--autocast", words.autocast != "off"),
+                ("--memory-limit", words.memory_limit), ("--no-isolation", words.no_isolation),
             )
             if given
         ]  # fmt: skip
@@ -75,6 +80,7 @@ def requested(words: RunWords) -> Running | None:
         ),
         device=words.device,
         autocast="" if words.autocast == "off" else words.autocast,
+        isolation=isolation(words.time_limit, words.memory_limit, off=words.no_isolation),
     )
 
 

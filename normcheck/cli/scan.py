@@ -37,6 +37,8 @@ class ScanWords:
     plot: str = ""
     run: RunWords | None = None
     """None where no flag asks for a run."""
+    limits: Sequence[str] = ()
+    """Of reading, as ``--limit`` gives them."""
 
 
 def run_scan(words: ScanWords) -> int:
@@ -57,7 +59,7 @@ def run_scan(words: ScanWords) -> int:
             "run them with: normcheck diff OLD NEW",
         )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
-    settings = replace(known, keep_predictions=bool(words.plot))
+    settings = limited(replace(known, keep_predictions=bool(words.plot)), words.limits)
     report = _scan(words, settings)
     if words.write_baseline:
         report = _write_baseline(report, words, resolved)
@@ -70,6 +72,15 @@ def run_scan(words: ScanWords) -> int:
         _plot(report, words.plot)
     _tell(report, words)
     return exit_code(report, settings, exit_zero=words.exit_zero)
+
+
+def limited(settings: Settings, words: Sequence[str]) -> Settings:
+    """The settings with the limits of ``--limit``."""
+    if not words:
+        return settings
+    from normcheck.cli.bounds import read_limits
+
+    return replace(settings, limits=read_limits(words, settings.limits))
 
 
 def _scan(words: ScanWords, settings: Settings) -> Report:

@@ -50,6 +50,16 @@ def _unsaid(_text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolation:
+    """Bounds of the process in which the models of one file run."""
+
+    seconds: float = 600.0
+    """For one file; 0 for no bound."""
+    memory_bytes: int = 0
+    """Resident memory; 0 for no bound."""
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """All of a run: the model, what it is fed, and where."""
 
@@ -61,4 +71,6 @@ class Running:
     seed: int = 0
     progress: Progress = _silent
     announce: Callable[[str], None] = _unsaid
-    """Told in words what of the user's code is about to run."""
+    """Told in words what of the file's code is about to run."""
+    isolation: Isolation | None = None
+    """Bounds of the process in which models of files run; None to run them in this one."""

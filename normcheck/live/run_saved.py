@@ -1,7 +1,7 @@
 """Running the models of a file: each that the user's factory fits, or that the file can give."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import nn
 
@@ -9,24 +9,12 @@ from normcheck.checkpoint.model import Checkpoint, SavedModel
 from normcheck.errors import NormcheckError
 from normcheck.live.forward import in_words
 from normcheck.live.load import load
-from normcheck.live.measurement import Run
+from normcheck.live.outcome import Outcome
 from normcheck.live.probe import run
 from normcheck.live.records import described
 from normcheck.live.request import Running
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """One model after an attempt to run it."""
-
-    anatomy: Anatomy
-    """Of the live model where a factory made one: that knows more than a state dict."""
-    run: Run | None = None
-    note: str = ""
-    """Why it was not run, where others of the same file were."""
-    error: NormcheckError | None = None
 
 
 def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running) -> list[Outcome]:
@@ -64,8 +52,6 @@ def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: R
     if how.loading.where is not None and saved.where != how.loading.where:
         return Outcome(anatomy, note="not run: --at names another model of the file")
     try:
-        if how.loading.trust and not how.loading.model:
-            how.announce(f"{checkpoint.name}: running the code that it names ({_classes(saved)})")
         loaded = load(checkpoint, saved, how.loading)
         if how.loading.model:
             live = anatomy_of(described(loaded.module, modes_known=False))
@@ -81,14 +67,6 @@ def _broken(error: Exception) -> NormcheckError:
     return NormcheckError(
         f"a probe failed: {in_words(error)}", "this is a bug in normcheck; please report it"
     )
-
-
-def _classes(saved: SavedModel) -> str:
-    """The classes outside of torch that a file names, the model's own first."""
-    names = [r.class_path for r in saved.modules or () if not r.class_path.startswith("torch.")]
-    distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - 3} more" if len(distinct) > 3 else ""
-    return ", ".join(distinct[:3]) + more if distinct else "torch's own classes"
 
 
 def run_live(module: nn.Module, how: Running) -> Outcome:

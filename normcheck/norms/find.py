@@ -7,6 +7,7 @@ from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
+from normcheck.norms.bounds import check_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
@@ -22,9 +23,10 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
             statistics fit them, which takes most of the time.
     """
     if model.modules is not None:
-        layers = tuple(
-            _with_dimensions(layer, model) for layer in from_modules.norm_layers(model.modules)
-        )
+        layers = from_modules.norm_layers(model.modules)
+        if any(layer.kind.name == "BatchNorm" for layer in layers):
+            around = from_names.Surroundings(model.tensors)
+            layers = tuple(_with_dimensions(layer, around) for layer in layers)
     else:
         layers = from_names.norm_layers(model.tensors, model.versions)
     root = model.modules[0] if model.modules else None
@@ -43,17 +45,17 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
     )
 
 
-def _with_dimensions(layer: NormLayer, model: SavedModel) -> NormLayer:
+def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormLayer:
     """A BatchNorm of a class of its own, told apart by the weights around it."""
     if layer.kind.name != "BatchNorm" or layer.features is None:
         return layer
-    beside = from_names.batch_norm_beside(model.tensors, layer.path, layer.features)
-    return replace(layer, kind=beside)
+    return replace(layer, kind=around.batch_norm_at(layer.path, layer.features))
 
 
 def _agreement(model: SavedModel, layers: tuple[NormLayer, ...]) -> Agreement | None:
     stored = tuple(layer.path for layer in layers if layer.has_statistics)
     links = find_links(model, layers) if stored else ()
+    check_links(links)
     return agreement_of(links, stored) if links else None
 
 

@@ -10,6 +10,7 @@ from math import prod
 
 from normcheck.checkpoint.model import ModuleRecord
 from normcheck.checkpoint.tensors import TensorRef
+from normcheck.norms.bounds import LayerCount
 from normcheck.norms.kinds import BY_NAME, Family, NormKind, batch_norm, of_class
 from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, Values
 from normcheck.norms.numbers import read_count, read_values
@@ -36,11 +37,13 @@ _NOT_A_NORM = re.compile(
 
 def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
     """The normalization layers among the modules, in their order."""
-    found = []
+    found: list[NormLayer] = []
+    count = LayerCount()
     for record in records:
         recognised = recognise(record)
         if recognised is not None:
             found.append(_layer(record, *recognised))
+            count.add(found[-1])
     return tuple(found)
 
 

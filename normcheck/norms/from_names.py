@@ -5,10 +5,13 @@ a norm of some kind; what kind, its name and the state dict's metadata can tell.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
 from normcheck.checkpoint.tensors import TensorRef
+from normcheck.norms.bounds import LayerCount
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.numbers import read_count, read_values
@@ -52,7 +55,8 @@ def norm_layers(
     """
     groups = _grouped(tensors)
     weights = _matrices(groups)
-    found = []
+    found: list[NormLayer] = []
+    count = LayerCount()
     for group in groups:
         if not group.path and len(groups) > 1:
             continue  # parameters of a model's own, beside its modules
@@ -61,17 +65,26 @@ def norm_layers(
             version = versions.get(group.path)
             norm_base = None if version is None else version == _NORM_BASE_VERSION
             found.append(_layer(group, *recognised, norm_base))
+            count.add(found[-1])
     return tuple(found)
 
 
-def batch_norm_beside(tensors: Mapping[str, TensorRef], path: str, features: int) -> NormKind:
-    """Which BatchNorm the one at ``path`` is, by the weights around it."""
-    groups = _grouped(tensors)
-    position = next((group.position for group in groups if group.path == path), None)
-    if position is None:
-        return batch_norm(None)
-    neighbour = _neighbour(position, features, _matrices(groups))
-    return batch_norm(neighbour.ndim - 2 if neighbour else None)
+class Surroundings:
+    """The weights among which the norms of one model stand."""
+
+    def __init__(self, tensors: Mapping[str, TensorRef]) -> None:
+        """Group the tensors by the layers that they belong to, once for all norms."""
+        groups = _grouped(tensors)
+        self._positions = {group.path: group.position for group in groups}
+        self._matrices = _matrices(groups)
+
+    def batch_norm_at(self, path: str, features: int) -> NormKind:
+        """Which BatchNorm the one at ``path`` is, by the weights around it."""
+        position = self._positions.get(path)
+        if position is None:
+            return batch_norm(None)
+        neighbour = _neighbour(position, features, self._matrices)
+        return batch_norm(neighbour.ndim - 2 if neighbour else None)
 
 
 def _matrices(groups: list[_Group]) -> list[tuple[int, TensorRef]]:
@@ -139,8 +152,12 @@ def _neighbour(
     position: int, features: int, weights: list[tuple[int, TensorRef]]
 ) -> TensorRef | None:
     """The layer whose outputs, or inputs, a norm most likely normalises."""
-    before = [w for p, w in weights if position - _NEIGHBOURS <= p < position][::-1]
-    after = [w for p, w in weights if position < p <= position + _NEIGHBOURS]
+    # By bisection: a model may have many thousands of norms, and of weights.
+    here = bisect_left(weights, position, key=itemgetter(0))
+    first = bisect_left(weights, position - _NEIGHBOURS, key=itemgetter(0))
+    last = bisect_right(weights, position + _NEIGHBOURS, key=itemgetter(0))
+    before = [w for _, w in weights[first:here]][::-1]
+    after = [w for p, w in weights[here:last] if p > position]
     makes = [w for w in before if w.shape[0] == features]
     takes = [w for w in after if w.shape[1] == features]
     nearest = [*makes[:1], *takes[:1], *before[:1], *after[:1]]

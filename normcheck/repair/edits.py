@@ -8,6 +8,7 @@ import numpy as np
 from normcheck.checkpoint.dtypes import Array, DType
 from normcheck.checkpoint.source import FileSource
 from normcheck.checkpoint.tensors import PlainRegion, Storage, TensorRef
+from normcheck.checkpoint.zip_members import StoredRegion
 from normcheck.errors import NormcheckError
 
 _NUMPY_FLOATS = ("float64", "float32", "float16")
@@ -95,9 +96,11 @@ def _place(name: str, storage: Storage) -> tuple[int, int]:
         start, _ = _place(name, storage.root)
         return start + storage.start, storage.nbytes
     region = storage.region
-    if not isinstance(region, PlainRegion) or not isinstance(region.source, FileSource):
+    if not isinstance(region, PlainRegion | StoredRegion) or not isinstance(
+        region.source, FileSource
+    ):
         packed = "is compressed" if region is not None else "has no bytes"
-        if isinstance(region, PlainRegion):
+        if isinstance(region, PlainRegion | StoredRegion):
             packed = "lies within a pickle"
         raise NotInPlaceError(
             f"{name} {packed} in the file, so that its bytes cannot be replaced in place",

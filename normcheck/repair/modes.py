@@ -109,7 +109,8 @@ def _pickle(checkpoint: Checkpoint, source: FileSource) -> tuple[int, object]:
         name: build for name, build in constructors(DEFAULT_LIMITS).items() if name[0] in _SEARCHED
     }
     if checkpoint.format.startswith("torch zip"):
-        from normcheck.checkpoint.torch_zip import open_archive, pickle_member, stored_region
+        from normcheck.checkpoint.torch_zip import pickle_member, stored_region
+        from normcheck.checkpoint.zip_members import open_archive
 
         archive = open_archive(source)
         member = pickle_member(archive)

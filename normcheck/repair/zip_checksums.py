@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from normcheck.checkpoint.source import Source
-from normcheck.checkpoint.torch_zip import open_archive
+from normcheck.checkpoint.zip_members import open_archive
 from normcheck.errors import UnreadableError
 
 _LOCAL = struct.Struct("<4s10xI8xHH")

@@ -156,3 +156,74 @@ def pickled_attacks(marker: str) -> dict[str, bytes]:
         for name, attack in attacks.items()
         for protocol in range(6)
     }
+
+
+def bypasses(marker: str) -> dict[str, bytes]:
+    """Ways past scanners that have been published, each around a payload that makes ``marker``.
+
+    They confuse a scanner about what is named, or break it before it gets there; a machine that
+    runs nothing has nothing to be confused about.
+    """
+    touch = hand.text(f"touch {marker}")
+    system = hand.call(hand.name("posix", "system"), touch)
+    hidden = hand.text("os") + b"q\x000" + hand.text("system") + b"q\x010"
+    decoys = hand.text("torch._utils") + b"\x940" + hand.text("_rebuild_tensor_v2") + b"\x940"
+    return {
+        "memo by two counts": hidden + decoys + b"h\x00h\x01\x93" + hand.several(touch) + b"R",
+        "padding before a name": hand.text("os") + hand.text("system")
+        + (hand.text("torch") + b"0") * 9 + b"\x93" + hand.several(touch) + b"R",
+        "memo that is missing": system + b"0h\xc8\x93",
+        "memo of another type": system + b"0K\x07q\x05h\x05h\x05\x93",
+        "an end that breaks": system + b"0\xff\xff",
+        "no end": system + b"0X\xff\xff\xff\xff",
+        "a protocol of the future": b"\x80\xff" + system,
+        "a frame that lies": b"\x95\xff\xff\xff\xff\x00\x00\x00\x00" + system,
+        "a parent's name": hand.call(
+            hand.name("asyncio.unix_events", "_UnixSubprocessTransport._start"), touch
+        ),
+        "a name with dots": hand.text("os") + hand.text("path.os.system") + b"\x93"
+        + hand.several(touch) + b"R",
+        "a wide name": hand.text("\uff4f\uff53") + hand.text("system") + b"\x93"
+        + hand.several(touch) + b"R",
+        "pip": hand.call(hand.name("pip", "main"), hand.listed(hand.text("install"), touch)),
+        "timeit": hand.call(hand.name("timeit", "timeit"), hand.text(f"open({marker!r}, 'w')")),
+        "runpy": hand.call(hand.name("runpy", "run_path"), hand.text(marker)),
+        "profile": hand.call(hand.name("cProfile", "run"), hand.text(f"open({marker!r}, 'w')")),
+        "numpy's runstring": hand.call(
+            hand.name("numpy.testing._private.utils", "runstring"),
+            hand.text(f"open({marker!r}, 'w')"), b"}",
+        ),
+        "torch.load of another file": hand.call(hand.name("torch", "load"), hand.text("x.pt")),
+        "torch.hub": hand.call(hand.name("torch.hub", "load"), hand.text("a/b"), hand.text("c")),
+        "a pager": hand.call(hand.name("pydoc", "pipepager"), hand.text(""), touch),
+        "ctypes": hand.call(hand.name("ctypes", "CDLL"), hand.text(marker)),
+        "an extension of the registry": b"\x84\xff\xff\xff\x7f)R",
+        "attributes by operator": hand.call(
+            hand.call(hand.name("operator", "methodcaller"), hand.text("system"), touch),
+            hand.name("os", "sys"),
+        ),
+    }  # fmt: skip
+
+
+def persistent_ids() -> dict[str, bytes]:
+    """Persistent ids that no program writes."""
+    storage = [hand.text("storage"), hand.name("torch", "FloatStorage"), hand.text("0"),
+               hand.text("cpu"), hand.number(4)]  # fmt: skip
+
+    def with_part(index: int, part: bytes) -> bytes:
+        parts = list(storage)
+        parts[index] = part
+        return hand.several(*parts) + b"Q"
+
+    odd = {"none": b"N", "number": b"K\x07", "list": b"]", "set": b"\x8f", "name": RUN,
+           "object": hand.call(RUN), "bytes": b"C\x01a", "float": b"G" + bytes(8)}  # fmt: skip
+    return {
+        **{f"id {name}": value + b"Q" for name, value in odd.items()},
+        **{f"{place} {name}": with_part(index, value) for name, value in odd.items()
+           for index, place in ((0, "kind"), (1, "class"), (2, "key"), (4, "length"))},
+        "short": hand.several(*storage[:3]) + b"Q",
+        "a line": b"P../../etc/passwd\n",
+        "key as a path": with_part(2, hand.text("../../../etc/passwd")),
+        "length below zero": with_part(4, hand.number(-1)),
+        "length past all": with_part(4, hand.number(1 << 70)),
+    }  # fmt: skip

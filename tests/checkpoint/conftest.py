@@ -13,6 +13,10 @@ import torch
 from normcheck.checkpoint.model import Checkpoint, SavedModel
 from normcheck.checkpoint.read import read_checkpoint
 
+from .watched import folder, marker, read_all
+
+__all__ = ["folder", "marker", "read_all"]
+
 Save = Callable[..., Path]
 Read = Callable[..., Checkpoint]
 

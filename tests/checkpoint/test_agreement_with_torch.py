@@ -1,6 +1,7 @@
 """Whatever torch saves, our readers say of it what ``torch.load`` says, bit for bit."""
 
 import io
+import os
 import pickle
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,14 @@ from normcheck.checkpoint.tensors import TensorRef
 
 from .test_dtypes import COMPLEX, FLOAT8, PLAIN
 
+MANY = int(os.environ.get("NORMCHECK_EXAMPLES", "0"))
+"""Files of each kind that ``make agreement`` asks for; without it a share, always the same."""
 EXAMPLES = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=MANY or 80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not MANY,
+    database=None,
 )
 WIDENED = (*FLOAT8, "bfloat16", "complex32")
 """Types that numpy does not have; their values come wider, so that bits cannot be compared."""

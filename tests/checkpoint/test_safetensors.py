@@ -77,8 +77,8 @@ def test_headers_that_begin_like_a_pickle(length: int, read, tmp_path: Path) -> 
 @pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "I2", None, {}, [["deep"]]])
 def test_types_without_plain_numbers(dtype, read_one, tmp_path: Path) -> None:
     """Packed and unknown types are listed without values."""
-    header = {"a.weight": entry(dtype, [4], [0, 2]), "b.weight": entry(offsets=[0, 8])}
-    found = read_one(written(tmp_path / "m.safetensors", header, b"\0" * 8)).tensors
+    header = {"a.weight": entry(dtype, [4], [0, 2]), "b.weight": entry(offsets=[2, 10])}
+    found = read_one(written(tmp_path / "m.safetensors", header, b"\0" * 10)).tensors
     assert (found["a.weight"].shape, found["a.weight"].readable) == ((4,), False)
     assert "element type" in found["a.weight"].note
     assert found["b.weight"].readable

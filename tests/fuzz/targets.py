@@ -1,0 +1,96 @@
+"""What is fuzzed: the readers, each fed with bytes, and judged by how they end.
+
+A target returns normally or raises ``NormcheckError``; any other exception is a bug. It works
+under limits so low that slow and hungry inputs are found as such.
+"""
+
+from collections.abc import Callable
+
+from normcheck.checkpoint.dtypes import FLOAT32
+from normcheck.checkpoint.limits import Budget, Limits
+from normcheck.checkpoint.model import Checkpoint
+from normcheck.checkpoint.plain_pickle import embedded_storage
+from normcheck.checkpoint.read import _read_file, complete
+from normcheck.checkpoint.source import MemorySource, stream
+from normcheck.checkpoint.tensors import Storage
+from normcheck.checkpoint.torch_objects import constructors
+from normcheck.checkpoint.unpickler import InertUnpickler
+from normcheck.errors import NormcheckError
+from normcheck.norms.find import anatomy_of
+
+LIMITS = Limits(
+    memory_bytes=64 << 20, opcodes=20_000, pickle_bytes=1 << 20, json_bytes=1 << 16,
+    unpacked_bytes=16 << 20, entries=10_000, modules=1_000, models=100,
+)  # fmt: skip
+_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+
+
+def unpickler(data: bytes) -> None:
+    """The pickle machine by itself."""
+    budget = Budget(LIMITS)
+
+    def embedded(value: object) -> object:
+        return embedded_storage(value, budget)
+
+    def persistent(_saved_id: object) -> Storage:
+        return Storage("0", FLOAT32, 64)
+
+    source = MemorySource(data, "fuzzed")
+    table = constructors(LIMITS, embedded)
+    InertUnpickler(stream(source), source.size, table, persistent, LIMITS, budget).load()
+
+
+def whole_file(data: bytes) -> None:
+    """A file from its first byte to the numbers of its norms."""
+    _look_at(_read_file(MemorySource(data, "fuzzed"), LIMITS))
+
+
+def torch_zip(data: bytes) -> None:
+    """The same, always taken for a zip archive."""
+    whole_file(b"PK\x03\x04" + data[4:])
+
+
+def legacy(data: bytes) -> None:
+    """The same, always taken for torch's older stream of pickles."""
+    whole_file(b"\x80\x02" + _MAGIC + data)
+
+
+def safetensors(data: bytes) -> None:
+    """The same, always taken for safetensors: the first two bytes are the header's length."""
+    length = int.from_bytes(data[:2], "little") % (len(data) + 2) + 2
+    whole_file(length.to_bytes(8, "little") + b"{" + data[2:])
+
+
+def _look_at(checkpoint: Checkpoint) -> None:
+    for model in checkpoint.models:
+        for tensor in list(model.tensors.values())[:20]:
+            if tensor.readable and tensor.numel < 1 << 16:
+                tensor.values()
+        anatomy_of(model)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "unpickler": unpickler,
+    "zip": torch_zip,
+    "legacy": legacy,
+    "safetensors": safetensors,
+    "file": whole_file,
+}
+
+
+def holds(target: str, data: bytes) -> bool:
+    """Run one input; whether it could be read.
+
+    Raises:
+        Exception: Whatever is no error of ours: the bug that was looked for.
+    """
+    try:
+        TARGETS[target](data)
+    except NormcheckError as error:
+        complete(error, "fuzzed")
+        if not (error.message and error.hint and len(error.message) < 2_000):
+            raise AssertionError(f"an error that says too little or too much: {error}") from error
+        return False
+    except MemoryError:
+        raise AssertionError("memory ran out below the limit") from None
+    return True
