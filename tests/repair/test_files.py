@@ -11,6 +11,7 @@ from torch import nn
 from normcheck import scan
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.tensors import PlainRegion
+from normcheck.checkpoint.zip_members import StoredRegion
 from normcheck.errors import NormcheckError
 from normcheck.repair.run import fix
 from normcheck.repair.tensors import all_tensors
@@ -28,7 +29,7 @@ def allowed(path: Path) -> set[int]:
             if name.endswith(_BUFFERS):
                 assert ref.storage is not None
                 region = ref.storage.region
-                assert isinstance(region, PlainRegion)
+                assert isinstance(region, PlainRegion | StoredRegion)
                 start = region.offset + ref.offset * ref.dtype.itemsize
                 places.update(range(start, start + ref.numel * ref.dtype.itemsize))
     data = path.read_bytes()
