@@ -23,6 +23,9 @@ _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _UTF8 = 0x800
 _PIECE = 1 << 20
 """Bytes read, or unpacked, at a time."""
+_SMALL = 8 << 20
+"""Bytes of a stored member up to which a look at a part of it costs a look at all of it, for its
+checksum. Statistics are smaller; of weights that are larger, a sample is not checked."""
 _PAGE = 4096
 """Bytes of a packed member up to which its ratio says nothing."""
 _PER_DIRECTORY_BYTE = 16
@@ -128,12 +131,13 @@ class StoredRegion:
         return self.member.file_size
 
     def read(self, start: int, length: int) -> bytes:
-        """``length`` bytes from ``start``, after a look at the whole member."""
+        """``length`` bytes from ``start``, after a look at the whole member where it is small."""
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
-        if self._checked or not has_checksum(self.member):
-            return self.source.read_at(self.offset + start, length)
         whole = length == self.nbytes
+        partial = not whole and self.nbytes > _SMALL
+        if self._checked or partial or not has_checksum(self.member):
+            return self.source.read_at(self.offset + start, length)
         data = self.source.read_at(self.offset + start, length) if whole else b""
         checksum = zlib.crc32(data)
         for piece in range(0, 0 if whole else self.nbytes, _PIECE):

@@ -7,6 +7,7 @@ import numpy as np
 
 from normcheck.checkpoint.dtypes import Array, DType
 from normcheck.checkpoint.tensors import PlainRegion, TensorRef, contiguous_strides
+from normcheck.checkpoint.zip_members import StoredRegion
 
 BUDGET = 1 << 22
 """Values kept of one checkpoint, 16 MB in float32; smaller models are read whole."""
@@ -84,7 +85,7 @@ def _in_one_piece(tensor: TensorRef) -> bool:
     storage = tensor.storage
     while storage is not None and storage.root is not None:
         storage = storage.root
-    packed = storage is None or not isinstance(storage.region, PlainRegion)
+    packed = storage is None or not isinstance(storage.region, PlainRegion | StoredRegion)
     usual = contiguous_strides(tensor.shape)
     return not packed and all(
         n == 1 or stride == wanted

@@ -59,7 +59,7 @@ def test_values_are_spread_over_the_tensor(tmp_path: Path) -> None:
 
 def test_only_the_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a large tensor only the sampled blocks come from the disk."""
-    tensor = _stored(torch.zeros(400 * LIMIT), tmp_path, "a.pt")
+    tensor = _stored(torch.zeros(4096 * LIMIT), tmp_path, "a.pt")
     lengths: list[int] = []
     real = FileSource.read_at
 

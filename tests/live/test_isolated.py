@@ -84,6 +84,8 @@ def started(folder: Path, *words: str) -> "subprocess.Popen[str]":
         [sys.executable, "-m", "normcheck", "scan", *words, "--input-shape", "4", "-q"],
         cwd=folder, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job ignores Ctrl-C, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  (no threads yet)
     )  # fmt: skip
 
 
