@@ -116,7 +116,9 @@ class _Axes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
     def _layer_norm(self, tensor: Tensor, dimensions: int) -> None:
         known = self._channel_axis(tensor)
         normalised = tuple(range(tensor.ndim - dimensions, tensor.ndim))
-        if known is not None and known[1] not in normalised and known[1] > 0:
+        # A linear layer over another axis is how mixers mix tokens: their norms are right.
+        convolved = known is not None and known[0].producer == "convolution"
+        if known is not None and convolved and known[1] not in normalised and known[1] > 0:
             self._accuse(tensor, known[0], known[1], normalised)
 
     def _accuse(
