@@ -71,7 +71,6 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
     in_train = (None, None) if train is None else changed_answers(at_eval, train)
     return AgainstData(
         drifts=_drifts(batchwise, evaluated, order, norm_paths),
-        eval_drifts=_drifts(evaluated, evaluated, order, norm_paths),
         regimes=tuple(regimes_measured),
         effect=effect(at_eval, at_batch, regimes.batch(others), places),
         healed=healed,
@@ -98,7 +97,6 @@ def _without_statistics(regimes: Regimes, feed: Feed, at_eval: Outputs) -> Again
         in_train = changed_answers(at_eval, train)
     return AgainstData(
         drifts=(),
-        eval_drifts=(),
         regimes=tuple(measured),
         effect=None,
         healed=None,

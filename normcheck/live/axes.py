@@ -81,8 +81,6 @@ class _Axes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             origin = self._origin(args[0])
             if origin and args[0].shape == result.shape and args[0].stride() == result.stride():
                 self._keep(result, origin)
-        elif name in _BATCH_NORMS:
-            pass
 
     def _keep(self, tensor: Tensor, origin: _Origin) -> None:
         pointer = tensor.untyped_storage().data_ptr()

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from normcheck.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +128,17 @@ class Feed:
         """Every other sample, and the rest: both halves see all parts of sorted data."""
         count = self.samples
         return self.part(range(0, count, 2)), self.part(range(1, count, 2))
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` places, spread over all of ``count``.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if count == 0:
+        raise UsageError("the data are empty", "give at least a few samples")
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))})
 
 
 def joined(batches: Sequence[Batch]) -> Batch | None:

@@ -16,7 +16,7 @@ from normcheck.checkpoint.limits import DEFAULT_LIMITS
 from normcheck.checkpoint.safetensors_file import header_length, read_safetensors
 from normcheck.checkpoint.source import FileSource
 from normcheck.errors import NormcheckError, UsageError
-from normcheck.live.batches import Batch, joined
+from normcheck.live.batches import Batch, evenly, joined
 from normcheck.live.factory import imported
 from normcheck.live.images import image_rows
 from normcheck.live.request import Feeding
@@ -102,7 +102,7 @@ def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:
         return RawData((_rows(as_tensors(value), feeding.samples),), source)
     if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, list):
         # A data set: single samples by number, as torch.utils.data has them.
-        index = _evenly(len(value), feeding.samples)
+        index = evenly(len(value), feeding.samples)
         return RawData((_collated((value[i] for i in index), source),), source)
     if isinstance(value, IterableDataset):
         return RawData((_collated(islice(value, feeding.samples), source),), source)
@@ -227,13 +227,7 @@ def _length(value: Any) -> int:
 
 def _rows(value: Any, samples: int) -> Any:
     batch = Batch((value,))
-    return batch.rows(_evenly(batch.size, samples)).args[0]
-
-
-def _evenly(count: int, wanted: int) -> list[int]:
-    if count == 0:
-        raise UsageError("the data are empty", "give at least a few samples")
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))})
+    return batch.rows(evenly(batch.size, samples)).args[0]
 
 
 def readings(item: Any, model: nn.Module) -> Iterator[Batch]:

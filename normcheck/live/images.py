@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from normcheck.errors import UsageError
+from normcheck.live.batches import evenly
 from normcheck.wording import plural
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -49,7 +50,7 @@ def image_rows(
         raise UsageError(
             f"--data {folder}: no images in it", f"known: {', '.join(sorted(_SUFFIXES))}"
         )
-    chosen = [paths[i] for i in _evenly(len(paths), samples)]
+    chosen = [paths[i] for i in evenly(len(paths), samples)]
     mode = "L" if channels == 1 else "RGB"
     arrays = []
     for path in chosen:
@@ -86,7 +87,3 @@ def image_rows(
         labels = [classes.index(path.relative_to(folder).parts[0]) for path in chosen]
         return (images, torch.tensor(labels)), source
     return images, source
-
-
-def _evenly(count: int, wanted: int) -> list[int]:
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))})

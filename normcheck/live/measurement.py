@@ -219,8 +219,6 @@ class AgainstData:
 
     drifts: tuple[Drift, ...]
     """Under batch propagation: each layer shows its own error only."""
-    eval_drifts: tuple[Drift, ...]
-    """In eval mode: errors of earlier layers spill into later ones."""
     regimes: tuple[Regime, ...]
     """``eval``, ``re-estimated``, ``batch``, ``train``; those that could be run."""
     effect: float | None

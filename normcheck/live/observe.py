@@ -108,7 +108,6 @@ class BatchNormCall:
     op: Op
     args: tuple[Any, ...]
     training: bool
-    per_sample: bool
 
     @property
     def input(self) -> Tensor:
@@ -231,9 +230,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         name = func._schema.name  # noqa: SLF001
         at = _TRAINING_AT[name]
         if func._overloadname == "no_stats":  # noqa: SLF001
-            at = 3
-            args = (*args[:3], None, None, *args[3:])
-            at = 5
+            args = (*args[:3], None, None, *args[3:])  # as the other overload has them
         training = bool(args[at]) if at >= 0 else at == -1
         path = self.path
         turn = self._turns.get(path, 0)
@@ -252,7 +249,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         entry.updates = entry.updates or (training and args[3] is not None)
         if alone or self.intervene is None:
             return None
-        call = BatchNormCall(place, func, args, training, alone)
+        call = BatchNormCall(place, func, args, training)
         # What an intervention computes is not the model's, and is not to be watched.
         with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001
             return self.intervene(call)

@@ -82,7 +82,7 @@ def judge(
     healed, harmed = changed_answers(before, after)
     found = judged(
         AgainstData(
-            drifts=(), eval_drifts=(), regimes=(stored, given), effect=None, healed=healed,
+            drifts=(), regimes=(stored, given), effect=None, healed=healed,
             harmed=harmed, train_healed=None, train_harmed=None, loss_t=loss_gain(before, after),
             decisiveness=decisiveness(before, after), closings=(), noise=(),
             residual=estimate.residual, domains=None,
