@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from normcheck.checkpoint.graph import Graph
 from normcheck.checkpoint.source import Source
 from normcheck.checkpoint.tensors import TensorRef
 
@@ -17,6 +18,14 @@ class Form(StrEnum):
     STATE_DICT = "state dict"
     MODULE = "whole module"
     LIVE = "live module"
+    TORCHSCRIPT = "TorchScript"
+    EXPORTED = "exported program"
+    ONNX = "ONNX graph"
+
+    @property
+    def exported(self) -> bool:
+        """Whether it is an export: operators with their mode built in."""
+        return self in (Form.TORCHSCRIPT, Form.EXPORTED, Form.ONNX)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +73,8 @@ class SavedModel:
     """Whether ``tensors`` are in the order in which the model registered them."""
     root: object = field(default=None, repr=False)
     """The inert object that ``modules`` describes, for those who rebuild it."""
+    graph: Graph | None = None
+    """What it computes, of an export."""
     versions: Mapping[str, int] = field(default_factory=dict)
     """Module path to the version in the state dict's ``_metadata``, where it has one."""
 
