@@ -84,7 +84,7 @@ class Node:
 
     @property
     def training(self) -> bool | None:
-        """Whether it was exported in training mode; None where it has no mode, or an unknown one."""
+        """Whether it was exported in training mode; None where that is not known."""
         value = self.settings.get("training")
         return value if isinstance(value, bool) else None
 
@@ -137,6 +137,5 @@ class Flow:
                 on_input[value] = on_input.get(value, False) or depends
 
     def depends_on_input(self, value: str) -> bool:
-        """Whether a value changes with what the user gives; weights and what is made of them
-        alone do not."""
+        """Whether a value changes with what the user gives, as weights do not."""
         return self._on_input.get(value, False)

@@ -178,15 +178,15 @@ _SIGNATURES: Mapping[str, _Signature] = {
     **{
         name: _signature(Op.SAME, "input")
         for name in (
-            "contiguous", "detach", "clone", "alias", "to", "_to_copy", "type_as", "lift_fresh_copy",
-            "float", "half", "double", "cpu", "cuda",
+            "contiguous", "detach", "clone", "alias", "to", "_to_copy", "type_as",
+            "lift_fresh_copy", "float", "half", "double", "cpu", "cuda",
         )
     },
     **{
         name: _signature(Op.VIEW, "input shape")
         for name in (
-            "view", "reshape", "flatten", "unsqueeze", "squeeze", "_unsafe_view", "expand", "repeat",
-            "view_as", "expand_as", "unflatten",
+            "view", "reshape", "flatten", "unsqueeze", "squeeze", "_unsafe_view", "expand",
+            "repeat", "view_as", "expand_as", "unflatten",
         )
     },
     **{
