@@ -249,7 +249,7 @@ def node(
         class_path: Of that module.
     """
     known = signature_of(target)
-    inputs = tuple(v.name for a in (*positional, *named.values()) for v in _values(a))
+    inputs = tuple(v.name for a in (*positional, *named.values()) for v in values_in(a))
     if known is None:
         return Node(Op.OTHER, target, name, inputs, outputs, module, class_path)
     arguments: dict[str, Argument] = dict(zip(known.arguments, positional, strict=False))
@@ -291,11 +291,12 @@ def _rename(arguments: dict[str, Argument], names: Mapping[str, str]) -> None:
             arguments[new] = arguments.pop(old)
 
 
-def _values(argument: Argument) -> tuple[Value, ...]:
+def values_in(argument: Argument) -> tuple[Value, ...]:
+    """The tensors in an argument, which may be a list of lists of them."""
     if isinstance(argument, Value):
         return (argument,)
     if isinstance(argument, tuple | list):
-        return tuple(v for part in argument for v in _values(part))
+        return tuple(v for part in argument for v in values_in(part))
     return ()
 
 
