@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
-from normcheck.norms import from_modules, from_names
+from normcheck.norms import from_graph, from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
+from normcheck.norms.baked import baked_modes
 from normcheck.norms.bounds import check_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import find_links
@@ -22,7 +23,9 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
         judge_links: Also read the weights between norms and see whether the running
             statistics fit them, which takes most of the time.
     """
-    if model.modules is not None:
+    if model.graph is not None:
+        layers = from_graph.norm_layers(model, model.graph)
+    elif model.modules is not None:
         layers = from_modules.norm_layers(model.modules)
         if any(layer.kind.name == "BatchNorm" for layer in layers):
             around = from_names.Surroundings(model.tensors)
@@ -33,7 +36,7 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
     return Anatomy(
         where=model.where,
         layers=layers,
-        has_modules=model.modules is not None,
+        has_modules=model.modules is not None or model.graph is not None,
         class_path=root.class_path if root else None,
         training=root.training if root else None,
         trainable=root is not None and any(t.requires_grad for t in model.tensors.values()),
@@ -42,6 +45,9 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
         agreement=_agreement(model, layers) if judge_links else None,
         biases_before_norms=biases_before_norms(model, layers),
+        exported=model.form.exported,
+        baked=baked_modes(model.graph) if model.graph is not None else (),
+        folded=model.graph.folded if model.graph is not None else (),
     )
 
 
