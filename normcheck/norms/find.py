@@ -9,6 +9,7 @@ from normcheck.norms import from_graph, from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
 from normcheck.norms.baked import baked_modes
 from normcheck.norms.bounds import check_links
+from normcheck.norms.graph_links import graph_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
@@ -60,7 +61,12 @@ def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormL
 
 def _agreement(model: SavedModel, layers: tuple[NormLayer, ...]) -> Agreement | None:
     stored = tuple(layer.path for layer in layers if layer.has_statistics)
-    links = find_links(model, layers) if stored else ()
+    if not stored:
+        return None
+    if model.graph is not None:
+        links = graph_links(model.graph, layers, model.tensors)
+    else:
+        links = find_links(model, layers)
     check_links(links)
     return agreement_of(links, stored) if links else None
 

@@ -38,8 +38,7 @@ def norm_layers(model: SavedModel, graph: Graph) -> tuple[NormLayer, ...]:
     recorded = {layer.path: layer for layer in from_modules.norm_layers(model.modules or ())}
     found: dict[str, NormLayer] = {}
     count = LayerCount()
-    for node, op in norm_nodes(graph):
-        path = _path(node, graph, found)
+    for node, op, path in norm_places(graph):
         layer = recorded.pop(path, None)
         if path in found:
             found[path] = _again(found[path], node)
@@ -54,6 +53,15 @@ def norm_layers(model: SavedModel, graph: Graph) -> tuple[NormLayer, ...]:
             if layer.has_statistics and layer.path not in found:
                 found[layer.path] = layer
     return tuple(found.values())
+
+
+def norm_places(graph: Graph) -> Iterator[tuple[Node, Op, str]]:
+    """The operators that normalise activations, what each is, and the layer that it belongs to."""
+    taken: set[str] = set()
+    for node, op in norm_nodes(graph):
+        path = _path(node, graph, taken)
+        taken.add(path)
+        yield node, op, path
 
 
 def norm_nodes(graph: Graph) -> Iterator[tuple[Node, Op]]:
@@ -90,7 +98,7 @@ def _per_sample(node: Node, flow: Flow) -> bool:
     return len(before) == len(after) and before[:1] != (1,)
 
 
-def _path(node: Node, graph: Graph, taken: Mapping[str, NormLayer]) -> str:
+def _path(node: Node, graph: Graph, taken: set[str]) -> str:
     """The module that a norm belongs to: that of its tensors, or of the call."""
     names = [n for p in _PARTS if (n := graph.stored.get(node.operands.get(p, "")))]
     parents = {name.rpartition(".")[0] for name in names if "." in name}
