@@ -102,7 +102,7 @@ def _nodes(
         ]
         outputs = tuple(named(v).name for v in _tensors(described["outputs"]))
         name = prefix + _text(described.get("name") or (outputs[0] if outputs else ""))
-        path, class_path = _module(described.get("metadata") or {})
+        path, class_path = module_of(described.get("metadata") or {})
         target = _text(described["target"])
         yield aten.node(
             target.removeprefix("torch.ops."),
@@ -176,7 +176,7 @@ def _length(size: Mapping[str, Any]) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _module(metadata: Mapping[str, Any]) -> tuple[str, str | None]:
+def module_of(metadata: Mapping[str, Any]) -> tuple[str, str | None]:
     """Path and class of the innermost module that a node was made from.
 
     ``nn_module_stack`` is ``key,path,class;key,path,class``, from the outside in.

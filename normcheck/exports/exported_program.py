@@ -31,7 +31,7 @@ from normcheck.exports.nested import member_source, saved_object, saved_tensors
 _MODEL = re.compile(r"(?:^|.*/)models/([^/]+)\.json$", re.DOTALL)
 _OLD_GRAPH = "serialized_exported_program.json"
 _OLD_WEIGHTS = ("serialized_state_dict.pt", "serialized_constants.pt")
-_SCALAR_TYPES = {
+SCALAR_TYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32",
     8: "float64", 9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16",
     28: "uint16", 29: "float8_e4m3fn", 30: "float8_e5m2", 31: "float8_e4m3fnuz",
@@ -96,7 +96,7 @@ def _model(
             f"({type(error).__name__})",
             _DAMAGED,
         ) from error
-    return SavedModel(where, Form.EXPORTED, tensors, ordered=False, graph=graph)
+    return SavedModel(where, Form.EXPORTED, tensors, ordered=False, root=module, graph=graph)
 
 
 def _json(source: Source, archive: zipfile.ZipFile, member: str, budget: Budget) -> Any:
@@ -153,7 +153,7 @@ def _tensor(
         raise UnreadableError(
             f"{source.name}: the entry of {name[:80]} is not as torch.export writes it", _DAMAGED
         ) from error
-    dtype = BY_NAME.get(_SCALAR_TYPES.get(code, "") if isinstance(code, int) else "")
+    dtype = BY_NAME.get(SCALAR_TYPES.get(code, "") if isinstance(code, int) else "")
     if dtype is None or (layout not in (None, 7)):
         return tensor_without_data(UINT8, shape, f"element type {code!r:.20}")
     inner = member_source(source, archive, f"{folder}{file}", budget)

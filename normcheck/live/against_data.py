@@ -184,6 +184,8 @@ def _drift(
 def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
     """As ``model.train()`` is, dropout and all."""
     model = regimes.forward.model
+    if regimes.forward.fixed_mode:
+        return None, ""
     torch.manual_seed(0)
     mains, labels = [], []
     try:

@@ -35,7 +35,7 @@ def feed_for(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
     """
     if feeding.data is not None:
         return _real(model, forward, feeding)
-    size = feeding.batch_size or _DEFAULT_BATCH
+    size = forward.fixed_batch or feeding.batch_size or _DEFAULT_BATCH
     given = bool(feeding.batch_size)
     if feeding.shapes:
         shapes = [parse(text) for text in feeding.shapes]
@@ -49,7 +49,8 @@ def feed_for(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
         return Feed((batch,), _made_up(shapes), False, False, size, given)
     shapes = _by_trial(model, forward)
     batch = made(shapes, SYNTHETIC_SAMPLES, model)
-    return Feed((batch,), _made_up(shapes), False, True, size, given)
+    known = bool(getattr(model, "known_inputs", None))  # an export says what it takes
+    return Feed((batch,), _made_up(shapes), False, not known, size, given)
 
 
 def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
@@ -65,6 +66,7 @@ def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
             if floats:
                 batches = tuple(b.floats(forward.dtype) for b in batches)
             size = feeding.batch_size or min(raw.batch_size or _DEFAULT_BATCH, 256)
+            size = forward.fixed_batch or size
             feed = Feed(batches, raw.source, True, False, size, bool(feeding.batch_size))
             return feed.rebatched(size)
     shapes = Batch((raw.items[0],)).shapes()

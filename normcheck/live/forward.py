@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from normcheck.live.batches import Batch
+from normcheck.live.fixed_batch import in_batches
 from normcheck.live.outputs import Output, flattened
 
 
@@ -25,6 +26,17 @@ class Forward:
     count: int = 0
     """Forwards so far."""
     samples: int = 0
+
+    @property
+    def fixed_mode(self) -> bool:
+        """Whether it is an export, which computes the same in whatever mode it is put."""
+        return getattr(self.model, "fixed_mode", False) is True
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only number of samples that an export takes; None where any is taken."""
+        size = getattr(self.model, "fixed_batch", None)
+        return size if isinstance(size, int) else None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -45,13 +57,13 @@ class Forward:
         self.samples += batch.size
         try:
             with torch.no_grad(), self._autocast():
-                return flattened(self.model(*fed.args, **fed.kwargs))
+                return self._output(fed)
         except Exception as error:
             # Some models take derivatives of their own output (forces from an energy).
             if "does not require grad" in str(error):
                 try:
                     with torch.enable_grad(), self._autocast():
-                        return flattened(self.model(*fed.args, **fed.kwargs))
+                        return self._output(fed)
                 except Exception as second:
                     raise Interrupted(in_words(second)) from second
             raise Interrupted(in_words(error)) from error
@@ -63,6 +75,12 @@ class Forward:
         except Interrupted as error:
             return str(error)
         return None if output.tensors else "it returned no tensor"
+
+    def _output(self, batch: Batch) -> Output:
+        size = self.fixed_batch
+        if size is None or size == batch.size:
+            return flattened(self.model(*batch.args, **batch.kwargs))
+        return in_batches(lambda part: self.model(*part.args, **part.kwargs), size, batch)
 
     @contextlib.contextmanager
     def _autocast(self) -> Iterator[None]:

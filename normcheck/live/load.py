@@ -13,6 +13,7 @@ from torch import nn
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.live import factory
+from normcheck.live.exported import load_exported
 from normcheck.live.rebuild import rebuild
 from normcheck.live.request import Loading
 
@@ -45,6 +46,10 @@ def load(checkpoint: Checkpoint, saved: SavedModel, how: Loading) -> Loaded:
         raise NormcheckError(
             "a state dict has no code to run",
             "give the model's factory: --model pkg.mod:factory",
+        )
+    if saved.form.exported:
+        return Loaded(
+            load_exported(checkpoint, saved, trust=how.trust), ("ran as it was exported",)
         )
     if how.trust:
         return Loaded(_trusted(Path(checkpoint.name), saved), ("ran with the file's own code",))

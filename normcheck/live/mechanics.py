@@ -67,18 +67,18 @@ def mechanics(
     Raises:
         Interrupted: The model does not even run in eval mode.
     """
-    batch, others = _two_batches(feed)
+    batch, others = _two_batches(feed, forward.fixed_batch)
     probe = _Probe(forward, reached, norm_paths, batch, others)
     tolerance = _TOLERANCES.get(forward.autocast or forward.dtype, 1e-2)
     with mode(probe.model, training=False):
         return _in_eval_mode(probe, tolerance), probe.per_sample
 
 
-def _two_batches(feed: Feed) -> tuple[Batch, Batch]:
+def _two_batches(feed: Feed, fixed: int | None) -> tuple[Batch, Batch]:
     """A batch, and one of the same first sample among other companions."""
     whole = feed.pooled() or max(feed.batches, key=lambda batch: batch.size)
     count = whole.size
-    size = min(SAMPLES, max(count, 2))
+    size = fixed or min(SAMPLES, max(count, 2))
     first = [i % count for i in range(size)]
     # The other end of the data: sorted by class, those differ most from the first.
     second = [0, *(count - 1 - i % max(1, count - 1) for i in range(size - 1))]
@@ -199,6 +199,8 @@ def _not_finite(probe: _Probe, output: Output) -> tuple[float, Blame | None]:
 
 
 def _train(probe: _Probe) -> tuple[str, Seen]:
+    if probe.forward.fixed_mode:
+        return "", Seen()
     with untouched(probe.model), mode(probe.model, training=True):
         try:
             _, seen = probe.watched(probe.batch)
@@ -209,6 +211,8 @@ def _train(probe: _Probe) -> tuple[str, Seen]:
 
 def _single(probe: _Probe) -> str:
     """Why train mode fails on a batch of one, where it does not fail on several."""
+    if probe.forward.fixed_mode:
+        return ""
     with untouched(probe.model), mode(probe.model, training=True):
         return probe.forward.error(probe.batch.rows([0])) or ""
 
@@ -223,6 +227,8 @@ class _Modes:
 
 def _modes(probe: _Probe, output: Output) -> _Modes:
     """Train mode with dropout off against eval mode, on the same batch."""
+    if probe.forward.fixed_mode:
+        return _Modes()
     with untouched(probe.model), mode(probe.model, training=True):
         try:
             trained, seen = probe.watched(probe.batch, without_dropout=True)

@@ -1,0 +1,47 @@
+"""Exports as modules that can be probed: each by the road that its format allows."""
+
+import torch
+from torch import nn
+
+from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
+from normcheck.errors import NormcheckError
+from normcheck.live.program import Program
+from normcheck.live.weights import Weights
+
+
+def load_exported(checkpoint: Checkpoint, saved: SavedModel, *, trust: bool) -> nn.Module:
+    """Make an export live.
+
+    Args:
+        checkpoint: The file that was read.
+        saved: The model in it.
+        trust: Whether the user lets code of the file run.
+
+    Raises:
+        NormcheckError: It cannot be run, or not without trust.
+    """
+    if saved.form is Form.EXPORTED and isinstance(saved.root, dict):
+        weights = Weights()
+        tensors = {name: weights.tensor(ref) for name, ref in saved.tensors.items()}
+        parameters = frozenset(n for n, ref in saved.tensors.items() if ref.requires_grad)
+        try:
+            return Program(saved.root, tensors, parameters)
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+            raise NormcheckError(
+                f"its graph cannot be run: {type(error).__name__}: {error}",
+                "export it again with a newer torch, or run its source model",
+            ) from error
+    if saved.form is Form.ONNX:
+        from normcheck.live.onnx_module import OnnxModule
+
+        return OnnxModule(checkpoint.name)
+    if not trust:
+        raise NormcheckError(
+            "a TorchScript archive runs code of its own",
+            "--trust lets it run; or run its source model with --model pkg.mod:factory",
+        )
+    try:
+        script: nn.Module = torch.jit.load(checkpoint.name, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise NormcheckError(f"torch.jit.load failed: {type(error).__name__}: {error}") from error
+    return script
