@@ -108,6 +108,8 @@ class Graph:
     folded: tuple[tuple[str, bool | None], ...] = ()
     """Modules of batch norms that were folded into the weights before them, and whether the
     module was in training mode; what the exporter left word of."""
+    switchable: frozenset[str] = frozenset()
+    """Modules whose code asks for their ``training`` flag, so that ``eval()`` changes them."""
     exact: bool = True
     """Whether the connections are all known; False where control flow hid some."""
 

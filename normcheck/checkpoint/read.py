@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normcheck.checkpoint import foreign
 from normcheck.checkpoint.json_text import read_json
@@ -13,6 +14,9 @@ from normcheck.checkpoint.safetensors_file import header_length, natural_order, 
 from normcheck.checkpoint.source import FileSource, Source
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile
 
 _SNIFFED = 512
 """Bytes that are enough to tell every format."""
@@ -111,13 +115,26 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
     names = archive.namelist()
     pickled = pickle_member(archive)
     if pickled is None:
-        raise foreign.explain_zip(source.name, names)
+        return _read_exported(source, archive, budget)
     root = pickled.filename.removesuffix("data.pkl")
     if f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names):
-        raise foreign.torchscript(source.name)
+        from normcheck.exports.torchscript import read_torchscript
+
+        script = read_torchscript(source, archive, root, budget)
+        return _checkpoint(source, "torch zip", Found([script]))
     found = locate_models(read_torch_zip(source, archive, budget), budget)
     note = "" if has_checksum(pickled) else "saved without checksums: damage would not show"
     return replace(_checkpoint(source, "torch zip", found, note), names=tuple(budget.names))
+
+
+def _read_exported(source: Source, archive: "ZipFile", budget: Budget) -> Checkpoint:
+    from normcheck.exports.exported_program import is_exported, read_exported
+
+    names = archive.namelist()
+    if not is_exported(names):
+        raise foreign.explain_zip(source.name, names)
+    models = read_exported(source, archive, budget)
+    return _checkpoint(source, "pt2 archive", Found(list(models)))
 
 
 def _read_pickles(source: Source, limits: Limits) -> Checkpoint:

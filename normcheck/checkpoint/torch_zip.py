@@ -42,12 +42,24 @@ def pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
     return outermost[0]
 
 
-def read_torch_zip(source: Source, archive: zipfile.ZipFile, budget: Budget) -> object:
-    """The object that was saved, with inert objects and lazy tensors in it."""
+def read_torch_zip(
+    source: Source, archive: zipfile.ZipFile, budget: Budget, part: str = "data"
+) -> object:
+    """The object that was saved, with inert objects and lazy tensors in it.
+
+    Args:
+        source: The file.
+        archive: Its directory.
+        budget: Of the file.
+        part: TorchScript keeps a second pickle, ``constants``, with storages of its own.
+    """
     limits = budget.limits
     pickled = pickle_member(archive)
     if pickled is None:
         raise UnreadableError(f"{source.name}: a zip archive without data.pkl, not torch's")
+    root = pickled.filename.removesuffix("data.pkl")
+    if part != "data":
+        pickled = archive.getinfo(f"{root}{part}.pkl")
     if pickled.file_size > limits.pickle_bytes:
         raise RefusedError(
             f"{source.name}: its pickle is {pickled.file_size:,} bytes, "
@@ -60,7 +72,6 @@ def read_torch_zip(source: Source, archive: zipfile.ZipFile, budget: Budget) -> 
             f"{pickled.compress_size:,}",
             limit="unpacked_ratio",
         )
-    root = pickled.filename.removesuffix("data.pkl")
     big_endian = _is_big_endian(source, archive, root, budget)
     storages: dict[str, Storage] = {}
 
@@ -78,7 +89,7 @@ def read_torch_zip(source: Source, archive: zipfile.ZipFile, budget: Budget) -> 
             region = (
                 None
                 if location == "meta"
-                else _region(source, archive, f"{root}data/{key}", budget)
+                else _region(source, archive, f"{root}{part}/{key}", budget)
             )
             if region is not None and region.nbytes < nbytes:
                 raise UnreadableError(

@@ -108,7 +108,7 @@ def _usual_activation(links: list[Link]) -> str:
 
     A single small layer would pick whichever of thirteen happens to fit its channels best.
     """
-    free = [link for link in links if link.slopes is None]
+    free = [link for link in links if link.slopes is None and link.inflow is None]
     order = list(Confidence)
     free.sort(key=lambda link: order.index(link.recognition.confidence))
     hypotheses = [Hypothesis(name) for name in ACTIVATIONS]
@@ -124,6 +124,9 @@ def _usual_activation(links: list[Link]) -> str:
 
 def _fit_place(links: list[Link], usual: str) -> list[Fit]:
     """Fits of the links at one place of a model's blocks, which share their activation."""
+    if links[0].inflow is not None:
+        predictions = [p for link in links if (p := Prediction(link, ())).finite]
+        return [p.fit(int(np.argmax(p.scores))) for p in predictions]
     fits = [p.fit(0) for link in links if (p := Prediction(link, [Hypothesis(usual)])).finite]
     if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
         return fits

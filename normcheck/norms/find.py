@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
-from normcheck.norms import from_modules, from_names
+from normcheck.norms import from_graph, from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
+from normcheck.norms.baked import baked_modes
 from normcheck.norms.bounds import check_links
+from normcheck.norms.graph_links import graph_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
@@ -22,7 +24,9 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
         judge_links: Also read the weights between norms and see whether the running
             statistics fit them, which takes most of the time.
     """
-    if model.modules is not None:
+    if model.graph is not None:
+        layers = from_graph.norm_layers(model, model.graph)
+    elif model.modules is not None:
         layers = from_modules.norm_layers(model.modules)
         if any(layer.kind.name == "BatchNorm" for layer in layers):
             around = from_names.Surroundings(model.tensors)
@@ -33,7 +37,7 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
     return Anatomy(
         where=model.where,
         layers=layers,
-        has_modules=model.modules is not None,
+        has_modules=model.modules is not None or model.graph is not None,
         class_path=root.class_path if root else None,
         training=root.training if root else None,
         trainable=root is not None and any(t.requires_grad for t in model.tensors.values()),
@@ -42,6 +46,9 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
         agreement=_agreement(model, layers) if judge_links else None,
         biases_before_norms=biases_before_norms(model, layers),
+        exported=model.form.exported,
+        baked=baked_modes(model.graph) if model.graph is not None else (),
+        folded=model.graph.folded if model.graph is not None else (),
     )
 
 
@@ -54,7 +61,12 @@ def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormL
 
 def _agreement(model: SavedModel, layers: tuple[NormLayer, ...]) -> Agreement | None:
     stored = tuple(layer.path for layer in layers if layer.has_statistics)
-    links = find_links(model, layers) if stored else ()
+    if not stored:
+        return None
+    if model.graph is not None:
+        links = graph_links(model.graph, layers, model.tensors)
+    else:
+        links = find_links(model, layers)
     check_links(links)
     return agreement_of(links, stored) if links else None
 

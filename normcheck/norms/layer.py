@@ -13,6 +13,7 @@ from normcheck.norms.kinds import Family, NormKind
 
 if TYPE_CHECKING:
     from normcheck.norms.agreement import Agreement
+    from normcheck.norms.baked import BakedMode
 
 Floats = npt.NDArray[np.float64]
 
@@ -176,3 +177,10 @@ class Anatomy:
     """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""
+    exported: bool = False
+    """Whether it is an export, whose modes are part of its operators."""
+    baked: "tuple[BakedMode, ...]" = ()
+    """Operators of an export that compute as in training."""
+    folded: tuple[tuple[str, bool | None], ...] = ()
+    """Modules of batch norms that an exporter folded into the weights before them, and whether
+    they were in training mode."""

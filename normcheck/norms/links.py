@@ -10,11 +10,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
+
+if TYPE_CHECKING:
+    from normcheck.norms.inflow import Inflow
 
 _NUMBER = re.compile(r"\d+")
 _SIDE_BRANCH = re.compile(
@@ -53,6 +57,8 @@ class Link:
     """How sure it is that the two norms are connected in this way, and why."""
     slopes: TensorRef | None = None
     """Of a PReLU that stands between source and weights."""
+    inflow: "Inflow | None" = None
+    """What reaches the weights, where a graph shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
             slopes = steps[before].leaves["weight"]
             before -= 1
         source = steps[before].norm if before >= 0 else None
-        if source is None or target is None or not _usable(source, target):
+        if source is None or target is None or not usable(source, target):
             continue
         weights = step.leaves["weight"]
         kind = _weights_kind(weights, source.features or 0, target.features or 0)
@@ -169,13 +175,13 @@ def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
             step.leaves.get("bias"),
             target,
             kind,
-            _role(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
+            role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
             _certainty(source.path, step.path, target.path, ordered=ordered),
             slopes,
         )
 
 
-def _usable(source: NormLayer, target: NormLayer) -> bool:
+def usable(source: NormLayer, target: NormLayer) -> bool:
     """Whether the source fixes each channel's distribution, and the target stores one."""
     return (
         source.kind.family in (Family.BATCH, Family.FROZEN_BATCH)
@@ -206,7 +212,7 @@ def _weights_kind(weights: TensorRef, made_of: int, makes: int) -> Weights | Non
     return None
 
 
-def _role(source: str, weights: str, target: str) -> str:
+def role_of(source: str, weights: str, target: str) -> str:
     """The names without block numbers; within a Sequential the distance stays in it."""
     gap = ""
     first, last = source.rpartition("."), weights.rpartition(".")

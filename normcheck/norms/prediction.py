@@ -18,9 +18,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from normcheck.norms.inflow import Inflow, Pooled, activation_of, contains, moments
 from normcheck.norms.layer import Floats
 from normcheck.norms.links import Link, Weights
-from normcheck.norms.moments import ACTIVATIONS, after_activation, after_prelu
+from normcheck.norms.moments import ACTIVATIONS, POOLS, after_activation, after_prelu
 from normcheck.norms.numbers import median
 
 BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5, 1.0)
@@ -68,13 +69,21 @@ class Prediction:
 
     Args:
         link: What is predicted.
-        hypotheses: Ignored for a PReLU, whose slopes are known.
+        hypotheses: Ignored for a PReLU, whose slopes are known; of them only the strength of
+            a max pooling counts where a graph shows what reaches the weights.
     """
 
     def __init__(self, link: Link, hypotheses: Sequence[Hypothesis]) -> None:
         """Read the weights and predict."""
         self.link = link
-        self.hypotheses = (Hypothesis("PReLU"),) if link.slopes is not None else tuple(hypotheses)
+        if link.inflow is not None:
+            name, pooled = activation_of(link.inflow), contains(link.inflow, Pooled)
+            pools = POOLS if pooled else (1.0,)
+            self.hypotheses = tuple(Hypothesis(name, pool) for pool in pools)
+        elif link.slopes is not None:
+            self.hypotheses = (Hypothesis("PReLU"),)
+        else:
+            self.hypotheses = tuple(hypotheses)
         means, variances = _inputs(link, self.hypotheses)
         bias = np.zeros(link.target.features or 0)
         if link.bias is not None and link.bias.readable:
@@ -133,6 +142,8 @@ class Prediction:
 
 def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
     """Means and variances that reach the weights, of shape (channels, hypotheses)."""
+    if link.inflow is not None:
+        return _from_graph(link, link.inflow, hypotheses)
     source = link.source
     channels = source.features or 0
     gamma = source.weight.numbers if source.weight else np.ones(channels)
@@ -147,6 +158,21 @@ def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Float
         np.concatenate([mean for mean, _ in moments], axis=1),
         np.concatenate([variance for _, variance in moments], axis=1),
     )
+
+
+def _from_graph(
+    link: Link, inflow: Inflow, hypotheses: Sequence[Hypothesis]
+) -> tuple[Floats, Floats]:
+    each = [moments(inflow, hypothesis.pool) for hypothesis in hypotheses]
+    mean = np.stack([m for m, _ in each], axis=1)
+    variance = np.stack([v for _, v in each], axis=1)
+    taken = link.weights.shape[0 if link.kind is Weights.TRANSPOSED else 1]
+    if link.kind is Weights.LINEAR and taken % mean.shape[0] == 0:
+        # Flattened: the positions of a channel lie side by side.
+        return np.repeat(mean, taken // mean.shape[0], 0), np.repeat(
+            variance, taken // mean.shape[0], 0
+        )
+    return mean, variance
 
 
 def _weighted(link: Link) -> tuple[Floats, Floats]:

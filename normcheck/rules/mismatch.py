@@ -208,7 +208,7 @@ def _another_activation_fits(fits: Sequence[Fit], largest: float) -> bool:
     Where γ is near 1 and β near 0 throughout, as after a short training, ReLU and a sigmoid
     make nearly the same means, of variances that differ by a factor of eight.
     """
-    free = [f for f in fits if f.link.slopes is None]
+    free = [f for f in fits if f.link.slopes is None and f.link.inflow is None]
     if not free:
         return False
     least = _over_channels(free, [f.explained for f in free]) - NEARLY_AS_GOOD

@@ -35,7 +35,7 @@ from normcheck.wording import plural
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Frozen affine parameters in train mode, where something else trains."""
-    if not subject.anatomy.trainable:
+    if not subject.anatomy.trainable or subject.anatomy.exported:
         return
     hit = [
         n

@@ -66,8 +66,11 @@ def _all(count: int) -> str:
 def mode_dependent(subject: Subject) -> tuple[NormLayer, ...]:
     """Registered norms whose result depends on their training flag, where that is known.
 
-    Modules outside the tree are left out: ``train()`` and ``eval()`` do not reach them.
+    Modules outside the tree are left out: ``train()`` and ``eval()`` do not reach them. So are
+    exports, whose modes are part of their operators: ``train-mode-export`` judges those.
     """
+    if subject.anatomy.exported:
+        return ()
     return tuple(
         n
         for n in subject.batch_norms()

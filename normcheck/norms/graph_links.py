@@ -1,0 +1,141 @@
+"""Links between norms that a graph shows, where a state dict's order only suggests them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from normcheck.checkpoint.graph import Flow, Graph, Node, Op
+from normcheck.checkpoint.tensors import TensorRef
+from normcheck.norms.from_graph import norm_places
+from normcheck.norms.inflow import Averaged, Normed, Pooled, Summed, Tracer, contains, norms_of
+from normcheck.norms.layer import Confidence, NormLayer, Recognition
+from normcheck.norms.links import Link, Weights, role_of, usable
+
+
+def graph_links(
+    graph: Graph, layers: tuple[NormLayer, ...], tensors: Mapping[str, TensorRef]
+) -> tuple[Link, ...]:
+    """The links of an exported model, in the order in which it runs.
+
+    Args:
+        graph: Of the model.
+        layers: Its norms.
+        tensors: Its stored tensors.
+    """
+    by_path = {layer.path: layer for layer in layers}
+    flow = Flow(graph)
+    placed = [
+        (node, by_path[path])
+        for node, op, path in norm_places(graph)
+        if op is Op.BATCH_NORM and path in by_path and node.outputs
+    ]
+    norms = {
+        node.outputs[0]: layer
+        for node, layer in placed
+        if layer.weight is None or layer.weight.size == layer.features
+    }
+    tracer = Tracer(graph, flow, norms, tensors)
+    return tuple(_links(placed, tracer))
+
+
+def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Link]:
+    judged: set[str] = set()
+    for node, target in placed:
+        found = _weights_before(node.operands.get("input", ""), tracer)
+        # A norm that runs twice keeps one set of statistics for two inputs: no link predicts it.
+        if found is None or target.path in judged:
+            continue
+        judged.add(target.path)
+        made, weights, bias = found
+        inflow = tracer.inflow(made.operands.get("input", ""))
+        if inflow is None:
+            continue
+        sources = norms_of(inflow)
+        source = sources[0]
+        kind = _kind(made, weights, target)
+        if kind is None or not usable(source, target):
+            continue
+        certain = tracer.graph.exact and not any(
+            contains(inflow, step) for step in (Summed, Averaged, Pooled)
+        )
+        path = tracer.graph.stored.get(_weights_value(made), made.module).rpartition(".")[0]
+        yield Link(
+            source=source,
+            weights_path=path,
+            weights=weights,
+            bias=bias,
+            target=target,
+            kind=kind,
+            role=role_of(source.path, path, target.path)
+            + ("" if isinstance(inflow, Normed) else " >"),
+            recognition=Recognition(
+                Confidence.HIGH if certain else Confidence.MEDIUM,
+                "connected in the graph" + ("" if certain else ", through a sum or pooling"),
+            ),
+            inflow=inflow,
+        )
+
+
+def _weights_value(node: Node) -> str:
+    return node.operands.get("weight") or node.operands.get("transposed_weight", "")
+
+
+def _weights_before(value: str, tracer: Tracer) -> tuple[Node, TensorRef, TensorRef | None] | None:
+    """The operator with weights that makes a value, its weights (out first) and its bias."""
+    node = tracer.flow.made_by.get(value)
+    extra: TensorRef | None = None
+    for _ in range(4):
+        if node is None:
+            return None
+        if node.op is Op.SAME or (node.op is Op.VIEW and "squeeze" in node.target):
+            node = tracer.flow.made_by.get(node.operands.get("input", ""))
+        elif node.op is Op.ADD and extra is None:
+            # A bias that is added by an operator of its own, behind a matrix product.
+            stored = [v for v in node.inputs if v in tracer.graph.stored]
+            others = [v for v in node.inputs if v not in tracer.graph.stored]
+            if len(stored) != 1 or len(others) != 1:
+                return None
+            extra = tracer.tensors.get(tracer.graph.stored[stored[0]])
+            node = tracer.flow.made_by.get(others[0])
+        else:
+            break
+    if node is None or node.op not in (Op.CONVOLUTION, Op.LINEAR, Op.MATRIX_PRODUCT):
+        return None
+    weights = _stored_weights(node, tracer)
+    if weights is None or not weights.readable:
+        return None
+    bias_name = tracer.graph.stored.get(node.operands.get("bias", ""))
+    bias = tracer.tensors.get(bias_name) if bias_name is not None else extra
+    if "bias" in node.operands and bias_name is None:
+        return None
+    return node, weights, bias
+
+
+def _stored_weights(node: Node, tracer: Tracer) -> TensorRef | None:
+    """Weights with the outputs first; a transposed matrix is turned by its strides."""
+    value = _weights_value(node)
+    turned = "transposed_weight" in node.operands
+    made = tracer.flow.made_by.get(value)
+    if made is not None and made.op is Op.PERMUTE:
+        value, turned = made.operands.get("input", ""), not turned
+    name = tracer.graph.stored.get(value)
+    weights = tracer.tensors.get(name) if name is not None else None
+    if weights is None or weights.ndim < 2:
+        return None
+    if turned and weights.ndim == 2:
+        return replace(weights, shape=weights.shape[::-1], strides=weights.strides[::-1])
+    return weights
+
+
+def _kind(node: Node, weights: TensorRef, target: NormLayer) -> Weights | None:
+    if node.op is not Op.CONVOLUTION:
+        return Weights.LINEAR if weights.shape[0] == target.features else None
+    groups = node.settings.get("groups")
+    if node.settings.get("transposed") is True:
+        stride = node.settings.get("stride")
+        usual = isinstance(stride, tuple) and all(step == 2 for step in stride)
+        return Weights.TRANSPOSED if usual and groups == 1 else None
+    if weights.shape[0] != target.features or not isinstance(groups, int):
+        return None
+    if groups == 1:
+        return Weights.CONVOLUTION
+    return Weights.DEPTHWISE if weights.shape[1] == 1 else Weights.GROUPED
