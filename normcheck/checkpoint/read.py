@@ -96,6 +96,12 @@ def _read_file(source: Source, limits: Limits) -> Checkpoint:
         return _checkpoint(source, "safetensors", found)
     if _PICKLE.match(start):
         return _read_pickles(source, limits)
+    if start.startswith(b"\x08"):
+        # Files that begin so are few, and the reader of those that are ONNX is not small.
+        from normcheck.exports.onnx_file import looks_like_onnx, read_onnx
+
+        if looks_like_onnx(start):
+            return read_onnx(source, limits)
     raise foreign.explain(source.name, source.size, start)
 
 

@@ -10,7 +10,7 @@ from normcheck.errors import UnreadableError
 
 CHECKPOINT_SUFFIXES = (
     ".pt", ".pth", ".th", ".ckpt", ".safetensors", ".bin", ".pkl", ".pickle", ".pth.tar", ".model",
-    ".pt2", ".ptl", ".jit",
+    ".pt2", ".ptl", ".jit", ".onnx",
 )  # fmt: skip
 """Files that a folder is searched for; a file named outright is read whatever it is called."""
 _INDEX_SUFFIX = ".index.json"

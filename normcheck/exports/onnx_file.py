@@ -1,0 +1,199 @@
+"""ONNX models, read without running them: operators with their mode, tensors where they lie."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normcheck.checkpoint.graph import Graph, Node, Op
+from normcheck.checkpoint.limits import Budget, Limits
+from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
+from normcheck.checkpoint.source import FileSource, Source
+from normcheck.checkpoint.tensors import TensorRef, contiguous_strides
+from normcheck.errors import NoModelError, UnreadableError
+from normcheck.exports.onnx_flatten import Call, Flat, Flattener
+from normcheck.exports.onnx_known import Known
+from normcheck.exports.onnx_lowered import put_together
+from normcheck.exports.onnx_nodes import convert, unnamed
+from normcheck.exports.onnx_tensors import TensorReader
+from normcheck.exports.onnx_wire import damaged, weigh
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+_START = re.compile(
+    rb"\x08[\x01-\x7f](?:"  # the IR version, then one of
+    rb"\x12[\x00-\x7f][\x20-\x7e]*?[\x1a\x22\x28\x32\x3a\x42\x72]"  # producer_name, and more
+    rb"|\x1a[\x00-\x7f]|\x22[\x00-\x7f]|\x3a|\x42[\x02-\x7f]|\x28)",  # version, domain, graph …
+    re.DOTALL,
+)
+"""How a ModelProto begins; TensorFlow's SavedModel, whose second field is a message, does not."""
+_COPIES = 2
+"""The bytes of the file and those of the parsed message, side by side."""
+_OPTIONAL = {"weight", "bias", "running_mean", "running_var"}
+
+
+def looks_like_onnx(start: bytes) -> bool:
+    """Whether a file that begins so is worth parsing.
+
+    Args:
+        start: Its first bytes.
+    """
+    return _START.match(start) is not None
+
+
+def read_onnx(source: Source, limits: Limits) -> Checkpoint:
+    """The model of an ONNX file; tensors are read when asked for, external data included.
+
+    Args:
+        source: The file.
+        limits: Bounds.
+
+    Raises:
+        UnreadableError: Damaged, external data that is missing, or the package ``onnx`` is.
+        RefusedError: Past the limits.
+        NoModelError: A model without a graph.
+    """
+    budget = Budget(limits)
+    model = _parsed(source, budget)
+    if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
+        raise NoModelError(
+            f"{source.name}: the ONNX file has no graph", "scan the model that it was made from"
+        )
+    folder = beside = None
+    if isinstance(source, FileSource):
+        beside = Path(source.name)
+        folder = Path(os.path.abspath(beside)).parent
+    reader = TensorReader(folder, beside, budget)
+    flat = Flattener(model, reader, budget).run()
+    saved = _model(_in_order(flat))
+    producer = f" from {model.producer_name:.20}" if model.producer_name.isprintable() else ""
+    return Checkpoint(
+        name=source.name,
+        format=f"ONNX{producer if model.producer_name else ''}",
+        size=source.size + reader.external_bytes,
+        models=(saved,),
+        sources=(source,),
+    )
+
+
+def _parsed(source: Source, budget: Budget) -> "ModelProto":
+    try:
+        # Here and nowhere else: it takes longer to import than any other file to read.
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
+        from onnx import ModelProto
+    except ImportError as error:
+        raise UnreadableError(
+            f"{source.name}: an ONNX model, which takes the package onnx to read",
+            "pip install 'normcheck[onnx]'",
+        ) from error
+    budget.spend(_COPIES * source.size)
+    data = source.read_at(0, source.size)
+    weigh(data, ModelProto.DESCRIPTOR, budget)
+    try:
+        model: ModelProto = ModelProto.FromString(data)
+    except DecodeError as error:
+        raise damaged("it is not what the ONNX format allows") from error
+    return model
+
+
+def _in_order(flat: Flat) -> Flat:
+    """The calls in an order in which they can run; not every tool keeps it."""
+    made_by = {value: i for i, call in enumerate(flat.calls) for value in call.outputs if value}
+    done: set[int] = set()
+    ordered: list[Call] = []
+    for first in range(len(flat.calls)):
+        stack = [first] if first not in done else []
+        waiting: set[int] = set()
+        while stack:
+            index = stack[-1]
+            if index in done:
+                stack.pop()
+                continue
+            call = flat.calls[index]
+            needed = {made_by[v] for v in call.inputs if v in made_by} - done - {index}
+            if needed & waiting or index in {made_by.get(v) for v in call.inputs}:
+                raise UnreadableError(
+                    f"{call.name:.80} needs what it makes itself",
+                    "the file is damaged, or a tool left it unfinished; export the model again",
+                )
+            if needed:
+                waiting.add(index)
+                stack.extend(sorted(needed, reverse=True))
+                continue
+            done.add(index)
+            ordered.append(call)
+            waiting.discard(index)
+            stack.pop()
+    flat.calls = ordered
+    return flat
+
+
+def _model(flat: Flat) -> SavedModel:
+    known = Known(flat)
+    converted = convert(flat, known)
+    nodes = put_together(converted.nodes, flat.outputs, known)
+    tensors = {v: t for v, t in known.tensors.items() if v not in flat.constants}
+    stored = {value: value for value in tensors}
+    for node in nodes:
+        for part, value in node.operands.items():
+            if part in _OPTIONAL | {"transposed_weight"} and value in known.tensors:
+                _store(node, part, value, known.tensors[value], tensors, stored)
+    return SavedModel(
+        "",
+        Form.ONNX,
+        tensors,
+        ordered=False,
+        graph=Graph(
+            nodes=tuple(nodes),
+            inputs=tuple(flat.inputs),
+            outputs=tuple(flat.outputs),
+            stored=stored,
+            shapes={**flat.shapes, **{v: t.shape for v, t in known.tensors.items()}},
+            scalars=_scalars(nodes, known),
+            folded=tuple(converted.folded),
+            exact=not flat.control_flow,
+        ),
+    )
+
+
+def _store(
+    node: Node,
+    part: str,
+    value: str,
+    tensor: TensorRef,
+    tensors: dict[str, TensorRef],
+    stored: dict[str, str],
+) -> None:
+    """List a tensor that takes part in a layer, under the name that it had in the source.
+
+    Exporters number what they computed; the module and the part tell the name.
+    """
+    name = f"{node.module}.{part}" if node.module else part
+    if not unnamed(value) or name in tensors or part == "transposed_weight":
+        tensors.setdefault(value, tensor)
+        stored.setdefault(value, value)
+        return
+    if tensor.ndim > 1 and node.op in (Op.GROUP_NORM, Op.PRELU):
+        # Shaped to be broadcast over an image: (C, 1, 1).
+        tensor = _flat(tensor)
+    if tensors.pop(value, None) is not None or stored.get(value, value) == value:
+        stored[value] = name
+        tensors[name] = tensor
+
+
+def _flat(tensor: TensorRef) -> TensorRef:
+    shape = (tensor.numel,)
+    return replace(tensor, shape=shape, strides=contiguous_strides(shape))
+
+
+def _scalars(nodes: list[Node], known: Known) -> dict[str, float]:
+    """The stored numbers among the inputs of nodes."""
+    found = {}
+    for node in nodes:
+        for value in node.inputs:
+            number = known.scalar(known.origin(value))
+            if number is not None:
+                found[value] = number
+    return found
