@@ -197,7 +197,7 @@ class _Session:
                 run=known.run,
             )
             # Of a model without norms no rule can say anything, not even that it is well.
-            something = subject.layers or anatomy.power_iterations or known.run
+            something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
             rules = self.settings.rules_of(Path(checkpoint.name)) if something else ()
             before = len(self.sieve.suppressed)
             found = sorted(
