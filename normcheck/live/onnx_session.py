@@ -38,7 +38,7 @@ class OnnxInput:
 class OnnxModel:
     """One model on the CPU, in one thread, not optimised: what runs is what is in the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         """Load the model of a file.
 
         Args:
@@ -100,7 +100,7 @@ class OnnxModel:
             name: np.ascontiguousarray(array, dtype=wanted[name].dtype)
             for name, array in arrays.items()
         }
-        # The runtime makes arrays of at least one dimension of scalars' copies; shapes stay.
+        # ascontiguousarray makes a list of one of what has no dimensions.
         fed = {name: value.reshape(np.shape(arrays[name])) for name, value in fed.items()}
         try:
             results: list[Any] = self._session.run(list(self.outputs), fed)
