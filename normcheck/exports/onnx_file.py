@@ -2,20 +2,19 @@
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normcheck.checkpoint.graph import Graph, Node, Op
+from normcheck.checkpoint.graph import Graph, Node
 from normcheck.checkpoint.limits import Budget, Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.checkpoint.source import FileSource, Source
-from normcheck.checkpoint.tensors import TensorRef, contiguous_strides
 from normcheck.errors import NoModelError, UnreadableError
 from normcheck.exports.onnx_flatten import Call, Flat, Flattener
 from normcheck.exports.onnx_known import Known
 from normcheck.exports.onnx_lowered import put_together
-from normcheck.exports.onnx_nodes import convert, unnamed
+from normcheck.exports.onnx_names import unnamed, with_names
+from normcheck.exports.onnx_nodes import convert
 from normcheck.exports.onnx_tensors import TensorReader
 from normcheck.exports.onnx_wire import damaged, weigh
 
@@ -31,7 +30,6 @@ _START = re.compile(
 """How a ModelProto begins; TensorFlow's SavedModel, whose second field is a message, does not."""
 _COPIES = 2
 """The bytes of the file and those of the parsed message, side by side."""
-_OPTIONAL = {"weight", "bias", "running_mean", "running_var"}
 
 
 def looks_like_onnx(start: bytes) -> bool:
@@ -134,58 +132,29 @@ def _model(flat: Flat) -> SavedModel:
     known = Known(flat)
     converted = convert(flat, known)
     nodes = put_together(converted.nodes, flat.outputs, known)
-    tensors = {v: t for v, t in known.tensors.items() if v not in flat.constants}
-    stored = {value: value for value in tensors}
-    for node in nodes:
-        for part, value in node.operands.items():
-            if part in _OPTIONAL | {"transposed_weight"} and value in known.tensors:
-                _store(node, part, value, known.tensors[value], tensors, stored)
+    named, tensors = with_names(nodes, known)
+    for value, tensor in known.tensors.items():
+        # What exporters compute for other operators are numbers and shapes, no weights.
+        weights = tensor.ndim > 0 and (tensor.dtype.floating or not unnamed(value))
+        if value not in flat.constants and weights and value not in named.replaced:
+            tensors.setdefault(value, tensor)
+    stored = {value: value for value in tensors} | {v: v for v in flat.initialisers}
     return SavedModel(
         "",
         Form.ONNX,
         tensors,
         ordered=False,
         graph=Graph(
-            nodes=tuple(nodes),
+            nodes=named.nodes,
             inputs=tuple(flat.inputs),
             outputs=tuple(flat.outputs),
-            stored=stored,
+            stored={value: name for value, name in stored.items() if name in tensors},
             shapes={**flat.shapes, **{v: t.shape for v, t in known.tensors.items()}},
             scalars=_scalars(nodes, known),
             folded=tuple(converted.folded),
             exact=not flat.control_flow,
         ),
     )
-
-
-def _store(
-    node: Node,
-    part: str,
-    value: str,
-    tensor: TensorRef,
-    tensors: dict[str, TensorRef],
-    stored: dict[str, str],
-) -> None:
-    """List a tensor that takes part in a layer, under the name that it had in the source.
-
-    Exporters number what they computed; the module and the part tell the name.
-    """
-    name = f"{node.module}.{part}" if node.module else part
-    if not unnamed(value) or name in tensors or part == "transposed_weight":
-        tensors.setdefault(value, tensor)
-        stored.setdefault(value, value)
-        return
-    if tensor.ndim > 1 and node.op in (Op.GROUP_NORM, Op.PRELU):
-        # Shaped to be broadcast over an image: (C, 1, 1).
-        tensor = _flat(tensor)
-    if tensors.pop(value, None) is not None or stored.get(value, value) == value:
-        stored[value] = name
-        tensors[name] = tensor
-
-
-def _flat(tensor: TensorRef) -> TensorRef:
-    shape = (tensor.numel,)
-    return replace(tensor, shape=shape, strides=contiguous_strides(shape))
 
 
 def _scalars(nodes: list[Node], known: Known) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """From the calls of an ONNX model to the nodes of a graph."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -8,10 +7,9 @@ from normcheck.checkpoint.graph import Node, Op
 from normcheck.exports.onnx_flatten import Call, Flat
 from normcheck.exports.onnx_known import Known, input_of, number_of, whole_of
 from normcheck.exports.onnx_modules import Provenance, provenance
+from normcheck.exports.onnx_names import unnamed
 from normcheck.exports.onnx_ops import MICROSOFT, operator_of
 
-_UNNAMED = re.compile(r"(?:onnx::\w+|val_\d+|\d+|/.*_output_\d+)$", re.DOTALL)
-"""What exporters call values that have no name in the source."""
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -21,11 +19,6 @@ class Converted:
 
     nodes: list[Node] = field(default_factory=list)
     folded: list[tuple[str, bool | None]] = field(default_factory=list)
-
-
-def unnamed(value: str) -> bool:
-    """Whether a name says nothing of the source."""
-    return _UNNAMED.match(value) is not None
 
 
 def convert(flat: Flat, known: Known) -> Converted:
