@@ -1,13 +1,11 @@
 """One run: read, find, check, report. The whole flow on one page."""
 
-import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.checkpoint.read import complete, read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
@@ -16,12 +14,11 @@ from normcheck.errors import (
     NormcheckError,
     UnknownFormatError,
     UnreadableError,
-    UsageError,
 )
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.live.measurement import Run as Measured
-from normcheck.live.outcome import Outcome
 from normcheck.live.request import Running
+from normcheck.live.road import ran
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
 from normcheck.report.fit import AgreementSummary, summarise_agreement
@@ -173,7 +170,7 @@ class _Session:
         running = self.settings.running_of(Path(checkpoint.name))
         if running is not None:
             known = []
-            outcomes = _ran(checkpoint, anatomies, running, self.settings.limits)
+            outcomes = ran(checkpoint, anatomies, running, self.settings.limits)
             for model, outcome in zip(checkpoint.models, outcomes, strict=True):
                 note, error = outcome.note, outcome.error
                 if error is not None and not explicit and not running.loading.model:
@@ -240,7 +237,7 @@ class _Session:
 
     def _check(self, name: str, subject: Subject, rules: tuple[Rule, ...]) -> Iterator[Finding]:
         for rule in rules:
-            if rule.need is Need.PAIR:
+            if rule.need.compares:
                 continue  # not skipped: a scan never has a second checkpoint
             reason = _cannot_run(rule, subject)
             if reason:
@@ -274,30 +271,6 @@ class _Session:
             self.settings.rules,
             self.settings.fail_on,
         )
-
-
-def _ran(
-    checkpoint: Checkpoint, anatomies: list[Anatomy], running: Running, limits: Limits
-) -> list[Outcome]:
-    """What became of each model, run here or in a process of its own.
-
-    Raises:
-        UsageError: torch is not installed; it is imported here and not before.
-    """
-    modules = any(model.form is Form.MODULE for model in checkpoint.models)
-    if running.loading.trust and not running.loading.model and modules:
-        from normcheck.live.trust import what_runs
-
-        running.announce(what_runs(checkpoint))
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError("running a model needs torch", "pip install torch")
-    if running.isolation is not None:
-        from normcheck.live.isolated import run_isolated
-
-        return run_isolated(checkpoint, anatomies, running, running.isolation, limits)
-    from normcheck.live.run_saved import run_saved
-
-    return run_saved(checkpoint, anatomies, running)
 
 
 def _trace() -> str:

@@ -54,6 +54,7 @@ from normcheck.cli.run_flags import (
     Place,
     Places,
     Prefix,
+    RunBoth,
     RunModel,
     Samples,
     Std,
@@ -242,6 +243,21 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
             ),
         ),
     ] = None,
+    data: Data = "",
+    run: RunBoth = False,
+    model: Factory = "",
+    model_args: FactoryArguments = "",
+    prefix: Prefix = None,
+    input_shape: InputShape = None,
+    samples: Samples = 256,
+    image_size: ImageSize = "",
+    mean: Mean = "",
+    std: Std = "",
+    device: Device = "cpu",
+    trust: Trust = False,
+    time_limit: TimeLimit = 600.0,
+    memory_limit: MemoryLimit = "",
+    no_isolation: NoIsolation = False,
     baseline: BaselineFile = None,
     config: ConfigFile = None,
     isolated: Isolated = False,
@@ -252,9 +268,13 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
 ) -> int:
     """Say what moved between checkpoints of one run, or between ranks, layer by layer.
 
+    Of a model and its export (TorchScript, torch.export, ONNX) it says whether they hold the same
+    numbers, and with --data or --run whether they give the same outputs.
+
     Exit codes: 0 nothing found, 1 findings, 2 something could not be read or done.
     """
     from normcheck.cli.diff import DiffWords, run_diff
+    from normcheck.cli.running import RunWords
     from normcheck.config.merge import Flags
 
     return run_diff(
@@ -277,6 +297,23 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
             ranks=ranks,
             where=where or (),
             limits=limit or (),
+            run=RunWords(
+                run=run,
+                model=model,
+                model_args=model_args,
+                prefix=prefix,
+                trust=trust,
+                data=data,
+                input_shape=input_shape or (),
+                samples=samples,
+                image_size=image_size,
+                mean=mean,
+                std=std,
+                device=device,
+                time_limit=time_limit,
+                memory_limit=memory_limit,
+                no_isolation=no_isolation,
+            ),
             color=color.value,
             quiet=quiet,
             verbose=verbose,

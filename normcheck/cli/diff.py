@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from normcheck.cli.outputs import Look, Output, pair, rendered, text_style, write
+from normcheck.cli.running import RunWords, progress, requested
 from normcheck.cli.scan import exit_code, limited, tell_errors
 from normcheck.compare.run import Diff, diff
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError
-from normcheck.rules.rule import Need, Rule
+from normcheck.rules.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class DiffWords:
     verbose: int = 0
     limits: Sequence[str] = ()
     """Of reading, as ``--limit`` gives them."""
+    run: RunWords = field(default_factory=RunWords)
+    """How a model and its export are run, to compare their outputs."""
 
 
 def run_diff(words: DiffWords) -> int:
@@ -35,7 +38,13 @@ def run_diff(words: DiffWords) -> int:
     outputs = pair(resolved.formats, resolved.outputs)
     known = limited(with_baseline(resolved), words.limits)
     settings = replace(known, rules=_comparing(known.rules, words.flags.select))
-    result = diff(words.targets, settings, ranks=words.ranks, where=words.where)
+    running = requested(words.run)
+    with progress(words.quiet) as (tick, announce):
+        if running is not None:
+            running = replace(running, progress=tick, announce=announce)
+        result = diff(
+            words.targets, settings, ranks=words.ranks, where=words.where, running=running
+        )
     look = Look(words.color, words.quiet, words.verbose > 0)
     for output in outputs:
         if result.comparisons or output.form != "text" or output.file != "-":
@@ -50,7 +59,7 @@ def _comparing(rules: tuple[Rule, ...], selected: Sequence[str]) -> tuple[Rule, 
     Raises:
         UsageError: The selection has rules, and none of them compares.
     """
-    comparing = tuple(rule for rule in rules if rule.need is Need.PAIR)
+    comparing = tuple(rule for rule in rules if rule.need.compares)
     if selected and rules and not comparing:
         raise UsageError(
             f"{', '.join(selected):.60}: no rule that compares checkpoints",

@@ -26,6 +26,12 @@ RunModel = Annotated[
         "--run", help="Also run the model; without --data on made-up input, mechanics only."
     ),
 ]
+RunBoth = Annotated[
+    bool,
+    typer.Option(
+        "--run", help="Of a model and its export: also compare outputs; without --data on noise."
+    ),
+]
 Factory = Annotated[
     str,
     typer.Option(

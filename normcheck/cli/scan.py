@@ -12,7 +12,6 @@ from normcheck.cli.running import RunWords, progress, requested
 from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
 from normcheck.errors import UsageError
 from normcheck.report.report import Report
-from normcheck.rules.rule import Need
 from normcheck.session import scan
 from normcheck.settings import Settings
 from normcheck.wording import plural
@@ -53,7 +52,7 @@ def run_scan(words: ScanWords) -> int:
         raise UsageError("no target is named", "name a file or a folder: normcheck scan model.pt")
     outputs = pair(resolved.formats, resolved.outputs)
     _check_combination(words, resolved)
-    if words.flags.select and all(rule.need is Need.PAIR for rule in resolved.settings.rules):
+    if words.flags.select and all(rule.need.compares for rule in resolved.settings.rules):
         raise UsageError(
             f"{', '.join(words.flags.select):.60}: these rules compare checkpoints, a scan has one",
             "run them with: normcheck diff OLD NEW",

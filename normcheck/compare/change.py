@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from normcheck.compare.match import ExportMatch
 from normcheck.norms.kinds import Family
 
 
@@ -80,6 +81,8 @@ class Side:
     """Of the one optimizer in the file; None where there is none, or several."""
     floating: str
     """The element type of most of its weights."""
+    exported: bool = False
+    """Whether it is an export, in which an exporter may have changed weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,8 @@ class Comparison:
     values_read: int = 0
     """Weights looked at in the first checkpoint; fewer than ``values`` where it is large."""
     values: int = 0
+    match: ExportMatch | None = None
+    """Where one side is an export of the other: how they hold against each other."""
     sibling_moved: str = ""
     """Another model in the same files whose statistics did move, where there is one."""
     notes: tuple[str, ...] = ()

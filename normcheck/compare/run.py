@@ -10,10 +10,13 @@ from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.safetensors_file import natural_order
 from normcheck.checkpoint.targets import expand
 from normcheck.compare.change import Comparison
+from normcheck.compare.export_pair import exported_pair, may_be_export
+from normcheck.compare.match import ExportMatch
 from normcheck.compare.places import chosen, partners
 from normcheck.compare.track import Track, sibling_moved
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure, Finding, Skipped
+from normcheck.live.request import Running
 from normcheck.report.report import Report
 from normcheck.rules.rule import CannotTell, Need, Subject
 from normcheck.settings import Settings
@@ -42,6 +45,7 @@ def diff(
     *,
     ranks: bool = False,
     where: Sequence[str] = (),
+    running: Running | None = None,
 ) -> Diff:
     """Compare two checkpoints of a model, or a series of them, layer by layer.
 
@@ -55,6 +59,8 @@ def diff(
         ranks: Take the files as ranks of one step: each is held against the first.
         where: Which model to compare where a file holds several: one place for all files, or
             one for each.
+        running: Where one of two files is an export of the other: how to run both, so that
+            their outputs on the same data are compared. torch is imported then.
 
     Returns:
         The comparisons and the report. A file that could not be read is one of the report's
@@ -74,6 +80,16 @@ def diff(
         raise UsageError(
             f"--where is given {len(run.where)} times for {len(files)} files",
             "name one place for all files, or one for each in their order",
+        )
+    if len(files) == 2 and not ranks and any(map(may_be_export, files)):
+        pair = exported_pair(files, settings or Settings(), run.where, running)
+        if pair is not None:
+            run.tracks, run.match = [pair.track], pair.match
+            return run.result()
+    if running is not None:
+        raise UsageError(
+            "data are for a model and its export, and neither file is one",
+            "normcheck scan runs a checkpoint on data",
         )
     for number, file in enumerate(files):
         run.read(file, number)
@@ -103,6 +119,8 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
         self.sieve = Sieve(settings)
+        self.match: ExportMatch | None = None
+        """Of a model and its export."""
 
     def read(self, path: Path, number: int) -> None:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""
@@ -160,13 +178,17 @@ class _Run:
                 side = track.sides[0]
                 tracks[0].notes.append(f"'{side.where}' of {side.target} is in no other file")
         comparisons = [track.comparison(ranks=self.ranks) for track in tracks]
-        comparisons = [replace(c, sibling_moved=sibling_moved(c, comparisons)) for c in comparisons]
+        comparisons = [
+            replace(c, sibling_moved=sibling_moved(c, comparisons), match=self.match)
+            for c in comparisons
+        ]
         models = []
         for track, comparison in zip(tracks, comparisons, strict=True):
             before = len(self.sieve.suppressed)
             found = self._judge(track, comparison)
             self.findings.extend(found)
-            codes = tuple(rule.code for rule in self.settings.rules if rule.need is Need.PAIR)
+            need = Need.PAIR if comparison.match is None else Need.EXPORT
+            codes = tuple(rule.code for rule in self.settings.rules if rule.need is need)
             models.append(track.report(found, self.sieve.suppressed[before:], codes))
         report = Report(
             VERSION,
@@ -186,7 +208,7 @@ class _Run:
         subject = Subject(track.last.anatomy, alone=not side.where, pair=comparison)
         found: list[Finding] = []
         for rule in self.settings.rules:
-            if rule.need is not Need.PAIR:
+            if rule.need is not (Need.PAIR if comparison.match is None else Need.EXPORT):
                 continue
             try:
                 found += (

@@ -5,6 +5,7 @@ from itertools import groupby
 
 from normcheck.checkpoint.dtypes import BY_NAME
 from normcheck.compare.change import Comparison, Step, runs_of, short_names
+from normcheck.compare.match_story import match_story
 from normcheck.compare.rounding import coarsest
 from normcheck.norms.numbers import median
 from normcheck.wording import number, percent, plural
@@ -39,6 +40,8 @@ def motion(step: Step) -> Motion:
 
 def story(comparison: Comparison) -> str:
     """One line on a comparison, a few more on a series that changes its nature on the way."""
+    if comparison.match is not None:
+        return match_story(comparison.match)
     if comparison.ranks:
         return _ranks(comparison)
     return f"{_told(comparison)}{_rounding(comparison)}{_one_sided(comparison)}."

@@ -30,7 +30,7 @@ class Track:
     def begin(cls, checkpoint: Checkpoint, model: SavedModel) -> "Track":
         """The track of one model of the first file."""
         now = snapshot(model, None)
-        return cls(model, now, now, [_side(checkpoint, model, now)])
+        return cls(model, now, now, [side_of(checkpoint, model, now)])
 
     def follow(self, checkpoint: Checkpoint, model: SavedModel, *, ranks: bool) -> bool:
         """Measure the step to one more checkpoint; False where it holds another model."""
@@ -38,7 +38,7 @@ class Track:
         if not _one_model(self.first, now):
             return False
         old, place = (self.first, 0) if ranks else (self.last, len(self.sides) - 1)
-        self.sides.append(_side(checkpoint, model, now))
+        self.sides.append(side_of(checkpoint, model, now))
         self.steps.append(self._measured(old, now, (place, len(self.sides) - 1)))
         self.last = now
         smaller = min(len(self.first.shapes), len(now.shapes))
@@ -55,7 +55,8 @@ class Track:
         if len(self.steps) > 1:
             total = self._measured(self.first, self.last, (0, len(self.sides) - 1))
         notes = list(self.notes)
-        if not ranks and any(_backwards(step) for step in self.steps):
+        exported = any(side.exported for side in self.sides)
+        if not ranks and not exported and any(_backwards(step) for step in self.steps):
             notes.append("batch counts go down: are the files in the order they came about?")
         compared = {layer.path for layer in total.layers}
         return Comparison(
@@ -93,12 +94,14 @@ class Track:
         return measured(old, new, places, (before, after))
 
 
-def _side(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
+def side_of(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
+    """What is said of one of the compared files."""
     return Side(
         target=checkpoint.name,
         where=model.where,
         format=checkpoint.format,
         form=model.form.value,
+        exported=model.form.exported,
         size=checkpoint.size,
         # Of several optimizers (a GAN's two) nobody knows which one trains this model.
         optimizer_steps=checkpoint.optimizer_steps if checkpoint.optimizers == 1 else None,

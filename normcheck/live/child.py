@@ -50,7 +50,7 @@ def _run(path: Path, limits: object, how: object, pipe: BinaryIO) -> None:
         # The parent has what the file says; only a live model's anatomy is news.
         anatomy = None if outcome.anatomy is known else outcome.anatomy
         error = outcome.error and (outcome.error.message, outcome.error.hint)
-        send(pipe, ("outcome", anatomy, outcome.run, outcome.note, error))
+        send(pipe, ("outcome", anatomy, outcome.run, outcome.note, error, outcome.outputs))
     send(pipe, ("done",))
 
 

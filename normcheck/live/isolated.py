@@ -89,9 +89,15 @@ _REPORT = "run again with --no-isolation to see what happens"
 
 
 def _outcome(
-    known: Anatomy, anatomy: Any, run: Any, note: str, error: tuple[str, str] | None
+    known: Anatomy,
+    anatomy: Any,
+    run: Any,
+    note: str,
+    error: tuple[str, str] | None,
+    outputs: Any,
 ) -> Outcome:
-    return Outcome(anatomy or known, run, note, NormcheckError(*error) if error else None)
+    failed = NormcheckError(*error) if error else None
+    return Outcome(anatomy or known, run, note, failed, outputs)
 
 
 def _messages(

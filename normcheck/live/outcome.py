@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from normcheck.compare.match import OutputMatch
 from normcheck.errors import NormcheckError
 from normcheck.live.measurement import Run
 from normcheck.norms.layer import Anatomy
@@ -17,3 +18,5 @@ class Outcome:
     note: str = ""
     """Why it was not run, where others of the same file were."""
     error: NormcheckError | None = None
+    outputs: OutputMatch | None = None
+    """Its outputs beside those of an export, where that was asked for."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Progress = Callable[[str, int], None]
@@ -72,5 +73,7 @@ class Running:
     progress: Progress = _silent
     announce: Callable[[str], None] = _unsaid
     """Told in words what of the file's code is about to run."""
+    against: Path | None = None
+    """An export of the model: instead of probes, the outputs of both are compared."""
     isolation: Isolation | None = None
     """Bounds of the process in which models of files run; None to run them in this one."""

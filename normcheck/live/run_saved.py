@@ -7,6 +7,7 @@ from torch import nn
 
 from normcheck.checkpoint.model import Checkpoint, SavedModel
 from normcheck.errors import NormcheckError
+from normcheck.live.agree import outputs_compared
 from normcheck.live.forward import in_words
 from normcheck.live.load import load
 from normcheck.live.outcome import Outcome
@@ -53,6 +54,8 @@ def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: R
         return Outcome(anatomy, note="not run: --at names another model of the file")
     try:
         loaded = load(checkpoint, saved, how.loading)
+        if how.against is not None:
+            return Outcome(anatomy, outputs=outputs_compared(loaded.module, how.against, how))
         if how.loading.model:
             live = anatomy_of(described(loaded.module, modes_known=False))
             anatomy = replace(live, where=anatomy.where)

@@ -4,6 +4,7 @@ from math import isfinite
 from typing import Any
 
 from normcheck.compare.change import Change, Comparison, LayerChange, Side, Step
+from normcheck.compare.match import ExportMatch
 from normcheck.compare.run import Diff
 from normcheck.compare.story import motion, story
 from normcheck.report.as_json import render_json
@@ -26,6 +27,37 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "weights_read": comparison.values_read,
         "weights": comparison.values,
         "notes": list(comparison.notes),
+        "export": _match(comparison.match) if comparison.match is not None else None,
+    }
+
+
+def _match(match: ExportMatch) -> dict[str, Any]:
+    outputs = match.outputs
+    return {
+        "norms": [
+            {
+                "path": norm.path,
+                "fate": norm.fate.value,
+                "differences": list(norm.differences),
+                "weights_path": norm.weights_path or None,
+                "deviation": norm.deviation if isfinite(norm.deviation) else str(norm.deviation),
+            }
+            for norm in match.norms
+        ],
+        "in_training": match.in_training,
+        "outputs": None
+        if outputs is None
+        else {
+            "samples": outputs.samples,
+            "source": outputs.source,
+            "difference": outputs.difference
+            if isfinite(outputs.difference)
+            else str(outputs.difference),
+            "largest": outputs.largest,
+            "flips": outputs.flips,
+            "tolerance": outputs.tolerance,
+        },
+        "not_run": match.not_run or None,
     }
 
 

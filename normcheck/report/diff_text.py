@@ -53,7 +53,8 @@ def _comparison(
     width = min(console.width, PROSE)
     loud = any(f.severity is not Severity.INFO for f in findings)
     # What could not be judged, or is in one file only, is not called good.
-    good = judged and not loud and not comparison.total.one_sided
+    one_sided = comparison.total.one_sided and comparison.match is None
+    good = judged and not loud and not one_sided
     line = Text("✓ ", style="bold green") if good else Text()
     console.print(line.append(printable(story(comparison)), style="bold"), width=width)
     for note in comparison.notes:
@@ -81,9 +82,13 @@ def _header(console: Console, comparison: Comparison) -> None:
     first = Text(arrow.join(names), style="bold")
     forms = Counter(f"{side.form}, {side.format}" for side in sides)
     count = f"{len(sides)} checkpoints, " if len(sides) > 2 else ""
-    first.append(f" · {count}{'; '.join(forms)}, not executed", style="not bold")
+    ran = comparison.match is not None and comparison.match.outputs is not None
+    executed = "" if ran else ", not executed"
+    first.append(f" · {count}{'; '.join(forms)}{executed}", style="not bold")
     console.print(first)
     console.print(Text(_compared(comparison)))
+    if comparison.match is not None:
+        return  # what became of each norm is the comparison's subject
     for paths, side in ((comparison.only_old, sides[0]), (comparison.only_new, sides[-1])):
         if paths:
             only = f"only in {printable(side.target)}: {printable(fold(paths, _NAMES))}"

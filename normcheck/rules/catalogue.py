@@ -20,6 +20,7 @@ from normcheck.rules import (
     eps_too_small,
     eval_changes_state,
     eval_not_reaching,
+    export_differs,
     foreign_stats,
     functional_train_norm,
     inconsistent_tracking_flag,
@@ -112,6 +113,7 @@ RULES: tuple[Rule, ...] = (
     stats_moved_alone.RULE,
     ranks_disagree.RULE,
     count_mismatch.RULE,
+    export_differs.RULE,
 )
 
 FAMILIES = {

@@ -31,6 +31,13 @@ class Need(StrEnum):
     """Forwards on the user's data."""
     PAIR = "pair"
     """Two checkpoints of one model or more, which only ``diff`` gives."""
+    EXPORT = "export"
+    """A model and its export, which only ``diff`` gives."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether more than one file is needed."""
+        return self in (Need.PAIR, Need.EXPORT)
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)

@@ -1,0 +1,108 @@
+"""A model and its export, read side by side and compared."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from normcheck.checkpoint.model import Checkpoint, SavedModel
+from normcheck.checkpoint.read import read_checkpoint
+from normcheck.compare.export import export_match
+from normcheck.compare.match import ExportMatch
+from normcheck.compare.measure import measured
+from normcheck.compare.places import chosen
+from normcheck.compare.snapshot import snapshot
+from normcheck.compare.track import Track, side_of
+from normcheck.errors import UsageError
+from normcheck.live.request import Running
+from normcheck.live.road import ran
+from normcheck.settings import Settings
+
+_SUFFIXES = (".onnx", ".pt2", ".ptl", ".jit")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExportedPair:
+    """The comparison of two files of which one is an export."""
+
+    track: Track
+    match: ExportMatch
+
+
+def may_be_export(path: Path) -> bool:
+    """Whether a look into a file is worth it: by its name, or TorchScript's code in a zip."""
+    if path.name.endswith(_SUFFIXES):
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name or "models/" in name for name in archive.namelist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False  # what it is instead, its reader says
+
+
+def exported_pair(
+    files: Sequence[Path], settings: Settings, where: Sequence[str], running: Running | None
+) -> ExportedPair | None:
+    """Compare two files of which one is an export; None where neither is.
+
+    Args:
+        files: Two.
+        settings: With the limits for reading.
+        where: Places of the models, where the user named some.
+        running: How to run both on data; None to compare numbers only.
+
+    Raises:
+        NormcheckError: One of them cannot be read.
+    """
+    opened: list[Checkpoint] = []
+    try:
+        opened.extend(read_checkpoint(path, settings.limits) for path in files)
+        models = [_model(c, where, number) for number, c in enumerate(opened)]
+        exports = [number for number, model in enumerate(models) if model.form.exported]
+        if not exports:
+            return None
+        # Of two exports the first is taken for the source.
+        place = 1 - exports[0] if len(exports) == 1 else 0
+        return _compared(opened, models, place, settings, running)
+    finally:
+        for checkpoint in opened:
+            checkpoint.close()
+
+
+def _model(checkpoint: Checkpoint, where: Sequence[str], number: int) -> SavedModel:
+    if where:
+        return chosen(checkpoint.name, checkpoint.models, where[min(number, len(where) - 1)])
+    if len(checkpoint.models) > 1:
+        places = ", ".join(repr(model.where) for model in checkpoint.models)
+        raise UsageError(
+            f"{checkpoint.name} holds {len(checkpoint.models)} models: {places:.200}",
+            "--where says which of them is compared",
+        )
+    return checkpoint.models[0]
+
+
+def _compared(
+    opened: list[Checkpoint],
+    models: list[SavedModel],
+    place: int,
+    settings: Settings,
+    running: Running | None,
+) -> ExportedPair:
+    source, export = models[place], models[1 - place]
+    old = snapshot(source, None)
+    new = snapshot(export, old)
+    match = export_match(source, export, (old, new), place)
+    if running is not None:
+        against = replace(running, against=Path(opened[1 - place].name))
+        outcome = ran(opened[place], [old.anatomy], against, settings.limits)[0]
+        why = outcome.error
+        match = replace(
+            match,
+            outputs=outcome.outputs,
+            not_run=f"{why.message} ({why.hint})" if why is not None else "",
+        )
+    sides = [side_of(c, m, s) for c, m, s in zip(
+        (opened[place], opened[1 - place]), (source, export), (old, new), strict=True)]  # fmt: skip
+    step = measured(old, new, (0, 1), (None, None))
+    track = Track(source, old, new, sides, [step])
+    return ExportedPair(track, replace(match, source=0))

@@ -1,0 +1,71 @@
+"""How an export holds against the model that it was made from: plain values."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fate(StrEnum):
+    """What became of a norm layer in an export."""
+
+    KEPT = "kept"
+    """It is there, with the same numbers."""
+    CHANGED = "changed"
+    """It is there, with other numbers."""
+    FOLDED = "folded"
+    """Its numbers are in the weights before it, as they should be."""
+    FOLDED_OTHERWISE = "folded otherwise"
+    """The weights before it are neither the source's nor what folding makes of them."""
+    DROPPED = "dropped"
+    """The weights before it are the source's, and the norm is gone."""
+    NOT_FOUND = "not found"
+    """Nothing in the export shows what became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormMatch:
+    """One norm layer of the source."""
+
+    path: str
+    """In the source."""
+    fate: Fate
+    differences: tuple[str, ...] = ()
+    """What differs, in words: ``running_var: median ratio 1.4``."""
+    weights_path: str = ""
+    """Of the layer that it was folded into."""
+    deviation: float = 0.0
+    """Largest difference of folded weights and biases, relative to the largest of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputMatch:
+    """Outputs of both on the same data."""
+
+    samples: int
+    source: str
+    """What was fed."""
+    difference: float
+    """Relative L2 difference of the main output."""
+    largest: float
+    """Largest absolute difference."""
+    flips: float | None
+    """Share of decisions that differ; None where the output decides nothing."""
+    tolerance: float
+    """Relative difference that the element types and other kernels explain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportMatch:
+    """A model and its export."""
+
+    source: int
+    """Which of the two sides is the source."""
+    norms: tuple[NormMatch, ...]
+    in_training: int = 0
+    """Operators of the export that compute as in training."""
+    outputs: OutputMatch | None = None
+    not_run: str = ""
+    """Why outputs were not compared though data were given."""
+
+    def of(self, *fates: Fate) -> tuple[NormMatch, ...]:
+        """The norms of these fates."""
+        return tuple(norm for norm in self.norms if norm.fate in fates)
