@@ -25,6 +25,7 @@ from normcheck.live.request import Running
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy
 from normcheck.report.fit import AgreementSummary, summarise_agreement
+from normcheck.report.reading import folding
 from normcheck.report.report import ModelReport, Report, summarise
 from normcheck.report.run import summarise_run
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
@@ -196,7 +197,7 @@ class _Session:
                 run=known.run,
             )
             # Of a model without norms no rule can say anything, not even that it is well.
-            something = subject.layers or anatomy.power_iterations or known.run
+            something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
             rules = self.settings.rules_of(Path(checkpoint.name)) if something else ()
             before = len(self.sieve.suppressed)
             found = sorted(
@@ -216,12 +217,17 @@ class _Session:
                     class_path=anatomy.class_path,
                     tensors=anatomy.tensor_count,
                     layers=tuple(
-                        summarise(layer, found, self.sieve.suppressed[before:])
+                        summarise(
+                            layer,
+                            found,
+                            self.sieve.suppressed[before:],
+                            exported=anatomy.exported,
+                        )
                         for layer in anatomy.layers
                     ),
                     rules=tuple(rule.code for rule in rules),
                     agreement=self._agreement(anatomy),
-                    notes=(*checkpoint.notes, *known.notes),
+                    notes=(*checkpoint.notes, *folding(anatomy), *known.notes),
                     run=summarise_run(known.run) if known.run else None,
                 )
             )

@@ -88,6 +88,30 @@ class Node:
         value = self.settings.get("training")
         return value if isinstance(value, bool) else None
 
+    @property
+    def dropped(self) -> float | None:
+        """The probability of a dropout or mask; None where it has none, or an unknown one."""
+        p = self.settings.get("p")
+        return float(p) if isinstance(p, int | float) and not isinstance(p, bool) else None
+
+    @property
+    def as_in_training(self) -> bool:
+        """Whether it computes as in training, with an effect on its result."""
+        p = self.dropped or 0.0
+        match self.op:
+            case Op.BATCH_NORM:
+                return self.training is True
+            case Op.DROPOUT:
+                return self.training is True and (p > 0 or "lower" in self.settings)
+            case Op.RECURRENT:
+                return self.training is True and p > 0
+            case Op.ATTENTION:
+                return p > 0
+            case Op.RANDOM_MASK:
+                return 0 < p < 1
+            case _:
+                return False
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:

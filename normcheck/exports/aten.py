@@ -253,14 +253,9 @@ def node(
     if known is None:
         return Node(Op.OTHER, target, name, inputs, outputs, module, class_path)
     arguments: dict[str, Argument] = dict(zip(known.arguments, positional, strict=False))
+    called = {**_ALSO_CALLED, **_CALLED_IN.get(base_name(target)[0].rstrip("_"), {})}
     for key, argument in named.items():
-        arguments[_ALSO_CALLED.get(key, key)] = argument
-    if known.op in (Op.DROPOUT, Op.RECURRENT):
-        _rename(arguments, {"dropout": "p", "train": "training"})
-    if known.op is Op.ATTENTION:
-        _rename(arguments, {"dropout_p": "p"})
-    if known.op is Op.GROUP_NORM:
-        _rename(arguments, {"group": "num_groups"})
+        arguments[called.get(key, key)] = argument
     operands = {
         part: value.name
         for part, value in arguments.items()
@@ -282,13 +277,16 @@ def node(
     return Node(op, target, name, inputs, outputs, module, class_path, operands, settings)
 
 
-_ALSO_CALLED = {"self": "input", "train": "training", "tensor": "input"}
-
-
-def _rename(arguments: dict[str, Argument], names: Mapping[str, str]) -> None:
-    for old, new in names.items():
-        if old in arguments:
-            arguments[new] = arguments.pop(old)
+_ALSO_CALLED = {
+    "self": "input", "tensor": "input", "train": "training", "dropout": "p", "dropout_p": "p",
+    "group": "num_groups", "min_val": "min", "max_val": "max",
+}  # fmt: skip
+"""Names of arguments in ATen's schema, where the part has another name here."""
+_CALLED_IN: Mapping[str, Mapping[str, str]] = {
+    "addmm": {"self": "bias", "mat1": "input", "mat2": "transposed_weight"},
+    "mm": {"mat2": "transposed_weight"},
+    "matmul": {"other": "transposed_weight"},
+}
 
 
 def values_in(argument: Argument) -> tuple[Value, ...]:

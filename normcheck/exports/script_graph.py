@@ -94,7 +94,31 @@ def scripted_graph(root: Inert, code: Code, constants: tuple[object, ...], budge
     Raises:
         RefusedError: More code than the limits allow.
     """
-    walker = _Walker(code, constants, budget)
+    walker, inputs, result = _walked(root, code, constants, budget, {})
+    switchable = frozenset(walker.switchable)
+    if switchable and any(node.as_in_training for node in walker.nodes):
+        # What computes as in training all the same is no matter of the flag.
+        other, _, _ = _walked(root, code, constants, budget, {"training": False})
+        switchable -= {node.module for node in other.nodes if node.as_in_training}
+    return Graph(
+        nodes=tuple(walker.nodes),
+        inputs=tuple(inputs),
+        outputs=tuple(value.name for value in aten.values_in(result)),
+        stored=walker.stored,
+        updated=frozenset(walker.updated),
+        switchable=switchable,
+        exact=walker.exact,
+    )
+
+
+def _walked(
+    root: Inert,
+    code: Code,
+    constants: tuple[object, ...],
+    budget: Budget,
+    flags: Mapping[str, bool],
+) -> "tuple[_Walker, list[str], object]":
+    walker = _Walker(code, constants, budget, flags)
     module = _Module(root, "")
     known = code.classes.get(root.class_path)
     forward = known.methods.get("forward") if known else None
@@ -107,15 +131,7 @@ def scripted_graph(root: Inert, code: Code, constants: tuple[object, ...], budge
             result = walker.call(forward, [module, *map(Value, inputs)], {}, module)
         except RecursionError:
             raise RefusedError("code nested too deep", limit="nesting") from None
-    return Graph(
-        nodes=tuple(walker.nodes),
-        inputs=tuple(inputs),
-        outputs=tuple(value.name for value in aten.values_in(result)),
-        stored=walker.stored,
-        updated=frozenset(walker.updated),
-        switchable=frozenset(walker.switchable),
-        exact=walker.exact,
-    )
+    return walker, inputs, result
 
 
 @dataclass(slots=True)
@@ -123,6 +139,8 @@ class _Walker:
     code: Code
     constants: tuple[object, ...]
     budget: Budget
+    flags: Mapping[str, bool]
+    """Attributes that every module is taken to have, whatever the pickle says."""
     nodes: list[Node] = field(default_factory=list)
     stored: dict[str, str] = field(default_factory=dict)
     updated: set[str] = field(default_factory=set)
@@ -276,6 +294,8 @@ class _Walker:
         known = self._class(value)
         if name == "training":
             self.switchable.add(value.path)
+        if name in self.flags:
+            return self.flags[name]
         if name in state:
             held = state[name]
             if as_tensor(held) is not None:

@@ -42,28 +42,17 @@ def baked_modes(graph: Graph) -> tuple[BakedMode, ...]:
 
 def _modes(graph: Graph, batch_norms: set[int]) -> Iterator[BakedMode]:
     for node in graph.nodes:
-        p = node.settings.get("p")
-        drops = isinstance(p, int | float) and p > 0
-        if node.op is Op.BATCH_NORM:
-            hit = id(node) in batch_norms and bool(node.training) and _tracks(node)
-            drops = False
-        elif node.op in (Op.DROPOUT, Op.RECURRENT):
-            hit = bool(node.training) and (drops or "lower" in node.settings)
-        elif node.op is Op.ATTENTION:
-            hit = drops
-        elif node.op is Op.RANDOM_MASK:
-            hit = drops and isinstance(p, float) and p < 1
-        else:
-            hit = False
-        if hit:
-            yield BakedMode(
-                node.op,
-                node.name,
-                node.target,
-                node.module,
-                float(p) if drops and isinstance(p, int | float) else None,
-                node.module in graph.switchable,
-            )
+        is_norm = node.op is Op.BATCH_NORM
+        if not node.as_in_training or (is_norm and not (id(node) in batch_norms and _tracks(node))):
+            continue
+        yield BakedMode(
+            node.op,
+            node.name,
+            node.target,
+            node.module,
+            None if is_norm else node.dropped,
+            node.module in graph.switchable,
+        )
 
 
 def _tracks(node: Node) -> bool:

@@ -38,12 +38,13 @@ def norm_layers(model: SavedModel, graph: Graph) -> tuple[NormLayer, ...]:
     recorded = {layer.path: layer for layer in from_modules.norm_layers(model.modules or ())}
     found: dict[str, NormLayer] = {}
     count = LayerCount()
+    flow = Flow(graph)
     for node, op, path in norm_places(graph):
         layer = recorded.pop(path, None)
         if path in found:
             found[path] = _again(found[path], node)
             continue
-        made = _layer(node, op, path, graph, model.tensors)
+        made = _layer(node, op, path, flow, model.tensors)
         found[path] = made if layer is None else _joined(layer, made)
         count.add(found[path])
     for layer in recorded.values():
@@ -128,8 +129,9 @@ def _joined(layer: NormLayer, made: NormLayer) -> NormLayer:
 
 
 def _layer(
-    node: Node, op: Op, path: str, graph: Graph, tensors: Mapping[str, TensorRef]
+    node: Node, op: Op, path: str, flow: Flow, tensors: Mapping[str, TensorRef]
 ) -> NormLayer:
+    graph = flow.graph
     unread: dict[str, str] = {}
 
     def values(part: str) -> Values | None:
@@ -143,7 +145,7 @@ def _layer(
     channels = graph.shapes.get(node.operands.get("input", ""), ())[1:2]
     return NormLayer(
         path=path,
-        kind=_kind(node, op, graph, tracked=mean is not None),
+        kind=_kind(node, op, _dimensions(node, flow, tensors), tracked=mean is not None),
         recognition=Recognition(Confidence.HIGH, f"operator {node.target}"),
         features=known.size if known is not None else _size(shape) or next(iter(channels), None),
         running_mean=mean,
@@ -169,17 +171,27 @@ def _size(shape: object) -> int | None:
     return size
 
 
-def _kind(node: Node, op: Op, graph: Graph, *, tracked: bool) -> NormKind:
+def _dimensions(node: Node, flow: Flow, tensors: Mapping[str, TensorRef]) -> int | None:
+    """Spatial dimensions of what a norm is given; None where nothing tells."""
+    value = node.operands.get("input", "")
+    shape = flow.graph.shapes.get(value)
+    if shape:
+        return max(len(shape) - 2, 0)
+    made = flow.made_by.get(value)
+    if made is None or made.op not in (Op.CONVOLUTION, Op.LINEAR):
+        return None
+    weights = tensors.get(flow.graph.stored.get(made.operands.get("weight", ""), ""))
+    return weights.ndim - 2 if weights is not None else 0 if made.op is Op.LINEAR else None
+
+
+def _kind(node: Node, op: Op, dimensions: int | None, *, tracked: bool) -> NormKind:
     named = of_class(node.class_path or "")
     if op is Op.INSTANCE_NORM and tracked:
         return BY_NAME["tracking InstanceNorm"]
     if named is not None and named.family in _FAMILIES.get(op, ()):
         return named
-    dimensions = max(len(graph.shapes.get(node.operands.get("input", ""), ())) - 2, 0)
     if op is Op.BATCH_NORM:
-        known = node.operands.get("input", "") in graph.shapes
-        return batch_norm(dimensions if known else None)
+        return batch_norm(dimensions)
     if op is Op.INSTANCE_NORM:
-        return BY_NAME[f"InstanceNorm{min(max(dimensions, 1), 3)}d" if dimensions else
-                       "InstanceNorm2d"]  # fmt: skip
+        return BY_NAME[f"InstanceNorm{min(dimensions or 2, 3)}d"]
     return BY_NAME[_KINDS[op]]

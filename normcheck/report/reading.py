@@ -1,8 +1,9 @@
 """What to think of a model in which nothing is wrong, and what nobody looked at."""
 
+from normcheck.norms.layer import Anatomy
 from normcheck.report.report import ModelReport
 from normcheck.report.run import RunSummary
-from normcheck.wording import percent, plural
+from normcheck.wording import fold, percent, plural
 
 
 def reading(model: ModelReport) -> tuple[str, str]:
@@ -26,6 +27,25 @@ def reading(model: ModelReport) -> tuple[str, str]:
             "input gives the same output in train and eval mode."
         )
     return nothing, "The file holds no running statistics that could be judged."
+
+
+def folding(anatomy: Anatomy) -> tuple[str, ...]:
+    """What an export no longer shows of its batch norms."""
+    folded = [path for path, _ in anatomy.folded]
+    if folded:
+        were = "was" if len(folded) == 1 else "were"
+        text = (
+            f"{plural(len(folded), 'batch norm')} {were} folded into the weights before "
+            f"({fold(folded)}): their statistics can no longer be judged here"
+        )
+        return (text,)
+    if anatomy.exported and not anatomy.layers:
+        text = (
+            "exporters fold batch norms into the weights before them, and then nothing is left "
+            "to judge: compare with the source (normcheck diff SOURCE EXPORT)"
+        )
+        return (text,)
+    return ()
 
 
 def _on_data(run: RunSummary) -> str:

@@ -117,15 +117,26 @@ class Report:
 
 
 def summarise(
-    layer: NormLayer, findings: list[Finding], suppressed: Sequence[Suppressed] = ()
+    layer: NormLayer,
+    findings: list[Finding],
+    suppressed: Sequence[Suppressed] = (),
+    *,
+    exported: bool = False,
 ) -> LayerSummary:
-    """A layer's line of the report, its arrays reduced to what is shown."""
+    """A layer's line of the report, its arrays reduced to what is shown.
+
+    Args:
+        layer: Of the model.
+        findings: On the model.
+        suppressed: On the model.
+        exported: Whether the layer's mode is part of an export and has no other.
+    """
     blamed = [f for f in findings if layer.path in f.layers]
     return LayerSummary(
         path=layer.path,
         kind=layer.kind.name,
         over=layer.kind.over,
-        eval_uses=_eval_uses(layer),
+        eval_uses="batch stats" if exported and layer.training else _eval_uses(layer),
         confidence=layer.recognition.confidence.value,
         reason=layer.recognition.reason,
         class_path=layer.class_path,

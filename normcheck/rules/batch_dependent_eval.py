@@ -22,8 +22,9 @@ padding needs a mask.
 
 from collections.abc import Iterator
 
+from normcheck.checkpoint.graph import Op
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.rule import Need, Rule, Subject, mechanics_of, place
+from normcheck.rules.rule import Need, Rule, Subject, baked_in, mechanics_of, place
 from normcheck.wording import percent
 
 
@@ -31,6 +32,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     """One finding; silent where a batch norm explains it, which other rules name."""
     seen = mechanics_of(subject)
     if any(n.op == "batch_norm" and n.training and not n.per_sample for n in seen.norms):
+        return
+    if baked_in(subject, Op.BATCH_NORM):
         return
     among, alone = seen.companions_difference, seen.alone_difference
     if among is not None and among > seen.tolerance:

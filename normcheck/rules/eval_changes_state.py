@@ -19,14 +19,17 @@ the finding with that reason.
 
 from collections.abc import Iterator
 
+from normcheck.checkpoint.graph import Op
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.rules.rule import Need, Rule, Subject, mechanics_of
+from normcheck.rules.rule import Need, Rule, Subject, baked_in, mechanics_of
 from normcheck.wording import plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """All tensors in one finding."""
     seen = mechanics_of(subject)
+    if baked_in(subject, Op.BATCH_NORM):
+        return
     known = {s.path for s in seen.still_training if s.kind == "norm"}
     known |= {n.path for n in seen.norms if n.training and n.op == "batch_norm"}
     changed = [n for n in seen.changed_state if n.rpartition(".")[0] not in known]

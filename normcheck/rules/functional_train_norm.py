@@ -21,14 +21,17 @@ Pass `training=self.training`, and keep the running statistics as registered buf
 
 from collections.abc import Iterator
 
+from normcheck.checkpoint.graph import Op
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.rule import Need, Rule, Subject, mechanics_of
+from normcheck.rules.rule import Need, Rule, Subject, baked_in, mechanics_of
 from normcheck.wording import percent, plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """All places in one finding."""
     seen = mechanics_of(subject)
+    if baked_in(subject, Op.BATCH_NORM):
+        return
     explained = {s.path for s in seen.still_training}
     without = {n.path for n in subject.layers if n.track_running_stats is False}
     norms = [

@@ -21,8 +21,9 @@ Pass `training=self.training` to functional dropout, and make `nn.Dropout` in `_
 
 from collections.abc import Iterator
 
+from normcheck.checkpoint.graph import Op
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.rule import Need, Rule, Subject, mechanics_of, place
+from normcheck.rules.rule import Need, Rule, Subject, baked_in, mechanics_of, place
 from normcheck.wording import percent
 
 
@@ -30,6 +31,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     """One finding, with the first place where the two forwards went apart."""
     seen = mechanics_of(subject)
     if seen.repeat_difference <= seen.tolerance and not (seen.draws and seen.repeat_difference):
+        return
+    if baked_in(subject, Op.DROPOUT, Op.RANDOM_MASK, Op.ATTENTION, Op.RECURRENT):
         return
     blame = seen.repeat_blame
     if blame and any(s.kind == "dropout" and s.path == blame.path for s in seen.still_training):

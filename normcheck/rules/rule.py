@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from normcheck.checkpoint.graph import Op
 from normcheck.compare.change import Comparison
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.live.measurement import Mechanics, Run
@@ -179,6 +180,14 @@ def impossible_statistics(subject: Subject) -> bool:
         if layer.running_var is not None and np.any(layer.running_var.numbers < 0):
             return True
     return False
+
+
+def baked_in(subject: Subject, *kinds: Op) -> bool:
+    """Whether an export has operators of these kinds in training mode.
+
+    ``train-mode-export`` names them: rules on what a run shows need not name the consequence.
+    """
+    return any(mode.what in kinds for mode in subject.anatomy.baked if not mode.switchable)
 
 
 def place(path: str) -> str:

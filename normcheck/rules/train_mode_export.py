@@ -12,8 +12,9 @@ statistics. Dropout goes on dropping: two calls with one input differ. `eval()` 
 program does not change it.
 
 ## How severe
-A warning. Info where batch norms were folded into the weights although the export was made in
-training mode: what is left computes as in eval mode.
+A warning, and an error where a run measures what it does (`--run`). Info where batch norms were
+folded into the weights although the export was made in training mode: what is left computes as
+in eval mode.
 
 ## Stays silent
 For instance norm, which formats write as a batch norm over one sample; for weight
@@ -35,9 +36,10 @@ from collections.abc import Iterator
 
 from normcheck.checkpoint.graph import Op
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.live.measurement import Mechanics
 from normcheck.norms.baked import BakedMode
 from normcheck.rules.rule import Need, Rule, Subject
-from normcheck.wording import fold, plural
+from normcheck.wording import fold, percent, plural
 
 _NAMES = {
     Op.BATCH_NORM: "batch norm",
@@ -73,22 +75,44 @@ def _trained(subject: Subject, modes: tuple[BakedMode, ...]) -> Finding:
     others = [mode for mode in modes if mode.what is not Op.BATCH_NORM]
     only_masks = all(mode.what is Op.RANDOM_MASK for mode in modes)
     switchable = all(mode.switchable for mode in modes)
+    seen = subject.run.mechanics if subject.run is not None and not switchable else None
+    measured = _measured(seen) if seen is not None else []
     in_eval = sum(n.training is False for n in subject.batch_norms())
     return RULE.finding(
-        confidence=Confidence.MEDIUM if only_masks else Confidence.HIGH,
+        severity=Severity.ERROR if measured else Severity.WARNING,
+        confidence=Confidence.MEDIUM if only_masks and not measured else Confidence.HIGH,
         layers=list(dict.fromkeys(mode.module for mode in modes if mode.module)),
         title=f"exported in training mode: {_counted(modes)}"
         if norms or not in_eval
         else f"random in every call: {_counted(modes)} in an export of eval mode",
-        detail=_detail(norms, others, in_eval),
+        detail=" ".join([_detail(norms, others, in_eval), *(text for text, _ in measured)]),
         consequence=_consequence(norms, others),
         fix=_fix(norms=bool(norms or not in_eval), switchable=switchable),
         evidence=(
             Evidence("operators in training mode", float(len(modes)), 0.0, len(modes) + in_eval),
+            *(number for _, number in measured),
         ),
         # Without the count: one more dropout is the same mistake.
         discriminator="norms" if norms else "dropout",
     )
+
+
+def _measured(seen: Mechanics) -> list[tuple[str, Evidence]]:
+    """What forwards of the export showed of it."""
+    found = []
+    again, among = seen.repeat_difference, seen.companions_difference
+    if again > seen.tolerance:
+        text = f"Two forwards of the same batch differ by {percent(again)} of the output."
+        found.append((text, Evidence("relative difference of two forwards", again, 0.0)))
+    if among is not None and among > seen.tolerance:
+        text = f"Among other companions a sample's output changes by {percent(among)}."
+        number = Evidence("relative difference among companions", among, seen.tolerance)
+        found.append((text, number))
+    if seen.changed_state:
+        count = len(seen.changed_state)
+        text = f"Each forward changes {plural(count, 'stored tensor')}."
+        found.append((text, Evidence("tensors changed by a forward", float(count), 0.0)))
+    return found
 
 
 def _counted(modes: tuple[BakedMode, ...]) -> str:
@@ -137,7 +161,7 @@ RULE = Rule(
     code="NC204",
     name="train-mode-export",
     summary="an export with batch norm or dropout in training mode",
-    severity=Severity.WARNING,
+    severity=Severity.ERROR,
     need=Need.MODULES,
     page=__doc__ or "",
     check=check,
