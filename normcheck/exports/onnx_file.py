@@ -70,10 +70,10 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
     reader = TensorReader(folder, beside, budget)
     flat = Flattener(model, reader, budget).run()
     saved = _model(_in_order(flat))
-    producer = f" from {model.producer_name:.20}" if model.producer_name.isprintable() else ""
+    by = model.producer_name if model.producer_name.isprintable() else ""
     return Checkpoint(
         name=source.name,
-        format=f"ONNX{producer if model.producer_name else ''}",
+        format=f"protobuf, written by {by:.20}" if by else "protobuf",
         size=source.size + reader.external_bytes,
         models=(saved,),
         sources=(source,),

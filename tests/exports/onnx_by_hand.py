@@ -47,7 +47,7 @@ def model(
     imports = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
     return helper.make_model(
         graph, opset_imports=imports, functions=list(functions), ir_version=8,
-        producer_name="by hand",
+        producer_name="a tool",
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def refusal(path: Path) -> str:
 def test_recognised_by_content(tmp_path: Path, name: str) -> None:
     """Whatever it is called."""
     checkpoint = read_checkpoint(written(model([norm()], weights()), tmp_path / name))
-    assert checkpoint.format == "ONNX from by hand"
+    assert checkpoint.format == "protobuf, written by a tool"
     assert checkpoint.size == (tmp_path / name).stat().st_size
 
 
