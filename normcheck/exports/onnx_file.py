@@ -28,6 +28,8 @@ _START = re.compile(
     re.DOTALL,
 )
 """How a ModelProto begins; TensorFlow's SavedModel, whose second field is a message, does not."""
+_WITH_OPERATOR_SETS = 3
+"""Version of the format since which a model names its operator sets; they come at its end."""
 _COPIES = 2
 """The bytes of the file and those of the parsed message, side by side."""
 
@@ -59,6 +61,8 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
         raise NoModelError(
             f"{source.name}: the ONNX file has no graph", "scan the model that it was made from"
         )
+    if not model.opset_import and model.ir_version >= _WITH_OPERATOR_SETS:
+        raise damaged("it does not say of which version its operators are")
     folder = beside = None
     if isinstance(source, FileSource):
         beside = Path(source.name)
@@ -66,10 +70,10 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
     reader = TensorReader(folder, beside, budget)
     flat = Flattener(model, reader, budget).run()
     saved = _model(_in_order(flat))
-    producer = f" from {model.producer_name:.20}" if model.producer_name.isprintable() else ""
+    by = model.producer_name if model.producer_name.isprintable() else ""
     return Checkpoint(
         name=source.name,
-        format=f"ONNX{producer if model.producer_name else ''}",
+        format=f"protobuf, written by {by:.20}" if by else "protobuf",
         size=source.size + reader.external_bytes,
         models=(saved,),
         sources=(source,),

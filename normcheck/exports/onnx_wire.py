@@ -23,8 +23,8 @@ _VARINT_BYTES = 10
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _FIXED = {1: 8, 5: 4}
 """Lengths of the wire types that have one."""
-_TEXT = 9
-"""What protobuf calls the type of strings and bytes."""
+_TEXT, _BYTES = 9, 12
+"""What protobuf calls the types of strings and of bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +33,8 @@ class _Schema:
 
     messages: dict[int, "_Schema"] = field(default_factory=dict)
     texts: frozenset[int] = frozenset()
+    plain: frozenset[int] = frozenset()
+    """Bytes of any kind: neither numbers nor text."""
 
 
 def weigh(data: bytes, message_type: Any, budget: Budget) -> None:
@@ -72,9 +74,21 @@ def weigh(data: bytes, message_type: Any, budget: Budget) -> None:
                 raise RefusedError(f"messages nested more than {_DEPTH} deep")
             open_messages.append((position + length, inner))
             continue
-        packed = wire_type == _LENGTH_DELIMITED and number not in schema.texts
+        if number in schema.texts and wire_type == _LENGTH_DELIMITED:
+            # The parser would give such a name as bytes, which nothing behind it expects.
+            _check_text(data, position, length)
+        packed = wire_type == _LENGTH_DELIMITED and not (
+            number in schema.texts or number in schema.plain
+        )
         budget.spend(_FIELD_BYTES + length * (_UNPACKED if packed else 1))
         position += length
+
+
+def _check_text(data: bytes, position: int, length: int) -> None:
+    try:
+        data[position : position + length].decode()
+    except UnicodeDecodeError as error:
+        raise damaged(f"what should be text at byte {position:,} is none") from error
 
 
 def _schema(message_type: Any, known: dict[str, _Schema]) -> _Schema:
@@ -83,7 +97,8 @@ def _schema(message_type: Any, known: dict[str, _Schema]) -> _Schema:
     if name not in known:
         schema = known[name] = _Schema()
         fields = message_type.fields_by_number
-        schema.texts = frozenset(n for n, f in fields.items() if f.cpp_type == _TEXT)
+        schema.texts = frozenset(n for n, f in fields.items() if f.type == _TEXT)
+        schema.plain = frozenset(n for n, f in fields.items() if f.type == _BYTES)
         schema.messages = {
             n: _schema(f.message_type, known) for n, f in fields.items() if f.message_type
         }
