@@ -1,5 +1,6 @@
 """The outputs of a model and of its export, on the same input."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,13 +42,17 @@ def outputs_compared(source: nn.Module, export: Path, how: Running) -> OutputMat
 
 def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch:
     device = device_of(how.device)
+    feeding = how.feeding
+    known = getattr(export, "known_inputs", None)
+    if feeding.data is None and not feeding.shapes and known:
+        feeding = replace(feeding, shapes=tuple(str(shape) for shape in known))
     with untouched(source, export):
         torch.manual_seed(how.seed)
         source.to(device)
         export.to(device)
         ours, theirs = Forward(source, device), Forward(export, device)
         with mode(source, training=False), mode(export, training=False):
-            feed = feed_for(source, ours, how.feeding)
+            feed = feed_for(source, ours, feeding)
             mains: list[Tensor] = []
             others: list[Tensor] = []
             for batch in feed.batches:
@@ -57,12 +62,12 @@ def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch
                     two = theirs(batch).main(batch.size)
                 except Interrupted as error:
                     raise NormcheckError(
-                        f"outputs were not compared: {error}",
+                        str(error),
                         "the export has to take what its source takes, in the same order",
                     ) from error
                 if one is None or two is None or one.numel() != two.numel():
                     raise NormcheckError(
-                        "outputs were not compared: they return nothing of the same shape",
+                        "they return nothing of the same shape",
                         "compare a version of the model that returns what the export returns",
                     )
                 mains.append(one.double().cpu())

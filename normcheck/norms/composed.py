@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from normcheck.checkpoint.graph import Flow, Graph, Node, Op, Setting
 
+COMPOSED = " … "
+"""In ``target``, between the first and the last operator of a norm that is written out."""
 _STEPS = 8
 """Copies and views in a row that are followed."""
 
@@ -260,7 +262,7 @@ def _node(op: Op, source: str, eps: float, quotient: Node, mean: Node, writing: 
         last = following
     return Node(
         op,
-        f"{mean.target} … {last.target}",
+        f"{mean.target}{COMPOSED}{last.target}",
         last.name,
         tuple(operands.values()),
         last.outputs,

@@ -8,6 +8,7 @@ from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_modules, from_names
 from normcheck.norms.bounds import LayerCount
+from normcheck.norms.composed import COMPOSED, composed_norms
 from normcheck.norms.kinds import BY_NAME, Family, NormKind, batch_norm, of_class
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.numbers import read_count, read_values
@@ -72,7 +73,12 @@ def norm_nodes(graph: Graph) -> Iterator[tuple[Node, Op]]:
     batch norm over the samples as channels: neither is a batch norm of the model.
     """
     flow = Flow(graph)
-    for node in graph.nodes:
+    place = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
+    written_out = composed_norms(graph)
+    nodes = (*graph.nodes, *written_out)
+    if written_out:
+        nodes = tuple(sorted(nodes, key=lambda n: place.get(n.outputs[0], -1) if n.outputs else -1))
+    for node in nodes:
         if node.op not in NORMS:
             continue
         value = node.operands.get("input", "")
@@ -101,6 +107,9 @@ def _per_sample(node: Node, flow: Flow) -> bool:
 
 def _path(node: Node, graph: Graph, taken: set[str]) -> str:
     """The module that a norm belongs to: that of its tensors, or of the call."""
+    composed = COMPOSED in node.target
+    if composed and node.module and node.module not in taken:
+        return node.module
     names = [n for p in _PARTS if (n := graph.stored.get(node.operands.get(p, "")))]
     parents = {name.rpartition(".")[0] for name in names if "." in name}
     if len(parents) == 1 and (parent := parents.pop()) != "CONSTANTS":
@@ -159,6 +168,7 @@ def _layer(
         momentum=float(momentum) if isinstance(momentum, int | float) else None,
         affine=weight is not None,
         unread=unread,
+        unit_offset=node.settings.get("unit_offset") is True,
     )
 
 

@@ -78,16 +78,17 @@ def _trained(subject: Subject, modes: tuple[BakedMode, ...]) -> Finding:
     seen = subject.run.mechanics if subject.run is not None and not switchable else None
     measured = _measured(seen) if seen is not None else []
     in_eval = sum(n.training is False for n in subject.batch_norms())
+    trained = bool(norms) or not in_eval or any(t for _, t in subject.anatomy.folded)
     return RULE.finding(
         severity=Severity.ERROR if measured else Severity.WARNING,
         confidence=Confidence.MEDIUM if only_masks and not measured else Confidence.HIGH,
         layers=list(dict.fromkeys(mode.module for mode in modes if mode.module)),
         title=f"exported in training mode: {_counted(modes)}"
-        if norms or not in_eval
+        if trained
         else f"random in every call: {_counted(modes)} in an export of eval mode",
         detail=" ".join([_detail(norms, others, in_eval), *(text for text, _ in measured)]),
         consequence=_consequence(norms, others),
-        fix=_fix(norms=bool(norms or not in_eval), switchable=switchable),
+        fix=_fix(norms=trained, switchable=switchable),
         evidence=(
             Evidence("operators in training mode", float(len(modes)), 0.0, len(modes) + in_eval),
             *(number for _, number in measured),
