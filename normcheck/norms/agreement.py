@@ -137,7 +137,7 @@ def _fit_place(links: list[Link], usual: str) -> list[Fit]:
     others = [prediction.fit(best) for prediction in predictions]
     if _median(others) >= _median(fits) + CLEARLY_BETTER:
         fits = others
-    if _median(fits) >= CONVINCING or not all(_has_room_for_pooling(link) for link in links):
+    if _median(fits) >= CONVINCING or not all(has_room_for_pooling(link) for link in links):
         return fits
     pooled = []
     for link in links:
@@ -151,7 +151,7 @@ def _median(fits: list[Fit]) -> float:
     return median([fit.explained for fit in fits]) if fits else -1.0
 
 
-def _has_room_for_pooling(link: Link) -> bool:
+def has_room_for_pooling(link: Link) -> bool:
     """Whether a max pooling could stand in the link: a Sequential without a gap has no room."""
     certain = link.recognition.confidence is Confidence.HIGH
     return link.slopes is None and not (certain and link.role.endswith((" +1", " +2")))

@@ -7,6 +7,7 @@ concatenation, pooling, flattening. Sums are taken as normal again for the next 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -237,7 +238,11 @@ class Tracer:
         after = self.graph.shapes.get(node.outputs[0]) if node.outputs else None
         if before is None or after is None:
             return "flatten" in node.target.lower() or "squeeze" in node.target.lower()
-        return len(before) > 1 and len(after) > 1 and before[1] == after[1]
+        if len(before) < 2 or len(after) < 2:
+            return False
+        rest = before[1:]
+        flattened = len(after) == 2 and None not in rest and after[1] == prod(n or 0 for n in rest)
+        return before[1] == after[1] or flattened
 
     def _over_space(self, node: Node) -> bool:
         """Whether a mean leaves samples and channels apart."""

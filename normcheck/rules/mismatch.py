@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from normcheck.findings import Severity
-from normcheck.norms.agreement import agreement_of
+from normcheck.norms.agreement import agreement_of, has_room_for_pooling
 from normcheck.norms.layer import Floats, Values
 from normcheck.norms.links import Link
-from normcheck.norms.moments import ACTIVATIONS
+from normcheck.norms.moments import ACTIVATIONS, POOLS
 from normcheck.norms.numbers import median
 from normcheck.norms.prediction import Fit, Hypothesis, Prediction
 from normcheck.wording import percent, plural
@@ -213,13 +213,20 @@ def _another_activation_fits(fits: Sequence[Fit], largest: float) -> bool:
         return False
     least = _over_channels(free, [f.explained for f in free]) - NEARLY_AS_GOOD
     for name in ACTIVATIONS:
-        others = [Prediction(f.link, [Hypothesis(name)]).fit(0) for f in free]
+        others = [_under(f.link, name) for f in free]
         if (
             _over_channels(others, [f.explained for f in others]) >= least
             and SMALLEST_LOG_SCALE <= median([f.log_scale for f in others]) <= largest
         ):
             return True
     return False
+
+
+def _under(link: Link, activation: str) -> Fit:
+    """The fit under one activation, with the max pooling that suits it best."""
+    pools = POOLS if has_room_for_pooling(link) else (1.0,)
+    prediction = Prediction(link, [Hypothesis(activation, pool) for pool in pools])
+    return prediction.fit(int(np.argmax(prediction.scores)))
 
 
 def odd_layers(fits: Sequence[Fit]) -> tuple[list[Fit], list[Fit]]:
