@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn import functional
 
 from sample_models.data import DIM, TWELVE_BIT, Input, Part, load
@@ -68,8 +69,8 @@ MANIFEST = "manifest.json"
 DIGITS = "digits.npz"
 DIGITS_COUNT = 256
 
-Form = Literal["state dict", "whole module", "training checkpoint"]
-Suffers = Literal["nothing", "eval", "batch", "single images"]
+Form = Literal["state dict", "whole module", "training checkpoint", "exported program"]
+Suffers = Literal["nothing", "eval", "batch", "single images", "pairs"]
 StateDict = dict[str, Tensor]
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -92,7 +93,8 @@ class Sample:
     history: str
     form: Form = "state dict"
     healthy: bool = False
-    # Where the fault costs accuracy: in eval mode, under batch statistics, or on images one by one.
+    # Where the fault costs accuracy: in eval mode, under batch statistics, on images one by one,
+    # or two by two.
     suffers: Suffers = "nothing"
     input: Input = "images"
 
@@ -531,6 +533,43 @@ def mode_samples(model: nn.Module, part: Part) -> Iterator[Sample]:
     )
 
 
+def exported(model: nn.Module) -> ExportedProgram:
+    """Export a model in the mode in which it is, for any number of images.
+
+    Where each operator was written is left out: that names files of this machine.
+    """
+    images = torch.zeros(4, 1, 8, 8)
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def exported_samples(model: nn.Module) -> Iterator[Sample]:
+    """Yield exports of one model, in eval mode and in the mode that training left it in."""
+    ordinary = f"Trained for {EPOCHS} epochs in train mode"
+    yield Sample(
+        "digits-healthy.pt2",
+        "DigitsNet",
+        exported(copy.deepcopy(model).eval()),
+        "Nothing is wrong: the convolutional network, exported in eval mode.",
+        f"{ordinary}, switched to eval mode and exported with torch.export.",
+        form="exported program",
+        healthy=True,
+    )
+    yield Sample(
+        "exported-in-train-mode.pt2",
+        "DigitsNet",
+        exported(in_train_mode(model)),
+        "The export computes as in training, and no call of eval() changes it: its answers depend "
+        "on the other images in the batch.",
+        f"{ordinary} and exported with torch.export without a call to eval().",
+        form="exported program",
+        suffers="pairs",
+    )
+
+
 def samples(part: Part) -> list[Sample]:
     """Return every sample, sorted by file name."""
     model = fresh(DigitsNet)
@@ -542,6 +581,7 @@ def samples(part: Part) -> list[Sample]:
         *statistics_samples(model, part),
         *wrong_value_samples(model, part),
         *mode_samples(model, part),
+        *exported_samples(model),
     ]
     return sorted(everything, key=lambda sample: sample.file)
 
@@ -550,6 +590,8 @@ def write(sample: Sample, path: Path) -> None:
     """Write the sample's file in the format its suffix stands for."""
     if path.suffix == ".safetensors":
         save_file(sample.content, path)
+    elif path.suffix == ".pt2":
+        torch.export.save(sample.content, path)
     elif path.suffix == ".pth":
         # The old format names storages by their memory address, so no two runs write the same
         # bytes. A file that already holds these tensors is kept, lest a rebuild change it.
@@ -577,6 +619,8 @@ def read(path: Path) -> Any:
 
 def restored(sample: Sample, path: Path) -> nn.Module:
     """Return the network as the file on disk gives it back, in eval mode."""
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
     content = read(path)
     if isinstance(content, nn.Module):
         return content.eval()
@@ -620,6 +664,8 @@ def measured(sample: Sample, path: Path, holdout: Part) -> dict[str, Any]:
     sides = {"eval": by_eval, "batch": by_eval if by_batch is None else by_batch}
     if sample.suffers == "single images":
         sides["single images"] = accuracy(model, inputs, labels, size=1)
+    if sample.suffers == "pairs":
+        sides["pairs"] = accuracy(model, inputs, labels, size=2)
 
     best = max(sides.values())
     for side, value in sides.items():

@@ -29,7 +29,8 @@ def explain(name: str, size: int, start: bytes) -> UnreadableError:
         )
     return UnknownFormatError(
         f"{name}: not a checkpoint format that normcheck reads",
-        "it reads torch.save files (zip and legacy), pickled modules and safetensors",
+        "it reads torch.save files (zip and legacy), pickled modules, safetensors, TorchScript, "
+        "torch.export (.pt2) and ONNX",
     )
 
 
@@ -93,10 +94,10 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError:
     """
     if any(member.endswith("model.weights.h5") for member in members):
         what, hint = "a Keras archive", "convert the weights to a state dict first"
-    elif any("/models/" in member and member.endswith(".json") for member in members):
+    elif any("/data/aotinductor/" in member for member in members):
         what, hint = (
-            "a torch.export archive, which this version does not read",
-            "scan the checkpoint that it was exported from",
+            "a compiled package (AOTInductor): machine code, in which no norm can be told",
+            "scan the checkpoint or the exported program that it was compiled from",
         )
     elif members and all(member.endswith(".npy") for member in members):
         what, hint = (
@@ -109,11 +110,3 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError:
             "unpack it and scan the checkpoint inside",
         )
     return UnreadableError(f"{name}: {what}", hint)
-
-
-def torchscript(name: str) -> UnreadableError:
-    """For archives of ``torch.jit.save``."""
-    return UnreadableError(
-        f"{name}: a TorchScript archive, which this version does not read",
-        "scan the checkpoint that it was made from, or its state_dict()",
-    )

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.errors import UnreadableError
@@ -80,19 +78,6 @@ def test_recognised(content: bytes, words: str, tmp_path: Path) -> None:
         assert words in refusal(path).message
 
 
-def traced(path: Path) -> None:
-    torch.jit.trace(nn.BatchNorm1d(2).eval(), torch.zeros(1, 2)).save(str(path))
-
-
-def scripted(path: Path) -> None:
-    torch.jit.script(nn.Sequential(nn.BatchNorm1d(2))).save(str(path))
-
-
-def exported(path: Path) -> None:
-    program = torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),))
-    torch.export.save(program, path)
-
-
 def arrays(path: Path) -> None:
     with path.open("wb") as stream:
         np.savez(stream, a=np.zeros(3), b=np.ones(2))
@@ -111,9 +96,7 @@ def archive_of(*names: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (traced, "TorchScript"),
-        (scripted, "TorchScript"),
-        (exported, "torch.export"),
+        (archive_of("model/data/aotinductor/model/a.so", "model/archive_format"), "AOTInductor"),
         (arrays, "numpy arrays"),
         (archive_of("config.json", "metadata.json", "model.weights.h5"), "Keras"),
         (archive_of("readme.txt"), "not one of torch.save"),
