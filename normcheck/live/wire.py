@@ -32,11 +32,16 @@ _CONTAINERS = frozenset({("builtins", "set"), ("builtins", "frozenset")})
 
 def send(pipe: BinaryIO, message: tuple[Any, ...]) -> None:
     """Write one message."""
-    raw = io.BytesIO()
-    _Writer(raw, protocol=5).dump(message)
-    data = raw.getvalue()
+    data = written(message)
     pipe.write(HEADER.pack(len(data)) + data)
     pipe.flush()
+
+
+def written(message: Any) -> bytes:
+    """A message, or a value of ours, as ``read`` takes it."""
+    raw = io.BytesIO()
+    _Writer(raw, protocol=5).dump(message)
+    return raw.getvalue()
 
 
 def read(data: bytes) -> Any:
