@@ -86,8 +86,8 @@ class _Writer(pickle.Pickler):
             )  # fmt: skip
         # Built by its own constructor: a frozen dataclass with slots otherwise sets its state
         # by a loop in Python, which takes several times as long.
-        kind: type[object] = type(obj)
-        made = _parts_of(kind)
+        kind = type(obj)
+        made = _parts_of(kind)  # type: ignore[arg-type]  # mypy takes object.__hash__ for unbound
         return NotImplemented if made is None else (kind, made(obj))
 
 
