@@ -26,7 +26,6 @@ def print_summary(console: Console, tally: Tally, unlisted: int) -> None:
         tally: Of all models.
         unlisted: Models without an error or warning that were not shown.
     """
-    console.print()
     for line in _verdict(tally):
         hanging(console, line, indent=2)
     sick = sum(tally.sick.values())

@@ -9,7 +9,7 @@ from rich.console import Console
 from normcheck.findings import Finding, Severity
 from normcheck.report.console import console_for, finished
 from normcheck.report.many import MANY, print_summary
-from normcheck.report.report import ModelReport, Report
+from normcheck.report.report import ModelReport, Report, joined
 from normcheck.report.tally import Tally
 from normcheck.report.text import TextStyle, print_model
 from normcheck.report.text_end import print_end
@@ -26,7 +26,8 @@ class TextReport:
         """Start with nothing said."""
         self._style = style
         self._tally = Tally()
-        self._details: Report | None = None
+        self._kept: list[Report] = []
+        self._spaced = True
         self._held: _Model | None = None
         """The first model: whether it is the only one decides how it is shown."""
         self._told = 0
@@ -37,9 +38,8 @@ class TextReport:
         self._tally.add(report)
         if self._style.verbose:
             # Who asks for every entry has them all in memory.
-            self._keep(report)
-        out = io.StringIO()
-        console = console_for(out, self._style.width, color=self._style.color)
+            self._kept.append(replace(report, models=(), findings=(), errors=()))
+        out, console = self._console()
         for model in _models(report):
             if self._held is None and self._told == 0:
                 self._held, self._told = model, 1
@@ -47,17 +47,31 @@ class TextReport:
             self._release(console, alone=False)
             self._told += 1
             self._tell(console, model, alone=False)
-        return finished(out)
+        return self._said(out)
 
     def end(self) -> str:
         """The rest: what was left out, the summary of many, the counts."""
-        out = io.StringIO()
-        console = console_for(out, self._style.width, color=self._style.color)
+        out, console = self._console()
         self._release(console, alone=True)
+        said = self._said(out)
+        out, console = self._console()
         if self._told > MANY and not self._style.quiet:
+            if not self._spaced:
+                console.print()
             print_summary(console, self._tally, self._unlisted)
-        print_end(console, self._tally, self._style, self._details)
-        return finished(out)
+        details = joined(self._kept[0], self._kept) if self._kept else None
+        print_end(console, self._tally, self._style, details)
+        return said + finished(out)
+
+    def _console(self) -> tuple[io.StringIO, Console]:
+        out = io.StringIO()
+        return out, console_for(out, self._style.width, color=self._style.color)
+
+    def _said(self, out: io.StringIO) -> str:
+        text = finished(out)
+        if text:
+            self._spaced = text.endswith("\n\n")
+        return text
 
     def _release(self, console: Console, *, alone: bool) -> None:
         if self._held is not None:
@@ -76,17 +90,6 @@ class TextReport:
             return
         print_model(
             console, model.report, findings, style, model.known, table=alone or style.verbose
-        )
-
-    def _keep(self, report: Report) -> None:
-        kept = self._details or replace(
-            report, models=(), findings=(), errors=(), suppressed=(), skipped=(), unused=()
-        )
-        self._details = replace(
-            kept,
-            suppressed=(*kept.suppressed, *report.suppressed),
-            skipped=(*kept.skipped, *report.skipped),
-            unused=(*kept.unused, *report.unused),
         )
 
 
