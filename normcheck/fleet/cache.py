@@ -86,8 +86,8 @@ def remembered(
                 if before is not None:
                     store.keep(result, before)
                 yield result
-        if store.trouble:
-            fleet.announce(f"the cache {fleet.cache} was not completed: {store.trouble}")
+    if store.trouble:
+        fleet.announce(f"the cache {fleet.cache} was not completed: {store.trouble}")
 
 
 class _Before:
@@ -131,6 +131,7 @@ class Store:
         self._code = code_digest()
         self._scopes = Scopes(settings, self._code)
         self._last = time.monotonic()
+        self._rows: list[tuple[bytes, str, str, bytes | None, bytes, bytes]] = []
         try:
             self._base = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
@@ -198,32 +199,35 @@ class Store:
         stamps = _stamps(result, before)
         if self.trouble or result.errors or stamps is None:
             return
-        single = len(stamps) == 1
-        row = (
-            self._scopes.of(Path(result.target), explicit=before.explicit),
-            result.target,
-            Stamp.joined(stamps),
-            digest_of(result.target, stamps[0].size) if single else None,
-            zlib.compress(written(result), 1),
-            self._code,
+        self._rows.append(
+            (
+                self._scopes.of(Path(result.target), explicit=before.explicit),
+                result.target,
+                Stamp.joined(stamps),
+                digest_of(result.target, stamps[0].size) if len(stamps) == 1 else None,
+                zlib.compress(written(result), 1),
+                self._code,
+            )
         )
+        if time.monotonic() - self._last > _KEEP_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        """Write what is new at once, so that nobody else waits while a slow file is read."""
+        rows, self._rows = self._rows, []
+        self._last = time.monotonic()
+        if not rows or self.trouble:
+            return
         try:
-            if not self._base.in_transaction:
-                self._base.execute("BEGIN IMMEDIATE")
-            self._base.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", row)
-            if time.monotonic() - self._last > _KEEP_SECONDS:
-                self._base.execute("COMMIT")
-                self._last = time.monotonic()
+            self._base.execute("BEGIN IMMEDIATE")
+            self._base.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._base.execute("COMMIT")
         except sqlite3.Error as error:
             self.trouble = str(error)
 
     def close(self) -> None:
         """Write what is left, and close the file."""
-        try:
-            if self._base.in_transaction:
-                self._base.execute("COMMIT")
-        except sqlite3.Error as error:
-            self.trouble = str(error)
+        self._write()
         self._base.close()
 
 
