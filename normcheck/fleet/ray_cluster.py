@@ -7,6 +7,7 @@ So the report does not depend on who did the work.
 import contextlib
 import os
 import pickle
+import socket
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ _RETRIES = 1
 """Of a task whose process or machine died: a machine may go at any time, and a file that kills
 its reader does so the second time, too."""
 _LOOK_SECONDS = 0.5
+_REACH_SECONDS = 5.0
 
 
 def examined_by_ray(
@@ -82,6 +84,7 @@ def _connect(ray: Any, cluster: Cluster) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if cluster.address:
+            _reach(cluster.address)
             ray.init(address=cluster.address, **quiet)
         else:
             # "local" starts one even where the environment names another.
@@ -97,6 +100,17 @@ def _connect(ray: Any, cluster: Cluster) -> None:
             f"there is no Ray cluster {where}: {str(error).splitlines()[0]:.200}",
             "start one with: ray start --head; or leave --ray-address out",
         ) from error
+
+
+def _reach(address: str) -> None:
+    """See that something listens there: Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
 
 
 def _slots(ray: Any, cluster: Cluster) -> int:
