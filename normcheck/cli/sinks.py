@@ -1,10 +1,9 @@
 """Where parts of a report go as they come: written at once where the form allows it."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -14,7 +13,7 @@ from normcheck.errors import UsageError
 from normcheck.report.report import Report, joined
 
 _STDOUT = "-"
-Pause = Callable[[], contextlib.AbstractContextManager[None]]
+Pause = Callable[[], AbstractContextManager[None]]
 """Takes what is drawn on the terminal away while something is written there."""
 
 
@@ -61,8 +60,8 @@ class Sinks:
     def part(self, report: Report) -> None:
         """Write what can be written of this part."""
         self._models += len(report.models)
-        for form, _, stream in self._places:
-            self._write(form.part(report), stream)
+        for form, output, stream in self._places:
+            self._write(form.part(report), output, stream)
 
     def end(self) -> None:
         """Write the rest."""
@@ -70,17 +69,18 @@ class Sinks:
             text = form.end()
             # On a terminal the error says it all; a file that was asked for is written.
             if self._models or output.form != "text" or output.file != _STDOUT:
-                self._write(text, stream)
+                self._write(text, output, stream)
 
-    def _write(self, text: str, stream: TextIO) -> None:
+    def _write(self, text: str, output: Output, stream: TextIO) -> None:
         if not text:
             return
-        if stream is sys.__stdout__ or stream is sys.stdout:
+        if output.file == _STDOUT:
             with self._pause():
                 stream.write(text)
                 stream.flush()
         else:
-            stream.write(text)
+            with _writable(output.file):
+                stream.write(text)
 
 
 @contextmanager
@@ -123,22 +123,24 @@ def _place(file: str) -> Iterator[TextIO]:
         return
     path = Path(file)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _writable(file):
+        stream = part.open("w", encoding="utf-8")
     try:
-        with _writable(file, part), part.open("w", encoding="utf-8") as stream:
-            yield stream
-        with _writable(file, part):
+        yield stream
+        with _writable(file):
+            stream.close()
             part.replace(path)
     finally:
+        with suppress(OSError):  # of what is thrown away
+            stream.close()
         part.unlink(missing_ok=True)
 
 
 @contextmanager
-def _writable(file: str, part: Path) -> Iterator[None]:
+def _writable(file: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename not in (None, str(part)):
-            raise  # of something else that was done meanwhile
         raise UsageError(
             f"{file}: cannot be written ({error.strerror or error})",
             "name a file in a folder that exists and is writable",

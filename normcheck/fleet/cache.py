@@ -18,7 +18,6 @@ never a result: what comes out is data that nothing can be hidden in (see ``live
 """
 
 import contextlib
-import pickle
 import sqlite3
 import time
 import zlib
@@ -32,7 +31,7 @@ from normcheck.fleet.request import Fleet
 from normcheck.fleet.result import FileResult
 from normcheck.fleet.scope import Scopes, code_digest
 from normcheck.fleet.stamp import Stamp, digest_of, stamp_of
-from normcheck.live.wire import read, written
+from normcheck.live.wire import DAMAGED, read, written
 from normcheck.settings import Settings
 
 _LAYOUT = 1
@@ -251,7 +250,6 @@ def _stamps(result: FileResult, before: _Before) -> list[Stamp] | None:
 def _unpacked(data: bytes, name: str) -> FileResult | None:
     try:
         result = read(zlib.decompress(data))
-    except (zlib.error, pickle.UnpicklingError, ValueError, TypeError, KeyError, EOFError,
-            AttributeError, IndexError, ImportError):  # fmt: skip
+    except (zlib.error, *DAMAGED):
         return None  # damaged: as if it were not there
     return result if isinstance(result, FileResult) and result.target == name else None

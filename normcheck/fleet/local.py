@@ -25,7 +25,7 @@ from normcheck.errors import NormcheckError
 from normcheck.fleet.order import InOrder
 from normcheck.fleet.result import FileResult, lost
 from normcheck.fleet.settings_sent import sent
-from normcheck.live.wire import read
+from normcheck.live.wire import DAMAGED, read
 from normcheck.settings import Settings
 
 AHEAD = 256
@@ -157,7 +157,7 @@ class _Pool:
     def _listen(self, worker: _Worker) -> None:
         try:
             message: tuple[Any, ...] = read(worker.link.recv_bytes())
-        except (EOFError, OSError, pickle.UnpicklingError, ValueError, TypeError, AttributeError):
+        except (OSError, *DAMAGED):
             # The end of the process, or bytes of its own that make no sense.
             self._bury(worker)
             return

@@ -24,6 +24,11 @@ from normcheck.norms.kinds import NormKind
 
 HEADER = struct.Struct("<Q")
 """Before each message its length in bytes."""
+DAMAGED = (
+    pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError,
+    ImportError,
+)  # fmt: skip
+"""What ``read`` may raise on bytes that nobody wrote here."""
 _ARRAYS = frozenset(
     (f"numpy{part}.{module}", name)
     for part in (".core", "._core")
