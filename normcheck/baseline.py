@@ -96,6 +96,11 @@ class Matcher:
         self._known = {entry.key: entry for entry in baseline.entries}
         self._seen: set[tuple[str, str, str, str | None, str]] = set()
         self._moved = self._of_lost_files()
+        self._about = {(entry.model, entry.rule) for entry in baseline.entries}
+
+    def mentions(self, target: str, rule: str) -> bool:
+        """Whether any entry is about what a rule finds in a target."""
+        return (self._baseline.name_of(target), rule) in self._about
 
     def _of_lost_files(self) -> dict[tuple[str, str], list[str]]:
         """Models of the baseline whose file is gone, by rule and file name.

@@ -22,11 +22,21 @@ class Sieve:
         self._rules = {rule.code: rule for rule in settings.rules}
         self._used: set[LayerIgnore] = set()
         self._matcher = Matcher(settings.baseline) if settings.baseline else None
+        self._ran: set[str] = set()
         self._judged: set[tuple[str, str]] = set()
 
     def ran(self, target: str, rule: str) -> None:
         """Note that a rule judged a model of ``target``: what it no longer finds is gone."""
-        self._judged.add((target, rule))
+        self._ran.add(rule)
+        # Targets only where entries are about them: memory must not grow with the files.
+        if self._matcher is not None and self._matcher.mentions(target, rule):
+            self._judged.add((target, rule))
+
+    def taken(self) -> tuple[Suppressed, ...]:
+        """What was suppressed since the last time, which is then forgotten here."""
+        gone = tuple(self.suppressed)
+        self.suppressed.clear()
+        return gone
 
     def kept(self, findings: Iterable[Finding]) -> list[Finding]:
         """The findings that count; of one that is suppressed for some layers, the rest."""
@@ -107,9 +117,8 @@ class Sieve:
 
     def unused(self) -> tuple[Unused, ...]:
         """Ignores and baseline entries that suppressed nothing in this run."""
-        if not self._judged:
+        if not self._ran:
             return ()
-        ran = {code for _, code in self._judged}
         idle = [
             Unused(
                 SuppressedBy.LAYER_IGNORE,
@@ -118,7 +127,7 @@ class Sieve:
                 "no finding",
             )
             for ignore in self._settings.layer_ignores
-            if ignore not in self._used and any(self._about(ignore, code) for code in ran)
+            if ignore not in self._used and any(self._about(ignore, code) for code in self._ran)
         ]
         return (*idle, *self._gone())
 

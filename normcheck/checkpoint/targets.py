@@ -33,6 +33,10 @@ def expand(words: list[str]) -> Iterator[Target]:
     Raises:
         UnreadableError: A word that names nothing at all.
     """
+    if len(words) == 1:
+        # Nothing comes twice, and memory does not grow with the number of files.
+        yield from _expand_one(words[0])
+        return
     seen: set[Path] = set()
     for word in words:
         for target in _expand_one(word):

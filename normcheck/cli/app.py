@@ -29,6 +29,15 @@ from normcheck.cli.flags import (
     Verbose,
     WriteBaseline,
 )
+from normcheck.cli.fleet_flags import (
+    CacheFile,
+    CpusPerTask,
+    EngineFlag,
+    EngineName,
+    GpusPerTask,
+    Jobs,
+    RayAddress,
+)
 from normcheck.cli.kinds import print_kinds
 from normcheck.cli.limit_flags import MemoryLimit, NoIsolation, ReadLimits, TimeLimit
 from normcheck.cli.rule import print_rule
@@ -126,6 +135,12 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     memory_limit: MemoryLimit = "",
     no_isolation: NoIsolation = False,
     limit: ReadLimits = None,
+    jobs: Jobs = None,
+    cache: CacheFile = "",
+    engine: EngineFlag = EngineName.LOCAL,
+    ray_address: RayAddress = "",
+    cpus_per_task: CpusPerTask = None,
+    gpus_per_task: GpusPerTask = None,
     exit_zero: ExitZero = False,
     strict: Strict = None,
     baseline: BaselineFile = None,
@@ -148,6 +163,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     the flags of their names.
     """
     # Imported here, so that --help and the other commands do not wait for numpy.
+    from normcheck.cli.fleet import FleetWords
     from normcheck.cli.running import RunWords
     from normcheck.cli.scan import ScanWords, run_scan
     from normcheck.config.merge import Flags
@@ -178,6 +194,14 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
             write_baseline=write_baseline,
             plot=plot,
             limits=limit or (),
+            fleet=FleetWords(
+                jobs=jobs,
+                engine=engine.value,
+                ray_address=ray_address,
+                cpus_per_task=cpus_per_task,
+                gpus_per_task=gpus_per_task,
+                cache=cache,
+            ),
             run=RunWords(
                 run=run,
                 model=model,

@@ -44,15 +44,21 @@ def read_limits(words: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> Limits
     return limits
 
 
-def isolation(seconds: float, memory: str, *, off: bool) -> Isolation | None:
+def isolation(seconds: float, memory: str, *, jobs: int = 1, off: bool) -> Isolation | None:
     """The bounds of the process that runs models; None where it is to be this one.
+
+    Args:
+        seconds: Of one run.
+        memory: Of one run, as the user wrote it; empty for a share of the machine's.
+        jobs: How many runs share that.
+        off: Whether there is to be no such process.
 
     Raises:
         UsageError: The memory is no size.
     """
     if off:
         return None
-    most = size_in_bytes(memory, "--memory-limit") if memory else _machine_share()
+    most = size_in_bytes(memory, "--memory-limit") if memory else _machine_share() // jobs
     return Isolation(seconds, most)
 
 

@@ -11,6 +11,7 @@ from normcheck.cli.scan import exit_code, limited, tell_errors
 from normcheck.compare.run import Diff, diff
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError
+from normcheck.report.tally import Tally
 from normcheck.rules.rule import Rule
 
 
@@ -36,6 +37,11 @@ def run_diff(words: DiffWords) -> int:
     """Compare, write the report, and return the exit code."""
     resolved = resolve(words.flags, os.environ, Path.cwd())
     outputs = pair(resolved.formats, resolved.outputs)
+    if "json-lines" in resolved.formats:
+        raise UsageError(
+            "json-lines has a line for each file, a comparison is about several",
+            "use --format json",
+        )
     known = limited(with_baseline(resolved), words.limits)
     settings = replace(known, rules=_comparing(known.rules, words.flags.select))
     running = requested(words.run)
@@ -49,8 +55,8 @@ def run_diff(words: DiffWords) -> int:
     for output in outputs:
         if result.comparisons or output.form != "text" or output.file != "-":
             write(_rendered(result, output, look), output.file)
-    tell_errors(result.report, words.verbose)
-    return exit_code(result.report, settings, exit_zero=words.exit_zero)
+    tell_errors(result.report.errors, words.verbose)
+    return exit_code(Tally.of(result.report), settings, exit_zero=words.exit_zero)
 
 
 def _comparing(rules: tuple[Rule, ...], selected: Sequence[str]) -> tuple[Rule, ...]:
@@ -78,4 +84,4 @@ def _rendered(result: Diff, output: Output, look: Look) -> str:
 
         return render_diff_text(result, text_style(output, look))
     # The other forms show findings, skipped rules and errors, which every report has.
-    return rendered(result.report, output, look)
+    return rendered(result.report, output)

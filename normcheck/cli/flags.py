@@ -14,6 +14,7 @@ class OutputFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
     JSON_V1 = "json-v1"
+    JSON_LINES = "json-lines"
     SARIF = "sarif"
     JUNIT = "junit"
     GITHUB = "github"
@@ -66,8 +67,8 @@ Forms = Annotated[
         "-f",
         "--output-format",
         metavar="FORMAT",
-        help="text, json, json-v1, sarif, junit, github or markdown. Default: text. May be "
-        "repeated, each with its own -o.",
+        help="text, json, json-v1, json-lines, sarif, junit, github or markdown. Default: text. "
+        "May be repeated, each with its own -o.",
     ),
 ]
 Outputs = Annotated[

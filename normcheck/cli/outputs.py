@@ -57,20 +57,11 @@ def pair(forms: Sequence[str], files: Sequence[str]) -> tuple[Output, ...]:
     return tuple(Output(*both) for both in zip(forms, places, strict=True))
 
 
-def rendered(report: Report, output: Output, look: Look) -> str:
-    """The report in the form that this output wants."""
-    # Each form is imported only where it is wanted: JSON needs no rich.
-    if output.form != "text":
-        from normcheck.report.formats import render
+def rendered(report: Report, output: Output) -> str:
+    """The report in the form for machines that this output wants."""
+    from normcheck.report.formats import render
 
-        return render(report, output.form, Path.cwd())
-    if look.statistics:
-        from normcheck.report.statistics import render_statistics
-
-        return render_statistics(report)
-    from normcheck.report.text import render_text
-
-    return render_text(report, text_style(output, look))
+    return render(report, output.form, Path.cwd())
 
 
 def text_style(output: Output, look: Look) -> "TextStyle":

@@ -40,8 +40,12 @@ class RunWords:
     no_isolation: bool = False
 
 
-def requested(words: RunWords) -> Running | None:
+def requested(words: RunWords, *, jobs: int = 1) -> Running | None:
     """The run that the flags ask for; None where they ask for none.
+
+    Args:
+        words: The flags.
+        jobs: How many files run at once and share the memory.
 
     Raises:
         UsageError: A flag cannot be understood, or has no run to belong to.
@@ -80,7 +84,9 @@ def requested(words: RunWords) -> Running | None:
         ),
         device=words.device,
         autocast="" if words.autocast == "off" else words.autocast,
-        isolation=isolation(words.time_limit, words.memory_limit, off=words.no_isolation),
+        isolation=isolation(
+            words.time_limit, words.memory_limit, jobs=jobs, off=words.no_isolation
+        ),
     )
 
 

@@ -2,17 +2,24 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing, nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from normcheck.cli.errors import report_error, report_note
-from normcheck.cli.outputs import Look, pair, rendered, write
-from normcheck.cli.running import RunWords, progress, requested
+from normcheck.cli.fleet import FleetWords, requested_fleet
+from normcheck.cli.outputs import Look, Output, pair, write
+from normcheck.cli.progress import watched
+from normcheck.cli.running import RunWords, requested
+from normcheck.cli.sinks import opened
 from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
 from normcheck.errors import UsageError
-from normcheck.report.report import Report
-from normcheck.session import scan
+from normcheck.findings import Failure
+from normcheck.fleet.request import Engine
+from normcheck.report.report import Report, joined
+from normcheck.report.tally import Tally
+from normcheck.session import parts
 from normcheck.settings import Settings
 from normcheck.wording import plural
 
@@ -36,6 +43,7 @@ class ScanWords:
     plot: str = ""
     run: RunWords | None = None
     """None where no flag asks for a run."""
+    fleet: FleetWords = field(default_factory=FleetWords)
     limits: Sequence[str] = ()
     """Of reading, as ``--limit`` gives them."""
 
@@ -59,18 +67,9 @@ def run_scan(words: ScanWords) -> int:
         )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
     settings = limited(replace(known, keep_predictions=bool(words.plot)), words.limits)
-    report = _scan(words, settings)
-    if words.write_baseline:
-        report = _write_baseline(report, words, resolved)
-    look = Look(words.color, words.quiet, words.verbose > 0, words.statistics)
-    for output in outputs:
-        # On a terminal the error says it all; a file that was asked for is written.
-        if report.models or output.form != "text" or output.file != "-":
-            write(rendered(report, output, look), output.file)
-    if words.plot:
-        _plot(report, words.plot)
-    _tell(report, words)
-    return exit_code(report, settings, exit_zero=words.exit_zero)
+    tally = _scan(words, settings, resolved, outputs)
+    _tell(tally, words)
+    return exit_code(tally, settings, exit_zero=words.exit_zero)
 
 
 def limited(settings: Settings, words: Sequence[str]) -> Settings:
@@ -82,13 +81,45 @@ def limited(settings: Settings, words: Sequence[str]) -> Settings:
     return replace(settings, limits=read_limits(words, settings.limits))
 
 
-def _scan(words: ScanWords, settings: Settings) -> Report:
-    running = requested(words.run) if words.run else None
-    if running is None:
-        return scan(words.targets, settings)
-    with progress(words.quiet) as (tick, announce):
-        how = replace(running, progress=tick, announce=announce)
-        return scan(words.targets, replace(settings, running=how))
+def _scan(
+    words: ScanWords, settings: Settings, resolved: Resolved, outputs: Sequence[Output]
+) -> Tally:
+    """Scan, write each part of the report as it comes, and return the counts."""
+    fleet = requested_fleet(words.fleet)
+    running = requested(words.run, jobs=words.fleet.jobs or 1) if words.run else None
+    look = Look(words.color, words.quiet, words.verbose > 0, words.statistics)
+    tally = Tally()
+    with (
+        watched(words.targets, quiet=words.quiet) as bar,
+        opened(outputs, look, bar.away) as sinks,
+        # Libraries that write to stdout, as Ray does when a process of its dies, write beside
+        # the report and not into it.
+        redirect_stdout(sys.stderr) if fleet.engine is Engine.RAY else nullcontext(),
+    ):
+        if running is not None:
+            running = replace(running, progress=bar.step, announce=bar.announce)
+            settings = replace(settings, running=running)
+        fleet = replace(fleet, progress=bar.files, announce=bar.announce)
+        with closing(parts(words.targets, settings, fleet)) as stream:
+            for part in _as_wanted(stream, words, resolved):
+                tally.add(part)
+                sinks.part(part)
+        bar.close()
+        sinks.end()
+    return tally
+
+
+def _as_wanted(stream: Iterable[Report], words: ScanWords, resolved: Resolved) -> Iterable[Report]:
+    """The parts as they come, or one of all where something needs the whole report."""
+    if not words.write_baseline and not words.plot:
+        return stream
+    kept = list(stream)
+    report = joined(kept[-1], kept)
+    if words.write_baseline:
+        report = _write_baseline(report, words, resolved)
+    if words.plot:
+        _plot(report, words.plot)
+    return [report]
 
 
 def _check_combination(words: ScanWords, resolved: Resolved) -> None:
@@ -110,20 +141,20 @@ def _write_baseline(report: Report, words: ScanWords, resolved: Resolved) -> Rep
     return report
 
 
-def _tell(report: Report, words: ScanWords) -> None:
+def _tell(tally: Tally, words: ScanWords) -> None:
     """Errors, and what else belongs on stderr."""
-    tell_errors(report, words.verbose)
-    if not report.models and not report.errors:
-        passed = f" ({plural(len(report.skipped), 'file')} without a model)"
+    tell_errors(tally.errors, words.verbose)
+    if not tally.models and not tally.errors:
+        passed = f" ({plural(tally.skipped, 'file')} without a model)"
         report_error(
-            f"no checkpoint under {', '.join(words.targets)}{passed if report.skipped else ''}",
+            f"no checkpoint under {', '.join(words.targets)}{passed if tally.skipped else ''}",
             "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
         )
 
 
-def tell_errors(report: Report, verbose: int) -> None:
+def tell_errors(errors: Iterable[Failure], verbose: int) -> None:
     """The errors of a report on stderr, with tracebacks where these are wanted."""
-    for failure in report.errors:
+    for failure in errors:
         report_error(failure.message, failure.hint)
         if failure.trace and verbose > 1:
             sys.stderr.write(failure.trace)
@@ -140,12 +171,10 @@ def _plot(report: Report, file: str) -> None:
     draw(report.models[0], report.findings, Path(file))
 
 
-def exit_code(report: Report, settings: Settings, *, exit_zero: bool) -> int:
+def exit_code(tally: Tally, settings: Settings, *, exit_zero: bool) -> int:
     """The exit code of a finished run: 2 wins over 1, and 1 over 0."""
-    missed = any(not entry.unasked for entry in report.skipped)
-    if report.errors or (settings.strict and missed):
+    if tally.errors or (settings.strict and tally.missed):
         return 2
-    if not report.models:
+    if not tally.models:
         return 3
-    failed = any(report.fails(finding) for finding in report.findings)
-    return 1 if failed and not exit_zero else 0
+    return 1 if tally.failing and not exit_zero else 0

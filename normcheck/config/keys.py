@@ -19,7 +19,7 @@ class Key:
     meaning: str
 
 
-FORMATS = ("text", "json", "json-v1", "sarif", "junit", "github", "markdown")
+FORMATS = ("text", "json", "json-v1", "json-lines", "sarif", "junit", "github", "markdown")
 """Forms of the report, in the order of the documentation."""
 SEVERITIES = ("error", "warning", "info")
 FAILING = ("error", "warning")

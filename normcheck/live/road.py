@@ -19,7 +19,7 @@ def ran(
     Raises:
         UsageError: torch is not installed; it is imported here and not before.
     """
-    modules = any(model.form is Form.MODULE for model in checkpoint.models)
+    modules = any(m.form in (Form.MODULE, Form.TORCHSCRIPT) for m in checkpoint.models)
     if running.loading.trust and not running.loading.model and modules:
         from normcheck.live.trust import what_runs
 

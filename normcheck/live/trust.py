@@ -1,7 +1,7 @@
 """What ``--trust`` lets run, said before it runs. Without torch."""
 
 from normcheck.checkpoint.dtypes import BY_NAME, of_storage_class
-from normcheck.checkpoint.model import Checkpoint
+from normcheck.checkpoint.model import Checkpoint, Form
 from normcheck.checkpoint.torch_objects import constructors
 from normcheck.wording import plural
 
@@ -15,6 +15,11 @@ def what_runs(checkpoint: Checkpoint) -> str:
     Args:
         checkpoint: As our own reader read it, which runs none of it.
     """
+    if any(model.form is Form.TORCHSCRIPT for model in checkpoint.models):
+        return (
+            f"{checkpoint.name}: --trust loads it with torch.jit.load, which runs its TorchScript "
+            "code, with your rights"
+        )
     names = foreign_names(checkpoint)
     if not names:
         what = "names nothing but torch's own classes"

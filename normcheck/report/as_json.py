@@ -28,12 +28,7 @@ def render_json(report: Report, more: Mapping[str, Any] | None = None) -> str:
     value = {
         "version": SCHEMA_VERSION,
         "tool": {"name": "normcheck", "version": report.version},
-        "models": [_model(model) for model in report.models],
-        "findings": [_finding(finding) for finding in report.findings],
-        "suppressed": [_suppressed(entry) for entry in report.suppressed],
-        "skipped": [_skipped(entry) for entry in report.skipped],
-        "errors": [_error(entry) for entry in report.errors],
-        "unused": [_unused(entry) for entry in report.unused],
+        **entries(report),
         "summary": {
             "models": len(report.models),
             **{f"{severity.value}s": report.count(severity) for severity in Severity},
@@ -45,6 +40,18 @@ def render_json(report: Report, more: Mapping[str, Any] | None = None) -> str:
         **(more or {}),
     }
     return json_text(value)
+
+
+def entries(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """The lists of a report, entry by entry."""
+    return {
+        "models": [_model(model) for model in report.models],
+        "findings": [_finding(finding) for finding in report.findings],
+        "suppressed": [_suppressed(entry) for entry in report.suppressed],
+        "skipped": [_skipped(entry) for entry in report.skipped],
+        "errors": [_error(entry) for entry in report.errors],
+        "unused": [_unused(entry) for entry in report.unused],
+    }
 
 
 def _model(model: ModelReport) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Lines on what is no finding: what was suppressed, skipped, or could not be done."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from normcheck.findings import Failure, Unused
 from normcheck.report.report import Report
 from normcheck.wording import fold, plural, printable
 
@@ -21,9 +22,19 @@ def asides(report: Report, *, verbose: bool) -> Iterator[str]:
             layers = f": {fold(finding.layers)}" if finding.layers else ""
             yield printable(f"suppressed {finding.rule} on {place}{layers} ({entry.why})")
     else:
-        for why, count in Counter(entry.why for entry in report.suppressed).items():
-            yield printable(f"suppressed {plural(count, 'finding')}, {why}")
-    for unused in report.unused:
+        yield from reasons(Counter(entry.why for entry in report.suppressed))
+    yield from idle(report.unused)
+
+
+def reasons(counts: Mapping[str, int]) -> Iterator[str]:
+    """A line for each reason of suppression, with how many findings it has."""
+    for why, count in counts.items():
+        yield printable(f"suppressed {plural(count, 'finding')}, {why}")
+
+
+def idle(entries: Iterable[Unused]) -> Iterator[str]:
+    """A line for each suppression that suppressed nothing."""
+    for unused in entries:
         yield printable(f"note: {unused.message}")
 
 
@@ -38,9 +49,9 @@ def skipped(report: Report) -> Iterator[str]:
         yield printable(f"skipped {about}{reason}")
 
 
-def failed(report: Report) -> Iterator[str]:
+def failed(errors: Iterable[Failure]) -> Iterator[str]:
     """What could not be done, and what to do about it."""
-    for failure in report.errors:
+    for failure in errors:
         yield printable(f"error: {failure.message}")
         if failure.hint:
             yield printable(f"hint: {failure.hint}")

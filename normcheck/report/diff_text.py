@@ -12,7 +12,9 @@ from normcheck.compare.story import story
 from normcheck.findings import Finding, Severity
 from normcheck.report.console import PROSE, console_for, finished
 from normcheck.report.movement_table import movement_table
-from normcheck.report.text import TextStyle, print_end, print_findings
+from normcheck.report.tally import Tally
+from normcheck.report.text import TextStyle, print_findings
+from normcheck.report.text_end import print_end
 from normcheck.wording import fold, plural, printable
 
 _NAMES = 8
@@ -37,7 +39,7 @@ def render_diff_text(diff: Diff, style: TextStyle) -> str:
             (entry.model, entry.where) == (last.target, last.where) for entry in diff.report.skipped
         )
         _comparison(console, comparison, findings, style, judged=judged)
-    print_end(console, diff.report, style)
+    print_end(console, Tally.of(diff.report), style, diff.report)
     return finished(out)
 
 

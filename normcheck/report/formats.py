@@ -10,7 +10,8 @@ def render(report: Report, form: str, root: Path) -> str:
 
     Args:
         report: The finished report.
-        form: ``json``, ``json-v1``, ``sarif``, ``junit``, ``github`` or ``markdown``.
+        form: ``json``, ``json-v1``, ``json-lines``, ``sarif``, ``junit``, ``github`` or
+            ``markdown``.
         root: The folder to which file names in SARIF, JUnit and annotations are relative.
 
     Raises:
@@ -21,6 +22,10 @@ def render(report: Report, form: str, root: Path) -> str:
             from normcheck.report.as_json import render_json
 
             return render_json(report)
+        case "json-lines":
+            from normcheck.report.as_json_lines import render_json_lines
+
+            return render_json_lines(report)
         case "sarif":
             from normcheck.report.as_sarif import render_sarif
 

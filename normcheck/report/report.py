@@ -1,7 +1,7 @@
 """The finished report: plain values, from which every output is a pure function."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -116,9 +116,40 @@ class Report:
         return max((f.severity for f in self.findings), key=lambda s: s.rank, default=None)
 
 
+def joined(empty: Report, parts: Iterable[Report]) -> Report:
+    """One report of several, in their order.
+
+    Args:
+        empty: What does not depend on any file: version, rules, what fails.
+        parts: Of one file each.
+    """
+    models: list[ModelReport] = []
+    findings: list[Finding] = []
+    suppressed: list[Suppressed] = []
+    skipped: list[Skipped] = []
+    errors: list[Failure] = []
+    unused: list[Unused] = []
+    for part in parts:
+        models += part.models
+        findings += part.findings
+        suppressed += part.suppressed
+        skipped += part.skipped
+        errors += part.errors
+        unused += part.unused
+    return replace(
+        empty,
+        models=tuple(models),
+        findings=tuple(findings),
+        suppressed=tuple(suppressed),
+        skipped=tuple(skipped),
+        errors=tuple(errors),
+        unused=tuple(unused),
+    )
+
+
 def summarise(
     layer: NormLayer,
-    findings: list[Finding],
+    findings: Sequence[Finding] = (),
     suppressed: Sequence[Suppressed] = (),
     *,
     exported: bool = False,
@@ -131,8 +162,7 @@ def summarise(
         suppressed: On the model.
         exported: Whether the layer's mode is part of an export and has no other.
     """
-    blamed = [f for f in findings if layer.path in f.layers]
-    return LayerSummary(
+    summary = LayerSummary(
         path=layer.path,
         kind=layer.kind.name,
         over=layer.kind.over,
@@ -150,11 +180,23 @@ def summarise(
         weight=_spread(layer.weight),
         bias=_spread(layer.bias),
         aliases=layer.aliases,
+    )
+    return with_verdict(summary, findings, suppressed)
+
+
+def with_verdict(
+    layer: LayerSummary, findings: Sequence[Finding], suppressed: Sequence[Suppressed] = ()
+) -> LayerSummary:
+    """The line of a layer with the findings of its model that name it."""
+    blamed = [f for f in findings if layer.path in f.layers]
+    known = {s.finding.rule for s in suppressed if layer.path in s.finding.layers}
+    if not blamed and not known:
+        return layer
+    return replace(
+        layer,
         rules=tuple(sorted({f.rule for f in blamed})),
         worst=max((f.severity for f in blamed), key=lambda s: s.rank, default=None),
-        suppressed=tuple(
-            sorted({s.finding.rule for s in suppressed if layer.path in s.finding.layers})
-        ),
+        suppressed=tuple(sorted(known)),
     )
 
 

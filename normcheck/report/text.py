@@ -3,18 +3,16 @@
 Rich measures, wraps and colours; it never sees a name from a file as markup.
 """
 
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from normcheck.findings import Finding, Severity, Skipped
-from normcheck.report.asides import asides, failed, skipped
-from normcheck.report.console import PROSE, console_for, finished
+from normcheck.findings import Finding, Severity
+from normcheck.report.console import PROSE, hanging
 from normcheck.report.layer_table import layer_table
 from normcheck.report.reading import reading
 from normcheck.report.report import ModelReport, Report
@@ -43,26 +41,11 @@ class TextStyle:
 
 def render_text(report: Report, style: TextStyle) -> str:
     """The report as text, ending in a line of counts."""
-    out = io.StringIO()
-    console = console_for(out, style.width, color=style.color)
-    single = len(report.models) == 1
-    hidden = Counter(
-        (entry.finding.model, entry.finding.where)
-        for entry in report.suppressed
-        if entry.finding.severity is not Severity.INFO
-    )
-    for model in report.models:
-        findings = [
-            f for f in report.findings if f.model == model.target and f.where == model.where
-        ]
-        if style.quiet:
-            findings = [f for f in findings if f.severity is not Severity.INFO]
-            if not findings:
-                continue
-        known = hidden[model.target, model.where]
-        _model(console, model, findings, style, known, table=single or style.verbose)
-    print_end(console, report, style)
-    return finished(out)
+    # The stream is made of what is here.
+    from normcheck.report.text_stream import TextReport
+
+    stream = TextReport(style)
+    return stream.part(report) + stream.end()
 
 
 def print_findings(console: Console, findings: Iterable[Finding], style: TextStyle) -> None:
@@ -76,20 +59,7 @@ def print_findings(console: Console, findings: Iterable[Finding], style: TextSty
             _finding(console, finding)
 
 
-def print_end(console: Console, report: Report, style: TextStyle) -> None:
-    """What was skipped, suppressed and failed, and the line of counts."""
-    if not style.quiet:
-        for line in (
-            *(skipped(report) if style.verbose else ()),
-            *asides(report, verbose=style.verbose),
-        ):
-            _hanging(console, Text(line), indent=2)
-        _last_line(console, report)
-    for line in failed(report) if style.errors else ():
-        _hanging(console, Text(line), indent=2)
-
-
-def _model(
+def print_model(
     console: Console,
     model: ModelReport,
     findings: list[Finding],
@@ -98,6 +68,16 @@ def _model(
     *,
     table: bool,
 ) -> None:
+    """One model: what was read, the verdict, findings, the run, the layers.
+
+    Args:
+        console: Where it goes.
+        model: With its layers.
+        findings: Those of this model that count, the worst first.
+        style: How it is to look.
+        known: Findings that are no info and were suppressed.
+        table: Show the layers even where nothing is wrong.
+    """
     loud = [f for f in findings if f.severity is not Severity.INFO]
     quiet = [f for f in findings if f.severity is Severity.INFO]
     if not loud and not table:
@@ -129,7 +109,7 @@ def _model(
     if model.run is not None and not style.quiet:
         console.print()
         for line in run_section(model.run):
-            _hanging(console, line, indent=4)
+            hanging(console, line, indent=4)
     if table and model.layers and not style.quiet:
         console.print()
         drifts = model.run.drifts if model.run else ()
@@ -172,7 +152,7 @@ def _in_a_line(console: Console, model: ModelReport, known: int) -> None:
     but = f", {plural(known, 'finding')} suppressed" if known else ""
     text = f"{printable(model.target)}{under} · {_inventory(model)}{but}"
     line.append(text, style="not bold default")
-    _hanging(console, line, indent=2)
+    hanging(console, line, indent=2)
 
 
 def _size(size: int) -> str:
@@ -191,7 +171,7 @@ def _verdict(console: Console, model: ModelReport) -> None:
     title, text = reading(model)
     line = Text()
     line.append(_GOOD_MARK[0] + " ", style=_GOOD_MARK[1])
-    _hanging(console, line.append(title, style="bold"), indent=2)
+    hanging(console, line.append(title, style="bold"), indent=2)
     if text:
         _paragraph(console, text)
 
@@ -208,7 +188,7 @@ def _finding(console: Console, finding: Finding) -> None:
         title.append(" " * gap + label)
         console.print(title)
     else:
-        _hanging(console, title, indent=2)
+        hanging(console, title, indent=2)
         _paragraph(console, label)
     if finding.layers:
         _paragraph(console, printable(fold(finding.layers, _WHERE_NAMES)), style="bold")
@@ -216,7 +196,7 @@ def _finding(console: Console, finding: Finding) -> None:
     _paragraph(console, printable(finding.consequence))
     fix = Text("fix  ", style="bold green")
     fix.append(printable(finding.fix), style="not bold default")
-    _hanging(console, fix, indent=7, first=2)
+    hanging(console, fix, indent=7, first=2)
 
 
 def _remark(console: Console, finding: Finding, indent: int = 0) -> None:
@@ -224,60 +204,9 @@ def _remark(console: Console, finding: Finding, indent: int = 0) -> None:
     line = Text(f"{_INFO_MARK[0]} ", style=_INFO_MARK[1])
     line.append(printable(finding.message), style="default")
     line.append(f"  {finding.rule} info", style="cyan")
-    _hanging(console, line, indent=indent + 2, first=indent)
+    hanging(console, line, indent=indent + 2, first=indent)
 
 
 def _paragraph(console: Console, text: str, style: str = "") -> None:
     width = min(console.width, PROSE)
     console.print(Padding(Text(text, style=style), (0, 0, 0, 2)), width=width)
-
-
-def _hanging(console: Console, text: Text, indent: int, first: int = 0) -> None:
-    """A paragraph whose lines after the first begin ``indent`` columns in."""
-    width = min(console.width, PROSE)
-    lines = text.wrap(console, width - indent)
-    for number, line in enumerate(lines):
-        line.rstrip()
-        pad = first if number == 0 else indent
-        console.print(Padding(line, (0, 0, 0, pad)), width=width + indent)
-
-
-def _last_line(console: Console, report: Report) -> None:
-    counts = [
-        plural(report.count(severity), severity.value)
-        if severity is not Severity.INFO
-        else f"{report.count(severity)} info"
-        for severity in (Severity.ERROR, Severity.WARNING, Severity.INFO)
-    ]
-    parts = [", ".join(counts), f"{len(report.suppressed)} suppressed", *_not_run(report.skipped)]
-    unread = plural(len(report.errors), "target") + " failed" if report.errors else "0 failed"
-    models = [f"{plural(len(report.models), 'model')}"] if len(report.models) != 1 else []
-    line = Text(printable(" · ".join([*models, *parts, unread])))
-    console.print(line)
-
-
-def _not_run(entries: tuple[Skipped, ...]) -> Iterator[str]:
-    needs: dict[str, set[str]] = {}
-    for entry in entries:
-        if entry.rule:
-            needs.setdefault(entry.remedy, set()).add(entry.rule)
-    if needs:
-        yield "not checked: " + ", ".join(_needing(needs))
-    else:
-        yield "0 skipped"
-    files = sum(not entry.rule for entry in entries)
-    if files:
-        yield f"{plural(files, 'file')} without a model passed over"
-
-
-def _needing(needs: dict[str, set[str]]) -> Iterator[str]:
-    """How many rules need what: ``12 rules need a run (--run), 5 your data (--data)``."""
-    verb = " rules need "
-    for remedy, rules in sorted(needs.items(), key=lambda entry: (not entry[0], -len(entry[1]))):
-        if not remedy:
-            yield f"{plural(len(rules), 'rule')} could not tell (-v)"
-            continue
-        if len(rules) == 1:
-            verb = " rule needs " if verb == " rules need " else " "
-        yield f"{len(rules)}{verb}{remedy}"
-        verb = " "

@@ -109,9 +109,9 @@ def test_no_crash_looks_like_a_verdict(
         raise error
 
     home = {
-        "scan": "normcheck.cli.scan.scan",
+        "scan": "normcheck.cli.scan.parts",
         "render": "normcheck.report.formats.render",
-    }.get(place, f"normcheck.session.{place}")
+    }.get(place, f"normcheck.examine.{place}")
     monkeypatch.setattr(home, broken)
     ran = normcheck("scan", samples / MODULE, "-f", "json", "-o", "out.json")
     assert ran.code == 2
@@ -129,7 +129,7 @@ def test_one_file_that_breaks_the_reader_does_not_stop_the_others(
             raise IndexError("a bug")
         return read_checkpoint(path, limits)
 
-    monkeypatch.setattr("normcheck.session.read_checkpoint", broken)
+    monkeypatch.setattr("normcheck.examine.read_checkpoint", broken)
     ran = normcheck("scan", mixed)
     assert ran.code == 2
     assert "reading it failed: IndexError: a bug" in ran.err

@@ -10,7 +10,7 @@ from normcheck.rules.catalogue import find, select
 from normcheck.session import scan
 from normcheck.settings import LayerIgnore, Settings
 
-MACHINE_FORMS = ("json", "sarif", "junit", "github", "markdown")
+MACHINE_FORMS = ("json", "json-lines", "sarif", "junit", "github", "markdown")
 RULES = ["NC101", "NC104", "NC202", "NC504"]
 
 HOSTILE = (

@@ -13,7 +13,14 @@ from tests.report.everything import MACHINE_FORMS, clean, everything
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path("/project")
-ENDINGS = {"text": "txt", "sarif": "sarif", "junit": "xml", "markdown": "md", "json": "json"}
+ENDINGS = {
+    "text": "txt",
+    "sarif": "sarif",
+    "junit": "xml",
+    "markdown": "md",
+    "json": "json",
+    "json-lines": "jsonl",
+}
 FORMS = ("text", *MACHINE_FORMS)
 
 

@@ -1,0 +1,1 @@
+"""Many checkpoints: one file after the other, side by side, or on a cluster; all report alike."""

@@ -1,0 +1,111 @@
+"""The report as JSON lines: an object for each file as soon as it is done, a summary at the end.
+
+The entries are those of ``as_json``; a reader needs memory for one file only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from normcheck.findings import Severity
+from normcheck.report.as_json import SCHEMA_VERSION, entries
+from normcheck.report.json_text import json_line
+from normcheck.report.report import Report
+from normcheck.report.tally import Tally
+
+SCHEMA_FILE = Path(__file__).with_name(f"normcheck-lines-v{SCHEMA_VERSION}.schema.json")
+"""The JSON Schema of a line; it ships with the package."""
+
+
+class JsonLines:
+    """Lines that grow with the parts of a report."""
+
+    def __init__(self) -> None:
+        """Start with nothing counted."""
+        self._tally = Tally()
+        self._files = 0
+        self._version = ""
+
+    def part(self, report: Report) -> str:
+        """The line of one file, or nothing for a part that is about none."""
+        self._tally.add(report)
+        self._version = report.version
+        target = _target(report)
+        if target is None:
+            return ""
+        self._files += 1
+        lists = entries(report)
+        lists.pop("unused")
+        return json_line({"version": SCHEMA_VERSION, "kind": "file", "target": target, **lists})
+
+    def end(self) -> str:
+        """The last line: counts, and what only the whole run can tell."""
+        tally = self._tally
+        counts = {
+            "files": self._files,
+            "models": tally.models,
+            **{f"{severity.value}s": tally.severities[severity] for severity in Severity},
+            "suppressed": tally.suppressed,
+            "skipped": tally.skipped,
+            "unread": len(tally.errors),
+            "unused": len(tally.unused),
+        }
+        rules = [
+            {
+                "rule": rule.code,
+                "name": rule.name,
+                "worst": rule.worst.value,
+                "models": rule.models,
+                "findings": rule.findings,
+            }
+            for rule in tally.commonest_first()
+        ]
+        unused = [
+            {"by": entry.by.value, "source": entry.source, "message": entry.message}
+            for entry in tally.unused
+        ]
+        tool = {"name": "normcheck", "version": self._version}
+        return json_line(
+            {
+                "version": SCHEMA_VERSION,
+                "kind": "summary",
+                "tool": tool,
+                "rules": rules,
+                "unused": unused,
+                "summary": counts,
+            }
+        )
+
+
+def render_json_lines(report: Report) -> str:
+    """The lines of a whole report, the files in the order of its models, then the rest."""
+    stream = JsonLines()
+    return "".join([*(stream.part(part) for part in _by_file(report)), stream.end()])
+
+
+def _target(report: Report) -> str | None:
+    for model in report.models:
+        return model.target
+    return next(_beside_models(report), None)
+
+
+def _beside_models(report: Report) -> Iterator[str]:
+    """Targets of what is neither a model nor a finding."""
+    yield from (entry.model for entry in report.errors)
+    yield from (entry.model for entry in report.skipped)
+
+
+def _by_file(report: Report) -> Iterator[Report]:
+    order = dict.fromkeys(model.target for model in report.models)
+    order |= dict.fromkeys(_beside_models(report))
+    for target in order:
+        yield replace(
+            report,
+            models=tuple(m for m in report.models if m.target == target),
+            findings=tuple(f for f in report.findings if f.model == target),
+            suppressed=tuple(s for s in report.suppressed if s.finding.model == target),
+            skipped=tuple(s for s in report.skipped if s.model == target),
+            errors=tuple(e for e in report.errors if e.model == target),
+            unused=(),
+        )
+    yield replace(report, models=(), findings=(), suppressed=(), skipped=(), errors=())

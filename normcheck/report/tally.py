@@ -1,0 +1,139 @@
+"""What the end of a report needs of all its models, counted as they come.
+
+Nothing here grows with the number of healthy models, so a run over many thousands needs no
+more memory than one over ten.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
+from normcheck.report.report import ModelReport, Report
+
+WORST = 10
+"""Models that are named as the worst of many."""
+
+
+@dataclass(slots=True)
+class RuleCount:
+    """How often one rule fired."""
+
+    code: str
+    name: str
+    findings: int = 0
+    models: int = 0
+    worst: Severity = Severity.INFO
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModelCount:
+    """One model with errors or warnings; the greater the worse."""
+
+    errors: int
+    warnings: int
+    order: int
+    """Below zero, falling: of models as bad as each other the first is the worst."""
+    target: str = field(compare=False)
+    where: str = field(compare=False)
+    rules: tuple[str, ...] = field(compare=False)
+    """Codes of its errors and warnings."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over the parts of a report."""
+
+    models: int = 0
+    failing: int = 0
+    """Findings that make the run fail."""
+    severities: Counter[Severity] = field(default_factory=Counter)
+    suppressed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Suppressed findings by reason."""
+    skipped: int = 0
+    missed: int = 0
+    """Skipped, though nobody left it out."""
+    needs: dict[str, set[str]] = field(default_factory=dict)
+    """Codes of rules that could not judge, by what they need."""
+    passed_over: int = 0
+    """Files without a model."""
+    errors: list[Failure] = field(default_factory=list)
+    unused: list[Unused] = field(default_factory=list)
+    rules: dict[str, RuleCount] = field(default_factory=dict)
+    sick: Counter[Severity] = field(default_factory=Counter)
+    """Models by their worst finding."""
+    worst: list[ModelCount] = field(default_factory=list)
+    """A heap of the worst so far."""
+
+    @classmethod
+    def of(cls, report: Report) -> "Tally":
+        """The counts of a whole report."""
+        tally = cls()
+        tally.add(report)
+        return tally
+
+    def add(self, part: Report) -> None:
+        """Count a report, or a part of one."""
+        self.failing += sum(part.fails(finding) for finding in part.findings)
+        self._suppressed(part.suppressed)
+        self._skipped(part.skipped)
+        self.errors += part.errors
+        self.unused += part.unused
+        by_model: dict[tuple[str, str], list[Finding]] = {}
+        for finding in part.findings:
+            self.severities[finding.severity] += 1
+            by_model.setdefault((finding.model, finding.where), []).append(finding)
+        for model in part.models:
+            self.models += 1
+            self._sick(model, by_model.get((model.target, model.where), ()))
+        for findings in by_model.values():
+            self._rules(findings)
+
+    def worst_first(self) -> list[ModelCount]:
+        """The worst models, the very worst first."""
+        return sorted(self.worst, reverse=True)
+
+    def commonest_first(self) -> list[RuleCount]:
+        """The rules that fired: by the worst that each said, then by models."""
+        return sorted(
+            self.rules.values(), key=lambda r: (-r.worst.rank, -r.models, -r.findings, r.code)
+        )
+
+    def _suppressed(self, entries: Iterable[Suppressed]) -> None:
+        for entry in entries:
+            self.suppressed += 1
+            self.reasons[entry.why] += 1
+
+    def _skipped(self, entries: Iterable[Skipped]) -> None:
+        for entry in entries:
+            self.skipped += 1
+            self.missed += not entry.unasked
+            if entry.rule:
+                self.needs.setdefault(entry.remedy, set()).add(entry.rule)
+            else:
+                self.passed_over += 1
+
+    def _sick(self, model: ModelReport, findings: Iterable[Finding]) -> None:
+        loud = [f for f in findings if f.severity is not Severity.INFO]
+        if not loud:
+            return
+        errors = sum(f.severity is Severity.ERROR for f in loud)
+        self.sick[Severity.ERROR if errors else Severity.WARNING] += 1
+        codes = tuple(dict.fromkeys(f.rule for f in loud))
+        count = ModelCount(
+            errors, len(loud) - errors, -self.models, model.target, model.where, codes
+        )
+        heapq.heappush(self.worst, count)
+        if len(self.worst) > WORST:
+            heapq.heappop(self.worst)
+
+    def _rules(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            count = self.rules.setdefault(finding.rule, RuleCount(finding.rule, finding.name))
+            count.findings += 1
+            if finding.severity.rank > count.worst.rank:
+                count.worst = finding.severity
+        for code in {finding.rule for finding in findings}:
+            self.rules[code].models += 1

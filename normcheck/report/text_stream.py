@@ -1,0 +1,121 @@
+"""The report for people, part by part: each model is told of as soon as it is done."""
+
+import io
+from collections import Counter
+from dataclasses import replace
+
+from rich.console import Console
+
+from normcheck.findings import Finding, Severity
+from normcheck.report.console import console_for, finished
+from normcheck.report.many import MANY, print_summary
+from normcheck.report.report import ModelReport, Report, joined
+from normcheck.report.tally import Tally
+from normcheck.report.text import TextStyle, print_model
+from normcheck.report.text_end import print_end
+
+
+class TextReport:
+    """Text that grows with the parts of a report; the same however these are cut.
+
+    Beyond ``MANY`` models those without an error or warning are only counted, unless the
+    style is verbose, and a summary names the worst.
+    """
+
+    def __init__(self, style: TextStyle) -> None:
+        """Start with nothing said."""
+        self._style = style
+        self._tally = Tally()
+        self._kept: list[Report] = []
+        self._spaced = True
+        self._held: _Model | None = None
+        """The first model: whether it is the only one decides how it is shown."""
+        self._told = 0
+        self._unlisted = 0
+
+    def part(self, report: Report) -> str:
+        """What is to be said now that these models are done too."""
+        self._tally.add(report)
+        if self._style.verbose:
+            # Who asks for every entry has them all in memory.
+            self._kept.append(replace(report, models=(), findings=(), errors=()))
+        out, console = self._console()
+        for model in _models(report):
+            if self._held is None and self._told == 0:
+                self._held, self._told = model, 1
+                continue
+            self._release(console, alone=False)
+            self._told += 1
+            self._tell(console, model, alone=False)
+        return self._said(out)
+
+    def end(self) -> str:
+        """The rest: what was left out, the summary of many, the counts."""
+        out, console = self._console()
+        self._release(console, alone=True)
+        said = self._said(out)
+        out, console = self._console()
+        if self._told > MANY and not self._style.quiet:
+            if not self._spaced:
+                console.print()
+            print_summary(console, self._tally, self._unlisted)
+        details = joined(self._kept[0], self._kept) if self._kept else None
+        print_end(console, self._tally, self._style, details)
+        return said + finished(out)
+
+    def _console(self) -> tuple[io.StringIO, Console]:
+        out = io.StringIO()
+        return out, console_for(out, self._style.width, color=self._style.color)
+
+    def _said(self, out: io.StringIO) -> str:
+        text = finished(out)
+        if text:
+            self._spaced = text.endswith("\n\n")
+        return text
+
+    def _release(self, console: Console, *, alone: bool) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._tell(console, held, alone=alone)
+
+    def _tell(self, console: Console, model: "_Model", *, alone: bool) -> None:
+        style, findings = self._style, model.findings
+        loud = [f for f in findings if f.severity is not Severity.INFO]
+        if style.quiet:
+            findings = loud
+            if not loud:
+                return
+        elif self._told > MANY and not loud and not style.verbose:
+            self._unlisted += 1
+            return
+        print_model(
+            console, model.report, findings, style, model.known, table=alone or style.verbose
+        )
+
+
+class _Model:
+    """One model with what is said of it."""
+
+    __slots__ = ("findings", "known", "report")
+
+    def __init__(self, report: ModelReport, findings: list[Finding], known: int) -> None:
+        self.report = report
+        self.findings = findings
+        self.known = known
+
+
+def _models(report: Report) -> list[_Model]:
+    hidden = Counter(
+        (entry.finding.model, entry.finding.where)
+        for entry in report.suppressed
+        if entry.finding.severity is not Severity.INFO
+    )
+    findings: dict[tuple[str, str], list[Finding]] = {}
+    for finding in report.findings:
+        findings.setdefault((finding.model, finding.where), []).append(finding)
+    return [
+        _Model(
+            model, findings.get((model.target, model.where), []), hidden[model.target, model.where]
+        )
+        for model in report.models
+    ]
