@@ -24,6 +24,7 @@ WITH_PARTS = (
     "docs/ci.md",
     "docs/configuration.md",
     "docs/diff.md",
+    "docs/exports.md",
     "docs/fix.md",
     "docs/running.md",
     "sample_models/README.md",
@@ -32,6 +33,8 @@ WITH_PARTS = (
 SAMPLE = "sample_models/statistics-lost.pt"
 RUN = ("--model", "sample_models.networks:DigitsNet", "--data", "sample_models/digits.npz")
 PAIR = ("sample_models/digits-healthy.pt", SAMPLE)
+EXPORT = "sample_models/exported-in-train-mode.pt2"
+EXPORTED = ("sample_models/digits-healthy.pt", "sample_models/digits-healthy.pt2")
 SERIES = (
     "sample_models/too-few-batches.pt",
     "sample_models/too-few-batches-mild.pt",
@@ -43,6 +46,7 @@ NEEDS = {
     "run": "a run",
     "data": "your data",
     "pair": "two checkpoints",
+    "export": "a model and its export",
 }
 """What a rule needs, in the words of the table."""
 
@@ -203,6 +207,11 @@ def parts() -> dict[str, str]:
         "fix help": f"```console\n$ normcheck fix --help\n{run('fix', '--help')}\n```",
         "diff": console("diff", *PAIR),
         "diff series": console("diff", *SERIES),
+        "export": console("scan", EXPORT),
+        "export diff": (
+            f"```console\n$ normcheck diff {' '.join(EXPORTED)} \\\n    {' '.join(RUN[:2])} \\\n    "
+            f"{' '.join(RUN[2:])}\n{run('diff', *EXPORTED, *RUN)}\n```"
+        ),
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
         "rules": rule_table("docs/rules/"),

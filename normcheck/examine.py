@@ -51,7 +51,7 @@ def examine(target: Target, settings: Settings) -> FileResult:
     except Exception as error:  # the same, for what finds the norms
         asides.errors.append(_broke(name, "judging", error))
     finally:
-        files = tuple(source.name for source in checkpoint.sources)
+        files = (*(source.name for source in checkpoint.sources), *checkpoint.beside)
         checkpoint.close()
     return FileResult(name, tuple(models), tuple(asides.skipped), tuple(asides.errors), files)
 

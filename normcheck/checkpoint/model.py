@@ -97,6 +97,8 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     """What the reader wants the user to know."""
     sources: tuple[Source, ...] = ()
+    beside: tuple[str, ...] = ()
+    """Further files that tensors lie in, opened only while they are read."""
     names: tuple[tuple[str, str], ...] = ()
     """Module and name of every class and function that its pickles name."""
 

@@ -77,6 +77,7 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
         size=source.size + reader.external_bytes,
         models=(saved,),
         sources=(source,),
+        beside=reader.external_files,
     )
 
 

@@ -154,6 +154,11 @@ class TensorReader:
         strides = contiguous_strides(shape)
         return checked_tensor(storage, 0, shape, strides, limits=self._budget.limits)
 
+    @property
+    def external_files(self) -> tuple[str, ...]:
+        """The files in which external data was found so far."""
+        return tuple(str(path) for path in self._sizes)
+
     def _external(self, tensor: "TensorProto", name: str, wanted: int) -> Region | None:
         described = {entry.key: entry.value for entry in tensor.external_data}
         location = described.get("location", "")

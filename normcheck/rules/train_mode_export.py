@@ -163,7 +163,7 @@ RULE = Rule(
     name="train-mode-export",
     summary="an export with batch norm or dropout in training mode",
     severity=Severity.ERROR,
-    need=Need.MODULES,
+    need=Need.STATE,
     page=__doc__ or "",
     check=check,
 )
