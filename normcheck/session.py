@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
+from normcheck.checkpoint.place import Place, shown
 from normcheck.checkpoint.read import complete, read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import (
@@ -76,7 +77,7 @@ def scan(
             for found in expand([str(target)]):
                 session.scan_file(found)
         except UnreadableError as error:
-            session.errors.append(Failure(str(target), error.message, error.hint))
+            session.errors.append(Failure(shown(str(target)), error.message, error.hint))
     return session.report()
 
 
@@ -106,7 +107,7 @@ class _Session:
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
         self.sieve = Sieve(settings)
-        self._seen: set[Path] = set()
+        self._seen: set[Place] = set()
 
     def scan_file(self, target: Target) -> None:
         """Read one file and judge every model in it; what fails becomes an entry."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from normcheck.checkpoint.model import Checkpoint, SavedModel
+from normcheck.checkpoint.place import Place, shown
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.safetensors_file import natural_order
 from normcheck.checkpoint.targets import expand
@@ -80,12 +81,12 @@ def diff(
     return run.result()
 
 
-def _files(words: list[str], errors: list[Failure]) -> Iterator[Path]:
+def _files(words: list[str], errors: list[Failure]) -> Iterator[Place]:
     for word in words:
         try:
             found = [target.path for target in expand([word])]
         except UnreadableError as error:
-            errors.append(Failure(word, error.message, error.hint))
+            errors.append(Failure(shown(word), error.message, error.hint))
             continue
         # epoch-2 comes before epoch-10.
         yield from sorted(found, key=lambda path: natural_order(str(path)))
@@ -104,7 +105,7 @@ class _Run:
         self.errors: list[Failure] = []
         self.sieve = Sieve(settings)
 
-    def read(self, path: Path, number: int) -> None:
+    def read(self, path: Place, number: int) -> None:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""
         try:
             checkpoint = read_checkpoint(path, self.settings.limits)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_modules, from_names
@@ -70,6 +71,7 @@ def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
             leaf.endswith(("_u", "_v")) and f"{path}.{leaf[:-2]}_orig".lstrip(".") in model.tensors
         ):
             vectors.setdefault(path, {})[leaf] = tensor
+    fetch_ahead(tensor for named in vectors.values() for tensor in named.values())
     for path, named in vectors.items():
         read = {leaf: read_values(tensor, leaf, {}) for leaf, tensor in named.items()}
         yield PowerIteration(path, {leaf: v for leaf, v in read.items() if v is not None})
