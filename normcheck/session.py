@@ -168,7 +168,10 @@ class _Session:
         self.errors.append(Failure(name, message, _BUG, trace=trace))
 
     def _judge(self, checkpoint: Checkpoint, *, explicit: bool) -> None:
-        anatomies = [anatomy_of(model) for model in checkpoint.models]
+        anatomies = [
+            anatomy_of(model, weights_budget=self.settings.weights_budget)
+            for model in checkpoint.models
+        ]
         known = [_Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
         running = self.settings.running_of(Path(checkpoint.name))
         if running is not None:

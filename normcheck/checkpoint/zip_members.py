@@ -152,6 +152,9 @@ class StoredRegion:
     _offset: int | None = None
     """None until the member's own header, which tells it, is looked at."""
     _checked: bool = False
+    _passed: int = 0
+    """Bytes from the start that were read one behind the other, and their checksum so far."""
+    _checksum: int = 0
 
     @property
     def offset(self) -> int:
@@ -188,9 +191,10 @@ class StoredRegion:
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
         whole = length == self.nbytes
-        partial = not whole and self.nbytes > _SMALL
-        if self._checked or partial or not has_checksum(self.member):
+        if self._checked or not has_checksum(self.member):
             return self.source.read_at(self.offset + start, length)
+        if not whole and self.nbytes > _SMALL:
+            return self._read_on(start, length)
         data = self.source.read_at(self.offset + start, length) if whole else b""
         checksum = zlib.crc32(data)
         for piece in range(0, 0 if whole else self.nbytes, _PIECE):
@@ -199,6 +203,19 @@ class StoredRegion:
         _compare(self.source, self.member, checksum)
         self._checked = True
         return data if whole else self.source.read_at(self.offset + start, length)
+
+    def _read_on(self, start: int, length: int) -> bytes:
+        """A part of a large member; who reads all of it in order learns of damage at its end."""
+        data = self.source.read_at(self.offset + start, length)
+        if start == 0:
+            self._passed, self._checksum = 0, 0
+        if start == self._passed:
+            self._passed += length
+            self._checksum = zlib.crc32(data, self._checksum)
+            if self._passed == self.nbytes:
+                _compare(self.source, self.member, self._checksum)
+                self._checked = True
+        return data
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from normcheck.cli.flags import (
     WriteBaseline,
 )
 from normcheck.cli.kinds import print_kinds
-from normcheck.cli.limit_flags import MemoryLimit, NoIsolation, ReadLimits, TimeLimit
+from normcheck.cli.limit_flags import MemoryLimit, NoIsolation, ReadLimits, TimeLimit, WeightsBudget
 from normcheck.cli.rule import print_rule
 from normcheck.cli.run_flags import (
     Autocast,
@@ -125,6 +125,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     memory_limit: MemoryLimit = "",
     no_isolation: NoIsolation = False,
     limit: ReadLimits = None,
+    weights_budget: WeightsBudget = "",
     exit_zero: ExitZero = False,
     strict: Strict = None,
     baseline: BaselineFile = None,
@@ -177,6 +178,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
             write_baseline=write_baseline,
             plot=plot,
             limits=limit or (),
+            weights_budget=weights_budget,
             run=RunWords(
                 run=run,
                 model=model,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from normcheck.checkpoint.place import shown
 from normcheck.cli.errors import report_error, report_note
 from normcheck.cli.outputs import Look, pair, rendered, write
 from normcheck.cli.running import RunWords, progress, requested
@@ -39,6 +40,8 @@ class ScanWords:
     """None where no flag asks for a run."""
     limits: Sequence[str] = ()
     """Of reading, as ``--limit`` gives them."""
+    weights_budget: str = ""
+    """Size, empty for the usual one."""
 
 
 def run_scan(words: ScanWords) -> int:
@@ -60,6 +63,11 @@ def run_scan(words: ScanWords) -> int:
         )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
     settings = limited(replace(known, keep_predictions=bool(words.plot)), words.limits)
+    if words.weights_budget:
+        from normcheck.cli.bounds import size_in_bytes
+
+        most = size_in_bytes(words.weights_budget, "--weights-budget")
+        settings = replace(settings, weights_budget=most)
     report = _scan(words, settings)
     if words.write_baseline:
         report = _write_baseline(report, words, resolved)
@@ -116,8 +124,9 @@ def _tell(report: Report, words: ScanWords) -> None:
     tell_errors(report, words.verbose)
     if not report.models and not report.errors:
         passed = f" ({plural(len(report.skipped), 'file')} without a model)"
+        under = ", ".join(map(shown, words.targets))
         report_error(
-            f"no checkpoint under {', '.join(words.targets)}{passed if report.skipped else ''}",
+            f"no checkpoint under {under}{passed if report.skipped else ''}",
             "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
         )
 

@@ -8,20 +8,22 @@ from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
-from normcheck.norms.bounds import check_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
 from normcheck.norms.numbers import read_values
 
 
-def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
+def anatomy_of(
+    model: SavedModel, *, judge_links: bool = True, weights_budget: int | None = None
+) -> Anatomy:
     """Find the normalization layers of one model and read their numbers.
 
     Args:
         model: Of a file that is open.
         judge_links: Also read the weights between norms and see whether the running
             statistics fit them, which takes most of the time.
+        weights_budget: Bytes of weights that are read for that; None for the usual number.
     """
     if model.modules is not None:
         layers = from_modules.norm_layers(model.modules)
@@ -41,7 +43,7 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
         tensor_count=len(model.tensors),
         power_iterations=tuple(_power_iterations(model)),
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
-        agreement=_agreement(model, layers) if judge_links else None,
+        agreement=_agreement(model, layers, weights_budget) if judge_links else None,
         biases_before_norms=biases_before_norms(model, layers),
     )
 
@@ -53,11 +55,12 @@ def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormL
     return replace(layer, kind=around.batch_norm_at(layer.path, layer.features))
 
 
-def _agreement(model: SavedModel, layers: tuple[NormLayer, ...]) -> Agreement | None:
+def _agreement(
+    model: SavedModel, layers: tuple[NormLayer, ...], budget: int | None
+) -> Agreement | None:
     stored = tuple(layer.path for layer in layers if layer.has_statistics)
     links = find_links(model, layers) if stored else ()
-    check_links(links)
-    return agreement_of(links, stored) if links else None
+    return agreement_of(links, stored, budget) if links else None
 
 
 def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
