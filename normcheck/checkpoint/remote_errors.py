@@ -14,6 +14,12 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses of a server that may answer the next time."""
 _REFUSED = (401, 403)
 _GONE = (404, 410)
+_BREAKS = frozenset(
+    {
+        "ClientConnectionError", "ClientPayloadError", "ServerDisconnectedError", "TransportError",
+        "HTTPClientError", "IncompleteReadError", "ProtocolError", "ConnectionError",
+    }
+)  # fmt: skip
 _DEPTH = 5
 """Exceptions behind an exception that are looked at."""
 _PACKAGES = {
@@ -72,21 +78,16 @@ def passes(error: BaseException) -> bool:
     """Whether the same request may succeed a moment later."""
     if isinstance(error, FileNotFoundError | PermissionError | UnreadableError):
         return False
-    status = status_of(error)
-    if status is not None:
-        return status in _PASSING
-    if isinstance(error, TimeoutError | asyncio.TimeoutError | ConnectionError):
+    # Before the status: an answer that breaks off carries one that no server sent.
+    if _broke_off(error) or isinstance(error, TimeoutError | asyncio.TimeoutError):
         return True
-    # Connections that broke: of aiohttp, requests, httpx, urllib3 and botocore.
+    return status_of(error) in _PASSING
+
+
+def _broke_off(error: BaseException) -> bool:
+    """Whether a connection broke: of aiohttp, requests, httpx, urllib3 and botocore."""
     named = {cls.__name__ for cls in type(error).__mro__}
-    return bool(
-        named
-        & {
-            "ClientConnectionError", "ClientPayloadError", "ServerDisconnectedError",
-            "TransportError", "HTTPClientError", "IncompleteReadError", "ProtocolError",
-            "ConnectionError",
-        }
-    )  # fmt: skip
+    return isinstance(error, ConnectionError) or bool(named & _BREAKS)
 
 
 def explained(error: BaseException, place: RemotePath) -> UnreadableError:
@@ -97,7 +98,7 @@ def explained(error: BaseException, place: RemotePath) -> UnreadableError:
         place: What was to be read.
     """
     family = _FAMILY.get(place.scheme, place.scheme)
-    status = status_of(error)
+    status = None if _broke_off(error) else status_of(error)
     name = type(error).__name__
     if isinstance(error, FileNotFoundError) or status in _GONE:
         return UnreadableError(

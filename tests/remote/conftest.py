@@ -1,6 +1,8 @@
 """What the tests of addresses share: a web server and an S3-compatible one."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,16 @@ def bucket() -> Iterator[str]:
     yield "s3://models"
     patch.undo()
     server.stop()
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python source in a process of its own, with the words as ``sys.argv[1:]``."""
+
+    def run(source: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", source, *map(str, words)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    return run
