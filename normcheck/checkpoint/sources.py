@@ -90,7 +90,7 @@ class Files:
             UnreadableError: It cannot be opened.
         """
         if self._closed:
-            raise ValueError("the checkpoint is closed")
+            raise RuntimeError("the checkpoint is closed")
         source = self._open.get(name)
         if source is None:
             source = self._open[name] = open_source(self._folder / name)
