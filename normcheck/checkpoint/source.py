@@ -158,6 +158,9 @@ class MemorySource:
         """Nothing is held open."""
 
 
+_BUFFER = 1 << 16
+
+
 class _RawStream(io.RawIOBase):
     """A ``Source`` as the raw stream that ``zipfile`` and ``BufferedReader`` expect."""
 
@@ -206,6 +209,13 @@ class SourceStream(io.BufferedReader):
         return super().read(size)
 
 
-def stream(source: Source, offset: int = 0) -> SourceStream:
+def stream(source: Source, offset: int = 0) -> io.BufferedReader:
     """``source`` as a buffered, seekable stream that starts at ``offset`` (bytes)."""
-    return SourceStream(_RawStream(source, offset), buffer_size=1 << 16)
+    return io.BufferedReader(_RawStream(source, offset), buffer_size=_BUFFER)
+
+
+def counted_stream(source: Source, budget: "Budget", factor: int) -> SourceStream:
+    """The same from its beginning, with what is read counted against a budget, so many times."""
+    counted = SourceStream(_RawStream(source, 0), buffer_size=_BUFFER)
+    counted.budget, counted.factor = budget, factor
+    return counted

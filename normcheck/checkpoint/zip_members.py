@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from normcheck.checkpoint.limits import Budget
-from normcheck.checkpoint.source import Source, is_distant, stream
+from normcheck.checkpoint.source import Source, counted_stream, is_distant
 from normcheck.checkpoint.tensors import Region
 from normcheck.errors import RefusedError, UnreadableError
 
@@ -46,9 +46,7 @@ def open_archive(source: Source, budget: Budget | None = None) -> zipfile.ZipFil
             members of one name.
         RefusedError: More members than the limits allow.
     """
-    raw = stream(source)
-    raw.budget = budget or Budget()
-    raw.factor = _PER_DIRECTORY_BYTE
+    raw = counted_stream(source, budget or Budget(), _PER_DIRECTORY_BYTE)
     try:
         archive = zipfile.ZipFile(raw)
     except _DIRECTORY_ERRORS as error:
