@@ -57,10 +57,14 @@ without-torch:  ## scan the sample models in an environment that has no torch
 	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
 	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet sample_models > /dev/null
 
-bench: $(VENV)/.developer  ## measure start-up, detection of foreign statistics, re-estimation
+bench: $(VENV)/.developer  ## measure start-up, large and remote files, foreign statistics, re-estimation
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/foreign_stats.py
 	$(BIN)/python benchmarks/recalibrate.py
+	$(BIN)/python benchmarks/small.py
+	$(BIN)/python benchmarks/large.py --growth
+	$(BIN)/python benchmarks/remote.py
+	$(BIN)/python benchmarks/foreign_large.py
 
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) $(VENV)-without-torch build *.egg-info .mypy_cache .ruff_cache .pytest_cache

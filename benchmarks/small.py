@@ -11,6 +11,7 @@ round counts. picklescan and modelscan look for dangerous names and judge no num
 
 import argparse
 import importlib.util
+import os
 import shutil
 import statistics
 import sys
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     print(described())
+    # Installed programs come compiled; ours is not to be compiled anew in every round.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     commands = {"normcheck": [sys.executable, "-m", "normcheck", "scan", options.checkpoint]}
     commands |= rivals(options.checkpoint)
     codes = tuple(range(5))
