@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
-from normcheck.checkpoint.place import Place, shown
+from normcheck.checkpoint.place import Place, is_remote, shown
 from normcheck.checkpoint.read import complete, read_checkpoint
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import (
@@ -174,6 +174,11 @@ class _Session:
         ]
         known = [_Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
         running = self.settings.running_of(Path(checkpoint.name))
+        if running is not None and is_remote(checkpoint.name):
+            message = f"{checkpoint.name}: not run: only read, as it lies at an address"
+            hint = "download it, and run the copy"
+            self.errors.append(Failure(checkpoint.name, message, hint))
+            running = None
         if running is not None:
             known = []
             outcomes = _ran(checkpoint, anatomies, running, self.settings.limits)

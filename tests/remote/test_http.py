@@ -217,6 +217,24 @@ def test_damage_is_found(address: str, web: Web) -> None:
     assert "checksum" in error.message
 
 
+def test_running_and_repairing_want_a_local_file(address: str, command) -> None:  # type: ignore[no-untyped-def]
+    """What is read is judged all the same; the errors say what to do."""
+    done = command("scan", address, "--run")
+    assert done.returncode == 2
+    assert "download it" in done.stderr
+    assert "6 norm layers" in done.stdout
+    done = command("fix", address, "--modes", "eval", "-o", "x.pt")
+    assert done.returncode == 2
+    assert "is not repaired" in done.stderr
+
+
+def test_settings_do_not_show_secrets(command) -> None:  # type: ignore[no-untyped-def]
+    """Nor does the list of settings."""
+    done = command("scan", f"https://me:{SECRET}@host/m.pt", "--show-settings")
+    assert done.returncode == 0
+    assert SECRET not in done.stdout
+
+
 def test_local_scans_import_nothing_of_it(python, samples: Path) -> None:  # type: ignore[no-untyped-def]
     """fsspec, aiohttp and threads are for addresses."""
     done = python(
