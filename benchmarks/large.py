@@ -44,11 +44,11 @@ def counted(path: Path) -> tuple[int, int, int]:
     return first, second, third
 
 
-def row(name: str, made: Made) -> None:
+def row(name: str, made: Made, times: int = RUNS) -> None:
     """One line of the table."""
     read, reads, norms = counted(made.path)
     runs = [
-        measured([sys.executable, "-m", "normcheck", "scan", str(made.path)]) for _ in range(RUNS)
+        measured([sys.executable, "-m", "normcheck", "scan", str(made.path)]) for _ in range(times)
     ]
     seconds, memory = (statistics.median(values) for values in zip(*runs, strict=True))
     needed = made.structure + made.judged
@@ -76,11 +76,11 @@ def main() -> None:
         if not options.growth:
             return
         for gigabytes in (5, 80):
-            row(f"torch zip of {gigabytes} GB", torch_zip(folder / "g.pt", model(gigabytes)))
+            row(f"torch zip of {gigabytes} GB", torch_zip(folder / "g.pt", model(gigabytes)), 1)
         for count in (10_000, 30_000, 100_000, 300_000):
             many = OrderedDict(many_tensors(count))
-            row(f"torch zip, {count:,} tensors", torch_zip(folder / "n.pt", many))
-            row(f"safetensors, {count:,} tensors", sharded(folder / f"n{count}", many, 1))
+            row(f"torch zip, {count:,} tensors", torch_zip(folder / "n.pt", many), 1)
+            row(f"safetensors, {count:,} tensors", sharded(folder / f"n{count}", many, 1), 1)
 
 
 if __name__ == "__main__":

@@ -236,7 +236,10 @@ def _integers(value: object) -> tuple[int, ...]:
     """Lengths and steps as torch can have them, 63 bits; -1 for whatever cannot be one."""
     if not isinstance(value, tuple | list):
         return (-1,)
-    return tuple(n if type(n) is int and n.bit_length() < 64 else -1 for n in value)
+    for n in value:
+        if type(n) is not int or n.bit_length() >= 64:
+            return tuple(n if type(n) is int and n.bit_length() < 64 else -1 for n in value)
+    return tuple(value)
 
 
 def tensor_without_data(

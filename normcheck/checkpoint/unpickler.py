@@ -89,6 +89,7 @@ class InertUnpickler:
             RefusedError: Past one of the limits.
         """
         read, costs, budget = self._stream.read, COSTS, self.budget
+        stack, memo = self._stack, self._memo
         steps = {opcode: (handler, costs[opcode]) for opcode, handler in self.table.items()}
         count = taken = 0
         round_end = min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
@@ -112,7 +113,17 @@ class InertUnpickler:
                 count = taken = 0
                 round_end = min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
             try:
-                handler(self)
+                # Half of all instructions: without a call.
+                if opcode == b"q":
+                    if stack[-1] is _MARK:
+                        raise ValueError("a mark cannot be remembered")
+                    memo[read(1)[0]] = stack[-1]
+                elif opcode == b"h":
+                    stack.append(memo[read(1)[0]])
+                elif opcode == b"K":
+                    stack.append(read(1)[0])
+                else:
+                    handler(self)
             except RecursionError as error:
                 raise RefusedError("the pickle nests what it compares too deep") from error
             except (
