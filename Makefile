@@ -57,10 +57,14 @@ without-torch:  ## scan the sample models in an environment that has no torch
 	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
 	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet sample_models > /dev/null
 
-bench: $(VENV)/.developer  ## measure start-up, foreign statistics, re-estimation, many files
+bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, statistics
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/foreign_stats.py
 	$(BIN)/python benchmarks/recalibrate.py
+	$(BIN)/python benchmarks/small.py
+	$(BIN)/python benchmarks/large.py --growth
+	$(BIN)/python benchmarks/remote.py
+	$(BIN)/python benchmarks/foreign_large.py
 	$(BIN)/python benchmarks/many.py
 
 clean:  ## remove what the verbs above made

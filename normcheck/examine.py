@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.model import Checkpoint
+from normcheck.checkpoint.place import is_remote
 from normcheck.checkpoint.read import complete, read_checkpoint
 from normcheck.checkpoint.targets import Target
 from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError
@@ -80,8 +81,13 @@ def _known(
     checkpoint: Checkpoint, settings: Settings, asides: Asides, *, explicit: bool
 ) -> list[Known]:
     """What is known of each model: from the file, and from running it where that is wanted."""
-    anatomies = [anatomy_of(model) for model in checkpoint.models]
+    budget = settings.weights_budget
+    anatomies = [anatomy_of(model, weights_budget=budget) for model in checkpoint.models]
     running = settings.running_of(Path(checkpoint.name))
+    if running is not None and is_remote(checkpoint.name):
+        message = f"{checkpoint.name}: not run: only read, as it lies at an address"
+        asides.errors.append(Failure(checkpoint.name, message, "download it, and run the copy"))
+        running = None
     if running is None:
         return [Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
     known: list[Known] = []

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from normcheck.checkpoint.place import shown
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import UnreadableError
 from normcheck.examine import examine_module
@@ -107,7 +108,7 @@ def _walked(targets: "Targets", settings: Settings) -> Iterator[Target | FileRes
                     seen.add(name)
                 yield found
         except UnreadableError as error:
-            name = str(target)
+            name = shown(str(target))
             yield FileResult(name, errors=(Failure(name, error.message, error.hint),))
 
 

@@ -83,6 +83,9 @@ class Settings:
     running: Running | None = None
     """How to run the models; None to read files only."""
     limits: Limits = field(default=DEFAULT_LIMITS)
+    weights_budget: int | None = None
+    """Bytes of weights that are read for one model, to see whether statistics belong to them;
+    None for 256 MB of a local file and 64 MB of a remote one."""
     min_severity: Severity = Severity.INFO
     """Findings below it are listed as suppressed."""
     min_confidence: Confidence = Confidence.LOW

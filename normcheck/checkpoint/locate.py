@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.checkpoint.inert import (
     Inert,
     OrderedRecord,
@@ -40,6 +41,8 @@ _OPTIMIZER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What optimizers call their tensors for one parameter."""
+_LOOKED_AT = 64
+"""Parameters of an optimizer that are asked for their number of steps."""
 _NESTED_LEAVES = 2
 """Module-like dictionaries side by side that make their parent a nested state dict; one
 alone is the state dict of a single layer."""
@@ -101,7 +104,9 @@ def locate_models(root: object, budget: Budget) -> Found:
             state = entries_of(entries.get("state"))
             if id(state) not in seen:
                 seen.add(id(state))
-                counted.extend(_step(entries_of(described)) for described in state.values())
+                described = [entries_of(value) for value in _some(list(state.values()))]
+                fetch_ahead(as_tensor(held.get("step")) for held in described)
+                counted.extend(map(_step, described))
             found.optimizer_steps = max(counted) or None
             continue
         model = _state_dict(where.lstrip("."), value, entries, budget)
@@ -124,6 +129,12 @@ def _children(
 def _is_optimizer(entries: Mapping[object, object]) -> bool:
     grouped = "param_groups" in entries and "state" in entries
     return grouped or bool(_OPTIMIZER_NAMES & entries.keys())
+
+
+def _some(states: list[object]) -> list[object]:
+    """A few of the states of parameters, evenly spread: each may be a read, and they agree."""
+    count = min(len(states), _LOOKED_AT)
+    return [states[index * (len(states) - 1) // max(1, count - 1)] for index in range(count)]
 
 
 def _step(state: Mapping[object, object]) -> int:

@@ -1,6 +1,7 @@
 """The instructions of the pickle machine, protocols 0 to 5."""
 
 import codecs
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,12 @@ def _skip(length: int) -> Handler:
 
 
 def _number(layout: str) -> Handler:
-    return lambda machine: machine.push(machine.number(layout))
+    numbers = struct.Struct(layout)  # made once: most of a tensor's description are numbers
+
+    def handler(machine: "InertUnpickler") -> None:
+        machine.push(numbers.unpack(machine.take(numbers.size))[0])
+
+    return handler
 
 
 def _constant(value: object) -> Handler:
@@ -78,8 +84,7 @@ def _quoted(machine: "InertUnpickler") -> None:
 
 def _tuple(count: int) -> Handler:
     def handler(machine: "InertUnpickler") -> None:
-        items = [machine.pop() for _ in range(count)]
-        machine.push(tuple(reversed(items)))
+        machine.push(machine.pop_several(count))
 
     return handler
 
@@ -242,11 +247,11 @@ TABLE: dict[bytes, Handler] = {
     b"\x91": _frozenset,
     b"p": lambda m: m.remember(int(m.line())),
     b"q": lambda m: m.remember(m.byte()),
-    b"r": lambda m: m.remember(m.number("<I")),
+    b"r": lambda m: m.remember(int.from_bytes(m.take(4), "little")),
     b"\x94": lambda m: m.memoize(),
     b"g": lambda m: m.recall(int(m.line())),
     b"h": lambda m: m.recall(m.byte()),
-    b"j": lambda m: m.recall(m.number("<I")),
+    b"j": lambda m: m.recall(int.from_bytes(m.take(4), "little")),
     b"c": _global,
     b"\x93": _stack_global,
     b"\x82": _extension("<B"),

@@ -6,13 +6,13 @@ the keys of its storages, and then the storages, each with its number of element
 little-endian int64 before its bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from normcheck.checkpoint.dtypes import UINT8
 from normcheck.checkpoint.inert import GlobalName, brief
 from normcheck.checkpoint.limits import Budget
-from normcheck.checkpoint.source import MemorySource, Source, stream
+from normcheck.checkpoint.source import MemorySource, Source, is_distant, stream
 from normcheck.checkpoint.tensors import PlainRegion, Storage
 from normcheck.checkpoint.torch_objects import (
     Constructors,
@@ -83,6 +83,8 @@ def _read(source: Source, table: Constructors, budget: Budget) -> tuple[object, 
     if not isinstance(keys, list):
         raise UnreadableError(f"{source.name}: the list of storages is missing")
     position = data.tell()
+    if is_distant(source):
+        source.fetch_ahead(list(_expected(storages, map(storage_key, keys), position)))
     for key in map(storage_key, keys):
         position = _locate(source, storages.get(key), key, position)
     missing = next((s for s in storages.values() if s.root is None and s.region is None), None)
@@ -135,6 +137,16 @@ def _storage(storages: dict[str, Storage], key: str, cls: object, numel: object)
         # The same bytes seen as an untyped storage by one tensor and typed by another.
         return Storage(f"{key} as {dtype.name}", dtype, known.nbytes, root=known)
     return known
+
+
+def _expected(
+    storages: dict[str, Storage], keys: Iterable[str], position: int
+) -> Iterator[tuple[int, int]]:
+    """Where the lengths of the storages lie if each is as long as the pickle says."""
+    for key in keys:
+        yield position, _COUNT_BYTES
+        if key in storages:
+            position += _COUNT_BYTES + storages[key].nbytes
 
 
 def _locate(source: Source, storage: Storage | None, key: str, position: int) -> int:

@@ -1,19 +1,25 @@
 """From a path to a Checkpoint: which format it is, and the reader for it."""
 
+import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normcheck.checkpoint import foreign
+from normcheck.checkpoint.folders import FolderKind, kind_of_folder
 from normcheck.checkpoint.json_text import read_json
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Budget, Limits
 from normcheck.checkpoint.locate import Found, locate_models
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
+from normcheck.checkpoint.place import Place, RemotePath
 from normcheck.checkpoint.safetensors_file import header_length, natural_order, read_safetensors
-from normcheck.checkpoint.source import FileSource, Source
+from normcheck.checkpoint.source import Source
+from normcheck.checkpoint.sources import open_source, open_sources
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
+from normcheck.wording import plural
 
 if TYPE_CHECKING:
     from zipfile import ZipFile
@@ -28,39 +34,95 @@ _PICKLE = re.compile(
 class of an object."""
 
 
-def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
-    """Read what ``path`` holds: a checkpoint file, or the index of a sharded one.
+def read_checkpoint(path: Place, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
+    """Read what ``path`` holds: a checkpoint file, the index of a sharded one, or such a folder.
 
-    Nothing of the file is executed, and tensors are read only when asked for. Close the
-    checkpoint when done.
+    It lies here, or at an address that fsspec opens. Nothing of it is executed, and tensors are
+    read only when asked for. Close the checkpoint when done.
 
     Raises:
         UnreadableError: Missing, damaged, or no format that is read here.
         RefusedError: Past the limits.
         NoModelError: Readable, but no model in it.
     """
-    source = FileSource(path)
+    folder = _folder_kind(path)
+    if folder is not None:
+        return _guarded(str(path), [], lambda: _read_folder(path, folder, limits))
+    source = open_source(path)
+    return _read_source(path, source, limits)
+
+
+def _read_source(path: Place, source: Source, limits: Limits) -> Checkpoint:
+    if path.name.endswith(".index.json"):
+        return _guarded(source.name, [source], lambda: _read_sharded(path, source, limits))
+    return _guarded(source.name, [source], lambda: _read_file(source, limits))
+
+
+def _guarded(name: str, opened: list[Source], read: Callable[[], Checkpoint]) -> Checkpoint:
+    """What ``read`` returns; where it fails, what was opened is closed and the error completed."""
     try:
-        if path.name.endswith(".index.json"):
-            return _read_sharded(path, source, limits)
-        return _read_file(source, limits)
+        return read()
     except (MemoryError, SystemError):
         # A MemoryError may get lost on its way up, where no memory is left to record that
         # way; CPython then raises SystemError. The error that the user sees is raised
         # behind this block, which holds on to everything that was built.
         pass
     except NormcheckError as error:
-        source.close()
-        complete(error, source.name)
+        for source in opened:
+            source.close()
+        complete(error, name)
         raise
     except BaseException:
-        source.close()
+        for source in opened:
+            source.close()
         raise
-    source.close()
+    for source in opened:
+        source.close()
     raise RefusedError(
-        f"{path}: not enough memory to read it",
+        f"{name}: not enough memory to read it",
         "the file is enormous, damaged or made to harm; try a machine with more memory",
     )
+
+
+def _folder_kind(path: Place) -> FolderKind | None:
+    """What kind of checkpoint a folder is; None for a file, and for a folder of files."""
+    if isinstance(path, RemotePath):
+        if not path.uri.endswith("/"):
+            return None
+        from normcheck.checkpoint import remote
+
+        return kind_of_folder(*remote.listed(path))
+    if not os.path.isdir(path):  # noqa: PTH112  (of impossible names, too)
+        return None
+    names = sorted(path.iterdir())
+    return kind_of_folder(
+        [entry.name for entry in names if entry.is_dir()],
+        [entry.name for entry in names if not entry.is_dir()],
+    )
+
+
+def _read_folder(path: Place, kind: FolderKind, limits: Limits) -> Checkpoint:
+    # Imported here: files, which are what most scans meet, do without.
+    if kind is not FolderKind.DISTRIBUTED:
+        from normcheck.checkpoint.ranks import read_ranks
+
+        return read_ranks(path, kind, limits, read_checkpoint)
+    from normcheck.checkpoint.distributed import read_distributed
+
+    budget = Budget(limits)
+    found = read_distributed(path, budget)
+    return _guarded(
+        str(path),
+        list(found.sources),
+        lambda: replace(
+            _checkpoint(found.sources[0], f"{kind}, {plural(found.files, 'file')}",
+                        locate_models(found.root, budget)),
+            name=str(path),
+            size=found.size,
+            sources=found.sources,
+            names=tuple(budget.names),
+        ),
+    )  # fmt: skip
 
 
 def complete(error: NormcheckError, name: str) -> None:
@@ -173,22 +235,23 @@ def _checkpoint(source: Source, form: str, found: Found, note: str = "") -> Chec
     )
 
 
-def _read_sharded(path: Path, index: Source, limits: Limits) -> Checkpoint:
+def _read_sharded(path: Place, index: Source, limits: Limits) -> Checkpoint:
     """A model spread over several files, as its ``*.index.json`` lists them."""
     described = read_json(index, 0, index.size, Budget(limits), "the index")
     placed = described.get("weight_map") if isinstance(described, dict) else None
     if not isinstance(placed, dict) or not all(isinstance(v, str) for v in placed.values()):
         raise foreign.explain(str(path), index.size, b"{")
+    files = sorted(set(placed.values()))
+    for file in files:
+        # An index must not lead out of its folder, and not to itself.
+        if not _is_shard_name(file):
+            raise UnreadableError(
+                f"{path}: the shard {file!r:.80} is not a plain file name",
+                "the index was changed or made to harm; fetch it again",
+            )
     shards: dict[str, Checkpoint] = {}
     try:
-        for file in sorted(set(placed.values())):
-            # An index must not lead out of its folder, and not to itself.
-            if not _is_shard_name(file):
-                raise UnreadableError(
-                    f"{path}: the shard {file!r:.80} is not a plain file name",
-                    "the index was changed or made to harm; fetch it again",
-                )
-            shards[file] = _shard(path.parent / file, limits)
+        shards = _shards(path.parent, files, limits)
         tensors: dict[str, TensorRef] = {}
         for name in sorted(placed, key=natural_order):
             tensor = shards[placed[name]].models[0].tensors.get(name)
@@ -231,13 +294,23 @@ def _is_shard_name(name: str) -> bool:
     )
 
 
-def _shard(path: Path, limits: Limits) -> Checkpoint:
-    if not path.exists():
-        raise UnreadableError(
-            f"{path}: a shard that the index lists is missing", "fetch the whole model folder"
-        )
-    shard = read_checkpoint(path, limits)
-    if len(shard.models) != 1:
-        shard.close()
-        raise UnreadableError(f"{path}: a shard with {len(shard.models)} models")
-    return shard
+def _shards(folder: Place, files: list[str], limits: Limits) -> dict[str, Checkpoint]:
+    """The shards by name, remote ones opened side by side."""
+    places = [folder / file for file in files]
+    for place in places:
+        if isinstance(place, Path) and not place.exists():
+            raise UnreadableError(
+                f"{place}: a shard that the index lists is missing", "fetch the whole model folder"
+            )
+    sources = open_sources(places)
+    shards: dict[str, Checkpoint] = {}
+    try:
+        for file, place, source in zip(files, places, sources, strict=True):
+            shards[file] = shard = _read_source(place, source, limits)
+            if len(shard.models) != 1:
+                raise UnreadableError(f"{place}: a shard with {len(shard.models)} models")
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+    return shards

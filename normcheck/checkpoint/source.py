@@ -3,8 +3,9 @@
 import io
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from normcheck.errors import UnreadableError
 
@@ -34,7 +35,30 @@ class Source(Protocol):
         ...
 
 
-def _ends_early(name: str, offset: int, length: int, size: int) -> UnreadableError:
+class DistantSource(Source, Protocol):
+    """A source of which every read takes a journey: what is known to be needed is named before."""
+
+    @property
+    def distant(self) -> bool:
+        """Whether that is so."""
+        ...
+
+    def fetch_ahead(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Fetch spans (offset and length in bytes) together, so that reading them costs nothing.
+
+        Spans that reach past the end are cut; what does not fit the memory set aside for this
+        is left to be read when it is asked for.
+        """
+        ...
+
+
+def is_distant(source: Source) -> TypeGuard[DistantSource]:
+    """Whether reads of ``source`` should be few."""
+    return getattr(source, "distant", False)
+
+
+def ends_early(name: str, offset: int, length: int, size: int) -> UnreadableError:
+    """The error for bytes that a file does not have."""
     return UnreadableError(
         f"{name}: the file ends early: {length:,} bytes wanted at {offset:,}, it has {size:,}",
         "the download or copy may be incomplete; fetch it again and compare sizes",
@@ -87,14 +111,14 @@ class FileSource:
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
         if offset < 0 or length < 0 or offset + length > self._size:
-            raise _ends_early(self._name, offset, length, self._size)
+            raise ends_early(self._name, offset, length, self._size)
         parts: list[bytes] = []
         missing = length
         while missing:
             # One pread returns at most 2 GiB on Linux, whatever was asked for.
             part = os.pread(self._fd, min(missing, 1 << 30), offset + length - missing)
             if not part:
-                raise _ends_early(self._name, offset, length, os.fstat(self._fd).st_size)
+                raise ends_early(self._name, offset, length, os.fstat(self._fd).st_size)
             parts.append(part)
             missing -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -127,11 +151,14 @@ class MemorySource:
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
         if offset < 0 or length < 0 or offset + length > len(self._data):
-            raise _ends_early(self._name, offset, length, len(self._data))
+            raise ends_early(self._name, offset, length, len(self._data))
         return bytes(self._data[offset : offset + length])
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+_BUFFER = 1 << 16
 
 
 class _RawStream(io.RawIOBase):
@@ -182,6 +209,13 @@ class SourceStream(io.BufferedReader):
         return super().read(size)
 
 
-def stream(source: Source, offset: int = 0) -> SourceStream:
+def stream(source: Source, offset: int = 0) -> io.BufferedReader:
     """``source`` as a buffered, seekable stream that starts at ``offset`` (bytes)."""
-    return SourceStream(_RawStream(source, offset), buffer_size=1 << 16)
+    return io.BufferedReader(_RawStream(source, offset), buffer_size=_BUFFER)
+
+
+def counted_stream(source: Source, budget: "Budget", factor: int) -> SourceStream:
+    """The same from its beginning, with what is read counted against a budget, so many times."""
+    counted = SourceStream(_RawStream(source, 0), buffer_size=_BUFFER)
+    counted.budget, counted.factor = budget, factor
+    return counted

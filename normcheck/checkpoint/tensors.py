@@ -1,5 +1,6 @@
 """Tensors by reference: where their bytes lie, and their values when somebody asks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Protocol
@@ -38,6 +39,10 @@ class PlainRegion:
         """Read only what is asked for."""
         return self.source.read_at(self.offset + start, length)
 
+    def spans(self, start: int, length: int) -> Iterator[tuple[Source, int, int]]:
+        """Exactly that."""
+        yield self.source, self.offset + start, length
+
 
 @dataclass(slots=True, eq=False)
 class Storage:
@@ -65,6 +70,16 @@ class Storage:
         if self.region is None:
             raise UnreadableError(f"storage {self.key}: its bytes are not in the file")
         return self.region.read(start, length)
+
+    def spans(self, start: int, length: int) -> Iterator[tuple[Source, int, int]]:
+        """What ``read`` would read of which source."""
+        if self.root is not None:
+            yield from self.root.spans(self.start + start, length)
+        else:
+            # What is packed into a pickle, or lies in memory, has none.
+            tell = getattr(self.region, "spans", None)
+            if tell is not None:
+                yield from tell(start, length)
 
     @property
     def available(self) -> bool:
@@ -108,6 +123,13 @@ class TensorRef:
         return prod(self.shape)
 
     @property
+    def span(self) -> int:
+        """Elements of the storage from the first to the last that belongs to it."""
+        if not self.numel:
+            return 0
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+
+    @property
     def readable(self) -> bool:
         """Whether the values can be had from this file."""
         known = self.dtype.code is not None or self.dtype.name == "complex32"
@@ -129,8 +151,7 @@ class TensorRef:
             raise UnreadableError(f"a tensor without values: {self.note or self.dtype.name}")
         if self.numel == 0:
             return np.zeros(self.shape)
-        size = self.dtype.itemsize
-        span = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        size, span = self.dtype.itemsize, self.span
         # Strides of 0 show one byte any number of times: what is asked for counts, too.
         if max(self.numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
             raise RefusedError(
@@ -215,7 +236,10 @@ def _integers(value: object) -> tuple[int, ...]:
     """Lengths and steps as torch can have them, 63 bits; -1 for whatever cannot be one."""
     if not isinstance(value, tuple | list):
         return (-1,)
-    return tuple(n if type(n) is int and n.bit_length() < 64 else -1 for n in value)
+    for n in value:
+        if type(n) is not int or n.bit_length() >= 64:
+            return tuple(n if type(n) is int and n.bit_length() < 64 else -1 for n in value)
+    return tuple(value)
 
 
 def tensor_without_data(

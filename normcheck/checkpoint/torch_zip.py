@@ -5,12 +5,13 @@
 so a tensor's bytes can be read where they lie.
 """
 
+import io
 import zipfile
 from functools import partial
 
 from normcheck.checkpoint.limits import Budget
 from normcheck.checkpoint.plain_pickle import embedded_storage
-from normcheck.checkpoint.source import MemorySource, Source, stream
+from normcheck.checkpoint.source import Source
 from normcheck.checkpoint.tensors import Region, Storage
 from normcheck.checkpoint.torch_objects import constructors, storage_dtype, storage_key
 from normcheck.checkpoint.unpickler import InertUnpickler
@@ -102,9 +103,9 @@ def read_torch_zip(
 
     region = find(source, pickled, budget)
     budget.spend(2 * region.nbytes)  # as one piece, and while it is put together
-    memory = MemorySource(region.read(0, region.nbytes), source.name)
+    data = io.BytesIO(region.read(0, region.nbytes))
     table = constructors(limits, partial(embedded_storage, budget=budget))
-    machine = InertUnpickler(stream(memory), memory.size, table, persistent, limits, budget)
+    machine = InertUnpickler(data, region.nbytes, table, persistent, limits, budget)
     return machine.load()
 
 

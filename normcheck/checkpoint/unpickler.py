@@ -62,7 +62,7 @@ class InertUnpickler:
 
     def __init__(
         self,
-        stream: io.BufferedReader,
+        stream: io.BufferedIOBase,
         size: int,
         constructors: Mapping[tuple[str, str], Constructor],
         persistent: Callable[[object], object] | None = None,
@@ -88,25 +88,42 @@ class InertUnpickler:
             UnreadableError: Truncated, or not a pickle.
             RefusedError: Past one of the limits.
         """
-        read, table, costs, budget = self._stream.read, self.table, COSTS, self.budget
-        count, round_end = 0, min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
+        read, costs, budget = self._stream.read, COSTS, self.budget
+        stack, memo = self._stack, self._memo
+        steps = {opcode: (handler, costs[opcode]) for opcode, handler in self.table.items()}
+        count = taken = 0
+        round_end = min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
         while True:
             opcode = read(1)
             if opcode == b".":
+                budget.memory += taken
                 budget.run(count)
                 break
-            handler = table.get(opcode)
-            if handler is None:
+            step = steps.get(opcode)
+            if step is None:
                 raise _damaged(
                     f"unknown instruction {opcode!r}" if opcode else "it ends without a stop"
                 )
+            handler, cost = step
             count += 1
-            budget.memory += costs[opcode]
+            taken += cost
             if count >= round_end:
+                budget.memory += taken
                 budget.run(count)
-                count, round_end = 0, min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
+                count = taken = 0
+                round_end = min(_ROUND, self.limits.opcodes - budget.opcodes + 1)
             try:
-                handler(self)
+                # Half of all instructions: without a call.
+                if opcode == b"q":
+                    if stack[-1] is _MARK:
+                        raise ValueError("a mark cannot be remembered")
+                    memo[read(1)[0]] = stack[-1]
+                elif opcode == b"h":
+                    stack.append(memo[read(1)[0]])
+                elif opcode == b"K":
+                    stack.append(read(1)[0])
+                else:
+                    handler(self)
             except RecursionError as error:
                 raise RefusedError("the pickle nests what it compares too deep") from error
             except (
@@ -178,6 +195,15 @@ class InertUnpickler:
         if value is _MARK:
             raise ValueError("a mark where a value should be")
         return value
+
+    def pop_several(self, count: int) -> tuple[Any, ...]:
+        """Take the top values, none of which must be a mark, the topmost last."""
+        stack = self._stack
+        values = tuple(stack[-count:])
+        if len(values) < count or _MARK in values:
+            raise ValueError("a mark where a value should be")
+        del stack[-count:]
+        return values
 
     @property
     def top(self) -> Any:

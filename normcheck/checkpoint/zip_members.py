@@ -9,10 +9,11 @@ is an error, and nothing of it is judged.
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from normcheck.checkpoint.limits import Budget
-from normcheck.checkpoint.source import Source, stream
+from normcheck.checkpoint.source import Source, counted_stream, is_distant
 from normcheck.checkpoint.tensors import Region
 from normcheck.errors import RefusedError, UnreadableError
 
@@ -26,6 +27,8 @@ _PIECE = 1 << 20
 _SMALL = 8 << 20
 """Bytes of a stored member up to which a look at a part of it costs a look at all of it, for its
 checksum. Statistics are smaller; of weights that are larger, a sample is not checked."""
+_PADDING = 128
+"""Bytes of extra field before a member's data that are fetched with it; torch aligns to 64."""
 _PAGE = 4096
 """Bytes of a packed member up to which its ratio says nothing."""
 _PER_DIRECTORY_BYTE = 16
@@ -43,9 +46,7 @@ def open_archive(source: Source, budget: Budget | None = None) -> zipfile.ZipFil
             members of one name.
         RefusedError: More members than the limits allow.
     """
-    raw = stream(source)
-    raw.budget = budget or Budget()
-    raw.factor = _PER_DIRECTORY_BYTE
+    raw = counted_stream(source, budget or Budget(), _PER_DIRECTORY_BYTE)
     try:
         archive = zipfile.ZipFile(raw)
     except _DIRECTORY_ERRORS as error:
@@ -87,15 +88,43 @@ def find(source: Source, member: zipfile.ZipInfo, budget: Budget) -> Region:
         )
     if member.header_offset < 0:
         raise UnreadableError(f"{name} lies outside the file", _FETCH)
+    packed = member.compress_type == zipfile.ZIP_DEFLATED
+    # Each look is a journey to a distant file: members that are never read are not looked at.
+    offset = None if is_distant(source) and not packed else _data_offset(source, member)
+    if offset is not None and packed:
+        return DeflatedRegion(source, offset, member, budget)
+    if member.compress_size != member.file_size:
+        raise UnreadableError(f"{name}: a stored member with two lengths", _REWRITTEN)
+    _check_within(source, member, offset or member.header_offset + _LOCAL_HEADER.size)
+    return StoredRegion(source, member, offset)
+
+
+def _check_within(source: Source, member: zipfile.ZipInfo, offset: int) -> None:
+    if offset + member.compress_size > source.size:
+        raise UnreadableError(
+            f"{source.name}: {member.filename[:80]}: the archive member lies outside the file",
+            _FETCH,
+        )
+
+
+def _data_offset(source: Source, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member begin, and whether its own header agrees with the directory."""
     # Name and extra field may differ in length from the directory's, which torch pads to
     # align the data: only the local header says where the bytes begin.
-    signature, flags, method, name_length, extra_length = _LOCAL_HEADER.unpack(
-        source.read_at(member.header_offset, _LOCAL_HEADER.size)
+    name = f"{source.name}: {member.filename[:80]}"
+    expected = _LOCAL_HEADER.size + len(member.orig_filename)
+    start = source.read_at(
+        member.header_offset, min(expected, max(0, source.size - member.header_offset))
     )
-    offset = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-    if signature != b"PK\x03\x04" or offset + member.compress_size > source.size:
+    if len(start) < _LOCAL_HEADER.size or start[:4] != b"PK\x03\x04":
         raise UnreadableError(f"{name}: the archive member lies outside the file", _FETCH)
-    written = source.read_at(member.header_offset + _LOCAL_HEADER.size, name_length)
+    _, flags, method, name_length, extra_length = _LOCAL_HEADER.unpack_from(start)
+    offset: int = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+    _check_within(source, member, offset)
+    written = start[_LOCAL_HEADER.size :][:name_length]
+    if len(written) < name_length:
+        # Letters that take several bytes each.
+        written = source.read_at(member.header_offset + _LOCAL_HEADER.size, name_length)
     if (
         written.decode("utf-8" if flags & _UTF8 else "cp437", "replace") != member.orig_filename
         or method != member.compress_type
@@ -104,11 +133,7 @@ def find(source: Source, member: zipfile.ZipInfo, budget: Budget) -> Region:
         raise UnreadableError(
             f"{name}: the archive's directory and the member's own header disagree", _REWRITTEN
         )
-    if member.compress_type == zipfile.ZIP_DEFLATED:
-        return DeflatedRegion(source, offset, member, budget)
-    if member.compress_size != member.file_size:
-        raise UnreadableError(f"{name}: a stored member with two lengths", _REWRITTEN)
-    return StoredRegion(source, offset, member)
+    return offset
 
 
 def has_checksum(member: zipfile.ZipInfo) -> bool:
@@ -121,9 +146,38 @@ class StoredRegion:
     """A member that lies in the file as it is; its checksum is held against it once."""
 
     source: Source
-    offset: int
     member: zipfile.ZipInfo
+    _offset: int | None = None
+    """None until the member's own header, which tells it, is looked at."""
     _checked: bool = False
+    _passed: int = 0
+    """Bytes from the start that were read one behind the other, and their checksum so far."""
+    _checksum: int = 0
+
+    @property
+    def offset(self) -> int:
+        """Where in the file the bytes begin."""
+        if self._offset is None:
+            self._offset = _data_offset(self.source, self.member)
+        return self._offset
+
+    def spans(self, start: int, length: int) -> Iterator[tuple[Source, int, int]]:
+        """The member's own header, and the whole of it where its checksum is looked at."""
+        if self._offset is None:
+            header = _LOCAL_HEADER.size + len(self.member.orig_filename) + _PADDING
+            if self.nbytes <= _SMALL:
+                yield self.source, self.member.header_offset, header + self.nbytes
+            else:
+                yield self.source, self.member.header_offset, header
+                yield (
+                    self.source,
+                    self.member.header_offset + header - _PADDING + start,
+                    (length + _PADDING),
+                )
+        elif self.nbytes <= _SMALL and not self._checked:
+            yield self.source, self._offset, self.nbytes
+        else:
+            yield self.source, self._offset + start, length
 
     @property
     def nbytes(self) -> int:
@@ -135,9 +189,10 @@ class StoredRegion:
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
         whole = length == self.nbytes
-        partial = not whole and self.nbytes > _SMALL
-        if self._checked or partial or not has_checksum(self.member):
+        if self._checked or not has_checksum(self.member):
             return self.source.read_at(self.offset + start, length)
+        if not whole and self.nbytes > _SMALL:
+            return self._read_on(start, length)
         data = self.source.read_at(self.offset + start, length) if whole else b""
         checksum = zlib.crc32(data)
         for piece in range(0, 0 if whole else self.nbytes, _PIECE):
@@ -146,6 +201,19 @@ class StoredRegion:
         _compare(self.source, self.member, checksum)
         self._checked = True
         return data if whole else self.source.read_at(self.offset + start, length)
+
+    def _read_on(self, start: int, length: int) -> bytes:
+        """A part of a large member; who reads all of it in order learns of damage at its end."""
+        data = self.source.read_at(self.offset + start, length)
+        if start == 0:
+            self._passed, self._checksum = 0, 0
+        if start == self._passed:
+            self._passed += length
+            self._checksum = zlib.crc32(data, self._checksum)
+            if self._passed == self.nbytes:
+                _compare(self.source, self.member, self._checksum)
+                self._checked = True
+        return data
 
 
 @dataclass(slots=True)
@@ -163,6 +231,10 @@ class DeflatedRegion:
     def nbytes(self) -> int:
         """Length when unpacked, as the archive declares it."""
         return self.member.file_size
+
+    def spans(self, _start: int, _length: int) -> Iterator[tuple[Source, int, int]]:
+        """All of it, as it is packed."""
+        yield self.source, self.offset, self.member.compress_size
 
     def read(self, start: int, length: int) -> bytes:
         """Unpack it all, for its checksum, and keep what is asked for."""

@@ -39,7 +39,7 @@ from normcheck.cli.fleet_flags import (
     RayAddress,
 )
 from normcheck.cli.kinds import print_kinds
-from normcheck.cli.limit_flags import MemoryLimit, NoIsolation, ReadLimits, TimeLimit
+from normcheck.cli.limit_flags import MemoryLimit, NoIsolation, ReadLimits, TimeLimit, WeightsBudget
 from normcheck.cli.rule import print_rule
 from normcheck.cli.run_flags import (
     Autocast,
@@ -141,6 +141,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     ray_address: RayAddress = "",
     cpus_per_task: CpusPerTask = None,
     gpus_per_task: GpusPerTask = None,
+    weights_budget: WeightsBudget = "",
     exit_zero: ExitZero = False,
     strict: Strict = None,
     baseline: BaselineFile = None,
@@ -202,6 +203,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
                 gpus_per_task=gpus_per_task,
                 cache=cache,
             ),
+            weights_budget=weights_budget,
             run=RunWords(
                 run=run,
                 model=model,

@@ -12,6 +12,14 @@ ReadLimits = Annotated[
         help="Raise what reading one file may take, as an error names it: memory-bytes=8G.",
     ),
 ]
+WeightsBudget = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Weights to read per model, to see whether statistics belong to them. Default: "
+        "256M, of remote files 64M.",
+    ),
+]
 TimeLimit = Annotated[
     float,
     typer.Option(metavar="SECONDS", help="Stop the run of a file after that; 0 for never.", min=0),

@@ -7,6 +7,7 @@ from contextlib import closing, nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from normcheck.checkpoint.place import shown
 from normcheck.cli.errors import report_error, report_note
 from normcheck.cli.fleet import FleetWords, requested_fleet
 from normcheck.cli.outputs import Look, Output, pair, write
@@ -46,6 +47,8 @@ class ScanWords:
     fleet: FleetWords = field(default_factory=FleetWords)
     limits: Sequence[str] = ()
     """Of reading, as ``--limit`` gives them."""
+    weights_budget: str = ""
+    """Size, empty for the usual one."""
 
 
 def run_scan(words: ScanWords) -> int:
@@ -67,6 +70,11 @@ def run_scan(words: ScanWords) -> int:
         )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
     settings = limited(replace(known, keep_predictions=bool(words.plot)), words.limits)
+    if words.weights_budget:
+        from normcheck.cli.bounds import size_in_bytes
+
+        most = size_in_bytes(words.weights_budget, "--weights-budget")
+        settings = replace(settings, weights_budget=most)
     tally = _scan(words, settings, resolved, outputs)
     _tell(tally, words)
     return exit_code(tally, settings, exit_zero=words.exit_zero)
@@ -146,8 +154,9 @@ def _tell(tally: Tally, words: ScanWords) -> None:
     tell_errors(tally.errors, words.verbose)
     if not tally.models and not tally.errors:
         passed = f" ({plural(tally.skipped, 'file')} without a model)"
+        under = ", ".join(map(shown, words.targets))
         report_error(
-            f"no checkpoint under {', '.join(words.targets)}{passed if tally.skipped else ''}",
+            f"no checkpoint under {under}{passed if tally.skipped else ''}",
             "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from normcheck.checkpoint import place
 from normcheck.config.discover import shown
 from normcheck.config.merge import Resolved
 from normcheck.rules.catalogue import RULES, find
@@ -61,7 +62,7 @@ def _rules(resolved: Resolved) -> Iterator[str]:
 def _targets(resolved: Resolved, targets: Sequence[str]) -> Iterator[str]:
     for target in targets:
         entry = resolved.settings.of_model(Path(target))
-        yield f"# {target}: " + (
+        yield f"# {place.shown(target)}: " + (
             f"models.{_quoted(entry.pattern)}" if entry else "no entry of its own"
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from normcheck.checkpoint.model import Checkpoint, SavedModel
+from normcheck.checkpoint.place import Place, shown
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.safetensors_file import natural_order
 from normcheck.checkpoint.targets import expand
@@ -81,8 +82,9 @@ def diff(
             f"--where is given {len(run.where)} times for {len(files)} files",
             "name one place for all files, or one for each in their order",
         )
-    if len(files) == 2 and not ranks and any(map(may_be_export, files)):
-        pair = exported_pair(files, settings or Settings(), run.where, running)
+    local = [file for file in files if isinstance(file, Path)]
+    if len(files) == len(local) == 2 and not ranks and any(map(may_be_export, local)):
+        pair = exported_pair(local, settings or Settings(), run.where, running)
         if pair is not None:
             run.tracks, run.match = [pair.track], pair.match
             return run.result()
@@ -96,12 +98,12 @@ def diff(
     return run.result()
 
 
-def _files(words: list[str], errors: list[Failure]) -> Iterator[Path]:
+def _files(words: list[str], errors: list[Failure]) -> Iterator[Place]:
     for word in words:
         try:
             found = [target.path for target in expand([word])]
         except UnreadableError as error:
-            errors.append(Failure(word, error.message, error.hint))
+            errors.append(Failure(shown(word), error.message, error.hint))
             continue
         # epoch-2 comes before epoch-10.
         yield from sorted(found, key=lambda path: natural_order(str(path)))
@@ -122,7 +124,7 @@ class _Run:
         self.match: ExportMatch | None = None
         """Of a model and its export."""
 
-    def read(self, path: Path, number: int) -> None:
+    def read(self, path: Place, number: int) -> None:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""
         try:
             checkpoint = read_checkpoint(path, self.settings.limits)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from normcheck.checkpoint.blocks import lies_in_one_piece
 from normcheck.checkpoint.dtypes import Array, DType
-from normcheck.checkpoint.tensors import PlainRegion, TensorRef, contiguous_strides
-from normcheck.checkpoint.zip_members import StoredRegion
+from normcheck.checkpoint.tensors import TensorRef
 
 BUDGET = 1 << 22
 """Values kept of one checkpoint, 16 MB in float32; smaller models are read whole."""
@@ -55,7 +55,7 @@ def sample(tensor: TensorRef, limit: int) -> Sample:
     """
     if tensor.numel <= limit:
         values = tensor.values().reshape(-1)
-    elif _in_one_piece(tensor):
+    elif lies_in_one_piece(tensor):
         values = np.concatenate(
             [
                 replace(
@@ -75,19 +75,3 @@ def sample(tensor: TensorRef, limit: int) -> Sample:
 
 def _starts(numel: int, limit: int) -> Array:
     return np.linspace(0, numel - _BLOCK, limit // _BLOCK).astype(np.int64)
-
-
-def _in_one_piece(tensor: TensorRef) -> bool:
-    """Whether neighbours in the tensor are neighbours in the file, which can be read at any place.
-
-    Strides of dimensions of one element mean nothing.
-    """
-    storage = tensor.storage
-    while storage is not None and storage.root is not None:
-        storage = storage.root
-    packed = storage is None or not isinstance(storage.region, PlainRegion | StoredRegion)
-    usual = contiguous_strides(tensor.shape)
-    return not packed and all(
-        n == 1 or stride == wanted
-        for n, stride, wanted in zip(tensor.shape, tensor.strides, usual, strict=True)
-    )

@@ -5,6 +5,7 @@ from dataclasses import astuple
 from hashlib import blake2b
 from pathlib import Path
 
+from normcheck.checkpoint.place import Place
 from normcheck.settings import Settings
 from normcheck.version import VERSION
 
@@ -41,17 +42,26 @@ class Scopes:
             code: ``code_digest()``.
         """
         self._settings = settings
-        self._common = code + repr((astuple(settings.limits), settings.keep_predictions)).encode()
+        self._common = (
+            code
+            + repr(
+                (astuple(settings.limits), settings.keep_predictions, settings.weights_budget)
+            ).encode()
+        )
         self._by_rules: dict[tuple[tuple[int, ...], bool], bytes] = {}
 
-    def of(self, path: Path, *, explicit: bool) -> bytes:
+    def of(self, path: Place, *, explicit: bool) -> bytes:
         """The scope of one file, for which the rules may be narrowed.
 
         Args:
             path: The file.
             explicit: Whether the user named the very file.
         """
-        rules = self._settings.rules_of(path) if self._settings.models else self._settings.rules
+        rules = (
+            self._settings.rules_of(Path(str(path)))
+            if self._settings.models
+            else self._settings.rules
+        )
         # Narrowing leaves rules out and changes none.
         key = (tuple(map(id, rules)), explicit)
         if key not in self._by_rules:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.norms.layer import Confidence
 from normcheck.norms.links import Link
 from normcheck.norms.moments import ACTIVATIONS, POOLS
 from normcheck.norms.numbers import median
 from normcheck.norms.prediction import Fit, Hypothesis, Prediction
+from normcheck.norms.weights_budget import BEYOND, within_budget
 
 FEWEST_CHANNELS = 8
 """Below this a good fit can be chance."""
@@ -29,8 +31,6 @@ AS_GOOD = 0.003
 """Difference of explained fractions that does not tell activations apart."""
 SAMPLED = 8
 """Links from which the activation of a model is told."""
-WEIGHT_BUDGET = 1 << 28
-"""Weights that are read for one model; links beyond it are not judged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,27 +54,35 @@ class Agreement:
         return tuple(fit for fit in self.fits if fit.explained >= AGREES)
 
 
-def agreement_of(links: tuple[Link, ...], norms: tuple[str, ...]) -> Agreement:
+def agreement_of(
+    links: tuple[Link, ...], norms: tuple[str, ...], budget: int | None = None
+) -> Agreement:
     """Predict the target of every link and compare.
 
     Args:
         links: Of one model.
         norms: Paths of its norms with statistics, for the list of those not judged.
+        budget: Bytes of weights that are read; None for the usual number.
     """
     reasons = dict.fromkeys(norms, "no norm feeds it directly")
     roles: dict[str, list[Link]] = defaultdict(list)
-    spent = 0
+    usable = []
     for link in links:
-        spent += link.weights.numel
-        reason = _cannot_judge(link) or ("beyond the budget" if spent > WEIGHT_BUDGET else "")
+        reason = _cannot_judge(link)
         if reason:
             reasons[link.target.path] = reason
         else:
-            roles[link.role].append(link)
+            usable.append(link)
+    chosen = within_budget(usable, budget)
+    reasons |= {link.target.path: BEYOND for i, link in enumerate(usable) if i not in chosen}
+    fetch_ahead(usable[i].weights for i in sorted(chosen))
+    for index in sorted(chosen):
+        roles[usable[index].role].append(usable[index])
     # Weights of a model that diverged overflow on the way; their links are left out below.
     with np.errstate(over="ignore", invalid="ignore"):
-        usual = _usual_activation([link for members in roles.values() for link in members])
-        fits = [fit for members in roles.values() for fit in _fit_place(members, usual)]
+        known: _Known = {}
+        usual = _usual_activation([link for members in roles.values() for link in members], known)
+        fits = [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
     judged = {fit.link.target.path for fit in fits}
@@ -103,7 +111,12 @@ def _cannot_judge(link: Link) -> str:
     return ""
 
 
-def _usual_activation(links: list[Link]) -> str:
+_HYPOTHESES = tuple(Hypothesis(name) for name in ACTIVATIONS)
+_Known = dict[int, Prediction]
+"""Predictions under all activations by the link's identity: weights are read once for them."""
+
+
+def _usual_activation(links: list[Link], known: _Known) -> str:
     """The activation that most models have throughout, told from a few links.
 
     A single small layer would pick whichever of thirteen happens to fit its channels best.
@@ -111,27 +124,28 @@ def _usual_activation(links: list[Link]) -> str:
     free = [link for link in links if link.slopes is None and link.inflow is None]
     order = list(Confidence)
     free.sort(key=lambda link: order.index(link.recognition.confidence))
-    hypotheses = [Hypothesis(name) for name in ACTIVATIONS]
-    predictions = [Prediction(link, hypotheses) for link in free[:SAMPLED]]
-    scores = [prediction.scores for prediction in predictions if prediction.finite]
+    for link in free[:SAMPLED]:
+        known[id(link)] = Prediction(link, _HYPOTHESES)
+    scores = [prediction.scores for prediction in known.values() if prediction.finite]
     if not scores:
         return next(iter(ACTIVATIONS))
     together = np.mean(scores, axis=0)
     # The first, and simplest, of those that are as good as the best.
     best = int(np.argmax(together >= together.max() - AS_GOOD))
-    return hypotheses[best].activation
+    return _HYPOTHESES[best].activation
 
 
-def _fit_place(links: list[Link], usual: str) -> list[Fit]:
+def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
     """Fits of the links at one place of a model's blocks, which share their activation."""
     if links[0].inflow is not None:
         predictions = [p for link in links if (p := Prediction(link, ())).finite]
         return [p.fit(int(np.argmax(p.scores))) for p in predictions]
-    fits = [p.fit(0) for link in links if (p := Prediction(link, [Hypothesis(usual)])).finite]
+    fits = [fit for link in links if (fit := _usual_fit(link, usual, known)) is not None]
     if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
         return fits
-    hypotheses = [Hypothesis(name) for name in ACTIVATIONS]
-    predictions = [p for link in links if (p := Prediction(link, hypotheses)).finite]
+    predictions = [
+        p for link in links if (p := known.get(id(link)) or Prediction(link, _HYPOTHESES)).finite
+    ]
     middle = np.sort([p.scores for p in predictions], axis=0)[len(predictions) // 2]
     best = int(np.argmax(middle))
     others = [prediction.fit(best) for prediction in predictions]
@@ -145,6 +159,16 @@ def _fit_place(links: list[Link], usual: str) -> list[Fit]:
         if prediction.finite:
             pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
     return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
+
+
+def _usual_fit(link: Link, usual: str, known: _Known) -> Fit | None:
+    """The fit under the usual activation; None where the weights predict no numbers."""
+    prediction = known.get(id(link))
+    if prediction is not None:
+        place = _HYPOTHESES.index(Hypothesis(usual))
+        return prediction.fit(place) if prediction.finite else None
+    prediction = Prediction(link, [Hypothesis(usual)])
+    return prediction.fit(0) if prediction.finite else None
 
 
 def _median(fits: list[Fit]) -> float:

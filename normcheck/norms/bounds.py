@@ -4,18 +4,13 @@ A file of a few megabytes can show one tensor as the weight of a million layers.
 numbers are read by themselves, so that what is shared counts each time.
 """
 
-from collections.abc import Sequence
-
 from normcheck.errors import RefusedError
 from normcheck.norms.layer import NormLayer
-from normcheck.norms.links import Link
 
 MOST_LAYERS = 50_000
 """Normalization layers of one model; the largest real ones have some thousands."""
 MOST_VALUES = 1 << 27
 """Numbers in all of them, a gigabyte; real models have some millions."""
-MOST_LINKED = 1 << 32
-"""Weights between norms; 4 thousand millions take half a minute to read."""
 
 
 class LayerCount:
@@ -46,14 +41,3 @@ class LayerCount:
 
 
 _HINT = "no real model has that: the file is damaged or made to harm"
-
-
-def check_links(links: Sequence[Link]) -> None:
-    """See that the weights between norms can be read in reasonable time.
-
-    Raises:
-        RefusedError: They cannot.
-    """
-    linked = sum(link.weights.numel for link in links)
-    if linked > MOST_LINKED:
-        raise RefusedError(f"{linked:,} weights between the norms of one model", _HINT)

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_graph, from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
 from normcheck.norms.baked import baked_modes
-from normcheck.norms.bounds import check_links
 from normcheck.norms.graph_links import graph_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import find_links
@@ -16,13 +16,16 @@ from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norm
 from normcheck.norms.numbers import read_values
 
 
-def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
+def anatomy_of(
+    model: SavedModel, *, judge_links: bool = True, weights_budget: int | None = None
+) -> Anatomy:
     """Find the normalization layers of one model and read their numbers.
 
     Args:
         model: Of a file that is open.
         judge_links: Also read the weights between norms and see whether the running
             statistics fit them, which takes most of the time.
+        weights_budget: Bytes of weights that are read for that; None for the usual number.
     """
     if model.graph is not None:
         layers = from_graph.norm_layers(model, model.graph)
@@ -44,7 +47,7 @@ def anatomy_of(model: SavedModel, *, judge_links: bool = True) -> Anatomy:
         tensor_count=len(model.tensors),
         power_iterations=tuple(_power_iterations(model)),
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
-        agreement=_agreement(model, layers) if judge_links else None,
+        agreement=_agreement(model, layers, weights_budget) if judge_links else None,
         biases_before_norms=biases_before_norms(model, layers),
         exported=model.form.exported,
         baked=baked_modes(model.graph) if model.graph is not None else (),
@@ -59,7 +62,9 @@ def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormL
     return replace(layer, kind=around.batch_norm_at(layer.path, layer.features))
 
 
-def _agreement(model: SavedModel, layers: tuple[NormLayer, ...]) -> Agreement | None:
+def _agreement(
+    model: SavedModel, layers: tuple[NormLayer, ...], budget: int | None
+) -> Agreement | None:
     stored = tuple(layer.path for layer in layers if layer.has_statistics)
     if not stored:
         return None
@@ -67,8 +72,7 @@ def _agreement(model: SavedModel, layers: tuple[NormLayer, ...]) -> Agreement | 
         links = graph_links(model.graph, layers, model.tensors)
     else:
         links = find_links(model, layers)
-    check_links(links)
-    return agreement_of(links, stored) if links else None
+    return agreement_of(links, stored, budget) if links else None
 
 
 def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
@@ -82,6 +86,7 @@ def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
             leaf.endswith(("_u", "_v")) and f"{path}.{leaf[:-2]}_orig".lstrip(".") in model.tensors
         ):
             vectors.setdefault(path, {})[leaf] = tensor
+    fetch_ahead(tensor for named in vectors.values() for tensor in named.values())
     for path, named in vectors.items():
         read = {leaf: read_values(tensor, leaf, {}) for leaf, tensor in named.items()}
         yield PowerIteration(path, {leaf: v for leaf, v in read.items() if v is not None})

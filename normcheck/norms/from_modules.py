@@ -5,15 +5,16 @@ told by its attributes: what ``BatchNorm.__init__`` sets stays in the instance d
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 
+from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.checkpoint.model import ModuleRecord
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms.bounds import LayerCount
 from normcheck.norms.kinds import BY_NAME, Family, NormKind, batch_norm, of_class
 from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, Values
-from normcheck.norms.numbers import read_count, read_values
+from normcheck.norms.numbers import is_norm_sized, read_count, read_values
 
 _WEIGHT_NAMES = ("weight", "gamma", "scale", "g")
 _BIAS_NAMES = ("bias", "beta", "offset", "b")
@@ -37,14 +38,19 @@ _NOT_A_NORM = re.compile(
 
 def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
     """The normalization layers among the modules, in their order."""
+    recognised = [(record, known) for record in records if (known := recognise(record)) is not None]
+    fetch_ahead(tensor for record, _ in recognised for tensor in _own(record))
     found: list[NormLayer] = []
     count = LayerCount()
-    for record in records:
-        recognised = recognise(record)
-        if recognised is not None:
-            found.append(_layer(record, *recognised))
-            count.add(found[-1])
+    for record, known in recognised:
+        found.append(_layer(record, *known))
+        count.add(found[-1])
     return tuple(found)
+
+
+def _own(record: ModuleRecord) -> Iterator[TensorRef | None]:
+    for tensors in (record.plain_tensors, record.parameters, record.buffers):
+        yield from (tensor for tensor in tensors.values() if is_norm_sized(tensor))
 
 
 def recognise(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
+from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms.bounds import LayerCount
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
-from normcheck.norms.numbers import read_count, read_values
+from normcheck.norms.numbers import is_norm_sized, read_count, read_values
 
 _NORM_BASE_VERSION = 2
 """``_version`` of BatchNorm and InstanceNorm in ``_metadata``; every other torch module
@@ -55,17 +56,21 @@ def norm_layers(
     """
     groups = _grouped(tensors)
     weights = _matrices(groups)
+    # A model's own parameters, beside its modules, are those of no layer.
+    modules = [group for group in groups if group.path or len(groups) == 1]
+    recognised = [
+        (group, known)
+        for group in modules
+        if (known := _recognise(group, versions, weights)) is not None
+    ]
+    fetch_ahead(t for group, _ in recognised for t in group.leaves.values() if is_norm_sized(t))
     found: list[NormLayer] = []
     count = LayerCount()
-    for group in groups:
-        if not group.path and len(groups) > 1:
-            continue  # parameters of a model's own, beside its modules
-        recognised = _recognise(group, versions, weights)
-        if recognised is not None:
-            version = versions.get(group.path)
-            norm_base = None if version is None else version == _NORM_BASE_VERSION
-            found.append(_layer(group, *recognised, norm_base))
-            count.add(found[-1])
+    for group, known in recognised:
+        version = versions.get(group.path)
+        norm_base = None if version is None else version == _NORM_BASE_VERSION
+        found.append(_layer(group, *known, norm_base))
+        count.add(found[-1])
     return tuple(found)
 
 

@@ -12,6 +12,18 @@ _MOST_VALUES = 1 << 24
 """Elements of one norm's tensor; the largest real ones have some 100,000."""
 
 
+_MOST_AHEAD = 1 << 18
+"""Elements of a norm's tensor up to which it is fetched before anybody asks."""
+
+
+def is_norm_sized(tensor: TensorRef | None) -> bool:
+    """Whether a tensor is worth fetching before anybody asks, as norms' own are.
+
+    Beside them may lie a weight of another size (of a fused convolution), which is not read.
+    """
+    return tensor is not None and (tensor.ndim <= 1 or tensor.numel <= _MOST_AHEAD)
+
+
 def read_values(tensor: TensorRef | None, name: str, unread: dict[str, str]) -> Values | None:
     """The numbers of ``tensor`` in float64, flattened.
 

@@ -12,12 +12,14 @@ not in a state dict; of a few values the best-fitting is taken, which cannot mak
 statistics fit: there are hundreds of channels and a handful of choices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from normcheck.checkpoint.ahead import fetch_ahead
+from normcheck.checkpoint.blocks import in_blocks
 from normcheck.norms.inflow import Inflow, Pooled, activation_of, contains, moments
 from normcheck.norms.layer import Floats
 from normcheck.norms.links import Link, Weights
@@ -88,14 +90,12 @@ class Prediction:
         bias = np.zeros(link.target.features or 0)
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1)
-        weights = np.asarray(link.weights.values(), dtype=np.float64)
-        weights = weights.reshape(*weights.shape[:2], -1)
         shape = link.weights.shape[2:]
         shares = np.stack([_shares(shape, border).reshape(-1) for border in BORDERS], axis=1)
-        # One mean for each channel, hypothesis and border.
-        taps = _by_tap(link, weights, means)
-        self.mean = taps.transpose(0, 2, 1) @ shares + bias[:, None, None]
-        self.variance = _by_tap(link, weights**2, variances).sum(axis=1)
+        # One mean for each channel, hypothesis and border; a few rows of the weights at a time.
+        parts = list(_row_by_row(link, means, variances, shares))
+        self.mean = np.concatenate([mean for mean, _ in parts]) + bias[:, None, None]
+        self.variance = np.concatenate([variance for _, variance in parts])
         stored, weight = _weighted(link)
         missed = ((self.mean - stored[:, None, None]) ** 2 * weight[:, None, None]).sum(axis=0)
         total = max(float((stored**2 * weight).sum()), 1e-12)
@@ -138,6 +138,21 @@ class Prediction:
             log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
             scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
         )
+
+
+def _row_by_row(
+    link: Link, means: Floats, variances: Floats, shares: Floats
+) -> Iterator[tuple[Floats, Floats]]:
+    """Means of shape (channels, hypotheses, borders) and variances of (channels, hypotheses)."""
+    # Rows are output channels where each of them sees every input.
+    apart = link.kind in (Weights.LINEAR, Weights.CONVOLUTION)
+    fetch_ahead((link.weights,))
+    for _, block in in_blocks(link.weights) if apart else ((0, link.weights.values()),):
+        weights = np.array(block, dtype=np.float64)  # a copy, which is squared in place
+        weights = weights.reshape(*weights.shape[:2], -1)
+        taps = _by_tap(link, weights, means)
+        mean = taps.transpose(0, 2, 1) @ shares
+        yield mean, _by_tap(link, np.square(weights, out=weights), variances).sum(axis=1)
 
 
 def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from normcheck.checkpoint.dtypes import decode
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
+from normcheck.checkpoint.place import is_remote, shown
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.repair.counts import whole_counts
@@ -43,6 +44,11 @@ def fix(target: str | Path, how: Fixing) -> Repair:
     Raises:
         NormcheckError: It cannot be done. Nothing was written.
     """
+    if is_remote(str(target)):
+        raise UsageError(
+            f"{shown(str(target))}: a file at an address is not repaired",
+            "download it, repair the copy, and upload that",
+        )
     # A link stays a link: what it points to is repaired.
     path = Path(os.path.realpath(target))
     output = _output(path, how)

@@ -46,6 +46,7 @@ from collections.abc import Iterator, Sequence
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.numbers import median
 from normcheck.norms.prediction import Fit
+from normcheck.norms.weights_budget import BEYOND
 from normcheck.rules.mismatch import (
     LARGEST_LOG_SCALE,
     SMALLEST_LOG_SCALE,
@@ -73,9 +74,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     likely = agreement.likely
     channels = sum(fit.stored_mean.size for fit in likely)
     if len(likely) < FEWEST_LINKS or channels < FEWEST_CHANNELS:
+        beyond = sum(reason == BEYOND for _, reason in agreement.unjudged)
+        unread = f"; the weights of {beyond} are beyond --weights-budget" if beyond else ""
         raise CannotTell(
             f"the weights predict too little: {plural(len(likely), 'norm')} of "
-            f"{len(subject.with_statistics())}, {plural(channels, 'channel')}"
+            f"{len(subject.with_statistics())}, {plural(channels, 'channel')}{unread}"
         )
     # Links inside blocks are as good as certain: where there are enough, only they count.
     inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)

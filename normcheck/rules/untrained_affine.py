@@ -22,7 +22,6 @@ Check that the optimizer was given all parameters, and that the layer is used in
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
 
@@ -30,10 +29,12 @@ from normcheck.wording import plural
 def check(subject: Subject) -> Iterator[Finding]:
     """Untouched layers among trained ones of the same family."""
     affine = [n for n in subject.layers if n.weight is not None]
+    # Looked at once for each layer: a model may have many thousands.
+    moved = {n.kind.family for n in affine if not n.affine_at_initial_values}
     still = [
         n
         for n in affine
-        if n.affine_at_initial_values and not n.at_initial_values and _others_moved(n, affine)
+        if n.kind.family in moved and n.affine_at_initial_values and not n.at_initial_values
     ]
     if not still:
         return
@@ -46,11 +47,6 @@ def check(subject: Subject) -> Iterator[Finding]:
         fix="nothing, if they were meant to be frozen; otherwise check the optimizer's parameters",
         evidence=(Evidence("layers with untouched γ and β", float(len(still)), 0.0, len(affine)),),
     )
-
-
-def _others_moved(layer: NormLayer, layers: list[NormLayer]) -> bool:
-    same = [n for n in layers if n.kind.family is layer.kind.family and n is not layer]
-    return any(not n.affine_at_initial_values for n in same)
 
 
 RULE = Rule(

@@ -206,3 +206,20 @@ def test_what_is_no_misread_gain(changes: dict[str, object]) -> None:
     """Positive, short, zeroed and broken gains, and layers in which signs are free: silent."""
     layers = [gains(f"layers.{i}.norm") for i in range(3)]
     assert judge("NC506", *layers, gains("layers.3.norm", **changes)) == []
+
+
+def test_work_grows_with_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of a layer are looked at a few times, not once for every other layer."""
+    looked = [0]
+    original = NormLayer.affine_at_initial_values.fget
+    assert original is not None
+
+    def counted(self: NormLayer) -> bool:
+        looked[0] += 1
+        return bool(original(self))
+
+    monkeypatch.setattr(NormLayer, "affine_at_initial_values", property(counted))
+    ones = {"weight": constant(1.0), "bias": constant(0.0)}
+    layers = [plain_norm(f"norm{number}", **ones) for number in range(300)]
+    judge("NC503", *layers)
+    assert looked[0] <= 3 * len(layers)

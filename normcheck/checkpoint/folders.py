@@ -1,0 +1,46 @@
+"""Folders that are one checkpoint: which kind of program wrote them, told by their names."""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+_DEEPSPEED = re.compile(r"(zero_pp_rank_\d+_)?mp_rank_\d+_model_states\.pt")
+_DEEPSPEED_LAYER = re.compile(r"layer_\d+-model_\d+-model_states\.pt")
+_DEEPSPEED_OWN = re.compile(r"(\w*mp_rank|layer|\w*zero_pp_rank)_\d+.*_(model|optim)_states\.pt")
+_MEGATRON = re.compile(r"mp_rank_\d{2,}(_\d{3})*")
+_DISTRIBUTED_SUFFIX = ".distcp"
+METADATA = ".metadata"
+
+
+class FolderKind(StrEnum):
+    """What wrote the folder."""
+
+    DISTRIBUTED = "torch.distributed checkpoint"
+    DEEPSPEED = "DeepSpeed checkpoint"
+    MEGATRON = "Megatron checkpoint"
+
+    def owns_file(self, name: str) -> bool:
+        """Whether a file is read through the folder, and not by itself."""
+        match self:
+            case FolderKind.DISTRIBUTED:
+                return name == METADATA or name.endswith(_DISTRIBUTED_SUFFIX)
+            case FolderKind.DEEPSPEED:
+                return _DEEPSPEED_OWN.fullmatch(name) is not None
+            case FolderKind.MEGATRON:
+                return False
+
+    def owns_folder(self, name: str) -> bool:
+        """Whether a folder below is read through this one."""
+        return self is FolderKind.MEGATRON and _MEGATRON.fullmatch(name) is not None
+
+
+def kind_of_folder(folders: Iterable[str], files: Iterable[str]) -> FolderKind | None:
+    """Which kind of checkpoint a folder with these names is; None for a folder of files."""
+    names = set(files)
+    if METADATA in names and any(name.endswith(_DISTRIBUTED_SUFFIX) for name in names):
+        return FolderKind.DISTRIBUTED
+    if any(_DEEPSPEED.fullmatch(name) or _DEEPSPEED_LAYER.fullmatch(name) for name in names):
+        return FolderKind.DEEPSPEED
+    if any(_MEGATRON.fullmatch(name) for name in folders):
+        return FolderKind.MEGATRON
+    return None
