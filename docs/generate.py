@@ -209,8 +209,8 @@ def parts() -> dict[str, str]:
         "diff series": console("diff", *SERIES),
         "export": console("scan", EXPORT),
         "export diff": (
-            f"```console\n$ normcheck diff {' '.join(EXPORTED)} \\\n    {' '.join(RUN[:2])} \\\n    "
-            f"{' '.join(RUN[2:])}\n{run('diff', *EXPORTED, *RUN)}\n```"
+            f"```console\n$ normcheck diff {' '.join(EXPORTED)} \\\n    {' '.join(RUN[:2])} \\\n"
+            f"    {' '.join(RUN[2:])}\n{run('diff', *EXPORTED, *RUN)}\n```"
         ),
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
