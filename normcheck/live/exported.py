@@ -44,4 +44,7 @@ def load_exported(checkpoint: Checkpoint, saved: SavedModel, *, trust: bool) -> 
         script: nn.Module = torch.jit.load(checkpoint.name, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
         raise NormcheckError(f"torch.jit.load failed: {type(error).__name__}: {error}") from error
+    if saved.graph is not None and not saved.graph.switchable:
+        # Past its own __setattr__, which takes no attributes that the code does not have.
+        vars(script)["fixed_mode"] = True
     return script

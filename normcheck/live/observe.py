@@ -6,7 +6,7 @@ module hooks tell under which module it ran.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,8 +160,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
     Use as ``with watching(model, size) as watch:`` around forwards of batches of one size.
     """
 
-    def __init__(self, size: int, paths: dict[int, str]) -> None:
-        """For forwards of ``size`` samples through modules of these names."""
+    def __init__(
+        self, size: int, paths: dict[int, str], owners: Mapping[int, str] | None = None
+    ) -> None:
+        """For forwards of ``size`` samples through modules of these names.
+
+        Args:
+            size: Samples in each batch.
+            paths: Of modules, by identity.
+            owners: Modules by the address of their tensors, for code that calls no modules.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen = Seen()
         self.size = size
@@ -172,6 +180,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         self.per_sample: set[Place] = set()
         """Places known from larger batches to normalise each sample apart."""
         self._paths = paths
+        self._owners = owners or {}
         self._stack: list[str] = []
         self._turns: dict[str, int] = {}
         self._kinds: dict[Op, str] = {}
@@ -232,7 +241,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         if func._overloadname == "no_stats":  # noqa: SLF001
             args = (*args[:3], None, None, *args[3:])  # as the other overload has them
         training = bool(args[at]) if at >= 0 else at == -1
-        path = self.path
+        path = self._place(args[3], args[1])
         turn = self._turns.get(path, 0)
         self._turns[path] = turn + 1
         place = Place(path, turn)
@@ -254,6 +263,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001
             return self.intervene(call)
 
+    def _place(self, *tensors: object) -> str:
+        """The module that runs, or in TorchScript the one that the first known tensor is of."""
+        if self._owners:
+            for tensor in tensors:
+                if isinstance(tensor, Tensor) and tensor.numel():
+                    owner = self._owners.get(tensor.data_ptr())
+                    if owner is not None:
+                        return owner
+        return self.path
+
     def _rms_norm(self, module: nn.RMSNorm, path: str, args: Any) -> None:
         """Noted by its module: on CPUs it has no operator of its own."""
         entry = self.seen.norms.setdefault(
@@ -267,7 +286,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
 
     def _per_sample_norm(self, kind: str, args: tuple[Any, ...]) -> None:
         x: Tensor = args[0]
-        path = self.path
+        path = self._place(args[2] if kind == "layer" else args[1])
         op = f"{kind}_norm"
         entry = self.seen.norms.setdefault((path, op, None), NormSeen(path, op, None))
         entry.calls += 1
@@ -324,6 +343,18 @@ def _drops(func: Op, args: tuple[Any, ...], kwargs: Any) -> bool:
     return False
 
 
+def _owners(entries: list[Reached]) -> dict[int, str]:
+    """Modules of TorchScript by their tensors: its interpreter calls them past all hooks."""
+    return {
+        tensor.data_ptr(): entry.path
+        for entry in entries
+        if isinstance(entry.module, torch.jit.ScriptModule)
+        for tensor in (
+            *entry.module.parameters(recurse=False), *entry.module.buffers(recurse=False)
+        )
+    }  # fmt: skip
+
+
 @contextmanager
 def watching(model: nn.Module, size: int, reached: list[Reached] | None = None) -> Iterator[Watch]:
     """Watch the forwards inside.
@@ -334,7 +365,7 @@ def watching(model: nn.Module, size: int, reached: list[Reached] | None = None) 
         reached: Its modules where they are known already.
     """
     entries = reachable(model) if reached is None else reached
-    watch = Watch(size, {id(entry.module): entry.path for entry in entries})
+    watch = Watch(size, {id(entry.module): entry.path for entry in entries}, _owners(entries))
     hooks = [
         register_module_forward_pre_hook(watch.enter),
         register_module_forward_hook(watch.leave, always_call=True),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from normcheck.checkpoint.graph import Graph, Node, Op
 from normcheck.norms.from_graph import norm_nodes
 
+_COUNT = "num_batches_tracked"
+
 
 @dataclass(frozen=True, slots=True)
 class BakedMode:
@@ -37,7 +39,18 @@ def baked_modes(graph: Graph) -> tuple[BakedMode, ...]:
     so is dropout that drops nothing.
     """
     batch_norms = {id(node) for node, op in norm_nodes(graph) if op is Op.BATCH_NORM}
-    return tuple(_modes(graph, batch_norms))
+    modes = tuple(_modes(graph, batch_norms))
+    return (*modes, *_counting(graph, {mode.module for mode in modes}))
+
+
+def _counting(graph: Graph, named: set[str]) -> Iterator[BakedMode]:
+    """Batch norms that a decomposition took apart: each call still counts a batch for them."""
+    for tensor in sorted(graph.updated):
+        path, _, leaf = tensor.rpartition(".")
+        if leaf == _COUNT and path not in named:
+            yield BakedMode(
+                Op.BATCH_NORM, f"{_COUNT} + 1", "add", path, None, path in graph.switchable
+            )
 
 
 def _modes(graph: Graph, batch_norms: set[int]) -> Iterator[BakedMode]:

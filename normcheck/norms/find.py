@@ -9,7 +9,7 @@ from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms import from_graph, from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
 from normcheck.norms.baked import baked_modes
-from normcheck.norms.graph_links import graph_links
+from normcheck.norms.graph_links import before_norms, graph_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
@@ -37,6 +37,11 @@ def anatomy_of(
     else:
         layers = from_names.norm_layers(model.tensors, model.versions)
     root = model.modules[0] if model.modules else None
+    if model.graph is not None:
+        biases, dropouts = before_norms(model.graph, model.tensors)
+    else:
+        biases = biases_before_norms(model, layers)
+        dropouts = tuple(dropouts_before_norms(model.modules, layers))
     return Anatomy(
         where=model.where,
         layers=layers,
@@ -46,9 +51,9 @@ def anatomy_of(
         trainable=root is not None and any(t.requires_grad for t in model.tensors.values()),
         tensor_count=len(model.tensors),
         power_iterations=tuple(_power_iterations(model)),
-        dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
+        dropouts_before_norms=dropouts,
         agreement=_agreement(model, layers, weights_budget) if judge_links else None,
-        biases_before_norms=biases_before_norms(model, layers),
+        biases_before_norms=biases,
         exported=model.form.exported,
         baked=baked_modes(model.graph) if model.graph is not None else (),
         folded=model.graph.folded if model.graph is not None else (),

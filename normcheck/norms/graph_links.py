@@ -37,6 +37,51 @@ def graph_links(
     return tuple(_links(placed, tracer))
 
 
+def before_norms(
+    graph: Graph, tensors: Mapping[str, TensorRef]
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, float, str], ...]]:
+    """What stands right before the norms of an export.
+
+    Returns:
+        Names of biases with the path of the norm that subtracts them again; and of each dropout
+        that a batch norm follows, perhaps behind weights and an activation, its path, its
+        probability and the path of that norm.
+    """
+    flow = Flow(graph)
+    tracer = Tracer(graph, flow, {}, tensors)
+    biases: list[tuple[str, str]] = []
+    dropouts: list[tuple[str, float, str]] = []
+    for node, op, path in norm_places(graph):
+        if op not in (Op.BATCH_NORM, Op.INSTANCE_NORM):
+            continue
+        value = node.operands.get("input", "")
+        found = _weights_before(value, tracer)
+        bias = graph.stored.get(found[0].operands.get("bias", "")) if found is not None else None
+        if bias is not None:
+            biases.append((bias, path))
+        if op is Op.BATCH_NORM and (dropout := _dropout_before(value, flow)) is not None:
+            place = dropout.module or dropout.name
+            dropouts.append((place, dropout.dropped or 0.0, path))
+    return tuple(dict.fromkeys(biases)), tuple(dict.fromkeys(dropouts))
+
+
+def _dropout_before(value: str, flow: Flow) -> Node | None:
+    """The dropout that a value comes from through weights and activations alone."""
+    for _ in range(_STEPS_BACK):
+        node = flow.made_by.get(value)
+        if node is None:
+            return None
+        if node.op is Op.DROPOUT:
+            return node if node.dropped else None
+        if node.op not in (Op.SAME, Op.LINEAR, Op.CONVOLUTION, Op.ACTIVATION):
+            return None
+        value = node.operands.get("input", "")
+    return None
+
+
+_STEPS_BACK = 6
+
+
 def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Link]:
     judged: set[str] = set()
     for node, target in placed:

@@ -1,7 +1,7 @@
 """Dropout in front of a batch norm.
 
 ## What it does
-Finds a dropout followed by a BatchNorm in the same `nn.Sequential`.
+Finds a dropout followed by a BatchNorm in the same `nn.Sequential`, or in an export.
 
 ## Why does it matter?
 Dropout keeps the mean and raises the variance in train mode; in eval mode it is off. The
@@ -34,7 +34,14 @@ def check(subject: Subject) -> Iterator[Finding]:
         confidence=Confidence.MEDIUM,
         layers=[norm for _, _, norm in pairs],
         title=(f"dropout before {plural(len(pairs), 'batch norm layer')}"),
-        detail=f"Dropout of up to {highest:g} comes before them in the same Sequential.",
+        detail=(
+            f"Dropout of up to {highest:g} comes before them, "
+            + (
+                "with weights and activations alone between."
+                if subject.anatomy.exported
+                else "in the same Sequential."
+            )
+        ),
         consequence=(
             "The running variance is measured with dropout on and used with dropout off: it is "
             f"too large, by up to a factor of {1 / (1 - min(highest, 0.99)):.2g} for activations "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
+from normcheck import scan
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.inflow import Activated, Joined, Normed, Summed, moments
@@ -105,3 +106,33 @@ def test_moments_of_a_sum_and_a_concatenation() -> None:
     # E[max(x, 0)] of N(0, 1) is 1/√(2π), its variance 1/2 - 1/(2π).
     assert mean[0] == pytest.approx(0.39894, abs=1e-3)
     assert variance[0] == pytest.approx(0.5 - 1 / (2 * np.pi), abs=1e-3)
+
+
+class Ordered(nn.Module):
+    """A bias that a norm subtracts again, and a dropout before a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(12, 16)
+        self.norm = nn.BatchNorm1d(16)
+        self.drop = nn.Dropout(0.25)
+        self.second = nn.Linear(16, 8, bias=False)
+        self.last = nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.second(self.drop(F.relu(self.norm(self.first(x))))))
+
+
+@pytest.mark.parametrize("form", ["traced.pt", "program.pt2"])
+def test_what_stands_before_a_norm(form: str, tmp_path: Path) -> None:
+    model, example = Ordered().eval(), torch.randn(4, 12)
+    path = tmp_path / form
+    if form.endswith("pt2"):
+        torch.export.save(torch.export.export(model, (example,)), path)
+    else:
+        torch.jit.save(torch.jit.trace(model, example), path)
+    found = {f.rule: f for f in scan(path).findings}
+    assert found["NC504"].layers == ("norm",)
+    assert "first.bias" in found["NC504"].detail
+    assert found["NC505"].layers == ("last",)
+    assert "Dropout of up to 0.25" in found["NC505"].detail

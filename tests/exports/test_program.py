@@ -10,8 +10,8 @@ from normcheck.checkpoint.read import read_checkpoint
 from normcheck.errors import NormcheckError
 from normcheck.live.exported import load_exported
 from normcheck.live.program import Program
-from normcheck.live.request import Feeding, Running
-from tests.exports.models import CASES, Case, ForgottenDropout, exported
+from normcheck.live.request import Feeding, Loading, Running
+from tests.exports.models import CASES, Case, ForgottenDropout, exported, traced
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -124,3 +124,47 @@ def _described(target: str) -> dict[str, object]:
 def test_only_operators_of_aten_are_called(target: str) -> None:
     with pytest.raises(NormcheckError, match="no operator that normcheck runs"):
         Program(_described(target), {}, frozenset())
+
+
+def test_torchscript_runs_layer_by_layer_when_trusted(tmp_path: Path) -> None:
+    path = traced(CASES[0], tmp_path / "model.pt", training=False)
+    data = torch.randn(24, 3, 8, 8) * 1.5 + 0.3
+    running = Running(loading=Loading(trust=True), feeding=Feeding(data=data))
+    report = scan(path, Settings(running=running))
+    assert not report.errors
+    run = report.models[0].run
+    assert run is not None
+    # Its interpreter calls no module that a hook could see: tensors tell the layers.
+    assert {drift.path for drift in run.drifts} == {"bn1", "bn2"}
+    # A trace has one mode.
+    assert "train" not in {regime.name for regime in run.regimes}
+
+
+def test_torchscript_needs_trust(tmp_path: Path) -> None:
+    path = traced(CASES[0], tmp_path / "model.pt", training=False)
+    (error,) = scan(path, Settings(running=Running())).errors
+    assert "--trust" in (error.hint or "")
+
+
+def test_counts_give_a_decomposed_norm_away(tmp_path: Path) -> None:
+    """Of a batch norm that is written out nothing but the count of batches is left."""
+
+    class WrittenOut(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                self.norm.num_batches_tracked.add_(1)
+                mean, var = x.mean(0), x.var(0, unbiased=False)
+            else:
+                mean, var = self.norm.running_mean, self.norm.running_var
+            return (x - mean) / torch.sqrt(var + 1e-5) * self.norm.weight + self.norm.bias
+
+    for training in (True, False):
+        path = tmp_path / f"{training}.pt2"
+        model = WrittenOut().train(training)
+        torch.export.save(torch.export.export(model, (torch.randn(8, 6),)), path)
+        found = [f for f in scan(path).findings if f.rule == "NC204"]
+        assert [f.layers for f in found] == ([("norm",)] if training else [])
