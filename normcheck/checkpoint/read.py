@@ -49,6 +49,11 @@ def read_checkpoint(path: Path, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
         # way; CPython then raises SystemError. The error that the user sees is raised
         # behind this block, which holds on to everything that was built.
         pass
+    except RecursionError:
+        source.close()
+        deep = RefusedError("it is nested deeper than it can be followed", limit="nesting")
+        complete(deep, source.name)
+        raise deep from None
     except NormcheckError as error:
         source.close()
         complete(error, source.name)
