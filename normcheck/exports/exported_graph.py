@@ -105,17 +105,20 @@ def _nodes(
         name = prefix + _text(described.get("name") or (outputs[0] if outputs else ""))
         path, class_path = module_of(described.get("metadata") or {})
         target = _text(described["target"])
+        inner_graphs = _inner_graphs(described["inputs"])
         yield aten.node(
             target.removeprefix("torch.ops."),
             name,
             [value for key, value in arguments if not key],
             {key: value for key, value in arguments if key},
-            outputs,
+            # What a block of one graph gives is made by an operator in it; of several graphs
+            # one runs, and which is not known.
+            outputs if len(inner_graphs) != 1 else (),
             path,
             class_path,
         )
         operands = [v.name for _, a in arguments for v in aten.values_in(a)]
-        for inner in _inner_graphs(described["inputs"]):
+        for inner in inner_graphs:
             takes = [v.name for v in _tensors(inner["inputs"])]
             gives = [v.name for v in _tensors(inner["outputs"])]
             below = f"{name}/"
