@@ -61,10 +61,10 @@ class Limits:
     printed. Real ones have 10 at most (the legacy format's magic number)."""
     name_bytes: int = 1 << 16
     """Length of a class's name and of the path to a module; a longer one is not a name."""
-    code_steps: int = 3_000_000
+    code_steps: int = 2_000_000
     """Statements and expressions that are followed in TorchScript's code, those of a function
     each time that it is called. Twice two calls of twice two calls … are many in a short file;
-    a detection model of 500 modules takes some 50,000."""
+    a transformer of 24 scripted layers takes some 400,000."""
 
 
 DEFAULT_LIMITS = Limits()

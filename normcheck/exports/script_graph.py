@@ -26,6 +26,8 @@ _NODE_BYTES = 2_048
 _DEEPEST = 200
 """Calls within calls; TorchScript has no recursion, and modules are nested less deep."""
 _DEEPEST_TUPLE = 50
+_CALL_STEPS = 20
+"""What a call takes beside its statements."""
 
 _ABOUT_TENSORS = frozenset(
     {
@@ -173,6 +175,7 @@ class _Walker:
         if self._depth >= _DEEPEST:
             raise RefusedError(f"calls nested more than {_DEEPEST} deep", limit="nesting")
         self._depth += 1
+        self.budget.follow(_CALL_STEPS)
         parameters = [argument.arg for argument in function.args.args]
         defaults = function.args.defaults
         names: dict[str, object] = dict.fromkeys(parameters, UNKNOWN)
@@ -231,7 +234,7 @@ class _Walker:
             self._run(other, frame)
             return
         before = dict(frame.names)
-        self.budget.follow(len(before))
+        self.budget.follow(len(before) // 4)
         self._run(statement.body, frame)
         first, results = frame.names, [frame.result] if frame.returned else []
         frame.names, frame.returned, frame.result = before, False, None

@@ -238,7 +238,11 @@ def _function(target: str) -> Callable[..., Any]:
         return _ARITHMETIC[parts[-1]]
     if len(parts) == 2 and parts[0] == "torch" and parts[1] in _SYMBOLIC:
         return getattr(torch, parts[1])  # type: ignore[no-any-return]
-    if target.startswith("torch.ops.aten.") and len(parts) == 5 and not _NOT_CALLED.fullmatch(parts[3]):
+    if (
+        target.startswith("torch.ops.aten.")
+        and len(parts) == 5
+        and not _NOT_CALLED.fullmatch(parts[3])
+    ):
         packet = getattr(torch.ops.aten, parts[3], None)
         function = getattr(packet, parts[4], None)
         if isinstance(function, torch._ops.OpOverload):  # noqa: SLF001  # it has no public name

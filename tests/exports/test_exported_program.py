@@ -1,5 +1,6 @@
 """Exported programs: what is read is what was saved, in every layout that torch has had."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -145,11 +146,14 @@ class Inner(nn.Module):
         self.fc = nn.Linear(8, 8)
         self.last = nn.BatchNorm1d(8)
 
+    def _normed(self, x: Tensor) -> Tensor:
+        return self.bn(x)
+
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             x = self.fc(self.bn(x))
         x = self.last(x)
-        return torch.cond(x.sum() > 0, lambda a: self.bn(a), lambda a: a * 2, (x,))
+        return torch.cond(x.sum() > 0, self._normed, lambda a: a * 2, (x,))
 
 
 def test_inner_graphs(tmp_path: Path) -> None:
@@ -180,9 +184,7 @@ def test_several_models(tmp_path: Path) -> None:
 
 def test_pickled_weights(odd, tmp_path: Path) -> None:
     """A weight that is no plain tensor is pickled: read by the machine that runs nothing."""
-    import json
-
-    source, program = odd
+    _, program = odd
     parts = hand.members(as_saved(program, tmp_path / "model.pt2"))
     config = "data/weights/model_weights_config.json"
     entries = json.loads(parts[config])
@@ -200,7 +202,8 @@ def test_compiled_only(tmp_path: Path, command) -> None:
         tmp_path / "compiled.pt2",
         {
             "archive_format": "pt2", "archive_version": "0", "byteorder": "little",
-            "data/aotinductor/model/cabc.wrapper.so": b"\x7fELF", "data/aotinductor/model/c.cpp": "",
+            "data/aotinductor/model/cabc.wrapper.so": b"\x7fELF",
+            "data/aotinductor/model/c.cpp": "",
         },
     )  # fmt: skip
     with pytest.raises(UnreadableError) as caught:

@@ -160,7 +160,7 @@ def test_calls_are_followed_into_modules(tmp_path: Path) -> None:
     assert {node.operands["running_mean"] for node in norms(traced)} == {"bn.running_mean"}
 
 
-def normalised(x: Tensor, weight: Tensor, eps: float = 1e-4, twice: bool = False) -> Tensor:  # noqa: FBT001, FBT002
+def normalised(x: Tensor, weight: Tensor, eps: float = 1e-4, twice: bool = False) -> Tensor:
     """A function of its own with defaults."""
     x = F.layer_norm(x, [4], weight, None, eps)
     if twice:
