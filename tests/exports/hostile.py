@@ -19,7 +19,7 @@ def archive(parts: Mapping[str, bytes | str], root: str = "m/") -> bytes:
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w") as made:
         for name, data in parts.items():
-            made.writestr(f"{root}{name}", data)
+            made.writestr(zipfile.ZipInfo(f"{root}{name}"), data)  # whose date is fixed
     return raw.getvalue()
 
 
