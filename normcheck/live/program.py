@@ -234,8 +234,8 @@ def _function(target: str) -> Callable[..., Any]:
         NormcheckError: Another one.
     """
     parts = target.split(".")
-    if target.startswith("_operator.") and parts[-1] in _ARITHMETIC:
-        return _ARITHMETIC[parts[-1]]
+    if len(parts) == 2 and parts[0] == "_operator" and parts[1] in _ARITHMETIC:
+        return _ARITHMETIC[parts[1]]
     if len(parts) == 2 and parts[0] == "torch" and parts[1] in _SYMBOLIC:
         return getattr(torch, parts[1])  # type: ignore[no-any-return]
     if (

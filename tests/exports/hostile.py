@@ -94,8 +94,9 @@ def value(name: str) -> dict[str, Any]:
 
 def node(target: str, inputs: Mapping[str, Any], *outputs: str, **rest: Any) -> dict[str, Any]:
     """A node of the schema."""
+    whole = target.startswith(("torch.ops.", "_operator."))
     return {
-        "target": f"torch.ops.aten.{target}" if "." not in target[:10] else target,
+        "target": target if whole else f"torch.ops.aten.{target}",
         "inputs": [{"name": key.strip("0123456789"), "arg": arg, "kind": 1}
                    for key, arg in inputs.items()],
         "outputs": [value(name) for name in outputs], "metadata": {}, **rest,
