@@ -60,6 +60,8 @@ def files() -> Iterator[tuple[str, str, bytes]]:
             inner = next(n for n in archive.namelist() if n.endswith("data.pkl"))
             yield "unpickler", f"{name}-2.pkl", archive.read(inner)
     yield "legacy", "by-hand.th", _by_hand()
+    # Once quoted whole in the error.
+    yield "unpickler", "long-line.pkl", b"\x80\x02F" + b"1x" * 1_500 + b"\n."
     for protocol in (0, 1, 4, 5):
         yield "unpickler", f"plain-{protocol}.pkl", pickle.dumps(_plain(), protocol)
     raw = save({k: v for k, v in _things()["state"].items() if isinstance(v, torch.Tensor)})
