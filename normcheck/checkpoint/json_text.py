@@ -23,7 +23,7 @@ def read_json(source: Source, start: int, length: int, budget: Budget, what: str
 
     Raises:
         UnreadableError: Not JSON, or an object has one name twice.
-        RefusedError: Longer than the limits allow, or of more parts.
+        RefusedError: Longer than the limits allow, of more parts, or nested too deep.
     """
     limit = budget.limits.json_bytes
     if length > limit:
@@ -42,8 +42,11 @@ def read_json(source: Source, start: int, length: int, budget: Budget, what: str
         + raw.count(b'"') // 2 * _STRING_BYTES
     )
     try:
-        return json.loads(raw, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
+        # Left to itself the parser guesses the encoding, and imports the codec for its guess.
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_object)
+    except RecursionError as error:
+        raise RefusedError(f"{source.name}: {what} is nested too deep", limit="nesting") from error
+    except ValueError as error:
         raise UnreadableError(
             f"{source.name}: {what} is not valid JSON", "the file is damaged; fetch it again"
         ) from error

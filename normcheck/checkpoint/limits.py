@@ -61,6 +61,10 @@ class Limits:
     printed. Real ones have 10 at most (the legacy format's magic number)."""
     name_bytes: int = 1 << 16
     """Length of a class's name and of the path to a module; a longer one is not a name."""
+    code_steps: int = 2_000_000
+    """Statements and expressions that are followed in TorchScript's code, those of a function
+    each time that it is called. Twice two calls of twice two calls … are many in a short file;
+    a transformer of 24 scripted layers takes some 400,000."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -82,6 +86,7 @@ class Budget:
     copied: int = 0
     characters: int = 0
     unpacked: int = 0
+    steps: int = 0
     names: dict[tuple[str, str], None] = field(default_factory=dict)
     """Module and name of every class and function that the file's pickles name, in order."""
 
@@ -112,6 +117,15 @@ class Budget:
         if self.characters > self.limits.path_characters:
             raise RefusedError("models with names of enormous length", limit="path_characters")
         self.spend(entries * ENTRY_BYTES + characters * _LETTER_BYTES)
+
+    def follow(self, steps: int) -> None:
+        """Count steps through code."""
+        self.steps += steps
+        if self.steps > self.limits.code_steps:
+            raise RefusedError(
+                f"its code takes more than {self.limits.code_steps:,} steps to follow",
+                limit="code_steps",
+            )
 
     def unpack(self, nbytes: int) -> None:
         """Count bytes that are about to be unpacked."""

@@ -67,6 +67,11 @@ def _guarded(name: str, opened: list[Source], read: Callable[[], Checkpoint]) ->
         # way; CPython then raises SystemError. The error that the user sees is raised
         # behind this block, which holds on to everything that was built.
         pass
+    except RecursionError:
+        source.close()
+        deep = RefusedError("it is nested deeper than it can be followed", limit="nesting")
+        complete(deep, source.name)
+        raise deep from None
     except NormcheckError as error:
         for source in opened:
             source.close()

@@ -22,6 +22,8 @@ Constructor = Callable[..., object]
 """Builds a value of our own from the arguments that the pickle gives."""
 
 
+_QUOTED = 160
+"""Characters of an error that quotes the file, which may have lines of any length."""
 _PIECE = 1 << 12
 """Bytes that may be asked for without looking at the file's length first."""
 _ROUND = 1 << 10
@@ -131,7 +133,7 @@ class InertUnpickler:
             ) as error:  # fmt: skip
                 raise _damaged(
                     f"instruction {opcode!r} at byte {self._stream.tell():,}: "
-                    f"{type(error).__name__} {error}"
+                    f"{type(error).__name__} {str(error)[:_QUOTED]}"
                 ) from error
         if not self._stack or self._stack[-1] is _MARK:
             raise _damaged("it holds no value")

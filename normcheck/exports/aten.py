@@ -200,6 +200,11 @@ _TENSOR_PARTS = frozenset(
 )
 
 
+_MOST_INPUTS = 16
+_OF_MANY = frozenset({Op.CONCATENATE, Op.RECURRENT})
+"""Operators that take lists of tensors."""
+
+
 def base_name(target: str) -> tuple[str, str]:
     """Name and overload of an operator, without what formats put around it.
 
@@ -250,7 +255,9 @@ def node(
     """
     known = signature_of(target)
     inputs = tuple(v.name for a in (*positional, *named.values()) for v in values_in(a))
-    if known is None:
+    # Of a shape that no operator of its kind has: whatever it is, it is not that.
+    odd = not outputs or (len(inputs) > _MOST_INPUTS and known and known.op not in _OF_MANY)
+    if known is None or odd:
         return Node(Op.OTHER, target, name, inputs, outputs, module, class_path)
     arguments: dict[str, Argument] = dict(zip(known.arguments, positional, strict=False))
     called = {**_ALSO_CALLED, **_CALLED_IN.get(base_name(target)[0].rstrip("_"), {})}

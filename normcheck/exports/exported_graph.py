@@ -5,7 +5,7 @@ or the like, which the reader turns into an error about the file.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from normcheck.checkpoint.graph import Graph, Node
@@ -55,6 +55,7 @@ def exported_graph(module: Mapping[str, Any], budget: Budget) -> Graph:
         shapes={
             _text(name): tuple(_length(size) for size in meta["sizes"])
             for name, meta in graph["tensor_values"].items()
+            if len(meta["sizes"]) <= budget.limits.dimensions
         },
         updated=frozenset(updated),
     )
@@ -104,21 +105,27 @@ def _nodes(
         name = prefix + _text(described.get("name") or (outputs[0] if outputs else ""))
         path, class_path = module_of(described.get("metadata") or {})
         target = _text(described["target"])
+        inner_graphs = _inner_graphs(described["inputs"])
         yield aten.node(
             target.removeprefix("torch.ops."),
             name,
             [value for key, value in arguments if not key],
             {key: value for key, value in arguments if key},
-            outputs,
+            # What a block of one graph gives is made by an operator in it; of several graphs
+            # one runs, and which is not known.
+            outputs if len(inner_graphs) != 1 else (),
             path,
             class_path,
         )
-        for inner in _inner_graphs(described["inputs"]):
+        operands = [v.name for _, a in arguments for v in aten.values_in(a)]
+        for inner in inner_graphs:
             takes = [v.name for v in _tensors(inner["inputs"])]
             gives = [v.name for v in _tensors(inner["outputs"])]
-            operands = [v.name for _, a in arguments for v in aten.values_in(a)]
             below = f"{name}/"
-            renamed = dict(zip(takes, operands[len(operands) - len(takes) :], strict=False))
+            # The values of an inner graph are called after all graphs around it.
+            budget.spend(len(below) * len(inner["nodes"]))
+            given = operands[max(0, len(operands) - len(takes)) :]
+            renamed = dict(zip(takes, given, strict=False))
             renamed |= dict(zip(gives, outputs, strict=False))
             yield from _nodes(inner, below, renamed, budget, depth + 1)
 
@@ -141,16 +148,57 @@ def _argument(described: Mapping[str, Any]) -> Argument:
             Value(_text(v["name"])) if isinstance(v, dict) and "name" in v else _listed(v)
             for v in value
         )
-    if kind in ("as_int", "as_float", "as_bool", "as_string"):
-        # Infinities and NaN are written as text.
-        return float(value) if kind == "as_float" else value
-    if kind in ("as_ints", "as_floats", "as_bools", "as_strings"):
-        return tuple(value)
+    if kind in _PLAIN:
+        return _PLAIN[kind](value)
+    if kind.removesuffix("s") in _PLAIN:
+        return tuple(_PLAIN[kind.removesuffix("s")](v) for v in _list(value))
     if kind in ("as_sym_int", "as_sym_bool", "as_sym_float"):
-        return value.get("as_int", value.get("as_bool", value.get("as_float", UNKNOWN)))
+        return _symbol(value)
     if kind in ("as_sym_ints", "as_sym_bools", "as_sym_floats"):
-        return tuple(v.get("as_int", UNKNOWN) for v in value)
+        return tuple(_symbol(v) for v in _list(value))
     return UNKNOWN
+
+
+def _symbol(value: Mapping[str, Any]) -> Argument:
+    """A number, or the name of one that is computed."""
+    ((kind, number),) = value.items()
+    return _PLAIN[kind](number) if kind in _PLAIN else UNKNOWN
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int) or value.bit_length() > 63:
+        raise TypeError("no integer")
+    return value
+
+
+def _float(value: object) -> float:
+    # Infinities and NaN are written as text.
+    if not isinstance(value, int | float | str):
+        raise TypeError("no number")
+    return float(value)
+
+
+def _bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("no truth value")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a name that is no text")
+    return value
+
+
+_PLAIN: Mapping[str, Callable[[object], bool | int | float | str]] = {
+    "as_int": _int, "as_float": _float, "as_bool": _bool, "as_string": _text,
+}  # fmt: skip
 
 
 def _listed(value: Any) -> Argument:
@@ -173,7 +221,7 @@ def _tensors(arguments: list[Any]) -> list[Value]:
 
 def _length(size: Mapping[str, Any]) -> int | None:
     value = size.get("as_int")
-    return value if isinstance(value, int) else None
+    return value if type(value) is int and 0 <= value < 1 << 48 else None
 
 
 def module_of(metadata: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -192,9 +240,3 @@ def module_of(metadata: Mapping[str, Any]) -> tuple[str, str | None]:
         # Strict mode writes how it got there: L['self']._modules['layer1']
         path = _SUBSCRIPT.sub(r".\1", path.removeprefix("L['self']")).replace("._modules", "")
     return path.strip("."), ",".join(parts[2:])
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a name that is no text")
-    return value

@@ -9,6 +9,7 @@ with ``torch.save`` into ``<name>.pt``. Up to 2.6 the graph was
 
 import re
 import zipfile
+from dataclasses import dataclass, field
 from typing import Any
 
 from normcheck.checkpoint.dtypes import BY_NAME, UINT8
@@ -17,14 +18,13 @@ from normcheck.checkpoint.limits import Budget
 from normcheck.checkpoint.model import Form, SavedModel
 from normcheck.checkpoint.source import Source
 from normcheck.checkpoint.tensors import (
-    Region,
     Storage,
     TensorRef,
     checked_tensor,
     tensor_without_data,
 )
 from normcheck.checkpoint.torch_objects import as_tensor
-from normcheck.errors import UnreadableError
+from normcheck.errors import RefusedError, UnreadableError
 from normcheck.exports.exported_graph import exported_graph
 from normcheck.exports.nested import member_source, saved_object, saved_tensors
 
@@ -38,6 +38,8 @@ SCALAR_TYPES = {
     32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
 }  # fmt: skip
 """``ScalarType`` of the schema, by torch's names."""
+_STRIDED = 7
+"""``Layout`` of the schema; the others are sparse."""
 _DAMAGED = "the file is damaged, or newer than this normcheck; export the model again"
 
 
@@ -55,7 +57,7 @@ def read_exported(
         UnreadableError: Its JSON or its tensors are not as torch writes them.
         RefusedError: Past the limits.
     """
-    names = archive.namelist()
+    names = frozenset(archive.namelist())
     if _OLD_GRAPH in names:
         tensors: dict[str, TensorRef] = {}
         for member in _OLD_WEIGHTS:
@@ -63,14 +65,15 @@ def read_exported(
             if inner is not None and inner.size:
                 tensors.update(saved_tensors(inner, budget))
         return (_model(source, archive, _OLD_GRAPH, "", tensors, budget),)
-    found = [(name, match.group(1)) for name in names if (match := _MODEL.match(name))]
+    found = [(name, match.group(1)) for name in archive.namelist() if (match := _MODEL.match(name))]
+    if len(found) > budget.limits.models:
+        raise RefusedError(f"{source.name}: {len(found):,} models in one file", limit="models")
     models = []
     for member, called in found:
         root = member[: -len(f"models/{called}.json")]
-        tensors = _weights(source, archive, f"{root}data/weights/", f"{called}_weights", budget)
-        tensors.update(
-            _weights(source, archive, f"{root}data/constants/", f"{called}_constants", budget)
-        )
+        stored = _Stored(source, archive, names, budget)
+        tensors = stored.tensors(f"{root}data/weights/", f"{called}_weights")
+        tensors.update(stored.tensors(f"{root}data/constants/", f"{called}_constants"))
         where = called if len(found) > 1 else ""
         models.append(_model(source, archive, member, where, tensors, budget))
     return tuple(models)
@@ -90,7 +93,7 @@ def _model(
         raise UnreadableError(f"{source.name}: {member[:80]} describes no graph", _DAMAGED)
     try:
         graph = exported_graph(module, budget)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UnreadableError(
             f"{source.name}: {member[:80]} is not of the schema that torch.export writes "
             f"({type(error).__name__})",
@@ -106,68 +109,71 @@ def _json(source: Source, archive: zipfile.ZipFile, member: str, budget: Budget)
     return read_json(inner, 0, inner.size, budget, "it")
 
 
-def _weights(
-    source: Source, archive: zipfile.ZipFile, folder: str, called: str, budget: Budget
-) -> dict[str, TensorRef]:
-    names = set(archive.namelist())
-    config = f"{folder}{called}_config.json"
-    if config not in names:
-        saved = f"{folder}{called.rpartition('_')[0]}.pt"
-        inner = member_source(source, archive, saved, budget)
-        return saved_tensors(inner, budget) if inner is not None and inner.size else {}
-    described = _json(source, archive, config, budget)
-    entries = described.get("config") if isinstance(described, dict) else None
-    if not isinstance(entries, dict):
-        raise UnreadableError(f"{source.name}: {config[:80]} lists no tensors", _DAMAGED)
-    budget.copy(len(entries))
-    regions: dict[str, Region] = {}
-    return {
-        name: _tensor(source, archive, folder, name, entry, regions, budget)
-        for name, entry in entries.items()
-        if not _custom_object(entry)
-    }
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The weights and constants of a model, each file of them read once."""
+
+    source: Source
+    archive: zipfile.ZipFile
+    names: frozenset[str]
+    budget: Budget
+    storages: dict[tuple[str, str], Storage] = field(default_factory=dict)
+    pickled: dict[str, TensorRef | None] = field(default_factory=dict)
+
+    def tensors(self, folder: str, called: str) -> dict[str, TensorRef]:
+        """The tensors of a folder by name, as ``<called>_config.json`` or ``.pt`` lists them."""
+        config = f"{folder}{called}_config.json"
+        if config not in self.names:
+            saved = f"{folder}{called.rpartition('_')[0]}.pt"
+            inner = member_source(self.source, self.archive, saved, self.budget)
+            return saved_tensors(inner, self.budget) if inner is not None and inner.size else {}
+        described = _json(self.source, self.archive, config, self.budget)
+        entries = described.get("config") if isinstance(described, dict) else None
+        if not isinstance(entries, dict):
+            raise UnreadableError(f"{self.source.name}: {config[:80]} lists no tensors", _DAMAGED)
+        self.budget.copy(len(entries))
+        return {
+            name: self._tensor(folder, name, entry)
+            for name, entry in entries.items()
+            if not _custom_object(entry)
+        }
+
+    def _tensor(self, folder: str, name: str, entry: Any) -> TensorRef:
+        try:
+            meta, file = entry["tensor_meta"], entry["path_name"]
+            code = meta["dtype"]
+            shape = tuple(size["as_int"] for size in meta["sizes"])
+            strides = tuple(step["as_int"] for step in meta["strides"])
+            offset = meta["storage_offset"]["as_int"]
+            pickled, requires_grad = entry.get("use_pickle") is True, meta["requires_grad"] is True
+            layout = meta.get("layout")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UnreadableError(
+                f"{self.source.name}: the entry of {name[:80]} is not as torch.export writes it",
+                _DAMAGED,
+            ) from error
+        dtype = BY_NAME.get(SCALAR_TYPES.get(code, "") if type(code) is int else "")
+        if dtype is None or (layout not in (None, _STRIDED)):
+            return tensor_without_data(UINT8, shape, f"element type {code!r:.20}")
+        path = f"{folder}{file}"
+        inner = member_source(self.source, self.archive, path, self.budget)
+        if inner is None:
+            raise UnreadableError(
+                f"{self.source.name}: {name[:80]} should lie in {str(file)[:80]}, which is missing",
+                "the file is damaged; fetch it again or export the model again",
+            )
+        if pickled:
+            if path not in self.pickled:
+                self.pickled[path] = as_tensor(saved_object(inner, self.budget))
+            value = self.pickled[path]
+            return value or tensor_without_data(dtype, shape, "saved as a tensor of another class")
+        # One storage for all tensors that lie in one file, so that ties show.
+        fresh = Storage(path, dtype, inner.size, region=inner.region)
+        storage = self.storages.setdefault((path, dtype.name), fresh)
+        return checked_tensor(
+            storage, offset, shape, strides, requires_grad=requires_grad, limits=self.budget.limits
+        )
 
 
 def _custom_object(entry: object) -> bool:
     return isinstance(entry, dict) and entry.get("tensor_meta") is None
-
-
-def _tensor(
-    source: Source,
-    archive: zipfile.ZipFile,
-    folder: str,
-    name: str,
-    entry: Any,
-    regions: dict[str, Region],
-    budget: Budget,
-) -> TensorRef:
-    try:
-        meta, file = entry["tensor_meta"], entry["path_name"]
-        code = meta["dtype"]
-        shape = tuple(size["as_int"] for size in meta["sizes"])
-        strides = tuple(step["as_int"] for step in meta["strides"])
-        offset = meta["storage_offset"]["as_int"]
-        pickled, requires_grad = entry.get("use_pickle") is True, meta["requires_grad"] is True
-        layout = meta.get("layout")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UnreadableError(
-            f"{source.name}: the entry of {name[:80]} is not as torch.export writes it", _DAMAGED
-        ) from error
-    dtype = BY_NAME.get(SCALAR_TYPES.get(code, "") if isinstance(code, int) else "")
-    if dtype is None or (layout not in (None, 7)):
-        return tensor_without_data(UINT8, shape, f"element type {code!r:.20}")
-    inner = member_source(source, archive, f"{folder}{file}", budget)
-    if inner is None:
-        raise UnreadableError(
-            f"{source.name}: {name[:80]} should lie in {str(file)[:80]}, which is missing",
-            "the file is damaged; fetch it again or export the model again",
-        )
-    if pickled:
-        value = as_tensor(saved_object(inner, budget))
-        return value or tensor_without_data(dtype, shape, "saved as a tensor of another class")
-    # One storage for all tensors that lie in one file, so that ties show.
-    region = regions.setdefault(file, inner.region)
-    storage = Storage(str(file), dtype, region.nbytes, region=region)
-    return checked_tensor(
-        storage, offset, shape, strides, requires_grad=requires_grad, limits=budget.limits
-    )

@@ -6,9 +6,11 @@ parser reads it; what it means is told by ``script_graph.py``.
 
 import ast
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from normcheck.checkpoint.limits import Budget
 from normcheck.checkpoint.model import Plain
@@ -17,8 +19,12 @@ from normcheck.checkpoint.zip_members import find
 from normcheck.errors import RefusedError, UnreadableError
 
 _MANGLED = re.compile(r"\.?___torch_mangle_\d+")
-_SYNTAX_FACTOR = 200
-"""Memory of a syntax tree per byte of its text, from above."""
+_TOKEN = re.compile(r"\w+|[^\w\s]|\n")
+_TOKEN_BYTES = 1_000
+"""Memory of a syntax tree per token of its text, from above: a name that is a statement takes
+900 and a line, so that a text may become 900 times its length."""
+_MOST_BITS = 64
+"""Of an integer: TorchScript has no longer ones, and Python does not print very long ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,10 +87,15 @@ def _parsed(source: Source, member: zipfile.ZipInfo, budget: Budget) -> ast.Modu
     region = find(source, member, budget)
     if region.nbytes > budget.limits.json_bytes:
         raise RefusedError(f"{member.filename[:80]} is too long a text", limit="json_bytes")
-    budget.spend(_SYNTAX_FACTOR * region.nbytes)
-    text = region.read(0, region.nbytes)
+    budget.spend(4 * region.nbytes)
+    raw = region.read(0, region.nbytes)
     try:
-        return ast.parse(text)
+        # As text, so that no line of it can name another encoding, whose codec is imported.
+        text = raw.decode("utf-8")
+        budget.spend(_TOKEN_BYTES * sum(1 for _ in _TOKEN.finditer(text)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its style: nothing of it will run
+            return ast.parse(text)
     except (RecursionError, MemoryError) as error:
         # The parser gives up so on nesting, long before memory is short.
         raise RefusedError(
@@ -139,11 +150,18 @@ def _texts(value: ast.expr) -> Iterator[str]:
                 yield item.value
 
 
+def is_plain(value: object) -> TypeGuard[bool | int | float | str | None]:
+    """Whether a value is one that TorchScript can keep as a constant."""
+    if isinstance(value, int):
+        return value.bit_length() <= _MOST_BITS
+    return value is None or isinstance(value, float | str)
+
+
 def literal(value: ast.expr) -> Plain:
     """A number, text, truth value or list of them; None for anything else, and for None."""
     if isinstance(value, ast.Constant):
         held = value.value
-        return held if isinstance(held, bool | int | float | str) else None
+        return held if is_plain(held) else None
     if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
         number = literal(value.operand)
         return -number if isinstance(number, int | float) else None

@@ -17,12 +17,17 @@ from normcheck.checkpoint.torch_objects import as_tensor
 from normcheck.errors import RefusedError
 from normcheck.exports import aten
 from normcheck.exports.aten import UNKNOWN, Value
-from normcheck.exports.script_code import Code, ScriptClass, literal, plain_name
+from normcheck.exports.script_code import Code, ScriptClass, is_plain, literal, plain_name
 
 CONSTANTS = "CONSTANTS"
+_LONGEST_PLACE = 12
+"""Digits of a constant's number."""
 _NODE_BYTES = 2_048
 _DEEPEST = 200
 """Calls within calls; TorchScript has no recursion, and modules are nested less deep."""
+_DEEPEST_TUPLE = 50
+_CALL_STEPS = 20
+"""What a call takes beside its statements."""
 
 _ABOUT_TENSORS = frozenset(
     {
@@ -51,6 +56,14 @@ _KNOWN: Mapping[str, Callable[..., Any]] = {
     "neg": lambda a: -a,
 }
 """Of plain values; numbers are small and text is not added, so that nothing grows."""
+
+
+def constant(name: str, constants: tuple[object, ...]) -> object:
+    """The constant that a stored value of the graph is called after; None where it is none."""
+    place = name.removeprefix(f"{CONSTANTS}.c")
+    if place == name or not place.isdecimal() or len(place) > _LONGEST_PLACE:
+        return None
+    return constants[int(place)] if int(place) < len(constants) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +175,12 @@ class _Walker:
         if self._depth >= _DEEPEST:
             raise RefusedError(f"calls nested more than {_DEEPEST} deep", limit="nesting")
         self._depth += 1
+        self.budget.follow(_CALL_STEPS)
         parameters = [argument.arg for argument in function.args.args]
         defaults = function.args.defaults
         names: dict[str, object] = dict.fromkeys(parameters, UNKNOWN)
         frame = _Frame(names, module)
-        for name, default in zip(parameters[len(parameters) - len(defaults) :], defaults,
-                                 strict=True):  # fmt: skip
+        for name, default in zip(reversed(parameters), reversed(defaults), strict=False):
             names[name] = self.evaluate(default, frame)
         names.update(zip(parameters, positional, strict=False))
         names.update(named)
@@ -177,7 +190,7 @@ class _Walker:
 
     def _run(self, body: Sequence[ast.stmt], frame: _Frame) -> None:
         for statement in body:
-            self.budget.run(1)
+            self.budget.follow(1)
             if frame.returned:
                 return
             match statement:
@@ -188,7 +201,11 @@ class _Walker:
                 case ast.Expr(value=value):
                     self.evaluate(value, frame)
                 case ast.Return(value=value):
-                    frame.result = self.evaluate(value, frame) if value is not None else None
+                    result = self.evaluate(value, frame) if value is not None else None
+                    earlier = frame.result
+                    frame.result = (
+                        result if earlier is None else self._either(earlier, result, frame)
+                    )
                     frame.returned = True
                 case ast.If():
                     self._branch(statement, frame)
@@ -217,12 +234,16 @@ class _Walker:
             self._run(other, frame)
             return
         before = dict(frame.names)
+        self.budget.follow(len(before) // 4)
         self._run(statement.body, frame)
         first, results = frame.names, [frame.result] if frame.returned else []
         frame.names, frame.returned, frame.result = before, False, None
         self._run(statement.orelse, frame)
-        for name in first.keys() | frame.names.keys():
+        # In the order of the code, so that two runs number the nodes alike.
+        for name in first | frame.names:
             frame.names[name] = self._either(first.get(name), frame.names.get(name), frame)
+        # Behind a branch that returned, what follows is still the other one's.
+        frame.returned = frame.returned and bool(results)
         if results:
             frame.result = self._either(results[0], frame.result, frame)
 
@@ -232,7 +253,7 @@ class _Walker:
             return one
         if one is None:
             return other
-        values = (*aten.values_in(one), *aten.values_in(other))
+        values = aten.values_in(self._counted((one, other)))
         if not values:
             return UNKNOWN
         self.exact = False
@@ -256,16 +277,16 @@ class _Walker:
 
     def evaluate(self, expression: ast.expr | None, frame: _Frame) -> object:
         """A plain value, a ``Value``, a module, or ``UNKNOWN``."""
-        self.budget.run(1)
+        self.budget.follow(1)
         match expression:
             case ast.Constant(value=value):
-                return value
+                return value if is_plain(value) else UNKNOWN
             case ast.Name(id=name):
                 return frame.names[name] if name in frame.names else _Dotted(name)
             case ast.Attribute(value=inner, attr=name):
                 return self._attribute(self.evaluate(inner, frame), name)
             case ast.List(elts=items) | ast.Tuple(elts=items):
-                return tuple(self.evaluate(item, frame) for item in items)
+                return self._counted(tuple(self.evaluate(item, frame) for item in items))
             case ast.Subscript(value=inner, slice=index):
                 return self._item(self.evaluate(inner, frame), self.evaluate(index, frame))
             case ast.Call():
@@ -278,18 +299,37 @@ class _Walker:
                     return self.evaluate(body if condition else other, frame)
                 return self._either(self.evaluate(body, frame), self.evaluate(other, frame), frame)
             case ast.Dict(values=items):
-                return tuple(self.evaluate(item, frame) for item in items)
+                return self._counted(tuple(self.evaluate(item, frame) for item in items))
             case _:
                 return UNKNOWN
+
+    def _counted(self, parts: tuple[object, ...]) -> tuple[object, ...]:
+        """``parts``, which may be twice two of the same twice two, each time counted."""
+        waiting = [(parts, 0)]
+        while waiting:
+            several, depth = waiting.pop()
+            if depth > _DEEPEST_TUPLE:
+                raise RefusedError("values nested too deep", limit="nesting")
+            self.budget.follow(len(several))
+            waiting.extend((part, depth + 1) for part in several if isinstance(part, tuple))
+        return parts
+
+    def _below(self, above: str, name: str) -> str:
+        """A path, which code can make longer with every line."""
+        path = f"{above}.{name}" if above else name
+        if len(path) > self.budget.limits.name_bytes:
+            raise RefusedError("names of enormous length", limit="name_bytes")
+        self.budget.spend(len(path))
+        return path
 
     def _attribute(self, value: object, name: str) -> object:
         if isinstance(value, _Dotted):
             if value.name == CONSTANTS and name.startswith("c") and name[1:].isdecimal():
-                return self._constant(int(name[1:]) if len(name) < 12 else -1)
-            return _Dotted(f"{value.name}.{name}")
+                return self._constant(int(name[1:]) if len(name) <= _LONGEST_PLACE else -1)
+            return _Dotted(self._below(value.name, name))
         if not isinstance(value, _Module):
             return UNKNOWN
-        path = f"{value.path}.{name}" if value.path else name
+        path = self._below(value.path, name)
         state = attributes_of(value.value)
         known = self._class(value)
         if name == "training":
@@ -303,7 +343,7 @@ class _Walker:
                 return Value(path)
             if isinstance(held, Inert) and held.class_path in self.code.classes:
                 return _Module(held, path)
-            return held if held is None or isinstance(held, bool | int | float | str) else UNKNOWN
+            return held if is_plain(held) else UNKNOWN
         if known is not None and name in known.constants:
             return known.constants[name]
         if known is not None and name in known.absent:
@@ -318,7 +358,7 @@ class _Walker:
             name = f"{CONSTANTS}.c{place}"
             self.stored[name] = name
             return Value(name)
-        return held if held is None or isinstance(held, bool | int | float | str) else UNKNOWN
+        return held if is_plain(held) else UNKNOWN
 
     def _class(self, module: _Module) -> ScriptClass | None:
         return self.code.classes.get(module.value.class_path)
@@ -358,7 +398,7 @@ class _Walker:
         self, target: str, positional: list[object], named: dict[str, object], frame: _Frame
     ) -> object:
         name = aten.base_name(target)[0]
-        arguments = (*positional, *named.values())
+        arguments = self._counted((*positional, *named.values()))
         known = _KNOWN.get(name)
         if known is not None and not named and all(map(_is_small, arguments)):
             try:
@@ -375,7 +415,7 @@ class _Walker:
         return self._node(target, positional, named, frame)
 
     def _unfollowed(self, positional: list[object], frame: _Frame) -> object:
-        values = aten.values_in(tuple(positional))
+        values = aten.values_in(self._counted(tuple(positional)))
         return self._node("call", values, {}, frame) if values else UNKNOWN
 
     def _node(

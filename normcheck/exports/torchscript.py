@@ -16,7 +16,7 @@ from normcheck.checkpoint.torch_objects import as_tensor
 from normcheck.checkpoint.torch_zip import read_torch_zip
 from normcheck.errors import NoModelError, RefusedError
 from normcheck.exports.script_code import Code, ScriptClass, plain_name, read_code
-from normcheck.exports.script_graph import CONSTANTS, scripted_graph
+from normcheck.exports.script_graph import constant, scripted_graph
 
 _RECORD_BYTES = 4_096
 _SCRIPTED = "__torch__."
@@ -47,11 +47,9 @@ def read_torchscript(
     if code.classes:
         graph = scripted_graph(value, code, constants, budget)
         for name in graph.stored.values():
-            place = name.removeprefix(f"{CONSTANTS}.c")
-            if name not in tensors and place.isdecimal():
-                tensor = as_tensor(constants[int(place)])
-                if tensor is not None:
-                    tensors[name] = tensor
+            tensor = as_tensor(constant(name, constants))
+            if name not in tensors and tensor is not None:
+                tensors[name] = tensor
     return SavedModel("", Form.TORCHSCRIPT, tensors, records, root=value, graph=graph)
 
 

@@ -26,9 +26,12 @@ def load_exported(checkpoint: Checkpoint, saved: SavedModel, *, trust: bool) -> 
         parameters = frozenset(n for n, ref in saved.tensors.items() if ref.requires_grad)
         try:
             return Program(saved.root, tensors, parameters)
-        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        except NormcheckError:
+            raise
+        except Exception as error:
+            # The reader looked at what it needs; what else is odd shows in many ways.
             raise NormcheckError(
-                f"its graph cannot be run: {type(error).__name__}: {error}",
+                f"its graph cannot be run: {type(error).__name__}: {str(error)[:200]}",
                 "export it again with a newer torch, or run its source model",
             ) from error
     if saved.form is Form.ONNX:

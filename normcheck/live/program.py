@@ -6,6 +6,7 @@ with the arguments that the graph gives: nothing of the file but its graph and i
 """
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,12 @@ _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     )
 }  # fmt: skip
 _SYMBOLIC = ("sym_max", "sym_min", "sym_float", "sym_int", "sym_not", "sym_ite", "sym_sqrt")
-_NOT_CALLED = frozenset({"from_file", "record_stream", "_print", "save", "load"})
-"""Operators of ATen that reach outside of their tensors."""
+_NOT_CALLED = re.compile(
+    r"from_file|save|load|_print|print|warn|wait|record_stream|set_grad_enabled|set_|set_data"
+    r"|_?resize_.*|_?resize|_test_.*|_?(to_)?sparse_.*|_?to_sparse|_nested_.*|_cslt_.*"
+)
+"""Operators of ATen that reach outside of their tensors, or that believe indices and offsets
+without a look at them; no export of a model of dense tensors has any of them."""
 _INNER = ("wrap_with_set_grad_enabled", "wrap_with_autocast", "cond")
 
 
@@ -229,11 +234,15 @@ def _function(target: str) -> Callable[..., Any]:
         NormcheckError: Another one.
     """
     parts = target.split(".")
-    if target.startswith("_operator.") and parts[-1] in _ARITHMETIC:
-        return _ARITHMETIC[parts[-1]]
+    if len(parts) == 2 and parts[0] == "_operator" and parts[1] in _ARITHMETIC:
+        return _ARITHMETIC[parts[1]]
     if len(parts) == 2 and parts[0] == "torch" and parts[1] in _SYMBOLIC:
         return getattr(torch, parts[1])  # type: ignore[no-any-return]
-    if target.startswith("torch.ops.aten.") and len(parts) == 5 and parts[3] not in _NOT_CALLED:
+    if (
+        target.startswith("torch.ops.aten.")
+        and len(parts) == 5
+        and not _NOT_CALLED.fullmatch(parts[3])
+    ):
         packet = getattr(torch.ops.aten, parts[3], None)
         function = getattr(packet, parts[4], None)
         if isinstance(function, torch._ops.OpOverload):  # noqa: SLF001  # it has no public name

@@ -14,6 +14,8 @@ COMPOSED = " … "
 """In ``target``, between the first and the last operator of a norm that is written out."""
 _STEPS = 8
 """Copies and views in a row that are followed."""
+_MOST_TAKERS = 64
+"""Operators that are looked at behind one root; a norm has one or two."""
 
 
 def composed_norms(graph: Graph) -> tuple[Node, ...]:
@@ -71,10 +73,12 @@ class _Writing:
         return None
 
     def takers(self, value: str) -> Iterator[Node]:
-        """All nodes that take a value, casts left out."""
+        """The nodes that take a value, casts left out; of very many the first."""
         waiting = [value]
-        while waiting:
-            for node in self._flow.taken_by.get(waiting.pop(), []):
+        for _ in range(_STEPS):
+            if not waiting:
+                return
+            for node in self._flow.taken_by.get(waiting.pop(), [])[:_MOST_TAKERS]:
                 if node.op is Op.SAME:
                     waiting.extend(node.outputs)
                 else:

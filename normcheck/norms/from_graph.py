@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import prod
 
 from normcheck.checkpoint.graph import NORMS, Flow, Graph, Node, Op
 from normcheck.checkpoint.model import SavedModel
@@ -27,6 +28,8 @@ _FAMILIES = {
     Op.GROUP_NORM: (Family.GROUP,),
     Op.RMS_NORM: (Family.RMS,),
 }
+_MOST_DIMENSIONS = 8
+_MOST_FEATURES = 1 << 48
 _PARTS = ("running_mean", "running_var", "weight", "bias")
 
 
@@ -173,12 +176,11 @@ def _layer(
 
 
 def _size(shape: object) -> int | None:
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
+    if not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
         return None
-    size = 1
-    for n in shape:
-        size *= n
-    return size
+    sizes = [n for n in shape if isinstance(n, int) and n > 0]
+    size = prod(sizes)
+    return size if len(sizes) == len(shape) and size < _MOST_FEATURES else None
 
 
 def _dimensions(node: Node, flow: Flow, tensors: Mapping[str, TensorRef]) -> int | None:

@@ -6,9 +6,24 @@ from dataclasses import replace
 from normcheck.checkpoint.graph import Flow, Graph, Node, Op
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.norms.from_graph import norm_places
-from normcheck.norms.inflow import Averaged, Normed, Pooled, Summed, Tracer, contains, norms_of
+from normcheck.norms.inflow import (
+    Averaged,
+    Inflow,
+    Normed,
+    Pooled,
+    Summed,
+    Tracer,
+    channels_of,
+    contains,
+    norms_of,
+    steps_of,
+)
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.links import Link, Weights, role_of, usable
+
+_MOST_MOMENTS = 1 << 22
+"""Channels times steps whose moments are taken for one model; some seconds. Links beyond are not
+judged."""
 
 
 def graph_links(
@@ -84,6 +99,7 @@ _STEPS_BACK = 6
 
 def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Link]:
     judged: set[str] = set()
+    taken = 0
     for node, target in placed:
         found = _weights_before(node.operands.get("input", ""), tracer)
         # A norm that runs twice keeps one set of statistics for two inputs: no link predicts it.
@@ -92,12 +108,12 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
         judged.add(target.path)
         made, weights, bias = found
         inflow = tracer.inflow(made.operands.get("input", ""))
-        if inflow is None:
-            continue
-        sources = norms_of(inflow)
-        source = sources[0]
         kind = _kind(made, weights, target)
-        if kind is None or not usable(source, target):
+        if inflow is None or kind is None or not _fits(inflow, kind, weights, bias, target):
+            continue
+        source = norms_of(inflow)[0]
+        taken += (channels_of(inflow) or 0) * steps_of(inflow)
+        if taken > _MOST_MOMENTS or not usable(source, target):
             continue
         certain = tracer.graph.exact and not any(
             contains(inflow, step) for step in (Summed, Averaged, Pooled)
@@ -118,6 +134,29 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
             ),
             inflow=inflow,
         )
+
+
+def _fits(
+    inflow: Inflow, kind: Weights, weights: TensorRef, bias: TensorRef | None, target: NormLayer
+) -> bool:
+    """Whether channels, weights and target are as many as they have to be to be multiplied."""
+    channels = channels_of(inflow)
+    if not channels or not weights.numel or weights.dtype.name.startswith("complex"):
+        return False
+    makes, takes = weights.shape[:2]
+    if kind is Weights.TRANSPOSED:
+        makes, takes = takes, makes
+    if bias is not None and bias.numel != makes:
+        return False
+    if makes != target.features:
+        return False
+    match kind:
+        case Weights.LINEAR:
+            return takes % channels == 0
+        case Weights.DEPTHWISE | Weights.GROUPED:
+            return channels % takes == 0 and makes % (channels // takes) == 0
+        case _:
+            return takes == channels
 
 
 def _weights_value(node: Node) -> str:

@@ -20,6 +20,8 @@ _DEEPEST = 64
 """Steps that are followed back; between two norms there are a few, but DenseNets add up."""
 _MOST_PARTS = 512
 """Parts of one inflow; each residual block doubles what is behind it."""
+_MOST_STEPS = 1 << 20
+"""Steps that are followed for one model, so that its time grows with its length."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +112,35 @@ def _same(values: Floats) -> Floats:
     return values
 
 
+def channels_of(inflow: Inflow) -> int | None:
+    """How many channels there are; None where its parts contradict each other."""
+    match inflow:
+        case Normed(layer):
+            sizes = {part.size for part in (layer.weight, layer.bias) if part is not None}
+            return layer.features if sizes <= {layer.features} else None
+        case Joined(parts) | Summed(parts):
+            each = [channels_of(part) for part in parts]
+            known = [count for count in each if count is not None]
+            if len(known) < len(each):
+                return None
+            if isinstance(inflow, Joined):
+                return sum(known)
+            return known[0] if len(set(known)) == 1 else None
+        case _:
+            return channels_of(inflow.inner)
+
+
+def steps_of(inflow: Inflow) -> int:
+    """How many steps it has, each of which :func:`moments` takes for every channel."""
+    match inflow:
+        case Normed():
+            return 1
+        case Joined(parts) | Summed(parts):
+            return 1 + sum(map(steps_of, parts))
+        case _:
+            return 1 + steps_of(inflow.inner)
+
+
 def norms_of(inflow: Inflow) -> tuple[NormLayer, ...]:
     """The norms that it begins at."""
     match inflow:
@@ -157,6 +188,7 @@ class Tracer:
     """Of each value that a usable norm makes."""
     tensors: Mapping[str, TensorRef]
     _left: int = _MOST_PARTS
+    _ever: int = _MOST_STEPS
 
     def inflow(self, value: str) -> Inflow | None:
         """What reaches a value; None where anything else than known steps leads to it."""
@@ -165,11 +197,14 @@ class Tracer:
 
     def _traced(self, value: str, depth: int) -> Inflow | None:
         self._left -= 1
+        self._ever -= 1
+        if depth > _DEEPEST or self._left < 0 or self._ever < 0:
+            return None
         layer = self.norms.get(value)
         if layer is not None:
             return Normed(layer)
         node = self.flow.made_by.get(value)
-        if node is None or depth > _DEEPEST or self._left < 0:
+        if node is None:
             return None
         before = node.operands.get("input", "")
         match node.op:
@@ -205,15 +240,20 @@ class Tracer:
     def _parts(
         self, values: tuple[str, ...], kind: type[Summed] | type[Joined], depth: int
     ) -> Inflow | None:
-        parts = [self._traced(value, depth + 1) for value in values]
-        if not parts or any(part is None for part in parts):
-            return None
-        return kind(tuple(part for part in parts if part is not None))
+        parts: list[Inflow] = []
+        for value in values:
+            part = self._traced(value, depth + 1)
+            if part is None:
+                return None
+            parts.append(part)
+        return kind(tuple(parts)) if parts else None
 
     def _prelu(self, node: Node, depth: int) -> Inflow | None:
         slopes = self.tensors.get(self.graph.stored.get(node.operands.get("weight", ""), ""))
         inner = self._traced(node.operands.get("input", ""), depth + 1)
-        if slopes is None or inner is None or not slopes.readable or slopes.numel > 1 << 20:
+        if slopes is None or inner is None or not slopes.readable:
+            return None
+        if slopes.numel != 1 and slopes.numel != channels_of(inner):
             return None
         column = np.asarray(slopes.values(), dtype=np.float64).reshape(-1)[:, None]
         return Activated(inner, "PReLU", lambda x: np.where(x > 0, x, column * x))

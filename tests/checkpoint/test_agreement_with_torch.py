@@ -6,6 +6,7 @@ import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import nn, serialization
 
 from normcheck.checkpoint.model import Checkpoint
 from normcheck.checkpoint.read import read_checkpoint
@@ -34,6 +35,18 @@ EXAMPLES = settings(
 WIDENED = (*FLOAT8, "bfloat16", "complex32")
 """Types that numpy does not have; their values come wider, so that bits cannot be compared."""
 FORMS = ("zip", "legacy", "pickle")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sources_read_once() -> Iterator[None]:
+    """The legacy format has the source text of every class, which torch parses anew each time.
+
+    That took two thirds of the time; the files are the same.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        cached = cache(serialization.get_source_lines_and_file)
+        patch.setattr(serialization, "get_source_lines_and_file", cached)
+        yield
 
 
 def write(thing: Any, form: str) -> bytes:

@@ -4,6 +4,7 @@ python -m tests.fuzz.corpus
 """
 
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -12,9 +13,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.checkpoint import by_hand as hand
+from tests.exports import hostile
 
 FOLDER = Path(__file__).parent / "corpus"
+_BLOCKS = f"""{hostile.HEAD}  eps : Final[float] = 1e-05
+  def forward(self: __torch__.M, x: Tensor, y: Optional[Tensor]=None) -> Tuple[Tensor, Tensor]:
+    _0 = __torch__.f
+    if self.training:
+      x = torch.dropout(x, 0.5, True)
+    else:
+      pass
+    if torch.gt(torch.sum(x), 0):
+      a = {hostile.CALL}
+    else:
+      a = torch.add(x, CONSTANTS.c0, alpha=1)
+    for i in range(3):
+      a = torch.layer_norm(a, [8], self.weight, None, self.eps)
+    b = torch.linear(torch.relu(a), self.square, annotate(Optional[Tensor], None))
+    _1, _2, = torch.chunk(_0(b, ), 2)
+    return (torch.cat([_1, _2], 1), getattr(self, "weight"))
+def f(x: Tensor) -> Tensor:
+  return torch.add_(x, x, alpha=1)
+"""
 _LEGACY_HEAD = 15
 """Bytes of the first pickle of a legacy file, which the target puts before its input."""
 
@@ -37,12 +60,43 @@ def files() -> Iterator[tuple[str, str, bytes]]:
             inner = next(n for n in archive.namelist() if n.endswith("data.pkl"))
             yield "unpickler", f"{name}-2.pkl", archive.read(inner)
     yield "legacy", "by-hand.th", _by_hand()
+    # Once quoted whole in the error.
+    yield "unpickler", "long-line.pkl", b"\x80\x02F" + b"1x" * 1_500 + b"\n."
     for protocol in (0, 1, 4, 5):
         yield "unpickler", f"plain-{protocol}.pkl", pickle.dumps(_plain(), protocol)
     raw = save({k: v for k, v in _things()["state"].items() if isinstance(v, torch.Tensor)})
     (length,) = struct.unpack("<Q", raw[:8])
     yield "safetensors", "state", (length - 2).to_bytes(2, "little") + raw[9:]
     yield "file", "state.safetensors", raw
+    yield from _exports()
+
+
+def _exports() -> Iterator[tuple[str, str, bytes]]:
+    yield "file", "script.pt", hostile.script()
+    yield "file", "program.pt2", hostile.program()
+    graphs = {"program": hostile.described(), "blocks": json.loads(hostile.nested(2))}
+    weights = json.dumps(hostile.entries()).encode()
+    for name, graph in graphs.items():
+        yield "exported", name, json.dumps(graph).encode() + b"\0" + weights
+    yield "script", "norm", (hostile.HEAD + hostile.FORWARD).encode()
+    yield "script", "blocks", _BLOCKS.encode()
+    yield "onnx", "norms.onnx", _onnx()
+
+
+def _onnx() -> bytes:
+    from onnx import helper, numpy_helper
+
+    from tests.exports import onnx_by_hand
+
+    square = numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
+    nodes = [
+        onnx_by_hand.norm("n"), helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["m"]),
+        helper.make_node("LayerNormalization", ["m", "scale", "shift"], ["l"]),
+        helper.make_node("Dropout", ["l"], ["y"]),
+    ]  # fmt: skip
+    made = onnx_by_hand.model(nodes, [*onnx_by_hand.weights(), square])
+    return bytes(made.SerializeToString())
 
 
 def _things() -> dict[str, Any]:
@@ -80,8 +134,6 @@ def _by_hand() -> bytes:
 
 
 def _plain() -> dict[str, Any]:
-    import numpy as np
-
     return {
         "weight": np.arange(4.0, dtype=np.float32), "names": OrderedDict(a=1, b=(1, 2.5, "é")),
         "sets": [{1, 2}, frozenset("ab"), b"bytes", bytearray(b"x"), True, None, 1 << 70],

@@ -19,6 +19,9 @@ _TOKENS = (
     b"ctorch\nFloatStorage\n", b"ctorch.storage\n_load_from_bytes\n", b"cbuiltins\nset\n",
     b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b'"', b"{", b"[",
     b'"shape":[', b'"data_offsets":[0,', b'"dtype":"F32"', b"9999999999999999999", b"-1", b"1e99",
+    b'{"as_int":1}', b'{"as_tensor":{"name":"x"}}', b"null", b"[]", b'"p_weight"', b'"as_ints"',
+    b"torch.ops.aten.rsqrt.default", b"torch.ops.aten.add.Tensor", b"torch.ops.aten.cat.default",
+    b"(a, a)", b"self.", b"torch.add(", b"torch.batch_norm(", b"\n    ", b"if x:", b"CONSTANTS.c9",
 )  # fmt: skip
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1)
 

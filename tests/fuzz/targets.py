@@ -17,11 +17,14 @@ from normcheck.checkpoint.torch_objects import constructors
 from normcheck.checkpoint.unpickler import InertUnpickler
 from normcheck.errors import NormcheckError
 from normcheck.norms.find import anatomy_of
+from tests.checkpoint import by_hand as hand
+from tests.exports import hostile
 
 LIMITS = Limits(
     memory_bytes=64 << 20, opcodes=20_000, pickle_bytes=1 << 20, json_bytes=1 << 16,
-    unpacked_bytes=16 << 20, entries=10_000, modules=1_000, models=100,
+    unpacked_bytes=16 << 20, entries=10_000, modules=1_000, models=100, code_steps=20_000,
 )  # fmt: skip
+_SQUARE = {"square": hand.tensor(hand.storage("0", 8), (2, 4), (4, 1))}
 _MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
 
@@ -61,6 +64,22 @@ def safetensors(data: bytes) -> None:
     whole_file(length.to_bytes(8, "little") + b"{" + data[2:])
 
 
+def exported(data: bytes) -> None:
+    """The JSON of an exported program, and its weights: parts between zero bytes."""
+    graph, _, weights = data.partition(b"\0")
+    _look_at(_read_file(MemorySource(hostile.program(graph, weights), "fuzzed"), LIMITS))
+
+
+def script(data: bytes) -> None:
+    """The code of a TorchScript archive, over tensors that are as they should be."""
+    _look_at(_read_file(MemorySource(hostile.script(data, state=_SQUARE), "fuzzed"), LIMITS))
+
+
+def onnx(data: bytes) -> None:
+    """An ONNX file, always taken for one."""
+    _look_at(_read_file(MemorySource(b"\x08" + data[1:], "fuzzed"), LIMITS))
+
+
 def _look_at(checkpoint: Checkpoint) -> None:
     for model in checkpoint.models:
         for tensor in list(model.tensors.values())[:20]:
@@ -75,6 +94,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "legacy": legacy,
     "safetensors": safetensors,
     "file": whole_file,
+    "exported": exported,
+    "script": script,
+    "onnx": onnx,
 }
 
 
