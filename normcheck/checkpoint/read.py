@@ -68,9 +68,10 @@ def _guarded(name: str, opened: list[Source], read: Callable[[], Checkpoint]) ->
         # behind this block, which holds on to everything that was built.
         pass
     except RecursionError:
-        source.close()
+        for source in opened:
+            source.close()
         deep = RefusedError("it is nested deeper than it can be followed", limit="nesting")
-        complete(deep, source.name)
+        complete(deep, name)
         raise deep from None
     except NormcheckError as error:
         for source in opened:
