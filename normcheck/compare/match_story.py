@@ -35,9 +35,10 @@ def _outputs(match: ExportMatch) -> str:
         return f" Outputs were not compared: {match.not_run}." if match.not_run else ""
     if outputs.difference > outputs.tolerance:
         return f" Outputs differ by {_share(outputs)}."
-    return (
-        f" Outputs agree on {plural(outputs.samples, 'sample')}: they differ by {_share(outputs)}."
-    )
+    on = f" Outputs agree on {plural(outputs.samples, 'sample')}"
+    if outputs.difference == 0:
+        return f"{on}, to the last bit."
+    return f"{on}: they differ by {_share(outputs)}."
 
 
 def _share(outputs: OutputMatch) -> str:

@@ -6,9 +6,8 @@ others both, and loops once. Nothing is computed but truth values and small inte
 """
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from normcheck.checkpoint.graph import Graph, Node, Op
 from normcheck.checkpoint.inert import Inert, attributes_of
@@ -18,6 +17,16 @@ from normcheck.errors import RefusedError
 from normcheck.exports import aten
 from normcheck.exports.aten import UNKNOWN, Value
 from normcheck.exports.script_code import Code, ScriptClass, is_plain, literal, plain_name
+from normcheck.exports.script_values import (
+    ABOUT_TENSORS,
+    KNOWN,
+    Dotted,
+    Frame,
+    ScriptMethod,
+    ScriptModule,
+    is_small,
+    only_raises,
+)
 
 CONSTANTS = "CONSTANTS"
 _LONGEST_PLACE = 12
@@ -29,34 +38,6 @@ _DEEPEST_TUPLE = 50
 _CALL_STEPS = 20
 """What a call takes beside its statements."""
 
-_ABOUT_TENSORS = frozenset(
-    {
-        "dim", "size", "len", "numel", "device", "dtype", "is_floating_point", "format", "warn",
-        "is_scripting", "is_cuda", "layout", "requires_grad", "stride", "__range_length",
-        "__derive_index", "__contains__", "__is__", "__isnot__", "sym_size", "is_autocast_enabled",
-        "get_autocast_dtype", "storage_offset", "is_contiguous", "item",
-    }
-)  # fmt: skip
-"""Operators that make no tensor."""
-
-_KNOWN: Mapping[str, Callable[..., Any]] = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "__not__": lambda a: not a,
-    "__is__": lambda a, b: a is b,
-    "__isnot__": lambda a, b: a is not b,
-    "__and__": lambda a, b: a and b,
-    "__or__": lambda a, b: a or b,
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "neg": lambda a: -a,
-}
-"""Of plain values; numbers are small and text is not added, so that nothing grows."""
-
 
 def constant(name: str, constants: tuple[object, ...]) -> object:
     """The constant that a stored value of the graph is called after; None where it is none."""
@@ -64,35 +45,6 @@ def constant(name: str, constants: tuple[object, ...]) -> object:
     if place == name or not place.isdecimal() or len(place) > _LONGEST_PLACE:
         return None
     return constants[int(place)] if int(place) < len(constants) else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Dotted:
-    """A name that is looked up in no object: an operator, a function of the code, a namespace."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Module:
-    value: Inert
-    path: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Method:
-    module: _Module
-    name: str
-
-
-@dataclass(slots=True)
-class _Frame:
-    """One call: its variables, and the module that it belongs to."""
-
-    names: dict[str, object]
-    module: _Module
-    result: object = None
-    returned: bool = False
 
 
 def scripted_graph(root: Inert, code: Code, constants: tuple[object, ...], budget: Budget) -> Graph:
@@ -132,7 +84,7 @@ def _walked(
     flags: Mapping[str, bool],
 ) -> "tuple[_Walker, list[str], object]":
     walker = _Walker(code, constants, budget, flags)
-    module = _Module(root, "")
+    module = ScriptModule(root, "")
     known = code.classes.get(root.class_path)
     forward = known.methods.get("forward") if known else None
     inputs: list[str] = []
@@ -169,7 +121,7 @@ class _Walker:
         function: ast.FunctionDef,
         positional: Sequence[object],
         named: Mapping[str, object],
-        module: _Module,
+        module: ScriptModule,
     ) -> object:
         """What a function returns."""
         if self._depth >= _DEEPEST:
@@ -179,7 +131,7 @@ class _Walker:
         parameters = [argument.arg for argument in function.args.args]
         defaults = function.args.defaults
         names: dict[str, object] = dict.fromkeys(parameters, UNKNOWN)
-        frame = _Frame(names, module)
+        frame = Frame(names, module)
         for name, default in zip(reversed(parameters), reversed(defaults), strict=False):
             names[name] = self.evaluate(default, frame)
         names.update(zip(parameters, positional, strict=False))
@@ -188,7 +140,7 @@ class _Walker:
         self._depth -= 1
         return frame.result
 
-    def _run(self, body: Sequence[ast.stmt], frame: _Frame) -> None:
+    def _run(self, body: Sequence[ast.stmt], frame: Frame) -> None:
         for statement in body:
             self.budget.follow(1)
             if frame.returned:
@@ -223,14 +175,14 @@ class _Walker:
                 case _:
                     pass
 
-    def _branch(self, statement: ast.If, frame: _Frame) -> None:
+    def _branch(self, statement: ast.If, frame: Frame) -> None:
         condition = self.evaluate(statement.test, frame)
         if isinstance(condition, bool):
             self._run(statement.body if condition else statement.orelse, frame)
             return
-        if _only_raises(statement.body) or _only_raises(statement.orelse):
+        if only_raises(statement.body) or only_raises(statement.orelse):
             # A check of the input: what goes on is the other branch.
-            other = statement.orelse if _only_raises(statement.body) else statement.body
+            other = statement.orelse if only_raises(statement.body) else statement.body
             self._run(other, frame)
             return
         before = dict(frame.names)
@@ -247,7 +199,7 @@ class _Walker:
         if results:
             frame.result = self._either(results[0], frame.result, frame)
 
-    def _either(self, one: object, other: object, frame: _Frame) -> object:
+    def _either(self, one: object, other: object, frame: Frame) -> object:
         """What a variable may be behind two branches, both of which were followed."""
         if one is other or one == other or other is None:
             return one
@@ -259,7 +211,7 @@ class _Walker:
         self.exact = False
         return self._node("either", values, {}, frame)
 
-    def _assign(self, target: ast.expr, value: object, frame: _Frame) -> None:
+    def _assign(self, target: ast.expr, value: object, frame: Frame) -> None:
         match target:
             case ast.Name(id=name):
                 frame.names[name] = value
@@ -275,14 +227,14 @@ class _Walker:
 
     # Expressions -----------------------------------------------------------------------------
 
-    def evaluate(self, expression: ast.expr | None, frame: _Frame) -> object:
+    def evaluate(self, expression: ast.expr | None, frame: Frame) -> object:
         """A plain value, a ``Value``, a module, or ``UNKNOWN``."""
         self.budget.follow(1)
         match expression:
             case ast.Constant(value=value):
                 return value if is_plain(value) else UNKNOWN
             case ast.Name(id=name):
-                return frame.names[name] if name in frame.names else _Dotted(name)
+                return frame.names[name] if name in frame.names else Dotted(name)
             case ast.Attribute(value=inner, attr=name):
                 return self._attribute(self.evaluate(inner, frame), name)
             case ast.List(elts=items) | ast.Tuple(elts=items):
@@ -323,11 +275,11 @@ class _Walker:
         return path
 
     def _attribute(self, value: object, name: str) -> object:
-        if isinstance(value, _Dotted):
+        if isinstance(value, Dotted):
             if value.name == CONSTANTS and name.startswith("c") and name[1:].isdecimal():
                 return self._constant(int(name[1:]) if len(name) <= _LONGEST_PLACE else -1)
-            return _Dotted(self._below(value.name, name))
-        if not isinstance(value, _Module):
+            return Dotted(self._below(value.name, name))
+        if not isinstance(value, ScriptModule):
             return UNKNOWN
         path = self._below(value.path, name)
         state = attributes_of(value.value)
@@ -342,13 +294,13 @@ class _Walker:
                 self.stored[path] = path
                 return Value(path)
             if isinstance(held, Inert) and held.class_path in self.code.classes:
-                return _Module(held, path)
+                return ScriptModule(held, path)
             return held if is_plain(held) else UNKNOWN
         if known is not None and name in known.constants:
             return known.constants[name]
         if known is not None and name in known.absent:
             return None
-        return _Method(value, name)
+        return ScriptMethod(value, name)
 
     def _constant(self, place: int) -> object:
         if not 0 <= place < len(self.constants):
@@ -360,7 +312,7 @@ class _Walker:
             return Value(name)
         return held if is_plain(held) else UNKNOWN
 
-    def _class(self, module: _Module) -> ScriptClass | None:
+    def _class(self, module: ScriptModule) -> ScriptClass | None:
         return self.code.classes.get(module.value.class_path)
 
     def _item(self, value: object, index: object) -> object:
@@ -374,19 +326,19 @@ class _Walker:
 
     # Calls -----------------------------------------------------------------------------------
 
-    def _called(self, expression: ast.Call, frame: _Frame) -> object:
+    def _called(self, expression: ast.Call, frame: Frame) -> object:
         function = self.evaluate(expression.func, frame)
-        if isinstance(function, _Dotted) and function.name in ("annotate", "unchecked_cast"):
+        if isinstance(function, Dotted) and function.name in ("annotate", "unchecked_cast"):
             return self.evaluate(expression.args[-1], frame) if expression.args else UNKNOWN
         positional = [self.evaluate(argument, frame) for argument in expression.args]
         named = {k.arg: self.evaluate(k.value, frame) for k in expression.keywords if k.arg}
-        if isinstance(function, _Method):
+        if isinstance(function, ScriptMethod):
             known = self._class(function.module)
             method = known.methods.get(function.name) if known else None
             if method is None:
                 return self._unfollowed(positional, frame)
             return self.call(method, [function.module, *positional], named, function.module)
-        if not isinstance(function, _Dotted):
+        if not isinstance(function, Dotted):
             return self._unfollowed(positional, frame)
         if function.name == "getattr" and len(positional) == 2 and isinstance(positional[1], str):
             return self._attribute(positional[0], positional[1])
@@ -395,17 +347,17 @@ class _Walker:
         return self._operator(function.name, positional, named, frame)
 
     def _operator(
-        self, target: str, positional: list[object], named: dict[str, object], frame: _Frame
+        self, target: str, positional: list[object], named: dict[str, object], frame: Frame
     ) -> object:
         name = aten.base_name(target)[0]
         arguments = self._counted((*positional, *named.values()))
-        known = _KNOWN.get(name)
-        if known is not None and not named and all(map(_is_small, arguments)):
+        known = KNOWN.get(name)
+        if known is not None and not named and all(map(is_small, arguments)):
             try:
                 return known(*arguments)
             except (TypeError, ArithmeticError):
                 return UNKNOWN
-        if target.startswith("ops.prim") or name in _ABOUT_TENSORS or name == "range":
+        if target.startswith("ops.prim") or name in ABOUT_TENSORS or name == "range":
             return UNKNOWN
         values = aten.values_in(tuple(arguments))
         known_operator = aten.signature_of(target)
@@ -414,7 +366,7 @@ class _Walker:
             return UNKNOWN
         return self._node(target, positional, named, frame)
 
-    def _unfollowed(self, positional: list[object], frame: _Frame) -> object:
+    def _unfollowed(self, positional: list[object], frame: Frame) -> object:
         values = aten.values_in(self._counted(tuple(positional)))
         return self._node("call", values, {}, frame) if values else UNKNOWN
 
@@ -423,7 +375,7 @@ class _Walker:
         target: str,
         positional: Sequence[object],
         named: Mapping[str, object],
-        frame: _Frame,
+        frame: Frame,
     ) -> Value:
         self.budget.spend(_NODE_BYTES)
         self._made += 1
@@ -443,21 +395,3 @@ class _Walker:
                 if (value := node.operands.get(part)) in self.stored
             }
         return Value(name)
-
-
-def _is_small(value: object) -> bool:
-    return (
-        value is None
-        or isinstance(value, bool | float)
-        or (type(value) is int and value.bit_length() < 64)
-    )
-
-
-def _only_raises(body: Sequence[ast.stmt]) -> bool:
-    return any(
-        isinstance(part, ast.Expr)
-        and isinstance(part.value, ast.Call)
-        and isinstance(part.value.func, ast.Attribute)
-        and part.value.func.attr == "RaiseException"
-        for part in body
-    )
