@@ -54,7 +54,7 @@ def anatomy_of(
         dropouts_before_norms=dropouts,
         agreement=_agreement(model, layers, weights_budget) if judge_links else None,
         biases_before_norms=biases,
-        exported=model.form.exported,
+        exported=model.graph is not None,
         baked=baked_modes(model.graph) if model.graph is not None else (),
         folded=model.graph.folded if model.graph is not None else (),
     )

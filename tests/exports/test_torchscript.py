@@ -1,5 +1,6 @@
 """TorchScript archives: what is read is what was saved, and what the code computes."""
 
+import zipfile
 from pathlib import Path
 from typing import Dict, Optional, Tuple  # noqa: UP035  (TorchScript knows these)
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
+from normcheck import scan
 from normcheck.checkpoint.graph import NORMS, Node, Op
 from normcheck.checkpoint.model import Form, ModuleRecord, SavedModel
 from normcheck.checkpoint.read import read_checkpoint
@@ -265,3 +267,25 @@ def test_two_readings_are_the_same(tmp_path: Path, command) -> None:
         for seed in (1, 2)
     }
     assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_code_the_flags_are_what_is_left(training: bool, tmp_path: Path) -> None:
+    """As some exporters for phones write it: bytecode that only an interpreter can follow."""
+    whole, bare = tmp_path / "whole.ptl", tmp_path / "bare.ptl"
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    with torch.no_grad():  # as training leaves it
+        for _ in range(60):
+            model(torch.randn(8, 3, 5, 5))
+        model[1].weight.uniform_(0.5, 1.5)
+        model[1].bias.normal_()
+    torch.jit.script(model.train(training))._save_for_lite_interpreter(str(whole))
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(bare, "w") as target:
+        for name in source.namelist():
+            if "/code/" not in name:
+                target.writestr(name, source.read(name))
+    report = scan(bare)
+    assert not report.errors
+    assert [layer.path for layer in report.models[0].layers] == ["1"]
+    loud = [f.rule for f in report.findings if f.severity.value != "info"]
+    assert loud == (["NC201"] if training else [])
