@@ -185,7 +185,7 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
     if pickled is None:
         return _read_exported(source, archive, budget)
     root = pickled.filename.removesuffix("data.pkl")
-    if f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names):
+    if _is_torchscript(names, root):
         from normcheck.exports.torchscript import read_torchscript
 
         script = read_torchscript(source, archive, root, budget)
@@ -193,6 +193,11 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
     found = locate_models(read_torch_zip(source, archive, budget), budget)
     note = "" if has_checksum(pickled) else "saved without checksums: damage would not show"
     return replace(_checkpoint(source, "torch zip", found, note), names=tuple(budget.names))
+
+
+def _is_torchscript(names: list[str], root: str) -> bool:
+    # Here and not with its reader, which other archives need not import.
+    return f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names)
 
 
 def _read_exported(source: Source, archive: "ZipFile", budget: Budget) -> Checkpoint:

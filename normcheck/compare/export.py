@@ -37,7 +37,7 @@ _BATCH = (Family.BATCH, Family.FROZEN_BATCH)
 
 
 def export_match(
-    source: SavedModel, export: SavedModel, snapshots: tuple[Snapshot, Snapshot], place: int
+    source: SavedModel, export: SavedModel, snapshots: tuple[Snapshot, Snapshot]
 ) -> ExportMatch:
     """What became of every norm of the source.
 
@@ -45,7 +45,6 @@ def export_match(
         source: Of a file that is open.
         export: Likewise, with its graph where it has one.
         snapshots: Of the two, the export's with the source's names.
-        place: Which of the compared files the source is.
     """
     old, new = snapshots
     shapes = [{n: t.shape for n, t in model.tensors.items()} for model in (export, source)]
@@ -62,7 +61,7 @@ def export_match(
             norms.append(search.folded(layer))
         else:
             norms.append(NormMatch(path, Fate.NOT_FOUND))
-    return ExportMatch(place, tuple(norms), len(new.anatomy.baked))
+    return ExportMatch(tuple(norms), len(new.anatomy.baked))
 
 
 def _twin(layer: NormLayer, free: Mapping[str, NormLayer]) -> NormLayer | None:

@@ -89,20 +89,20 @@ def _compared(
     running: Running | None,
 ) -> ExportedPair:
     source, export = models[place], models[1 - place]
+    files = opened[place], opened[1 - place]
     old = snapshot(source, None)
     new = snapshot(export, old)
-    match = export_match(source, export, (old, new), place)
+    match = export_match(source, export, (old, new))
     if running is not None:
-        against = replace(running, against=Path(opened[1 - place].name))
-        outcome = ran(opened[place], [old.anatomy], against, settings.limits)[0]
+        against = replace(running, against=Path(files[1].name))
+        outcome = ran(files[0], [old.anatomy], against, settings.limits)[0]
         why = outcome.error
         match = replace(
             match,
             outputs=outcome.outputs,
             not_run=f"{why.message} ({why.hint})" if why is not None else "",
         )
-    sides = [side_of(c, m, s) for c, m, s in zip(
-        (opened[place], opened[1 - place]), (source, export), (old, new), strict=True)]  # fmt: skip
+    sides = [side_of(files[0], source, old), side_of(files[1], export, new)]
     step = measured(old, new, (0, 1), (None, None))
     track = Track(source, old, new, sides, [step])
-    return ExportedPair(track, replace(match, source=0))
+    return ExportedPair(track, match)

@@ -55,16 +55,19 @@ class OutputMatch:
 
 @dataclass(frozen=True, slots=True)
 class ExportMatch:
-    """A model and its export."""
+    """A model and its export; the comparison's first side is the source."""
 
-    source: int
-    """Which of the two sides is the source."""
     norms: tuple[NormMatch, ...]
     in_training: int = 0
     """Operators of the export that compute as in training."""
     outputs: OutputMatch | None = None
     not_run: str = ""
     """Why outputs were not compared though data were given."""
+
+    @property
+    def wrong(self) -> tuple[NormMatch, ...]:
+        """The norms whose numbers the export does not hold."""
+        return self.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED)
 
     def of(self, *fates: Fate) -> tuple[NormMatch, ...]:
         """The norms of these fates."""

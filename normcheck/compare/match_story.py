@@ -6,7 +6,7 @@ from normcheck.wording import percent, plural
 
 def match_story(match: ExportMatch) -> str:
     """One line on the numbers, and one on the outputs where they were compared."""
-    wrong = match.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED)
+    wrong = match.wrong
     kept, folded = match.of(Fate.KEPT), match.of(Fate.FOLDED)
     parts = []
     if kept:

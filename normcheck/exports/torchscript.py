@@ -22,11 +22,6 @@ _RECORD_BYTES = 4_096
 _SCRIPTED = "__torch__."
 
 
-def is_torchscript(names: list[str], root: str) -> bool:
-    """Whether an archive with these members, and its pickle at ``root``, is TorchScript's."""
-    return f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names)
-
-
 def read_torchscript(
     source: Source, archive: zipfile.ZipFile, root: str, budget: Budget
 ) -> SavedModel:

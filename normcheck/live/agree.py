@@ -12,7 +12,7 @@ from normcheck.errors import NormcheckError
 from normcheck.live.exported import load_exported
 from normcheck.live.feed import device_of, feed_for
 from normcheck.live.forward import Forward, Interrupted, mode
-from normcheck.live.outputs import flips
+from normcheck.live.outputs import flips, relative
 from normcheck.live.request import Running
 from normcheck.live.untouched import untouched
 
@@ -72,21 +72,15 @@ def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch
                     )
                 mains.append(one.double().cpu())
                 others.append(two.double().cpu().reshape(one.shape))
-        coarse = {tolerance_of(forward.dtype) for forward in (ours, theirs)}
+        tolerance = max(_TOLERANCES.get(forward.dtype, _HALF) for forward in (ours, theirs))
     a, b = torch.cat([t.flatten() for t in mains]), torch.cat([t.flatten() for t in others])
-    size, gap = float(a.norm()), (b - a)
-    lost = bool((a.isfinite() != b.isfinite()).any())
+    gap = b - a
     finite = gap[gap.isfinite()]
     return OutputMatch(
         samples=feed.samples,
         source=feed.source,
-        difference=float("inf") if lost else float(finite.norm()) / max(size, 1e-30),
+        difference=relative(b, a),
         largest=float(finite.abs().max()) if finite.numel() else 0.0,
         flips=flips(mains, others),
-        tolerance=max(coarse),
+        tolerance=tolerance,
     )
-
-
-def tolerance_of(dtype: torch.dtype) -> float:
-    """The relative difference of outputs that rounding in a type explains."""
-    return _TOLERANCES.get(dtype, _HALF)

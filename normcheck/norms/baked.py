@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from normcheck.checkpoint.graph import Graph, Node, Op
-from normcheck.norms.from_graph import norm_nodes
+from normcheck.norms.from_graph import GraphNorms
 
 _COUNT = "num_batches_tracked"
 
@@ -32,13 +32,14 @@ class BakedMode:
         return f"{self.module} ({self.node})" if self.module else self.node
 
 
-def baked_modes(graph: Graph) -> tuple[BakedMode, ...]:
+def baked_modes(norms: GraphNorms) -> tuple[BakedMode, ...]:
     """The operators of a graph that are in training mode, in their order.
 
     A batch norm without running statistics has no other mode than this one, and is left out;
     so is dropout that drops nothing.
     """
-    batch_norms = {id(node) for node, op in norm_nodes(graph) if op is Op.BATCH_NORM}
+    graph = norms.graph
+    batch_norms = {id(entry.node) for entry in norms.placed if entry.op is Op.BATCH_NORM}
     modes = tuple(_modes(graph, batch_norms))
     return (*modes, *_counting(graph, {mode.module for mode in modes}))
 

@@ -27,8 +27,9 @@ def anatomy_of(
             statistics fit them, which takes most of the time.
         weights_budget: Bytes of weights that are read for that; None for the usual number.
     """
-    if model.graph is not None:
-        layers = from_graph.norm_layers(model, model.graph)
+    norms = from_graph.norms_of(model.graph) if model.graph is not None else None
+    if norms is not None:
+        layers = from_graph.norm_layers(model, norms)
     elif model.modules is not None:
         layers = from_modules.norm_layers(model.modules)
         if any(layer.kind.name == "BatchNorm" for layer in layers):
@@ -37,26 +38,26 @@ def anatomy_of(
     else:
         layers = from_names.norm_layers(model.tensors, model.versions)
     root = model.modules[0] if model.modules else None
-    if model.graph is not None:
-        biases, dropouts = before_norms(model.graph, model.tensors)
+    if norms is not None:
+        biases, dropouts = before_norms(norms, model.tensors)
     else:
         biases = biases_before_norms(model, layers)
         dropouts = tuple(dropouts_before_norms(model.modules, layers))
     return Anatomy(
         where=model.where,
         layers=layers,
-        has_modules=model.modules is not None or model.graph is not None,
+        has_modules=model.modules is not None or norms is not None,
         class_path=root.class_path if root else None,
         training=root.training if root else None,
         trainable=root is not None and any(t.requires_grad for t in model.tensors.values()),
         tensor_count=len(model.tensors),
         power_iterations=tuple(_power_iterations(model)),
         dropouts_before_norms=dropouts,
-        agreement=_agreement(model, layers, weights_budget) if judge_links else None,
+        agreement=_agreement(model, layers, norms, weights_budget) if judge_links else None,
         biases_before_norms=biases,
-        exported=model.graph is not None,
-        baked=baked_modes(model.graph) if model.graph is not None else (),
-        folded=model.graph.folded if model.graph is not None else (),
+        exported=norms is not None,
+        baked=baked_modes(norms) if norms is not None else (),
+        folded=norms.graph.folded if norms is not None else (),
     )
 
 
@@ -68,13 +69,16 @@ def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormL
 
 
 def _agreement(
-    model: SavedModel, layers: tuple[NormLayer, ...], budget: int | None
+    model: SavedModel,
+    layers: tuple[NormLayer, ...],
+    norms: from_graph.GraphNorms | None,
+    budget: int | None,
 ) -> Agreement | None:
     stored = tuple(layer.path for layer in layers if layer.has_statistics)
     if not stored:
         return None
-    if model.graph is not None:
-        links = graph_links(model.graph, layers, model.tensors)
+    if norms is not None:
+        links = graph_links(norms, layers, model.tensors)
     else:
         links = find_links(model, layers)
     return agreement_of(links, stored, budget) if links else None

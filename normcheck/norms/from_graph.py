@@ -1,7 +1,7 @@
 """The norms of an exported model: its operators, joined with what modules and names tell."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 from normcheck.checkpoint.graph import NORMS, Flow, Graph, Node, Op
@@ -33,7 +33,37 @@ _MOST_FEATURES = 1 << 48
 _PARTS = ("running_mean", "running_var", "weight", "bias")
 
 
-def norm_layers(model: SavedModel, graph: Graph) -> tuple[NormLayer, ...]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """An operator that normalises activations."""
+
+    node: Node
+    op: Op
+    """What it is in truth, which the file may write as something else."""
+    path: str
+    """Of the layer that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GraphNorms:
+    """The norms of a graph, found once for all who ask."""
+
+    flow: Flow
+    placed: tuple[Placed, ...]
+
+    @property
+    def graph(self) -> Graph:
+        """That they are of."""
+        return self.flow.graph
+
+
+def norms_of(graph: Graph) -> GraphNorms:
+    """Find the operators of a graph that normalise activations, in the order in which they run."""
+    flow = Flow(graph)
+    return GraphNorms(flow, tuple(_placed(flow)))
+
+
+def norm_layers(model: SavedModel, norms: GraphNorms) -> tuple[NormLayer, ...]:
     """The normalization layers of an exported model, in the order in which they run.
 
     Behind them come layers that the graph does not reach: stored with statistics, and applied
@@ -42,13 +72,13 @@ def norm_layers(model: SavedModel, graph: Graph) -> tuple[NormLayer, ...]:
     recorded = {layer.path: layer for layer in from_modules.norm_layers(model.modules or ())}
     found: dict[str, NormLayer] = {}
     count = LayerCount()
-    flow = Flow(graph)
-    for node, op, path in norm_places(graph):
+    for entry in norms.placed:
+        path = entry.path
         layer = recorded.pop(path, None)
         if path in found:
-            found[path] = _again(found[path], node)
+            found[path] = _again(found[path], entry.node)
             continue
-        made = _layer(node, op, path, flow, model.tensors)
+        made = _layer(entry.node, entry.op, path, norms.flow, model.tensors)
         found[path] = made if layer is None else _joined(layer, made)
         count.add(found[path])
     for layer in recorded.values():
@@ -60,22 +90,21 @@ def norm_layers(model: SavedModel, graph: Graph) -> tuple[NormLayer, ...]:
     return tuple(found.values())
 
 
-def norm_places(graph: Graph) -> Iterator[tuple[Node, Op, str]]:
-    """The operators that normalise activations, what each is, and the layer that it belongs to."""
+def _placed(flow: Flow) -> Iterator[Placed]:
     taken: set[str] = set()
-    for node, op in norm_nodes(graph):
-        path = _path(node, graph, taken)
+    for node, op in _norm_nodes(flow):
+        path = _path(node, flow.graph, taken)
         taken.add(path)
-        yield node, op, path
+        yield Placed(node, op, path)
 
 
-def norm_nodes(graph: Graph) -> Iterator[tuple[Node, Op]]:
+def _norm_nodes(flow: Flow) -> Iterator[tuple[Node, Op]]:
     """The operators that normalise activations, each with what it is in truth.
 
     Weight standardisation runs a batch norm over the weights, and instance norm is written as
     batch norm over the samples as channels: neither is a batch norm of the model.
     """
-    flow = Flow(graph)
+    graph = flow.graph
     place = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
     written_out = composed_norms(graph)
     nodes = (*graph.nodes, *written_out)

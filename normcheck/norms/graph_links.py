@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from normcheck.checkpoint.graph import Flow, Graph, Node, Op
+from normcheck.checkpoint.graph import Flow, Node, Op
 from normcheck.checkpoint.tensors import TensorRef
-from normcheck.norms.from_graph import norm_places
+from normcheck.norms.from_graph import GraphNorms
 from normcheck.norms.inflow import (
     Averaged,
     Inflow,
@@ -27,33 +27,32 @@ judged."""
 
 
 def graph_links(
-    graph: Graph, layers: tuple[NormLayer, ...], tensors: Mapping[str, TensorRef]
+    norms: GraphNorms, layers: tuple[NormLayer, ...], tensors: Mapping[str, TensorRef]
 ) -> tuple[Link, ...]:
     """The links of an exported model, in the order in which it runs.
 
     Args:
-        graph: Of the model.
-        layers: Its norms.
+        norms: Of its graph.
+        layers: What they are layers of.
         tensors: Its stored tensors.
     """
     by_path = {layer.path: layer for layer in layers}
-    flow = Flow(graph)
     placed = [
-        (node, by_path[path])
-        for node, op, path in norm_places(graph)
-        if op is Op.BATCH_NORM and path in by_path and node.outputs
+        (entry.node, by_path[entry.path])
+        for entry in norms.placed
+        if entry.op is Op.BATCH_NORM and entry.path in by_path and entry.node.outputs
     ]
-    norms = {
+    made = {
         node.outputs[0]: layer
         for node, layer in placed
         if layer.weight is None or layer.weight.size == layer.features
     }
-    tracer = Tracer(graph, flow, norms, tensors)
+    tracer = Tracer(norms.graph, norms.flow, made, tensors)
     return tuple(_links(placed, tracer))
 
 
 def before_norms(
-    graph: Graph, tensors: Mapping[str, TensorRef]
+    norms: GraphNorms, tensors: Mapping[str, TensorRef]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, float, str], ...]]:
     """What stands right before the norms of an export.
 
@@ -62,11 +61,12 @@ def before_norms(
         that a batch norm follows, perhaps behind weights and an activation, its path, its
         probability and the path of that norm.
     """
-    flow = Flow(graph)
+    graph, flow = norms.graph, norms.flow
     tracer = Tracer(graph, flow, {}, tensors)
     biases: list[tuple[str, str]] = []
     dropouts: list[tuple[str, float, str]] = []
-    for node, op, path in norm_places(graph):
+    for entry in norms.placed:
+        node, op, path = entry.node, entry.op, entry.path
         if op not in (Op.BATCH_NORM, Op.INSTANCE_NORM):
             continue
         value = node.operands.get("input", "")

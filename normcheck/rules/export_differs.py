@@ -40,7 +40,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     match = subject.pair.match if subject.pair is not None else None
     if match is None:
         raise CannotTell("needs a model and its export")
-    wrong = match.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED)
+    wrong = match.wrong
     if wrong:
         yield _numbers(match, wrong)
     outputs = match.outputs
