@@ -13,11 +13,12 @@ from normcheck.checkpoint.read import complete, read_checkpoint
 from normcheck.checkpoint.targets import Target
 from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError
 from normcheck.findings import Failure, Skipped
-from normcheck.fleet.result import FileResult, Judged
+from normcheck.fleet.result import FileResult, Verdicts
 from normcheck.judge import BUG, Asides, Known, judge
 from normcheck.live.request import Running
 from normcheck.live.road import ran
 from normcheck.norms.find import anatomy_of
+from normcheck.report.report import ModelReport
 from normcheck.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def examine(target: Target, settings: Settings) -> FileResult:
         return FileResult(name, errors=(Failure(name, f"{name}: not enough memory to read it"),))
     except Exception as error:  # one file must not end the audit of the others
         return FileResult(name, errors=(_broke(name, "reading", error),))
-    asides, models = Asides(), list[Judged]()
+    asides, judged = Asides(), list[tuple[ModelReport, Verdicts]]()
     try:
         known = _known(checkpoint, settings, asides, explicit=target.explicit)
-        models.extend(judge(checkpoint, known, settings, asides))
+        judged.extend(judge(checkpoint, known, settings, asides))
     except NormcheckError as error:
         complete(error, name)
         asides.errors.append(Failure(name, error.message, error.hint))
@@ -54,7 +55,7 @@ def examine(target: Target, settings: Settings) -> FileResult:
     finally:
         files = (*(source.name for source in checkpoint.sources), *checkpoint.beside)
         checkpoint.close()
-    return FileResult(name, tuple(models), tuple(asides.skipped), tuple(asides.errors), files)
+    return _result(name, judged, asides, files)
 
 
 def examine_module(module: "nn.Module", settings: Settings) -> FileResult:
@@ -73,8 +74,23 @@ def examine_module(module: "nn.Module", settings: Settings) -> FileResult:
     except NormcheckError as error:
         asides.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
         known = Known(saved, anatomy_of(saved))
-    models = tuple(judge(checkpoint, [known], settings, asides))
-    return FileResult(name, models, tuple(asides.skipped), tuple(asides.errors))
+    return _result(name, list(judge(checkpoint, [known], settings, asides)), asides)
+
+
+def _result(
+    name: str,
+    judged: list[tuple[ModelReport, Verdicts]],
+    asides: Asides,
+    files: tuple[str, ...] = (),
+) -> FileResult:
+    return FileResult(
+        target=name,
+        verdicts=tuple(verdicts for _, verdicts in judged),
+        skipped=tuple(asides.skipped),
+        errors=tuple(asides.errors),
+        files=files,
+        models=tuple(model for model, _ in judged),
+    )
 
 
 def _known(

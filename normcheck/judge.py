@@ -7,7 +7,7 @@ from pathlib import Path
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.errors import NormcheckError
 from normcheck.findings import Failure, Finding, Skipped
-from normcheck.fleet.result import Judged
+from normcheck.fleet.result import Verdicts
 from normcheck.live.measurement import Run
 from normcheck.norms.layer import Anatomy
 from normcheck.report.fit import AgreementSummary, summarise_agreement
@@ -41,7 +41,7 @@ class Asides:
 
 def judge(
     checkpoint: Checkpoint, models: Sequence[Known], settings: Settings, asides: Asides
-) -> Iterator[Judged]:
+) -> Iterator[tuple[ModelReport, Verdicts]]:
     """Let the rules of a file judge each of its models, one after the other.
 
     Args:
@@ -62,7 +62,7 @@ def _judged(
     rules: tuple[Rule, ...],
     keep_predictions: bool,
     asides: Asides,
-) -> Judged:
+) -> tuple[ModelReport, Verdicts]:
     model, anatomy = known.model, known.anatomy
     subject = Subject(
         anatomy,
@@ -90,7 +90,7 @@ def _judged(
         notes=(*checkpoint.notes, *folding(anatomy), *known.notes),
         run=summarise_run(known.run) if known.run else None,
     )
-    return Judged(report, tuple(found), tuple(ran))
+    return report, Verdicts(model.where, tuple(found), tuple(ran))
 
 
 def _agreement(anatomy: Anatomy, keep_predictions: bool) -> AgreementSummary | None:

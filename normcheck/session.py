@@ -11,12 +11,14 @@ from normcheck.checkpoint.place import shown
 from normcheck.checkpoint.targets import Target, expand
 from normcheck.errors import UnreadableError
 from normcheck.examine import examine_module
-from normcheck.findings import Failure, Finding, Suppressed
+from normcheck.findings import Failure
 from normcheck.fleet.engine import examined
 from normcheck.fleet.request import Fleet
-from normcheck.fleet.result import FileResult, Judged
+from normcheck.fleet.result import FileResult
 from normcheck.live.request import Running
-from normcheck.report.report import ModelReport, Report, joined, with_verdict
+from normcheck.parts import part_of
+from normcheck.report.part import Part
+from normcheck.report.report import Report, joined
 from normcheck.settings import Settings
 from normcheck.suppress import Sieve
 from normcheck.version import VERSION
@@ -59,15 +61,15 @@ def scan(
         chosen = replace(chosen, running=replace(running, feeding=feeding))
     empty = Report(VERSION, (), (), (), (), (), (), chosen.rules, chosen.fail_on)
     with closing(parts(targets, chosen, fleet)) as stream:
-        return joined(empty, stream)
+        return joined(empty, (part.report for part in stream))
 
 
 def parts(
     targets: "Targets", settings: Settings, fleet: Fleet | None = None
-) -> Generator[Report, None, None]:
-    """A report for each target as soon as it and all before it are done, then one of the rest.
+) -> Generator[Part, None, None]:
+    """A part of the report for each target, as soon as it and all before it are done.
 
-    The last holds what only the whole run can tell: suppressions that matched nothing.
+    One more at the end holds what only the whole run can tell: suppressions that matched nothing.
     Nothing of a part is kept here, so memory does not grow with the number of files.
     Close the iterator to stop the run.
 
@@ -80,8 +82,8 @@ def parts(
     empty = Report(VERSION, (), (), (), (), (), (), settings.rules, settings.fail_on)
     with closing(examined(_walked(targets, settings), settings, fleet or Fleet())) as results:
         for result in results:
-            yield _part(result, sieve, empty)
-    yield replace(empty, unused=sieve.unused())
+            yield part_of(result, sieve, empty)
+    yield Part.of(replace(empty, unused=sieve.unused()))
 
 
 def is_module(value: object) -> "TypeGuard[nn.Module]":
@@ -114,39 +116,3 @@ def _walked(targets: "Targets", settings: Settings) -> Iterator[Target | FileRes
 
 def _one(targets: object) -> bool:
     return isinstance(targets, list | tuple) and len(targets) == 1
-
-
-def _part(result: FileResult, sieve: Sieve, empty: Report) -> Report:
-    """One file's part of the report, with what is suppressed taken out of its findings."""
-    models: list[ModelReport] = []
-    findings: list[Finding] = []
-    suppressed: list[Suppressed] = []
-    for judged in result.models:
-        model, counted, gone = _sifted(judged, sieve)
-        models.append(model)
-        findings += counted
-        suppressed += gone
-    return replace(
-        empty,
-        models=tuple(models),
-        findings=tuple(findings),
-        suppressed=tuple(suppressed),
-        skipped=result.skipped,
-        errors=result.errors,
-    )
-
-
-def _sifted(
-    judged: Judged, sieve: Sieve
-) -> tuple[ModelReport, list[Finding], tuple[Suppressed, ...]]:
-    counted = sorted(
-        sieve.kept(judged.findings), key=lambda f: (-f.severity.rank, f.rule, f.discriminator)
-    )
-    gone = sieve.taken()
-    for code in judged.ran:
-        sieve.ran(judged.model.target, code)
-    model = judged.model
-    if counted or gone:
-        layers = tuple(with_verdict(layer, counted, gone) for layer in model.layers)
-        model = replace(model, layers=layers)
-    return model, counted, gone

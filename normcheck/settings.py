@@ -78,6 +78,8 @@ class Settings:
     """Findings from this severity on fail the run; info never does."""
     strict: bool = False
     """Whether anything skipped makes the run fail as not done."""
+    lines: bool = False
+    """Make each file's line of JSON Lines where the file is read."""
     keep_predictions: bool = False
     """Keep predicted and stored means of every channel in the report, for a figure."""
     running: Running | None = None

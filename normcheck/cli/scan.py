@@ -18,6 +18,7 @@ from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
 from normcheck.errors import UsageError
 from normcheck.findings import Failure
 from normcheck.fleet.request import Engine
+from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.report.tally import Tally
 from normcheck.session import parts
@@ -108,6 +109,7 @@ def _scan(
             running = replace(running, progress=bar.step, announce=bar.announce)
             settings = replace(settings, running=running)
         fleet = replace(fleet, progress=bar.files, announce=bar.announce)
+        settings = replace(settings, lines=any(o.form == "json-lines" for o in outputs))
         with closing(parts(words.targets, settings, fleet)) as stream:
             for part in _as_wanted(stream, words, resolved):
                 tally.add(part)
@@ -117,17 +119,17 @@ def _scan(
     return tally
 
 
-def _as_wanted(stream: Iterable[Report], words: ScanWords, resolved: Resolved) -> Iterable[Report]:
+def _as_wanted(stream: Iterable[Part], words: ScanWords, resolved: Resolved) -> Iterable[Part]:
     """The parts as they come, or one of all where something needs the whole report."""
     if not words.write_baseline and not words.plot:
         return stream
-    kept = list(stream)
+    kept = [part.report for part in stream]
     report = joined(kept[-1], kept)
     if words.write_baseline:
         report = _write_baseline(report, words, resolved)
     if words.plot:
         _plot(report, words.plot)
-    return [report]
+    return [Part.of(report)]
 
 
 def _check_combination(words: ScanWords, resolved: Resolved) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol, TextIO
 
 from normcheck.cli.outputs import Look, Output, rendered, text_style
 from normcheck.errors import UsageError
+from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 
 _STDOUT = "-"
@@ -20,7 +21,7 @@ Pause = Callable[[], AbstractContextManager[None]]
 class _Form(Protocol):
     """A form of the report that grows with its parts."""
 
-    def part(self, report: Report) -> str:
+    def part(self, part: Part) -> str:
         """What is to be written now."""
         ...
 
@@ -36,7 +37,8 @@ class _Whole:
         self._output = output
         self._parts: list[Report] = []
 
-    def part(self, report: Report) -> str:
+    def part(self, part: Part) -> str:
+        report = part.report
         if not self._output.form.startswith("json"):
             # Only JSON shows layers: of a healthy model little else is left.
             models = tuple(replace(m, layers=(), agreement=None, run=None) for m in report.models)
@@ -57,11 +59,11 @@ class Sinks:
         self._pause = pause
         self._models = 0
 
-    def part(self, report: Report) -> None:
+    def part(self, part: Part) -> None:
         """Write what can be written of this part."""
-        self._models += len(report.models)
+        self._models += len(part.heads)
         for form, output, stream in self._places:
-            self._write(form.part(report), output, stream)
+            self._write(form.part(part), output, stream)
 
     def end(self) -> None:
         """Write the rest."""

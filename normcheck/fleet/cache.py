@@ -13,8 +13,10 @@ there are two answers, each enough:
   out or touched, and only for small ones: to hash a large file takes longer than to scan it,
   which reads only what is judged.
 
-Kept are results without errors, of files on this machine. A damaged or locked store costs time,
-never a result: what comes out is data that nothing can be hidden in (see ``live.wire``).
+Kept are results without errors, of files on this machine, in three pieces: what every output
+counts, the line of JSON Lines, and the models, which only some outputs show. A damaged or
+locked store costs time, never a result: what comes out is data that nothing can be hidden in
+(see ``live.wire``).
 """
 
 import contextlib
@@ -23,18 +25,19 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from normcheck.checkpoint.targets import Target
 from normcheck.errors import UsageError
 from normcheck.fleet.request import Fleet
-from normcheck.fleet.result import FileResult
+from normcheck.fleet.result import FileResult, packed
 from normcheck.fleet.scope import Scopes, code_digest
 from normcheck.fleet.stamp import Stamp, digest_of, stamp_of
 from normcheck.live.wire import DAMAGED, read, written
 from normcheck.settings import Settings
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Of the tables; another one is another program's, or a later version's."""
 _APPLICATION = 0x6E6F726D
 """Signs the file as ours, in SQLite's own header."""
@@ -44,10 +47,13 @@ _KEEP_SECONDS = 1.0
 _TABLE = """
 CREATE TABLE IF NOT EXISTS results (
     scope BLOB NOT NULL, name TEXT NOT NULL,
-    stamp TEXT NOT NULL, digest BLOB, result BLOB NOT NULL,
+    stamp TEXT NOT NULL, digest BLOB,
+    head BLOB NOT NULL, line BLOB NOT NULL, models BLOB NOT NULL, checksum INTEGER NOT NULL,
     code BLOB NOT NULL, PRIMARY KEY (scope, name)
 ) WITHOUT ROWID
 """
+
+_INSERT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 Work = Iterable[Target | FileResult]
 
@@ -130,7 +136,7 @@ class Store:
         self._code = code_digest()
         self._scopes = Scopes(settings, self._code)
         self._last = time.monotonic()
-        self._rows: list[tuple[bytes, str, str, bytes | None, bytes, bytes]] = []
+        self._rows: list[tuple[object, ...]] = []
         try:
             self._base = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
@@ -151,10 +157,12 @@ class Store:
         empty = not self._base.execute("PRAGMA schema_version").fetchone()[0]
         application = self._base.execute("PRAGMA application_id").fetchone()[0]
         layout = self._base.execute("PRAGMA user_version").fetchone()[0]
-        if not empty and (application, layout) != (_APPLICATION, _LAYOUT):
-            raise sqlite3.DatabaseError("another program's database, or another version's")
-        if empty:
+        if not empty and (application != _APPLICATION or layout > _LAYOUT):
+            raise sqlite3.DatabaseError("another program's database, or a later version's")
+        if layout != _LAYOUT:
             self._base.execute("BEGIN IMMEDIATE")
+            # An earlier version's results are of no more use, as those of other rules.
+            self._base.execute("DROP TABLE IF EXISTS results")
             self._base.execute(_TABLE)
             self._base.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._base.execute(f"PRAGMA user_version = {_LAYOUT}")
@@ -168,12 +176,13 @@ class Store:
         row = None
         with contextlib.suppress(sqlite3.Error):
             row = self._base.execute(
-                "SELECT stamp, digest, result FROM results WHERE scope = ? AND name = ?",
+                "SELECT stamp, digest, head, line, models, checksum FROM results "
+                "WHERE scope = ? AND name = ?",
                 (self._scopes.of(target.path, explicit=target.explicit), name),
             ).fetchone()
         if row is None or not self._same(name, row[0], row[1]):
             return None
-        return _unpacked(row[2], name)
+        return _unpacked(name, *row[2:])
 
     def _same(self, name: str, stamps: str, digest: bytes | None) -> bool:
         files = Stamp.parsed(stamps)
@@ -204,7 +213,7 @@ class Store:
                 result.target,
                 Stamp.joined(stamps),
                 digest_of(result.target, stamps[0].size) if len(stamps) == 1 else None,
-                zlib.compress(written(result), 1),
+                *_packed(result),
                 self._code,
             )
         )
@@ -219,7 +228,7 @@ class Store:
             return
         try:
             self._base.execute("BEGIN IMMEDIATE")
-            self._base.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._base.executemany(_INSERT, rows)
             self._base.execute("COMMIT")
         except sqlite3.Error as error:
             self.trouble = str(error)
@@ -247,9 +256,25 @@ def _stamps(result: FileResult, before: _Before) -> list[Stamp] | None:
     return stamps
 
 
-def _unpacked(data: bytes, name: str) -> FileResult | None:
+def _packed(result: FileResult) -> tuple[bytes, bytes, bytes, int]:
+    """A result as a row has it: head, line, models, and a checksum of the three."""
+    whole = packed(result)
+    head = written(replace(whole, line="", packed=b""))
+    pieces = [zlib.compress(head, 1), zlib.compress(whole.line.encode(), 1), whole.packed]
+    return pieces[0], pieces[1], pieces[2], zlib.crc32(b"".join(pieces))
+
+
+def _unpacked(
+    name: str, head: bytes, line: bytes, models: bytes, checksum: int
+) -> FileResult | None:
+    """The result of a row, its models left packed; None where it is damaged."""
     try:
-        result = read(zlib.decompress(data))
+        if zlib.crc32(b"".join((head, line, models))) != checksum:
+            return None
+        result = read(zlib.decompress(head))
+        if not isinstance(result, FileResult) or result.target != name:
+            return None
+        text = zlib.decompress(line).decode()
+        return replace(result, line=text, packed=models)
     except (zlib.error, *DAMAGED):
-        return None  # damaged: as if it were not there
-    return result if isinstance(result, FileResult) and result.target == name else None
+        return None  # as if it were not there

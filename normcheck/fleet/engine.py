@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from normcheck.checkpoint.targets import Target
-from normcheck.examine import examine
 from normcheck.fleet.request import Engine, Fleet, processors
 from normcheck.fleet.result import FileResult
+from normcheck.fleet.task import done
 from normcheck.settings import Settings
 
 Work = Iterable[Target | FileResult]
@@ -36,15 +36,16 @@ def examined(work: Work, settings: Settings, fleet: Fleet) -> Generator[FileResu
         from normcheck.fleet.cache import remembered
 
         def cached(work: Work) -> Generator[FileResult, None, None]:
-            return examined(work, settings, replace(fleet, cache=None))
+            # Lines are kept for a run that wants them, whatever this one does.
+            return examined(work, replace(settings, lines=True), replace(fleet, cache=None))
 
         yield from remembered(work, settings, fleet, cached)
         return
-    done = 0
+    count = 0
     with closing(_by_engine(iter(work), settings, fleet)) as results:
         for result in results:
-            done += result is not None
-            fleet.progress(done)
+            count += result is not None
+            fleet.progress(count)
             if result is not None:
                 yield result
 
@@ -91,4 +92,4 @@ def _in_processes(
 
 
 def _done(item: Target | FileResult, settings: Settings) -> FileResult:
-    return item if isinstance(item, FileResult) else examine(item, settings)
+    return item if isinstance(item, FileResult) else done(item, settings)

@@ -221,7 +221,8 @@ def _examined(
     """
     from dataclasses import replace
 
-    from normcheck.examine import examine
+    from normcheck.fleet.result import packed
+    from normcheck.fleet.task import done
 
     with contextlib.suppress(OSError):  # absolute names work all the same
         os.chdir(folder)
@@ -230,4 +231,4 @@ def _examined(
     told: list[str] = []
     if chosen.running is not None:
         chosen = replace(chosen, running=replace(chosen.running, announce=told.append))
-    return VERSION, told, written(examine(target, chosen))
+    return VERSION, told, written(packed(done(target, chosen)))

@@ -1,17 +1,19 @@
 """What came of one file: plain values, which any process or machine can send back."""
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 
 from normcheck.findings import Failure, Finding, Skipped
+from normcheck.live.wire import read, written
 from normcheck.report.report import ModelReport
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One model of a file and all that rules say of it."""
+class Verdicts:
+    """All that rules say of one model of a file."""
 
-    model: ModelReport
-    """Its layers without verdicts: which findings count is decided by the whole run."""
+    where: str
+    """The model's place within the file."""
     findings: tuple[Finding, ...] = ()
     """In the order of the rules, nothing suppressed."""
     ran: tuple[str, ...] = ()
@@ -29,11 +31,39 @@ class FileResult:
 
     target: str
     """As the user wrote it, or as it was found under what the user wrote."""
-    models: tuple[Judged, ...] = ()
+    verdicts: tuple[Verdicts, ...] = ()
+    """One for each model."""
     skipped: tuple[Skipped, ...] = ()
     errors: tuple[Failure, ...] = ()
     files: tuple[str, ...] = ()
     """Names of all files that were opened for it: the shards of a sharded model."""
+    models: tuple[ModelReport, ...] = ()
+    """As a report shows them, their layers without verdicts: which findings count is decided
+    by the whole run. Empty where they are packed."""
+    packed: bytes = b""
+    """The models, as they come from another process or from a cache."""
+    line: str = ""
+    """The file's line of JSON Lines as it is if nothing is suppressed; empty where not asked
+    for."""
+
+
+def packed(result: FileResult) -> FileResult:
+    """The same with its models as bytes, which cost next to nothing to hand on."""
+    if not result.models:
+        return result
+    return replace(result, models=(), packed=zlib.compress(written(result.models), 1))
+
+
+def models_of(result: FileResult) -> tuple[ModelReport, ...]:
+    """The models of a result, unpacked.
+
+    Raises:
+        zlib.error: The bytes are not those of ``packed``; or one of ``live.wire.DAMAGED``.
+    """
+    if not result.packed:
+        return result.models
+    models: tuple[ModelReport, ...] = read(zlib.decompress(result.packed))
+    return models
 
 
 def lost(target: str, why: str, hint: str) -> FileResult:

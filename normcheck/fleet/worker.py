@@ -29,7 +29,8 @@ def main(descriptor: int) -> None:
 
 def _serve(link: Connection) -> None:
     settings = pickle.loads(link.recv_bytes())  # noqa: S301  (our parent's)
-    from normcheck.examine import examine
+    from normcheck.fleet.result import packed
+    from normcheck.fleet.task import done
 
     def tell(*message: Any) -> None:
         link.send_bytes(written(message))
@@ -44,7 +45,7 @@ def _serve(link: Connection) -> None:
     tell("ready")
     while True:
         target = pickle.loads(link.recv_bytes())  # noqa: S301  (our parent's)
-        tell("result", examine(target, settings))
+        tell("result", packed(done(target, settings)))
 
 
 def _stop(_signal: int, _frame: object) -> None:

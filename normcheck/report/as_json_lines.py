@@ -10,6 +10,7 @@ from pathlib import Path
 from normcheck.findings import Severity
 from normcheck.report.as_json import SCHEMA_VERSION, entries
 from normcheck.report.json_text import json_line
+from normcheck.report.part import Part
 from normcheck.report.report import Report
 from normcheck.report.tally import Tally
 
@@ -26,17 +27,14 @@ class JsonLines:
         self._files = 0
         self._version = ""
 
-    def part(self, report: Report) -> str:
+    def part(self, part: Part) -> str:
         """The line of one file, or nothing for a part that is about none."""
-        self._tally.add(report)
-        self._version = report.version
-        target = _target(report)
-        if target is None:
+        self._tally.add(part)
+        self._version = part.rest.version
+        if not part.heads and next(_beside_models(part.rest), None) is None:
             return ""
         self._files += 1
-        lists = entries(report)
-        lists.pop("unused")
-        return json_line({"version": SCHEMA_VERSION, "kind": "file", "target": target, **lists})
+        return part.line or file_line(part.report)
 
     def end(self) -> str:
         """The last line: counts, and what only the whole run can tell."""
@@ -77,16 +75,24 @@ class JsonLines:
         )
 
 
+def file_line(report: Report) -> str:
+    """The line of the file that a report is about."""
+    lists = entries(report)
+    lists.pop("unused")
+    target = _target(report)
+    return json_line({"version": SCHEMA_VERSION, "kind": "file", "target": target, **lists})
+
+
 def render_json_lines(report: Report) -> str:
     """The lines of a whole report, the files in the order of its models, then the rest."""
     stream = JsonLines()
-    return "".join([*(stream.part(part) for part in _by_file(report)), stream.end()])
+    return "".join([*(stream.part(Part.of(part)) for part in _by_file(report)), stream.end()])
 
 
-def _target(report: Report) -> str | None:
+def _target(report: Report) -> str:
     for model in report.models:
         return model.target
-    return next(_beside_models(report), None)
+    return next(_beside_models(report), "")
 
 
 def _beside_models(report: Report) -> Iterator[str]:

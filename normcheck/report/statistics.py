@@ -1,6 +1,6 @@
 """Counts instead of findings: which rules fire how often."""
 
-from normcheck.report.report import Report
+from normcheck.report.part import Part
 from normcheck.report.tally import Tally
 from normcheck.wording import plural
 
@@ -12,9 +12,9 @@ class StatisticsText:
         """Start with nothing counted."""
         self._tally = Tally()
 
-    def part(self, report: Report) -> str:
+    def part(self, part: Part) -> str:
         """Count; nothing is said yet."""
-        self._tally.add(report)
+        self._tally.add(part)
         return ""
 
     def end(self) -> str:

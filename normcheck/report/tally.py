@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
-from normcheck.report.report import ModelReport, Report
+from normcheck.report.part import Part
+from normcheck.report.report import Report
 
 WORST = 10
 """Models that are named as the worst of many."""
@@ -71,11 +72,12 @@ class Tally:
     def of(cls, report: Report) -> "Tally":
         """The counts of a whole report."""
         tally = cls()
-        tally.add(report)
+        tally.add(Part.of(report))
         return tally
 
-    def add(self, part: Report) -> None:
-        """Count a report, or a part of one."""
+    def add(self, added: Part) -> None:
+        """Count a part of the report."""
+        part = added.rest
         self.failing += sum(part.fails(finding) for finding in part.findings)
         self._suppressed(part.suppressed)
         self._skipped(part.skipped)
@@ -85,9 +87,10 @@ class Tally:
         for finding in part.findings:
             self.severities[finding.severity] += 1
             by_model.setdefault((finding.model, finding.where), []).append(finding)
-        for model in part.models:
-            self.models += 1
-            self._sick(model, by_model.get((model.target, model.where), ()))
+        self.models += len(added.heads)
+        for order, head in enumerate(added.heads, self.models - len(added.heads) + 1):
+            if head in by_model:
+                self._sick(head, by_model[head], order)
         for findings in by_model.values():
             self._rules(findings)
 
@@ -115,16 +118,14 @@ class Tally:
             else:
                 self.passed_over += 1
 
-    def _sick(self, model: ModelReport, findings: Iterable[Finding]) -> None:
+    def _sick(self, head: tuple[str, str], findings: Iterable[Finding], order: int) -> None:
         loud = [f for f in findings if f.severity is not Severity.INFO]
         if not loud:
             return
         errors = sum(f.severity is Severity.ERROR for f in loud)
         self.sick[Severity.ERROR if errors else Severity.WARNING] += 1
         codes = tuple(dict.fromkeys(f.rule for f in loud))
-        count = ModelCount(
-            errors, len(loud) - errors, -self.models, model.target, model.where, codes
-        )
+        count = ModelCount(errors, len(loud) - errors, -order, *head, codes)
         heapq.heappush(self.worst, count)
         if len(self.worst) > WORST:
             heapq.heappop(self.worst)

@@ -14,6 +14,7 @@ from rich.text import Text
 from normcheck.findings import Finding, Severity
 from normcheck.report.console import PROSE, hanging
 from normcheck.report.layer_table import layer_table
+from normcheck.report.part import Part
 from normcheck.report.reading import reading
 from normcheck.report.report import ModelReport, Report
 from normcheck.report.run_text import fed_line, run_section
@@ -45,7 +46,7 @@ def render_text(report: Report, style: TextStyle) -> str:
     from normcheck.report.text_stream import TextReport
 
     stream = TextReport(style)
-    return stream.part(report) + stream.end()
+    return stream.part(Part.of(report)) + stream.end()
 
 
 def print_findings(console: Console, findings: Iterable[Finding], style: TextStyle) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from normcheck.findings import Finding, Severity
 from normcheck.report.console import console_for, finished
 from normcheck.report.many import MANY, print_summary
+from normcheck.report.part import Part
 from normcheck.report.report import ModelReport, Report, joined
 from normcheck.report.tally import Tally
 from normcheck.report.text import TextStyle, print_model
@@ -33,14 +34,16 @@ class TextReport:
         self._told = 0
         self._unlisted = 0
 
-    def part(self, report: Report) -> str:
+    def part(self, part: Part) -> str:
         """What is to be said now that these models are done too."""
-        self._tally.add(report)
+        self._tally.add(part)
         if self._style.verbose:
             # Who asks for every entry has them all in memory.
-            self._kept.append(replace(report, models=(), findings=(), errors=()))
+            self._kept.append(replace(part.rest, findings=(), errors=()))
+        if not part.heads:
+            return ""
         out, console = self._console()
-        for model in _models(report):
+        for model in _models(part):
             if self._held is None and self._told == 0:
                 self._held, self._told = model, 1
                 continue
@@ -96,15 +99,21 @@ class TextReport:
 class _Model:
     """One model with what is said of it."""
 
-    __slots__ = ("findings", "known", "report")
+    __slots__ = ("_part", "_place", "findings", "known")
 
-    def __init__(self, report: ModelReport, findings: list[Finding], known: int) -> None:
-        self.report = report
+    def __init__(self, part: Part, place: int, findings: list[Finding], known: int) -> None:
+        self._part = part
+        self._place = place
         self.findings = findings
         self.known = known
 
+    @property
+    def report(self) -> ModelReport:
+        return self._part.report.models[self._place]
 
-def _models(report: Report) -> list[_Model]:
+
+def _models(part: Part) -> list[_Model]:
+    report = part.rest
     hidden = Counter(
         (entry.finding.model, entry.finding.where)
         for entry in report.suppressed
@@ -114,8 +123,6 @@ def _models(report: Report) -> list[_Model]:
     for finding in report.findings:
         findings.setdefault((finding.model, finding.where), []).append(finding)
     return [
-        _Model(
-            model, findings.get((model.target, model.where), []), hidden[model.target, model.where]
-        )
-        for model in report.models
+        _Model(part, place, findings.get(head, []), hidden[head])
+        for place, head in enumerate(part.heads)
     ]

@@ -15,7 +15,7 @@ from normcheck.checkpoint.targets import Target
 from normcheck.cli import progress
 from normcheck.cli.bounds import isolation
 from normcheck.examine import examine
-from normcheck.fleet import engine
+from normcheck.fleet import task
 from normcheck.fleet.result import FileResult
 from normcheck.settings import Settings
 from tests.cli.conftest import Normcheck
@@ -73,7 +73,7 @@ def test_lines_are_written_as_files_are_done(
         seen.append(len(sys.stdout.getvalue().splitlines()))  # type: ignore[attr-defined]
         return examine(target, settings)
 
-    monkeypatch.setattr(engine, "examine", watched)
+    monkeypatch.setattr(task, "examine", watched)
     assert normcheck("scan", "runs", "-f", "json-lines", "--jobs", "1").code == 1
     assert seen == [0, 1, 2]
 
@@ -89,7 +89,7 @@ def test_a_file_is_there_whole_or_not_at_all(
             raise KeyboardInterrupt
         return examine(target, settings)
 
-    monkeypatch.setattr(engine, "examine", interrupted)
+    monkeypatch.setattr(task, "examine", interrupted)
     assert normcheck("scan", "runs", "-f", "json-lines", "-o", "out.jsonl").code == 130
     assert Path("out.jsonl").read_text() == "before"
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["out.jsonl", "runs"]

@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +14,15 @@ import pytest
 from normcheck.baseline import Baseline
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.targets import Target
-from normcheck.errors import UsageError
+from normcheck.errors import NormcheckError, UsageError
 from normcheck.examine import examine
 from normcheck.findings import Severity
-from normcheck.fleet import cache, engine, stamp
+from normcheck.fleet import cache, stamp, task
 from normcheck.fleet.request import Fleet
 from normcheck.fleet.result import FileResult
 from normcheck.live.request import Running
 from normcheck.report.as_json import render_json
+from normcheck.report.as_json_lines import JsonLines
 from normcheck.rules.catalogue import RULES, select
 from normcheck.session import parts, scan
 from normcheck.settings import LayerIgnore, Settings
@@ -39,7 +40,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(target.path.name)
         return examine(target, settings)
 
-    monkeypatch.setattr(engine, "examine", counted)
+    monkeypatch.setattr(task, "examine", counted)
     return names
 
 
@@ -214,7 +215,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "examine", overtaken)
+        patch.setattr(task, "examine", overtaken)
         assert not scan(file, fleet=CACHED).findings
     assert "NC104" in {f.rule for f in scan(file, fleet=CACHED).findings}
 
@@ -238,14 +239,82 @@ def test_damaged_entries_cost_time_and_nothing_else(mixed: Path, read: list[str]
     """Bytes that make no sense are as good as none; nothing in them is run."""
     file = mixed / "epoch-1.safetensors"
     first = render_json(scan(file, fleet=CACHED))
-    hostile = b"cposix\nsystem\n(S'touch pwned'\ntR."
-    for broken in (b"", b"garbage", cache.zlib.compress(hostile)):
-        with closing(sqlite3.connect("cache.sqlite")) as base:
-            base.execute("UPDATE results SET result = ?", (broken,))
-            base.commit()
+    for broken in (b"", b"garbage", None, 5, "text"):
+        for column in ("head", "line", "models", "checksum"):
+            change(column, broken)
+            assert render_json(scan(file, fleet=CACHED)) == first
+    # What cannot be NULL was not changed.
+    assert len(read) == 1 + 4 * 4
+
+
+def change(column: str, value: object) -> None:
+    with closing(sqlite3.connect("cache.sqlite")) as base, suppress(sqlite3.IntegrityError):
+        base.execute(f"UPDATE results SET {column} = ?", (value,))  # noqa: S608  (ours)
+        base.commit()
+
+
+@pytest.mark.parametrize("column", ["head", "models"])
+def test_whoever_writes_to_the_cache_runs_nothing(mixed: Path, column: str) -> None:
+    """Also where the checksum is right: what is named there is not looked up."""
+    hostile = cache.zlib.compress(b"cposix\nsystem\n(S'touch pwned'\ntR.")
+    file = mixed / "epoch-1.safetensors"
+    first = render_json(scan(file, fleet=CACHED))
+    change(column, hostile)
+    with closing(sqlite3.connect("cache.sqlite")) as base:
+        pieces = base.execute("SELECT head, line, models FROM results").fetchone()
+    change("checksum", cache.zlib.crc32(b"".join(pieces)))
+    if column == "head":
         assert render_json(scan(file, fleet=CACHED)) == first
-    assert len(read) == 4
+    else:
+        with pytest.raises(NormcheckError, match=r"epoch-1.*makes no sense") as caught:
+            scan(file, fleet=CACHED)
+        assert "delete it" in caught.value.hint
     assert not Path("pwned").exists()
+
+
+def test_an_earlier_layout_is_replaced_and_a_later_one_refused(
+    mixed: Path, read: list[str]
+) -> None:
+    """After an update the first run fills the cache again; an older normcheck leaves it alone."""
+    file = mixed / "epoch-1.safetensors"
+    scan(file, fleet=CACHED)
+    for layout in (1, 99):
+        with closing(sqlite3.connect("cache.sqlite")) as base:
+            base.execute("DROP TABLE IF EXISTS results")
+            base.execute("CREATE TABLE results (result BLOB)")
+            base.execute(f"PRAGMA user_version = {layout}")
+            base.commit()
+        if layout == 1:
+            scan(file, fleet=CACHED)
+            scan(file, fleet=CACHED)
+            assert len(read) == 2
+        else:
+            with pytest.raises(UsageError, match="a later version's"):
+                scan(file, fleet=CACHED)
+
+
+def lines(target: Path, settings: Settings, fleet: Fleet | None) -> str:
+    """What ``--format json-lines`` writes, and whether that could be had without the models."""
+    form = JsonLines()
+    with closing(parts(target, settings, fleet)) as stream:
+        return "".join([*(form.part(part) for part in stream), form.end()])
+
+
+@pytest.mark.parametrize("filled_by_lines", [False, True])
+def test_lines_are_the_same_with_and_without_a_cache(mixed: Path, *, filled_by_lines: bool) -> None:
+    """Those that are kept are used where nothing is suppressed, and made anew elsewhere."""
+    plain = Settings(lines=filled_by_lines)
+    known = LayerIgnore("stem.*", ("NC103",), "frozen on purpose")
+    for settings in (plain, plain, replace(plain, layer_ignores=(known,)), plain):
+        assert lines(mixed, settings, CACHED) == lines(mixed, settings, None)
+
+
+def test_a_known_healthy_file_is_not_unpacked(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its line is kept; the layers, most of what is kept, are left alone."""
+    (mixed / "cut-off.pt").unlink()
+    scan(mixed, fleet=CACHED)
+    monkeypatch.setattr("normcheck.parts.models_of", None)
+    assert '"statistics-lost.pt"' in lines(mixed, Settings(), CACHED).replace("runs/", "")
 
 
 def test_two_runs_may_share_a_cache(mixed: Path, read: list[str]) -> None:

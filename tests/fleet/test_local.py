@@ -80,8 +80,8 @@ def test_a_worker_killed_from_outside_is_replaced(mixed: Path) -> None:
         for pid in children():
             os.kill(pid, 9)
         seen += stream
-    models = sum(len(part.models) for part in seen)
-    lost = [e for part in seen for e in part.errors if "SIGKILL" in e.message]
+    models = sum(len(part.heads) for part in seen)
+    lost = [e for part in seen for e in part.rest.errors if "SIGKILL" in e.message]
     assert models + len(lost) == healthy
     assert len(lost) <= 2
 

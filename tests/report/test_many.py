@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from normcheck.report.as_json import SCHEMA_FILE as REPORT_SCHEMA
 from normcheck.report.as_json_lines import SCHEMA_FILE, JsonLines, render_json_lines
 from normcheck.report.many import MANY
+from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.report.statistics import StatisticsText
 from normcheck.report.tally import WORST, Tally
@@ -41,7 +42,7 @@ def pieces(request: pytest.FixtureRequest) -> list[Report]:
     before = Path.cwd()
     os.chdir(Path(__file__).parents[2] / "sample_models")
     try:
-        return list(parts([".", "missing.pt"], SETTINGS))
+        return [part.report for part in parts([".", "missing.pt"], SETTINGS)]
     finally:
         os.chdir(before)
 
@@ -61,7 +62,7 @@ def many(pieces: list[Report]) -> list[Report]:
 
 
 def streamed(form: Any, pieces: list[Report]) -> str:
-    return "".join([*(form.part(piece) for piece in pieces), form.end()])
+    return "".join([*(form.part(Part.of(piece)) for piece in pieces), form.end()])
 
 
 @pytest.mark.parametrize("verbose", [False, True])
@@ -73,7 +74,7 @@ def test_text_is_the_same_however_it_is_cut(
     style = TextStyle(verbose=verbose, quiet=quiet, errors=True)
     whole = render_text(joined(pieces[0], pieces), style)
     assert streamed(TextReport(style), pieces) == whole
-    assert TextReport(style).part(pieces[0]) + TextReport(style).end() != whole
+    assert TextReport(style).part(Part.of(pieces[0])) + TextReport(style).end() != whole
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -133,7 +134,7 @@ def test_memory_does_not_grow_with_healthy_models(pieces: list[Report], form: An
     def some(count: int) -> Iterator[int]:
         for number in range(count):
             model = replace(healthy.models[0], target=f"run/{number}.pt")
-            yield len(form.part(replace(healthy, models=(model,))))
+            yield len(form.part(Part.of(replace(healthy, models=(model,)))))
 
     sum(some(50))
     tracemalloc.start()
@@ -181,12 +182,16 @@ def test_lines_hold_what_the_whole_report_holds(pieces: list[Report]) -> None:
 def test_the_order_of_files_is_that_of_the_targets() -> None:
     """A file that cannot be read has its line where it was named."""
     stream = parts(["digits-healthy.pt", "missing.pt", "statistics-lost.pt"], Settings())
-    lines = [json.loads(line) for line in streamed(JsonLines(), list(stream)).splitlines()]
+    lines = [
+        json.loads(line)
+        for line in streamed(JsonLines(), [part.report for part in stream]).splitlines()
+    ]
     names = [line.get("target") for line in lines]
     assert names == ["digits-healthy.pt", "missing.pt", "statistics-lost.pt", None]
 
 
 def test_a_scan_is_its_parts() -> None:
     """``scan`` is nothing but all parts together."""
-    pieces = list(parts(["statistics-lost.pt", "digits-healthy.pt"], Settings()))
+    stream = parts(["statistics-lost.pt", "digits-healthy.pt"], Settings())
+    pieces = [part.report for part in stream]
     assert joined(pieces[0], pieces) == scan(["statistics-lost.pt", "digits-healthy.pt"])
