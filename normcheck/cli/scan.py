@@ -115,7 +115,7 @@ def _scan(
                 tally.add(part)
                 sinks.part(part)
         bar.close()
-        sinks.end()
+        sinks.end(tally)
     return tally
 
 

@@ -12,6 +12,7 @@ from normcheck.cli.outputs import Look, Output, rendered, text_style
 from normcheck.errors import UsageError
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
+from normcheck.report.tally import Tally
 
 _STDOUT = "-"
 Pause = Callable[[], AbstractContextManager[None]]
@@ -25,8 +26,8 @@ class _Form(Protocol):
         """What is to be written now."""
         ...
 
-    def end(self) -> str:
-        """The rest."""
+    def end(self, tally: Tally) -> str:
+        """The rest, with the counts of all parts."""
         ...
 
 
@@ -46,7 +47,7 @@ class _Whole:
         self._parts.append(report)
         return ""
 
-    def end(self) -> str:
+    def end(self, _tally: Tally) -> str:
         return rendered(joined(self._parts[-1], self._parts), self._output)
 
 
@@ -57,20 +58,18 @@ class Sinks:
         """Start with nothing written."""
         self._places = places
         self._pause = pause
-        self._models = 0
 
     def part(self, part: Part) -> None:
         """Write what can be written of this part."""
-        self._models += len(part.heads)
         for form, output, stream in self._places:
             self._write(form.part(part), output, stream)
 
-    def end(self) -> None:
-        """Write the rest."""
+    def end(self, tally: Tally) -> None:
+        """Write the rest, with the counts of all parts."""
         for form, output, stream in self._places:
-            text = form.end()
+            text = form.end(tally)
             # On a terminal the error says it all; a file that was asked for is written.
-            if self._models or output.form != "text" or output.file != _STDOUT:
+            if tally.models or output.form != "text" or output.file != _STDOUT:
                 self._write(text, output, stream)
 
     def _write(self, text: str, output: Output, stream: TextIO) -> None:

@@ -23,22 +23,23 @@ class JsonLines:
 
     def __init__(self) -> None:
         """Start with nothing counted."""
-        self._tally = Tally()
         self._files = 0
         self._version = ""
 
     def part(self, part: Part) -> str:
         """The line of one file, or nothing for a part that is about none."""
-        self._tally.add(part)
         self._version = part.rest.version
         if not part.heads and next(_beside_models(part.rest), None) is None:
             return ""
         self._files += 1
         return part.line or file_line(part.report)
 
-    def end(self) -> str:
-        """The last line: counts, and what only the whole run can tell."""
-        tally = self._tally
+    def end(self, tally: Tally) -> str:
+        """The last line: counts, and what only the whole run can tell.
+
+        Args:
+            tally: Of all parts.
+        """
         counts = {
             "files": self._files,
             "models": tally.models,
@@ -86,7 +87,9 @@ def file_line(report: Report) -> str:
 def render_json_lines(report: Report) -> str:
     """The lines of a whole report, the files in the order of its models, then the rest."""
     stream = JsonLines()
-    return "".join([*(stream.part(Part.of(part)) for part in _by_file(report)), stream.end()])
+    return "".join(
+        [*(stream.part(Part.of(part)) for part in _by_file(report)), stream.end(Tally.of(report))]
+    )
 
 
 def _target(report: Report) -> str:

@@ -8,18 +8,12 @@ from normcheck.wording import plural
 class StatisticsText:
     """Nothing but the end of a report: a line a rule, the most frequent first, and totals."""
 
-    def __init__(self) -> None:
-        """Start with nothing counted."""
-        self._tally = Tally()
-
-    def part(self, part: Part) -> str:
-        """Count; nothing is said yet."""
-        self._tally.add(part)
+    def part(self, _part: Part) -> str:
+        """Nothing is said yet."""
         return ""
 
-    def end(self) -> str:
+    def end(self, tally: Tally) -> str:
         """The counts."""
-        tally = self._tally
         rules = sorted(tally.rules.values(), key=lambda rule: (-rule.findings, rule.code))
         width = max((len(f"{rule.findings:,}") for rule in rules), default=1)
         names = max((len(rule.name) for rule in rules), default=1)

@@ -18,6 +18,7 @@ from normcheck.report.part import Part
 from normcheck.report.reading import reading
 from normcheck.report.report import ModelReport, Report
 from normcheck.report.run_text import fed_line, run_section
+from normcheck.report.tally import Tally
 from normcheck.wording import fold, plural, printable
 
 MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold yellow")}
@@ -46,7 +47,7 @@ def render_text(report: Report, style: TextStyle) -> str:
     from normcheck.report.text_stream import TextReport
 
     stream = TextReport(style)
-    return stream.part(Part.of(report)) + stream.end()
+    return stream.part(Part.of(report)) + stream.end(Tally.of(report))
 
 
 def print_findings(console: Console, findings: Iterable[Finding], style: TextStyle) -> None:

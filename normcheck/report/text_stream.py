@@ -26,7 +26,6 @@ class TextReport:
     def __init__(self, style: TextStyle) -> None:
         """Start with nothing said."""
         self._style = style
-        self._tally = Tally()
         self._kept: list[Report] = []
         self._spaced = True
         self._held: _Model | None = None
@@ -36,7 +35,6 @@ class TextReport:
 
     def part(self, part: Part) -> str:
         """What is to be said now that these models are done too."""
-        self._tally.add(part)
         if self._style.verbose:
             # Who asks for every entry has them all in memory.
             self._kept.append(replace(part.rest, findings=(), errors=()))
@@ -52,8 +50,12 @@ class TextReport:
             self._tell(console, model, alone=False)
         return self._said(out)
 
-    def end(self) -> str:
-        """The rest: what was left out, the summary of many, the counts."""
+    def end(self, tally: Tally) -> str:
+        """The rest: what was left out, the summary of many, the counts.
+
+        Args:
+            tally: Of all parts.
+        """
         out, console = self._console()
         self._release(console, alone=True)
         said = self._said(out)
@@ -61,9 +63,9 @@ class TextReport:
         if self._told > MANY and not self._style.quiet:
             if not self._spaced:
                 console.print()
-            print_summary(console, self._tally, self._unlisted)
+            print_summary(console, tally, self._unlisted)
         details = joined(self._kept[0], self._kept) if self._kept else None
-        print_end(console, self._tally, self._style, details)
+        print_end(console, tally, self._style, details)
         return said + finished(out)
 
     def _console(self) -> tuple[io.StringIO, Console]:

@@ -23,6 +23,7 @@ from normcheck.fleet.result import FileResult
 from normcheck.live.request import Running
 from normcheck.report.as_json import render_json
 from normcheck.report.as_json_lines import JsonLines
+from normcheck.report.tally import Tally
 from normcheck.rules.catalogue import RULES, select
 from normcheck.session import parts, scan
 from normcheck.settings import LayerIgnore, Settings
@@ -294,10 +295,13 @@ def test_an_earlier_layout_is_replaced_and_a_later_one_refused(
 
 
 def lines(target: Path, settings: Settings, fleet: Fleet | None) -> str:
-    """What ``--format json-lines`` writes, and whether that could be had without the models."""
-    form = JsonLines()
+    """What ``--format json-lines`` writes."""
+    form, tally, text = JsonLines(), Tally(), ""
     with closing(parts(target, settings, fleet)) as stream:
-        return "".join([*(form.part(part) for part in stream), form.end()])
+        for part in stream:
+            tally.add(part)
+            text += form.part(part)
+    return text + form.end(tally)
 
 
 @pytest.mark.parametrize("filled_by_lines", [False, True])
