@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 Handler = Callable[["InertUnpickler"], None]
 
 
-def _text(raw: bytes) -> str:
+def text_of(raw: bytes) -> str:
+    """The text of an instruction of protocols 1 to 5."""
     # Lone surrogates are legal in pickled text.
     try:
         return raw.decode("utf-8", "surrogatepass")
@@ -149,7 +150,7 @@ def _named(machine: "InertUnpickler", module: object, name: object) -> GlobalNam
 
 
 def _global(machine: "InertUnpickler") -> None:
-    machine.push(_named(machine, _text(machine.line()), _text(machine.line())))
+    machine.push(_named(machine, text_of(machine.line()), text_of(machine.line())))
 
 
 def _stack_global(machine: "InertUnpickler") -> None:
@@ -180,7 +181,7 @@ def _obj(machine: "InertUnpickler") -> None:
 
 
 def _inst(machine: "InertUnpickler") -> None:
-    name = _named(machine, _text(machine.line()), _text(machine.line()))
+    name = _named(machine, text_of(machine.line()), text_of(machine.line()))
     machine.push(machine.make(name, tuple(machine.pop_mark())))
 
 
@@ -220,9 +221,9 @@ TABLE: dict[bytes, Handler] = {
     b"T": _sized("<i", _old_text),
     b"U": _sized("<B", _old_text),
     b"V": lambda m: m.push_sized(m.line().decode("raw-unicode-escape")),
-    b"X": _sized("<I", _text),
-    b"\x8c": _sized("<B", _text),
-    b"\x8d": _sized("<Q", _text),
+    b"X": _sized("<I", text_of),
+    b"\x8c": _sized("<B", text_of),
+    b"\x8d": _sized("<Q", text_of),
     b"B": _sized("<I", bytes),
     b"C": _sized("<B", bytes),
     b"\x8e": _sized("<Q", bytes),
@@ -263,7 +264,7 @@ TABLE: dict[bytes, Handler] = {
     b"o": _obj,
     b"i": _inst,
     b"b": _build,
-    b"P": lambda m: m.push(m.persistent(_text(m.line()))),
+    b"P": lambda m: m.push(m.persistent(text_of(m.line()))),
     b"Q": lambda m: m.push(m.persistent(m.pop())),
 }
 """One handler per instruction; STOP is the loop's own."""

@@ -52,6 +52,11 @@ class DistantSource(Source, Protocol):
         ...
 
 
+_WHOLE_BYTES = 128 << 10
+"""Length up to which a file is read at once: its hundred pieces would take longer one by one,
+and the system reads as much ahead in any case."""
+
+
 def is_distant(source: Source) -> TypeGuard[DistantSource]:
     """Whether reads of ``source`` should be few."""
     return getattr(source, "distant", False)
@@ -97,6 +102,7 @@ class FileSource:
                 f"{path}: not a regular file", "copy what it holds into a file and scan that"
             )
         self._size = status.st_size
+        self._whole = b""
 
     @property
     def name(self) -> str:
@@ -112,6 +118,13 @@ class FileSource:
         """Exactly ``length`` bytes from ``offset``."""
         if offset < 0 or length < 0 or offset + length > self._size:
             raise ends_early(self._name, offset, length, self._size)
+        if self._size <= _WHOLE_BYTES and self._fd >= 0:
+            if not self._whole:
+                self._whole = self._pieces(0, self._size)
+            return self._whole[offset : offset + length]
+        return self._pieces(offset, length)
+
+    def _pieces(self, offset: int, length: int) -> bytes:
         parts: list[bytes] = []
         missing = length
         while missing:
@@ -128,6 +141,7 @@ class FileSource:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            self._whole = b""
 
 
 class MemorySource:

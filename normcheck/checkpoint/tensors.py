@@ -149,11 +149,14 @@ class TensorRef:
         """
         if self.storage is None or not self.readable:
             raise UnreadableError(f"a tensor without values: {self.note or self.dtype.name}")
-        if self.numel == 0:
+        numel = self.numel
+        if numel == 0:
             return np.zeros(self.shape)
-        size, span = self.dtype.itemsize, self.span
+        size = self.dtype.itemsize
+        plain = self.strides == contiguous_strides(self.shape)
+        span = numel if plain else self.span
         # Strides of 0 show one byte any number of times: what is asked for counts, too.
-        if max(self.numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
+        if max(numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
             raise RefusedError(
                 f"a tensor of shape {brief(self.shape)} takes more than "
                 f"{DEFAULT_LIMITS.tensor_bytes:,} bytes when it is read",
@@ -161,11 +164,17 @@ class TensorRef:
             )
         raw = self.storage.read(self.offset * size, span * size)
         flat = decode(raw, self.dtype, big_endian=self.storage.big_endian)
-        # The stride of a dimension of one element is never used, and may be any number.
-        steps = tuple(
-            s * flat.itemsize if n > 1 else 0 for n, s in zip(self.shape, self.strides, strict=True)
-        )
-        values: Array = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
+        values: Array
+        if plain:  # as nearly all are, and in a third of the time
+            values = flat.reshape(self.shape)
+            values.flags.writeable = False
+        else:
+            # The stride of a dimension of one element is never used, and may be any number.
+            steps = tuple(
+                s * flat.itemsize if n > 1 else 0
+                for n, s in zip(self.shape, self.strides, strict=True)
+            )
+            values = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
         if self.conjugated:
             values = np.conj(values)
         return -values if self.negated else values
@@ -173,6 +182,8 @@ class TensorRef:
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of a row-major tensor, in elements."""
+    if len(shape) == 1:
+        return (1,)
     strides: list[int] = []
     step = 1
     for length in reversed(shape):

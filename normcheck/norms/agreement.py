@@ -14,7 +14,7 @@ from normcheck.norms.layer import Confidence
 from normcheck.norms.links import Link
 from normcheck.norms.moments import ACTIVATIONS, POOLS
 from normcheck.norms.numbers import median
-from normcheck.norms.prediction import Fit, Hypothesis, Prediction
+from normcheck.norms.prediction import Fit, Hypothesis, Prediction, predictions
 from normcheck.norms.weights_budget import BEYOND, within_budget
 
 FEWEST_CHANNELS = 8
@@ -124,8 +124,8 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
     free = [link for link in links if link.slopes is None and link.inflow is None]
     order = list(Confidence)
     free.sort(key=lambda link: order.index(link.recognition.confidence))
-    for link in free[:SAMPLED]:
-        known[id(link)] = Prediction(link, _HYPOTHESES)
+    for prediction in predictions(free[:SAMPLED], _HYPOTHESES):
+        known[id(prediction.link)] = prediction
     scores = [prediction.scores for prediction in known.values() if prediction.finite]
     if not scores:
         return next(iter(ACTIVATIONS))
@@ -138,17 +138,16 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
 def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
     """Fits of the links at one place of a model's blocks, which share their activation."""
     if links[0].inflow is not None:
-        predictions = [p for link in links if (p := Prediction(link, ())).finite]
-        return [p.fit(int(np.argmax(p.scores))) for p in predictions]
+        each = [p for link in links if (p := Prediction(link, ())).finite]
+        return [prediction.fit(int(np.argmax(prediction.scores))) for prediction in each]
     fits = [fit for link in links if (fit := _usual_fit(link, usual, known)) is not None]
     if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
         return fits
-    predictions = [
-        p for link in links if (p := known.get(id(link)) or Prediction(link, _HYPOTHESES)).finite
-    ]
-    middle = np.sort([p.scores for p in predictions], axis=0)[len(predictions) // 2]
+    each = [known.get(id(link)) or Prediction(link, _HYPOTHESES) for link in links]
+    each = [prediction for prediction in each if prediction.finite]
+    middle = np.sort([prediction.scores for prediction in each], axis=0)[len(each) // 2]
     best = int(np.argmax(middle))
-    others = [prediction.fit(best) for prediction in predictions]
+    others = [prediction.fit(best) for prediction in each]
     if _median(others) >= _median(fits) + CLEARLY_BETTER:
         fits = others
     if _median(fits) >= CONVINCING or not all(has_room_for_pooling(link) for link in links):

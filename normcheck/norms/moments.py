@@ -32,7 +32,9 @@ def _leaky(slope: float) -> Callable[[Floats], Floats]:
 
 def _gelu(x: Floats) -> Floats:
     # 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), the approximation of Hendrycks & Gimpel.
-    result: Floats = 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))
+    # Multiplied out: a power of floats is a logarithm and an exponential.
+    inner = 0.7978845608028654 * x * (1.0 + 0.044715 * (x * x))
+    result: Floats = 0.5 * x * (1.0 + np.tanh(inner))
     return result
 
 
@@ -102,7 +104,7 @@ def after_activation(
     values = activation(beta[:, None] + np.abs(gamma)[:, None] * _GRID)
     weights = np.stack([_DENSITIES[pool] for pool in pools], axis=1)
     mean = values @ weights
-    return mean, np.maximum((values**2) @ weights - mean**2, 0.0)
+    return mean, np.maximum(np.square(values) @ weights - np.square(mean), 0.0)
 
 
 def after_prelu(gamma: Floats, beta: Floats, slopes: Floats) -> tuple[Floats, Floats]:

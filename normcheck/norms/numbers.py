@@ -40,12 +40,14 @@ def read_values(tensor: TensorRef | None, name: str, unread: dict[str, str]) -> 
     if tensor.numel > _MOST_VALUES:
         raise RefusedError(f"{name}: {tensor.numel:,} values in one normalization layer")
     values = tensor.values()
-    if np.iscomplexobj(values):
+    if values.dtype.kind == "c":
         unread[name] = "complex numbers"
         return None
-    # Signalling NaNs warn when they are widened; they are found by the rules instead.
-    with np.errstate(invalid="ignore"):
-        numbers = np.asarray(values, dtype=np.float64).reshape(-1)
+    numbers: Floats = values.reshape(-1)
+    if numbers.dtype != np.float64:
+        # Signalling NaNs warn when they are widened; they are found by the rules instead.
+        with np.errstate(invalid="ignore"):
+            numbers = numbers.astype(np.float64)
     return Values(numbers, tensor.dtype, tensor.requires_grad)
 
 
@@ -63,4 +65,7 @@ def median(values: Sequence[float] | Floats) -> float:
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
     middle = ordered.size // 2
-    return float(ordered[middle] if ordered.size % 2 else ordered[middle - 1 : middle + 1].mean())
+    if ordered.size % 2:
+        return float(ordered[middle])
+    # Halved first: the sum of two large numbers is infinite.
+    return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2

@@ -15,6 +15,7 @@ statistics fit: there are hundreds of channels and a handful of choices.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from normcheck.norms.numbers import median
 BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5, 1.0)
 """Values of f: images of no border, 32, 16, 8, 4, 2 pixels and of one, in which a padded
 convolution sees zeros around its middle (deep networks on small images end there)."""
+_TOGETHER = 256
+"""Channels that are taken together: a quarter of a megabyte for one activation."""
 MOST_OF_A_CHANNEL = 25.0
 """Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
 does not decide for its layer."""
@@ -73,9 +76,15 @@ class Prediction:
         link: What is predicted.
         hypotheses: Ignored for a PReLU, whose slopes are known; of them only the strength of
             a max pooling counts where a graph shows what reaches the weights.
+        inputs: Mean and variance of what reaches the weights under each hypothesis, if known.
     """
 
-    def __init__(self, link: Link, hypotheses: Sequence[Hypothesis]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        hypotheses: Sequence[Hypothesis],
+        inputs: tuple[Floats, Floats] | None = None,
+    ) -> None:
         """Read the weights and predict."""
         self.link = link
         if link.inflow is not None:
@@ -86,7 +95,7 @@ class Prediction:
             self.hypotheses = (Hypothesis("PReLU"),)
         else:
             self.hypotheses = tuple(hypotheses)
-        means, variances = _inputs(link, self.hypotheses)
+        means, variances = inputs or _inputs(link, self.hypotheses)
         bias = np.zeros(link.target.features or 0)
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1)
@@ -96,9 +105,9 @@ class Prediction:
         parts = list(_row_by_row(link, means, variances, shares))
         self.mean = np.concatenate([mean for mean, _ in parts]) + bias[:, None, None]
         self.variance = np.concatenate([variance for _, variance in parts])
-        stored, weight = _weighted(link)
-        missed = ((self.mean - stored[:, None, None]) ** 2 * weight[:, None, None]).sum(axis=0)
-        total = max(float((stored**2 * weight).sum()), 1e-12)
+        stored, weight = self._stored = _weighted(link)
+        missed = np.einsum("chb,c->hb", np.square(self.mean - stored[:, None, None]), weight)
+        total = max(float((stored * stored) @ weight), 1e-12)
         # Of shape (hypotheses, borders).
         self.explained = 1.0 - missed / total
 
@@ -117,13 +126,14 @@ class Prediction:
         """The fit under one hypothesis, with the border that suits it best."""
         border = int(np.argmax(self.explained[hypothesis]))
         mean, variance = self.mean[:, hypothesis, border], self.variance[:, hypothesis]
-        stored, weight = _weighted(self.link)
+        stored, weight = self._stored
         target = self.link.target
         assert target.running_var is not None  # noqa: S101  (links have both statistics)
         stored_variance = target.running_var.numbers
         both = (stored_variance > 0) & (variance > 0)
         logs = np.log(stored_variance[both]), np.log(variance[both])
-        energy = max(float((mean**2 * weight).sum()), 1e-12)
+        weighted = mean * weight
+        energy = max(float(mean @ weighted), 1e-12)
         return Fit(
             link=self.link,
             activation=self.hypotheses[hypothesis].activation,
@@ -134,7 +144,7 @@ class Prediction:
             stored_variance=stored_variance,
             explained=float(self.explained[hypothesis, border]),
             correlation=_correlation(mean, stored, weight),
-            slope=float((mean * stored * weight).sum()) / energy,
+            slope=float(stored @ weighted) / energy,
             log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
             scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
         )
@@ -159,20 +169,70 @@ def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Float
     """Means and variances that reach the weights, of shape (channels, hypotheses)."""
     if link.inflow is not None:
         return _from_graph(link, link.inflow, hypotheses)
+    gamma, beta = _affine(link)
+    if link.slopes is not None:
+        slopes = np.asarray(link.slopes.values(), dtype=np.float64).reshape(-1)
+        return after_prelu(gamma, beta, slopes)
+    return _under(gamma, beta, hypotheses)
+
+
+def _affine(link: Link) -> tuple[Floats, Floats]:
+    """Scale and shift of the norm that a link begins at."""
     source = link.source
     channels = source.features or 0
     gamma = source.weight.numbers if source.weight else np.ones(channels)
     beta = source.bias.numbers if source.bias else np.zeros(channels)
-    if link.slopes is not None:
-        slopes = np.asarray(link.slopes.values(), dtype=np.float64).reshape(-1)
-        return after_prelu(gamma, beta, slopes)
+    return gamma, beta
+
+
+def _under(gamma: Floats, beta: Floats, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
+    """Means and variances behind an activation, of shape (channels, hypotheses)."""
     moments = [
-        after_activation(gamma, beta, ACTIVATIONS[h.activation], (h.pool,)) for h in hypotheses
+        after_activation(gamma, beta, ACTIVATIONS[name], tuple(h.pool for h in group))
+        for name, group in groupby(hypotheses, key=lambda h: h.activation)
     ]
     return (
         np.concatenate([mean for mean, _ in moments], axis=1),
         np.concatenate([variance for _, variance in moments], axis=1),
     )
+
+
+def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list[Prediction]:
+    """Several plain links under the same hypotheses.
+
+    What activations make of their channels is worked out for all together: for small layers the
+    calls take longer than the numbers.
+
+    Args:
+        links: Without a graph and without slopes.
+        hypotheses: As for ``Prediction``.
+    """
+    found: list[Prediction] = []
+    for group in _of_some_channels(links):
+        affine = [_affine(link) for link in group]
+        gamma, beta = (np.concatenate(parts) for parts in zip(*affine, strict=True))
+        means, variances = _under(gamma, beta, hypotheses)
+        ends = np.cumsum([scale.size for scale, _ in affine])[:-1]
+        inputs = zip(np.split(means, ends), np.split(variances, ends), strict=True)
+        found += [
+            Prediction(link, hypotheses, each) for link, each in zip(group, inputs, strict=True)
+        ]
+    return found
+
+
+def _of_some_channels(links: Sequence[Link]) -> Iterator[list[Link]]:
+    """The links in groups whose grids fit the processor's cache."""
+    group: list[Link] = []
+    channels = 0
+    for link in links:
+        own = link.source.features or 0
+        if group and channels + own > _TOGETHER:
+            yield group
+            group, channels = [], 0
+        group.append(link)
+        channels += own
+    if group:
+        yield group
 
 
 def _from_graph(
@@ -207,9 +267,10 @@ def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
     total = float(weight.sum())
     if a.size < 2 or total <= 0:
         return 0.0
-    da, db = a - (a * weight).sum() / total, b - (b * weight).sum() / total
-    spread = float(np.sqrt((da**2 * weight).sum() * (db**2 * weight).sum()))
-    return float((da * db * weight).sum()) / spread if spread > 0 else 0.0
+    da, db = a - (a @ weight) / total, b - (b @ weight) / total
+    weighted = da * weight
+    spread = float(np.sqrt((da @ weighted) * ((db * db) @ weight)))
+    return float(db @ weighted) / spread if spread > 0 else 0.0
 
 
 @lru_cache(maxsize=256)

@@ -214,19 +214,22 @@ def _spread(
 ) -> Spread | None:
     if values is None or values.size == 0:
         return None
-    numbers = values.numbers[np.isfinite(values.numbers)]
+    # NaN comes last in order, infinity at either end: most often neither is there.
+    numbers = np.sort(values.numbers)
+    if not (np.isfinite(numbers[0]) and np.isfinite(numbers[-1])):
+        numbers = numbers[np.isfinite(numbers)]
     lost = values.size - numbers.size
     if not numbers.size:
         return Spread(float("nan"), float("nan"), float("nan"), values.size, lost)
-    smallest, largest = float(numbers.min()), float(numbers.max())
+    smallest, largest = float(numbers[0]), float(numbers[-1])
     bins = count(numbers) if count and largest > smallest else ()
     return Spread(smallest, median(numbers), largest, values.size, lost, bins)
 
 
 def _bins(numbers: Floats) -> tuple[int, ...]:
-    """How many values lie in each of ``BINS`` equal parts of their range."""
-    low = numbers.min()
-    width = numbers.max() - low
+    """How many of the values, which are in order, lie in each of ``BINS`` equal parts."""
+    low = numbers[0]
+    width = numbers[-1] - low
     if not np.isfinite(width) or width == 0:
         return ()
     places = np.minimum((numbers - low) / width * BINS, BINS - 1).astype(np.intp)
@@ -234,7 +237,7 @@ def _bins(numbers: Floats) -> tuple[int, ...]:
 
 
 def _logarithmic_bins(numbers: Floats) -> tuple[int, ...]:
-    largest = float(numbers.max())
+    largest = float(numbers[-1])
     if largest <= 0:
         return _bins(numbers)
     # Below a millionth of the largest everything is one bin: dead channels would

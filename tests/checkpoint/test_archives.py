@@ -261,8 +261,11 @@ def test_directory_of_a_million_members(tmp_path: Path) -> None:
     assert "--limit memory-bytes=N" in caught.value.hint
 
 
-def test_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
+def test_file_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Overwritten between the directory and the numbers: the checksum says so."""
+    monkeypatch.setattr("normcheck.checkpoint.source._WHOLE_BYTES", 0)
     path = tmp_path / "model.pt"
     path.write_bytes(archive(GOOD))
     checkpoint = read_checkpoint(path)
@@ -274,6 +277,17 @@ def test_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     os.truncate(path, 50)
     with pytest.raises(UnreadableError, match="ends early"):
         checkpoint.models[0].tensors["a.weight"].values()
+    checkpoint.close()
+
+
+def test_small_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    """It is read at once, so all that is said of it is of one state."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(archive(GOOD))
+    checkpoint = read_checkpoint(path)
+    before = checkpoint.models[0].tensors["a.weight"].values()
+    os.truncate(path, 50)
+    assert (checkpoint.models[0].tensors["a.weight"].values() == before).all()
     checkpoint.close()
 
 
