@@ -8,8 +8,8 @@ from normcheck.checkpoint.dtypes import Array
 from normcheck.checkpoint.tensors import PlainRegion, TensorRef, contiguous_strides
 from normcheck.checkpoint.zip_members import StoredRegion
 
-BLOCK_BYTES = 4 << 20
-"""Stored bytes of one block; with the float64 copies that are made of it some 50 MB at most."""
+BLOCK_BYTES = 1 << 20
+"""Stored bytes of one block: what is worked out of it finds it in the processor's cache."""
 
 
 def lies_in_one_piece(tensor: TensorRef) -> bool:
@@ -47,13 +47,22 @@ def in_blocks(tensor: TensorRef, most: int = BLOCK_BYTES) -> Iterator[tuple[int,
     if rows >= tensor.shape[0] or not lies_in_one_piece(tensor):
         yield 0, tensor.values()
         return
+    parts = []
     for start in range(0, tensor.shape[0], rows):
-        count = min(rows, tensor.shape[0] - start)
-        shape = (count, *tensor.shape[1:])
-        part = replace(
-            tensor,
-            shape=shape,
-            strides=contiguous_strides(shape),
-            offset=tensor.offset + start * row,
-        )
-        yield start, part.values()
+        shape = (min(rows, tensor.shape[0] - start), *tensor.shape[1:])
+        strides, offset = contiguous_strides(shape), tensor.offset + start * row
+        parts.append((start, replace(tensor, shape=shape, strides=strides, offset=offset)))
+    yield from _one_ahead(parts)
+
+
+def _one_ahead(parts: list[tuple[int, TensorRef]]) -> Iterator[tuple[int, Array]]:
+    """Blocks in their order; while one is worked on, the next is read and its checksum counted."""
+    from concurrent.futures import ThreadPoolExecutor  # most tensors are one block
+
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(parts[0][1].values)
+        for (start, _), after in zip(parts, [*parts[1:], None], strict=True):
+            block = following.result()
+            if after is not None:
+                following = thread.submit(after[1].values)
+            yield start, block

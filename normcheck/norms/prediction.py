@@ -6,30 +6,24 @@ For a link A → φ → W → B the mean of B's input follows from A's γ and β
     mean_o = b_o + Σ_taps c(tap) Σ_i W[o, i, tap] m_i
     variance_o ≈ Σ W² v   (inputs taken as independent)
 
-c(tap) is the share of output positions at which a tap lies inside the image, with zero
-padding (1 - |dy| f)(1 - |dx| f), f about 1/size. φ, f and the strength of a max pooling are
-not in a state dict; of a few values the best-fitting is taken, which cannot make unrelated
-statistics fit: there are hundreds of channels and a handful of choices.
+See ``weighted.py`` for c(tap), which depends on a border f. φ, f and the strength of a max
+pooling are not in a state dict; of a few values the best-fitting is taken, which cannot make
+unrelated statistics fit: there are hundreds of channels and a handful of choices.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
 
-from normcheck.checkpoint.ahead import fetch_ahead
-from normcheck.checkpoint.blocks import in_blocks
 from normcheck.norms.inflow import Inflow, Pooled, activation_of, contains, moments
 from normcheck.norms.layer import Floats
 from normcheck.norms.links import Link, Weights
 from normcheck.norms.moments import ACTIVATIONS, POOLS, after_activation, after_prelu
 from normcheck.norms.numbers import median
+from normcheck.norms.weighted import behind_weights
 
-BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5, 1.0)
-"""Values of f: images of no border, 32, 16, 8, 4, 2 pixels and of one, in which a padded
-convolution sees zeros around its middle (deep networks on small images end there)."""
 _TOGETHER = 256
 """Channels that are taken together: a quarter of a megabyte for one activation."""
 MOST_OF_A_CHANNEL = 25.0
@@ -99,12 +93,9 @@ class Prediction:
         bias = np.zeros(link.target.features or 0)
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1)
-        shape = link.weights.shape[2:]
-        shares = np.stack([_shares(shape, border).reshape(-1) for border in BORDERS], axis=1)
-        # One mean for each channel, hypothesis and border; a few rows of the weights at a time.
-        parts = list(_row_by_row(link, means, variances, shares))
-        self.mean = np.concatenate([mean for mean, _ in parts]) + bias[:, None, None]
-        self.variance = np.concatenate([variance for _, variance in parts])
+        # One mean for each channel, hypothesis and border.
+        mean, self.variance = behind_weights(link, means, variances)
+        self.mean = mean + bias[:, None, None]
         stored, weight = self._stored = _weighted(link)
         missed = np.einsum("chb,c->hb", np.square(self.mean - stored[:, None, None]), weight)
         total = max(float((stored * stored) @ weight), 1e-12)
@@ -148,21 +139,6 @@ class Prediction:
             log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
             scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
         )
-
-
-def _row_by_row(
-    link: Link, means: Floats, variances: Floats, shares: Floats
-) -> Iterator[tuple[Floats, Floats]]:
-    """Means of shape (channels, hypotheses, borders) and variances of (channels, hypotheses)."""
-    # Rows are output channels where each of them sees every input.
-    apart = link.kind in (Weights.LINEAR, Weights.CONVOLUTION)
-    fetch_ahead((link.weights,))
-    for _, block in in_blocks(link.weights) if apart else ((0, link.weights.values()),):
-        weights = np.array(block, dtype=np.float64)  # a copy, which is squared in place
-        weights = weights.reshape(*weights.shape[:2], -1)
-        taps = _by_tap(link, weights, means)
-        mean = taps.transpose(0, 2, 1) @ shares
-        yield mean, _by_tap(link, np.square(weights, out=weights), variances).sum(axis=1)
 
 
 def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
@@ -271,30 +247,3 @@ def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
     weighted = da * weight
     spread = float(np.sqrt((da @ weighted) * ((db * db) @ weight)))
     return float(db @ weighted) / spread if spread > 0 else 0.0
-
-
-@lru_cache(maxsize=256)
-def _shares(shape: tuple[int, ...], border: float) -> Floats:
-    """Share of output positions at which each tap of a kernel lies inside the image."""
-    shares: Floats = np.ones(())
-    for length in shape:
-        distance = np.abs(np.arange(length) - (length - 1) / 2)
-        inside = np.clip(1.0 - distance * border, 0.0, 1.0)
-        shares = np.asarray(np.multiply.outer(shares, inside))
-    return shares
-
-
-def _by_tap(link: Link, weights: Floats, columns: Floats) -> Floats:
-    """Weights times input, kept apart by tap: shape (out channels, taps, columns)."""
-    if link.kind is Weights.TRANSPOSED:
-        # Each output position sees every second tap per dimension at the usual stride of 2;
-        # with stride 1 the slope shows it.
-        weights = weights.transpose(1, 0, 2) / 2 ** (link.weights.ndim - 2)
-    out, inner, taps = weights.shape
-    # A depthwise convolution is one with as many groups as channels, a linear layer one with
-    # a single tap: (groups, out, taps, in) times (groups, 1, in, columns).
-    groups = columns.shape[0] // inner
-    blocks = weights.reshape(groups, out // groups, inner, taps).transpose(0, 1, 3, 2)
-    inputs = columns.reshape(groups, 1, inner, -1)
-    result: Floats = np.matmul(blocks, inputs).reshape(out, taps, -1)
-    return result
