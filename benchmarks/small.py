@@ -31,7 +31,7 @@ def rivals(path: str) -> dict[str, list[str]]:
     bin_folder = Path(sys.executable).parent
     found = {"torch.load, mmap": [sys.executable, "-c", LOAD, path]}
     for name, words in (("picklescan", ["-p", path]), ("modelscan", ["-p", path]),
-                        ("hayward", [path])):  # fmt: skip
+                        ("hayward", ["scan", path])):  # fmt: skip
         program = shutil.which(name, path=str(bin_folder)) or shutil.which(name)
         if program is not None:
             found[name] = [program, *words]

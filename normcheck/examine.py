@@ -4,25 +4,27 @@ Nothing here knows of the other files of the run, so the same function serves in
 process, in a worker, and on another machine.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.model import Checkpoint
 from normcheck.checkpoint.place import is_remote
 from normcheck.checkpoint.read import complete, read_checkpoint
-from normcheck.checkpoint.targets import Target
 from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError
 from normcheck.findings import Failure, Skipped
 from normcheck.fleet.result import FileResult, Verdicts
 from normcheck.judge import BUG, Asides, Known, judge
 from normcheck.live.request import Running
-from normcheck.live.road import ran
 from normcheck.norms.find import anatomy_of
 from normcheck.report.report import ModelReport
-from normcheck.settings import Settings
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from normcheck.checkpoint.targets import Target
+    from normcheck.settings import Settings
 
 
 def examine(target: Target, settings: Settings) -> FileResult:
@@ -58,7 +60,7 @@ def examine(target: Target, settings: Settings) -> FileResult:
     return _result(name, judged, asides, files)
 
 
-def examine_module(module: "nn.Module", settings: Settings) -> FileResult:
+def examine_module(module: nn.Module, settings: Settings) -> FileResult:
     """Run and judge a live module."""
     from normcheck.live.records import described
     from normcheck.live.run_saved import run_live
@@ -107,6 +109,8 @@ def _known(
     if running is None:
         return [Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
     known: list[Known] = []
+    from normcheck.live.road import ran  # what runs models is not for who only reads
+
     outcomes = ran(checkpoint, anatomies, running, settings.limits)
     for model, outcome in zip(checkpoint.models, outcomes, strict=True):
         note, error = outcome.note, outcome.error

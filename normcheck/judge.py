@@ -1,22 +1,28 @@
 """Rules over the models of one file: what they say, and why some could not."""
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.errors import NormcheckError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.fleet.result import Verdicts
-from normcheck.live.measurement import Run
-from normcheck.norms.layer import Anatomy
 from normcheck.report.fit import AgreementSummary, summarise_agreement
 from normcheck.report.reading import folding
 from normcheck.report.report import ModelReport, summarise
 from normcheck.report.run import summarise_run
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.rules.settle import settled
-from normcheck.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normcheck.live.measurement import Run
+    from normcheck.norms.layer import Anatomy
+    from normcheck.settings import Settings
 
 BUG = "this is a bug in normcheck; please report it"
 

@@ -1,7 +1,8 @@
 """One run: every target examined, what is known already left out, a report in stable order."""
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +25,15 @@ from normcheck.suppress import Sieve
 from normcheck.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
     from torch import nn
 
     Targets = Iterable[str | Path | nn.Module] | str | Path | nn.Module
 
 
 def scan(
-    targets: "Targets",
+    targets: Targets,
     settings: Settings | None = None,
     *,
     data: Any = None,
@@ -65,7 +68,7 @@ def scan(
 
 
 def parts(
-    targets: "Targets", settings: Settings, fleet: Fleet | None = None
+    targets: Targets, settings: Settings, fleet: Fleet | None = None
 ) -> Generator[Part, None, None]:
     """A part of the report for each target, as soon as it and all before it are done.
 
@@ -86,13 +89,13 @@ def parts(
     yield Part.of(replace(empty, unused=sieve.unused()))
 
 
-def is_module(value: object) -> "TypeGuard[nn.Module]":
+def is_module(value: object) -> TypeGuard[nn.Module]:
     """Whether a target is a live ``nn.Module``; torch is there if one is."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
-def _walked(targets: "Targets", settings: Settings) -> Iterator[Target | FileResult]:
+def _walked(targets: Targets, settings: Settings) -> Iterator[Target | FileResult]:
     """The files under the targets, found while the run goes on; and what needs no reading."""
     single = isinstance(targets, str | Path) or is_module(targets)
     # A single word means no file twice, and memory must not grow with the files.

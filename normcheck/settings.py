@@ -1,5 +1,7 @@
 """What a run was asked to do, merged once into a value that nothing changes afterwards."""
 
+from __future__ import annotations
+
 import fnmatch
 import os
 from dataclasses import dataclass, field, replace
@@ -8,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
 from normcheck.findings import Confidence, Severity
-from normcheck.live.request import Running
 from normcheck.rules.catalogue import RULES, narrow
-from normcheck.rules.rule import Rule
 
 if TYPE_CHECKING:
     from normcheck.baseline import Baseline
+    from normcheck.live.request import Running
+    from normcheck.rules.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Settings:
     """Findings below it are listed as suppressed."""
     layer_ignores: tuple[LayerIgnore, ...] = ()
     models: tuple[ModelSettings, ...] = ()
-    baseline: "Baseline | None" = None
+    baseline: Baseline | None = None
     """Findings that are known already."""
 
     def of_model(self, file: Path) -> ModelSettings | None:

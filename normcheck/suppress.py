@@ -1,15 +1,27 @@
 """Findings that are left out on purpose: ignored for a layer, too mild, or known already."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from __future__ import annotations
 
-from normcheck.baseline import Matcher
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Confidence, Finding, Suppressed, SuppressedBy, Unused
 from normcheck.rules.catalogue import matches
-from normcheck.settings import LayerIgnore, Settings
 from normcheck.wording import fold, plural
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from normcheck.baseline import Baseline, Matcher
+    from normcheck.settings import LayerIgnore, Settings
+
 _CONFIDENCES = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
+
+
+def _matcher(baseline: Baseline) -> Matcher:
+    from normcheck.baseline import Matcher  # most runs have no baseline
+
+    return Matcher(baseline)
 
 
 class Sieve:
@@ -21,7 +33,7 @@ class Sieve:
         self._settings = settings
         self._rules = {rule.code: rule for rule in settings.rules}
         self._used: set[LayerIgnore] = set()
-        self._matcher = Matcher(settings.baseline) if settings.baseline else None
+        self._matcher = _matcher(settings.baseline) if settings.baseline else None
         self._ran: set[str] = set()
         self._judged: set[tuple[str, str]] = set()
 

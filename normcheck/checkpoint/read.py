@@ -17,12 +17,13 @@ from normcheck.checkpoint.place import Place, RemotePath
 from normcheck.checkpoint.safetensors_file import header_length, natural_order, read_safetensors
 from normcheck.checkpoint.source import Source
 from normcheck.checkpoint.sources import open_source, open_sources
-from normcheck.checkpoint.tensors import TensorRef
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
 from normcheck.wording import plural
 
 if TYPE_CHECKING:
     from zipfile import ZipFile
+
+    from normcheck.checkpoint.tensors import TensorRef
 
 _SNIFFED = 512
 """Bytes that are enough to tell every format."""

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.model import Checkpoint, SavedModel
 from normcheck.checkpoint.place import Place, shown
@@ -12,7 +13,6 @@ from normcheck.checkpoint.safetensors_file import natural_order
 from normcheck.checkpoint.targets import expand
 from normcheck.compare.change import Comparison
 from normcheck.compare.export_pair import exported_pair, may_be_export
-from normcheck.compare.match import ExportMatch
 from normcheck.compare.places import chosen, partners
 from normcheck.compare.track import Track, sibling_moved
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
@@ -23,6 +23,9 @@ from normcheck.rules.rule import CannotTell, Need, Subject
 from normcheck.settings import Settings
 from normcheck.suppress import Sieve
 from normcheck.version import VERSION
+
+if TYPE_CHECKING:
+    from normcheck.compare.match import ExportMatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Defaults ← configuration file ← environment ← flags, and where each value came from."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from normcheck.baseline import read_baseline
 from normcheck.config.discover import discover, named, shown
 from normcheck.config.keys import ENVIRONMENT, FAILING, FORMATS
 from normcheck.config.parse import parse
@@ -13,8 +13,12 @@ from normcheck.config.value import FileSettings
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import select
-from normcheck.rules.rule import Rule
 from normcheck.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from normcheck.rules.rule import Rule
 
 DEFAULT = "default"
 """Origin of a value that nobody set."""
@@ -109,6 +113,8 @@ def with_baseline(resolved: Resolved) -> Settings:
     """
     if resolved.baseline is None:
         return resolved.settings
+    from normcheck.baseline import read_baseline  # most runs have none
+
     return replace(resolved.settings, baseline=read_baseline(resolved.baseline))
 
 

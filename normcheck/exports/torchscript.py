@@ -5,8 +5,8 @@ code is parsed as text: nothing of either is run.
 """
 
 import zipfile
+from typing import TYPE_CHECKING
 
-from normcheck.checkpoint.graph import Graph
 from normcheck.checkpoint.inert import Inert, attributes_of
 from normcheck.checkpoint.limits import Budget
 from normcheck.checkpoint.model import Form, ModuleRecord, Plain, SavedModel
@@ -17,6 +17,9 @@ from normcheck.checkpoint.torch_zip import read_torch_zip
 from normcheck.errors import NoModelError, RefusedError
 from normcheck.exports.script_code import Code, ScriptClass, plain_name, read_code
 from normcheck.exports.script_graph import constant, scripted_graph
+
+if TYPE_CHECKING:
+    from normcheck.checkpoint.graph import Graph
 
 _RECORD_BYTES = 4_096
 _SCRIPTED = "__torch__."

@@ -1,19 +1,20 @@
 """From a saved model to its anatomy: the norms, and what else the rules look at."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.checkpoint.model import SavedModel
-from normcheck.checkpoint.tensors import TensorRef
-from normcheck.norms import from_graph, from_modules, from_names
+from normcheck.norms import from_modules, from_names
 from normcheck.norms.agreement import Agreement, agreement_of
-from normcheck.norms.baked import baked_modes
-from normcheck.norms.graph_links import before_norms, graph_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
-from normcheck.norms.links import find_links
+from normcheck.norms.links import Link, find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
 from normcheck.norms.numbers import read_values
+
+if TYPE_CHECKING:
+    from normcheck.checkpoint.tensors import TensorRef
 
 
 def anatomy_of(
@@ -27,10 +28,14 @@ def anatomy_of(
             statistics fit them, which takes most of the time.
         weights_budget: Bytes of weights that are read for that; None for the usual number.
     """
-    norms = from_graph.norms_of(model.graph) if model.graph is not None else None
-    if norms is not None:
-        layers = from_graph.norm_layers(model, norms)
-    elif model.modules is not None:
+    if model.graph is not None:
+        # What follows a graph is not for who has none.
+        from normcheck.norms.of_export import anatomy_of_export
+
+        return anatomy_of_export(
+            model, model.graph, judge_links=judge_links, weights_budget=weights_budget
+        )
+    if model.modules is not None:
         layers = from_modules.norm_layers(model.modules)
         if any(layer.kind.name == "BatchNorm" for layer in layers):
             around = from_names.Surroundings(model.tensors)
@@ -38,26 +43,21 @@ def anatomy_of(
     else:
         layers = from_names.norm_layers(model.tensors, model.versions)
     root = model.modules[0] if model.modules else None
-    if norms is not None:
-        biases, dropouts = before_norms(norms, model.tensors)
-    else:
-        biases = biases_before_norms(model, layers)
-        dropouts = tuple(dropouts_before_norms(model.modules, layers))
+    agreement = None
+    if judge_links:
+        agreement = agreement_with(lambda: find_links(model, layers), layers, weights_budget)
     return Anatomy(
         where=model.where,
         layers=layers,
-        has_modules=model.modules is not None or norms is not None,
+        has_modules=model.modules is not None,
         class_path=root.class_path if root else None,
         training=root.training if root else None,
         trainable=root is not None and any(t.requires_grad for t in model.tensors.values()),
         tensor_count=len(model.tensors),
-        power_iterations=tuple(_power_iterations(model)),
-        dropouts_before_norms=dropouts,
-        agreement=_agreement(model, layers, norms, weights_budget) if judge_links else None,
-        biases_before_norms=biases,
-        exported=norms is not None,
-        baked=baked_modes(norms) if norms is not None else (),
-        folded=norms.graph.folded if norms is not None else (),
+        power_iterations=tuple(power_iterations(model)),
+        dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
+        agreement=agreement,
+        biases_before_norms=biases_before_norms(model, layers),
     )
 
 
@@ -68,23 +68,24 @@ def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormL
     return replace(layer, kind=around.batch_norm_at(layer.path, layer.features))
 
 
-def _agreement(
-    model: SavedModel,
-    layers: tuple[NormLayer, ...],
-    norms: from_graph.GraphNorms | None,
-    budget: int | None,
+def agreement_with(
+    links: Callable[[], tuple[Link, ...]], layers: Sequence[NormLayer], budget: int | None
 ) -> Agreement | None:
+    """How the running statistics fit the weights; None where there are none, or no link.
+
+    Args:
+        links: Finds the links of the model; not asked where no layer has statistics.
+        layers: Of the model.
+        budget: Bytes of weights that are read; None for the usual number.
+    """
     stored = tuple(layer.path for layer in layers if layer.has_statistics)
     if not stored:
         return None
-    if norms is not None:
-        links = graph_links(norms, layers, model.tensors)
-    else:
-        links = find_links(model, layers)
-    return agreement_of(links, stored, budget) if links else None
+    found = links()
+    return agreement_of(found, stored, budget) if found else None
 
 
-def _power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
+def power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
     """Vectors of ``spectral_norm``, old (``weight_u``) and as a parametrization (``_u``)."""
     vectors: dict[str, dict[str, TensorRef]] = {}
     for name, tensor in model.tensors.items():

@@ -1,6 +1,7 @@
 """A normalization layer that was found, with what is known of it and its numbers."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from normcheck.checkpoint.dtypes import DType
 from normcheck.norms.kinds import Family, NormKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from normcheck.checkpoint.dtypes import DType
     from normcheck.norms.agreement import Agreement
     from normcheck.norms.baked import BakedMode
 
@@ -173,13 +176,13 @@ class Anatomy:
     power_iterations: tuple[PowerIteration, ...] = ()
     dropouts_before_norms: tuple[tuple[str, float, str], ...] = ()
     """A dropout's path and probability, and the path of the batch norm that follows it."""
-    agreement: "Agreement | None" = None
+    agreement: Agreement | None = None
     """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""
     exported: bool = False
     """Whether it is an export, whose modes are part of its operators."""
-    baked: "tuple[BakedMode, ...]" = ()
+    baked: tuple[BakedMode, ...] = ()
     """Operators of an export that compute as in training."""
     folded: tuple[tuple[str, bool | None], ...] = ()
     """Modules of batch norms that an exporter folded into the weights before them, and whether

@@ -14,15 +14,18 @@ unrelated statistics fit: there are hundreds of channels and a handful of choice
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcheck.norms.inflow import Inflow, Pooled, activation_of, contains, moments
 from normcheck.norms.layer import Floats
 from normcheck.norms.links import Link, Weights
 from normcheck.norms.moments import ACTIVATIONS, POOLS, after_activation, after_prelu
 from normcheck.norms.numbers import median
 from normcheck.norms.weighted import behind_weights
+
+if TYPE_CHECKING:
+    from normcheck.norms.inflow import Inflow
 
 _TOGETHER = 256
 """Channels that are taken together: a quarter of a megabyte for one activation."""
@@ -82,6 +85,9 @@ class Prediction:
         """Read the weights and predict."""
         self.link = link
         if link.inflow is not None:
+            # What follows a graph is not for who has none.
+            from normcheck.norms.inflow import Pooled, activation_of, contains
+
             name, pooled = activation_of(link.inflow), contains(link.inflow, Pooled)
             pools = POOLS if pooled else (1.0,)
             self.hypotheses = tuple(Hypothesis(name, pool) for pool in pools)
@@ -212,8 +218,10 @@ def _of_some_channels(links: Sequence[Link]) -> Iterator[list[Link]]:
 
 
 def _from_graph(
-    link: Link, inflow: Inflow, hypotheses: Sequence[Hypothesis]
+    link: Link, inflow: "Inflow", hypotheses: Sequence[Hypothesis]
 ) -> tuple[Floats, Floats]:
+    from normcheck.norms.inflow import moments
+
     each = [moments(inflow, hypothesis.pool) for hypothesis in hypotheses]
     mean = np.stack([m for m, _ in each], axis=1)
     variance = np.stack([v for _, v in each], axis=1)

@@ -1,12 +1,17 @@
 """What a run showed, reduced to what reports say of it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcheck.live.measurement import Drift, Fed, NoiseAt, Regime, Run
-from normcheck.norms.layer import Floats
 from normcheck.rules.verdict import share_off
+
+if TYPE_CHECKING:
+    from normcheck.live.measurement import Drift, Fed, NoiseAt, Regime, Run
+    from normcheck.norms.layer import Floats
 
 
 @dataclass(frozen=True, slots=True)

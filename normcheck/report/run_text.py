@@ -1,13 +1,19 @@
 """The run in the text report: what was fed, the outputs side by side, the noise by batch size."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from normcheck.live.measurement import Regime
-from normcheck.report.run import RunSummary
 from normcheck.wording import number, percent, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import Regime
+    from normcheck.report.run import RunSummary
 
 _NAMES = {
     "eval": "eval mode",

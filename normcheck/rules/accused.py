@@ -1,12 +1,18 @@
 """Layers that a comparison of checkpoints accuses, with the steps in which it does."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-from normcheck.compare.change import Comparison, LayerChange, Step, runs_of
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Evidence
 from normcheck.norms.numbers import median
 from normcheck.wording import number, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from normcheck.compare.change import Comparison, LayerChange, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Accused:
         """`` from a.pt → b.pt``, where there are several steps to choose from."""
         if len(self.comparison.steps) == 1:
             return ""
+        from normcheck.compare.change import runs_of  # a scan never compares
+
         return f" from {runs_of(self.comparison, self.steps)}"
 
     @property

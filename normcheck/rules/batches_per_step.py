@@ -1,11 +1,17 @@
 """Batches that norms counted against the steps that the optimizer made, and how to read them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-from normcheck.compare.change import Comparison, Step, runs_of
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Severity
 from normcheck.wording import number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normcheck.compare.change import Comparison, Step
 
 SLACK = 0.05
 """Relative difference of batches and steps that steps skipped in mixed precision may explain."""
@@ -56,6 +62,8 @@ def _kind(ratio: float) -> str:
 
 
 def _pace(kind: str, found: Sequence[tuple[Step, float, int]], comparison: Comparison) -> Pace:
+    from normcheck.compare.change import runs_of  # a scan never compares
+
     batches, made = sum(entry[1] for entry in found), sum(entry[2] for entry in found)
     ratio, apart = batches / made, number(abs(batches - made))
     steps = tuple(entry[0] for entry in found)

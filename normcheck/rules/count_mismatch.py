@@ -37,15 +37,21 @@ forward pass.
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
 
-from normcheck.compare.change import LayerChange, Step
+from collections import Counter
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.accused import Accused, accuse
 from normcheck.rules.batches_per_step import SLACK, odd_paces
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normcheck.compare.change import LayerChange, Step
 
 
 def check(subject: Subject) -> Iterator[Finding]:

@@ -16,12 +16,18 @@ image would mend.
 Fewer groups, another shape for LayerNorm, or no norm at this place.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.live.measurement import NormRun
 from normcheck.rules.rule import Need, Rule, Subject, mechanics_of
 from normcheck.wording import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import NormRun
 
 
 def check(subject: Subject) -> Iterator[Finding]:

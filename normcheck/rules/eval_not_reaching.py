@@ -25,12 +25,18 @@ attribute instead of a closure. Where a class overrides `train`, let it call
     self.norms = nn.ModuleList(nn.BatchNorm2d(64) for _ in range(4))  # it does
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.live.measurement import StillTraining
 from normcheck.rules.rule import Need, Rule, Subject, mechanics_of
 from normcheck.wording import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import StillTraining
 
 
 def check(subject: Subject) -> Iterator[Finding]:

@@ -25,12 +25,19 @@ Export again from this very checkpoint, in eval mode, and compare again.
     normcheck diff model.pt model.onnx --data validation.npz --model net:Net
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-from normcheck.compare.match import ExportMatch, Fate, NormMatch, OutputMatch
+from typing import TYPE_CHECKING
+
+from normcheck.compare.match import Fate
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.wording import fold, percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.compare.match import ExportMatch, NormMatch, OutputMatch
 
 _SHOWN = 4
 

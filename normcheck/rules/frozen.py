@@ -1,12 +1,18 @@
 """What is said of frozen parts: those that stand still, and those whose statistics do not."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from normcheck.compare.change import Comparison, LayerChange
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.accused import Accused
-from normcheck.rules.rule import Rule
 from normcheck.wording import percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normcheck.compare.change import Comparison, LayerChange
+    from normcheck.rules.accused import Accused
+    from normcheck.rules.rule import Rule
 
 
 def frozen_by_class(layer: LayerChange) -> bool:

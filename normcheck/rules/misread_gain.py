@@ -25,14 +25,17 @@ Compare the layer with the original checkpoint; check the conversion script.
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
-from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import percent, plural
+
+if TYPE_CHECKING:
+    from normcheck.norms.layer import NormLayer
 
 FEWEST_VALUES = 16
 """Below this, an even split of signs is no evidence (it happens by chance once in 5)."""

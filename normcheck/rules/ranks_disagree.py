@@ -35,14 +35,20 @@ over the ranks before saving, and keep `broadcast_buffers=True`.
     torch.save(net.state_dict(), f"step-{step}-rank-{rank}.pt")
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
 
-from normcheck.compare.change import Comparison, LayerChange, Step
+import math
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.accused import Accused, accuse
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.wording import number, percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normcheck.compare.change import Comparison, LayerChange, Step
 
 ROUNDING = 1e-4
 """Standard deviations, and logarithm of a ratio, that the order of additions may cost."""

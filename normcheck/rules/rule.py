@@ -1,18 +1,23 @@
 """What a rule is, and what it is given to judge."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcheck.checkpoint.graph import Op
-from normcheck.compare.change import Comparison
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.live.measurement import Mechanics, Run
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Anatomy, Momentum, NormLayer
-from normcheck.rules.option import Option
+
+if TYPE_CHECKING:
+    from normcheck.checkpoint.graph import Op
+    from normcheck.compare.change import Comparison
+    from normcheck.live.measurement import Mechanics, Run
+    from normcheck.rules.option import Option
 
 DEFAULT_MOMENTUM = 0.1
 """BatchNorm's momentum in torch where nobody chose another; a state dict does not hold it."""

@@ -5,12 +5,18 @@ cannot tell, labelled data can. One cause stays one finding: where a rule on the
 layer, the measured damage is added there, and the rules on data do not name it again.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Finding, Severity
-from normcheck.live.measurement import Run
 from normcheck.rules.verdict import ENOUGH_LABELS, Harm, Verdict, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normcheck.live.measurement import Run
 
 _ON_STATISTICS = frozenset({"NC101", "NC102", "NC103", "NC107", "NC108", "NC109"})
 """Rules that accuse statistics in the file of being wrong."""

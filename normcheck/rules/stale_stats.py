@@ -32,18 +32,24 @@ Re-estimate on training data: `normcheck fix` writes a repaired copy where that 
 with the data where the severity leaves you in doubt.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.live.measurement import AgainstData
-from normcheck.norms.layer import Floats
 from normcheck.norms.numbers import median
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.rules.unfamiliar_input import unfamiliar
 from normcheck.rules.verdict import MATERIAL, Harm, share_off, verdict
 from normcheck.wording import number, percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import AgainstData
+    from normcheck.norms.layer import Floats
 
 _NAMED = 3
 """Layers named in the ranking."""

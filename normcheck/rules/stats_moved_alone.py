@@ -39,15 +39,21 @@ the statistics were re-estimated on purpose, ignore this finding.
     torch.save(model.state_dict(), "after.pt")
 """
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
 
-from normcheck.compare.change import LayerChange, Step
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.rules.accused import Accused, accuse
 from normcheck.rules.frozen import drifted_part
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normcheck.compare.change import LayerChange, Step
 
 _LOST, _COLLECTED = (False, True), (True, False)
 """Whether statistics are 0 and 1, before and after."""

@@ -41,9 +41,10 @@ statistics on training data (`torch.optim.swa_utils.update_bn`).
         torch.save(model.state_dict(), f"epoch-{epoch}.pt")
 """
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
 
-from normcheck.compare.change import Comparison, LayerChange, Step
+from typing import TYPE_CHECKING
+
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.numbers import median
@@ -51,6 +52,11 @@ from normcheck.rules.accused import Accused, accuse
 from normcheck.rules.frozen import frozen_by_class, frozen_norms, frozen_part
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normcheck.compare.change import Comparison, LayerChange, Step
 
 
 def check(subject: Subject) -> Iterator[Finding]:

@@ -31,15 +31,21 @@ Scripted code (`torch.jit.script`) asks for its flag: there `eval()` after loadi
     torch.export.save(program, "model.pt2")
 """
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.graph import Op
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.live.measurement import Mechanics
-from normcheck.norms.baked import BakedMode
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import fold, percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import Mechanics
+    from normcheck.norms.baked import BakedMode
 
 _NAMES = {
     Op.BATCH_NORM: "batch norm",

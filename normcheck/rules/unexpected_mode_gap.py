@@ -16,12 +16,18 @@ Info: a branch like that is often meant.
 Search the model's code for `self.training`.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.live.measurement import Mechanics, NormRun
 from normcheck.rules.rule import Need, Rule, Subject, mechanics_of
 from normcheck.wording import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import Mechanics, NormRun
 
 
 def check(subject: Subject) -> Iterator[Finding]:

@@ -19,16 +19,22 @@ Compare the preprocessing with that of training. One constant ratio over all cha
 in the input.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.live.measurement import Drift
 from normcheck.norms.numbers import median
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
 from normcheck.rules.verdict import MATERIAL, Harm, Verdict, share_off, verdict
 from normcheck.wording import number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import Drift
 
 _SHARE = 0.5
 """Of the first norm's channels that have to be off."""

@@ -6,14 +6,19 @@ the mode that the weights were trained for. Labels show it; without labels the c
 decisions hints at it.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import StrEnum
 from math import comb
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcheck.live.measurement import AgainstData, Drift, Run
 from normcheck.wording import number, percent, plural
+
+if TYPE_CHECKING:
+    from normcheck.live.measurement import AgainstData, Drift, Run
 
 MATERIAL = 0.1
 """Lower bound of a shift in standard deviations, or of a log variance ratio, that counts.
