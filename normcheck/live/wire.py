@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from normcheck.checkpoint.dtypes import BY_NAME as DTYPES
@@ -36,6 +37,9 @@ _ARRAYS = frozenset(
         ("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"),
     )
 ) | {("numpy", "ndarray"), ("numpy", "dtype")}  # fmt: skip
+_LATE = frozenset({"normcheck.live.measurement"})
+"""Modules of ours whose values are sent to who has not imported them yet: the report of a run
+that another process made. All others are there, or nothing of theirs is meant."""
 _CONTAINERS = frozenset({("builtins", "set"), ("builtins", "frozenset")})
 
 
@@ -107,6 +111,8 @@ class _Reader(pickle.Unpickler):
         if (module, name) in _CONTAINERS:
             return {"set": set, "frozenset": frozenset}[name]
         if module.startswith("normcheck.") and name.isidentifier():
+            if module in _LATE:
+                import_module(module)
             found = getattr(sys.modules.get(module), name, None)
             plain = isinstance(found, type) and found.__module__ == module
             if plain and (hasattr(found, "__dataclass_fields__") or issubclass(found, Enum)):  # type: ignore[arg-type]  # plain says so

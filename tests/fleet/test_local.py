@@ -204,3 +204,17 @@ def test_runs_side_by_side_report_as_one_after_the_other(samples: Path, tmp_path
     there = scan(tmp_path, Settings(running=apart), fleet=Fleet(jobs=2))
     assert every_form(there) == every_form(here)
     assert steps
+
+
+def test_who_collects_runs_has_run_nothing_itself(samples: Path, tmp_path: Path) -> None:
+    """In a process of its own: here, whatever a run needs is imported already."""
+    pytest.importorskip("torch")
+    for name in ("one.pt", "two.pt"):
+        (tmp_path / name).write_bytes((samples / "mlp-batchnorm-module.pt").read_bytes())
+    words = [sys.executable, "-m", "normcheck", "scan", str(tmp_path), "--run", "--trust"]
+    alone, shared = (
+        subprocess.run([*words, "--jobs", jobs], capture_output=True, text=True, check=False)
+        for jobs in ("1", "2")
+    )
+    assert (shared.stdout, shared.returncode) == (alone.stdout, alone.returncode)
+    assert "2 models" in shared.stdout
