@@ -10,6 +10,8 @@ _DEEPSPEED_OWN = re.compile(r"(\w*mp_rank|layer|\w*zero_pp_rank)_\d+.*_(model|op
 _MEGATRON = re.compile(r"mp_rank_\d{2,}(_\d{3})*")
 _DISTRIBUTED_SUFFIX = ".distcp"
 METADATA = ".metadata"
+FSDP_MODEL = re.compile(r"model_world_size_(?P<world>\d{1,6})_rank_(?P<rank>\d{1,6})\.pt")
+_FSDP_OWN = re.compile(r"\w+_world_size_\d+_rank_\d+\.pt")
 
 
 class FolderKind(StrEnum):
@@ -18,6 +20,7 @@ class FolderKind(StrEnum):
     DISTRIBUTED = "torch.distributed checkpoint"
     DEEPSPEED = "DeepSpeed checkpoint"
     MEGATRON = "Megatron checkpoint"
+    FSDP = "FSDP checkpoint"
 
     def owns_file(self, name: str) -> bool:
         """Whether a file is read through the folder, and not by itself."""
@@ -26,6 +29,8 @@ class FolderKind(StrEnum):
                 return name == METADATA or name.endswith(_DISTRIBUTED_SUFFIX)
             case FolderKind.DEEPSPEED:
                 return _DEEPSPEED_OWN.fullmatch(name) is not None
+            case FolderKind.FSDP:
+                return _FSDP_OWN.fullmatch(name) is not None
             case FolderKind.MEGATRON:
                 return False
 
@@ -41,6 +46,8 @@ def kind_of_folder(folders: Iterable[str], files: Iterable[str]) -> FolderKind |
         return FolderKind.DISTRIBUTED
     if any(_DEEPSPEED.fullmatch(name) or _DEEPSPEED_LAYER.fullmatch(name) for name in names):
         return FolderKind.DEEPSPEED
+    if any(FSDP_MODEL.fullmatch(name) for name in names):
+        return FolderKind.FSDP
     if any(_MEGATRON.fullmatch(name) for name in folders):
         return FolderKind.MEGATRON
     return None

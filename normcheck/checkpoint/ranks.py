@@ -60,7 +60,7 @@ def read_ranks(folder: Place, kind: FolderKind, limits: Limits, read: Read) -> C
     Raises:
         UnreadableError: A file is missing or damaged.
     """
-    folders, files = _listed(folder)
+    folders, files = listed(folder)
     if kind is FolderKind.MEGATRON:
         ranks = list(_megatron(folder, folders))
     else:
@@ -85,25 +85,45 @@ def read_ranks(folder: Place, kind: FolderKind, limits: Limits, read: Read) -> C
             checkpoint.close()
         raise NoModelError(f"{folder}: the files of its ranks hold no model")
     across = len({rank.tensor for rank in ranks})
-    notes = dict.fromkeys(note for file in read_files for note in file.notes)
-    if across > 1:
-        notes[f"of {across} tensor-parallel ranks the first is judged: norms are on each"] = None
-    first = read_files[0]
+    checkpoint = one_checkpoint(folder, kind, read_files, merged, opened)
+    if across == 1:
+        return checkpoint
+    first = f"of {across} tensor-parallel ranks the first is judged: norms are on each"
+    return replace(checkpoint, notes=(*checkpoint.notes, first))
+
+
+def one_checkpoint(
+    folder: Place,
+    kind: FolderKind,
+    files: Sequence[Checkpoint],
+    models: Sequence[SavedModel],
+    sources: Sequence[Source],
+) -> Checkpoint:
+    """The checkpoint that files of several ranks are together.
+
+    Args:
+        folder: In which they lie.
+        kind: Whose they are.
+        files: Each by itself.
+        models: Of them together.
+        sources: All that is open.
+    """
     return replace(
-        first,
+        files[0],
         name=str(folder),
-        format=f"{kind}, {plural(len(ranks), 'file')}",
-        size=sum(file.size for file in read_files),
-        models=tuple(merged),
-        optimizer_steps=max((f.optimizer_steps or 0 for f in read_files), default=0) or None,
-        optimizers=sum(file.optimizers for file in read_files),
-        notes=tuple(notes),
-        sources=tuple(opened),
-        names=tuple(dict.fromkeys(name for file in read_files for name in file.names)),
+        format=f"{kind}, {plural(len(files), 'file')}",
+        size=sum(file.size for file in files),
+        models=tuple(models),
+        optimizer_steps=max((f.optimizer_steps or 0 for f in files), default=0) or None,
+        optimizers=sum(file.optimizers for file in files),
+        notes=tuple(dict.fromkeys(note for file in files for note in file.notes)),
+        sources=tuple(sources),
+        names=tuple(dict.fromkeys(name for file in files for name in file.names)),
     )
 
 
-def _listed(folder: Place) -> tuple[list[str], list[str]]:
+def listed(folder: Place) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in a folder."""
     if isinstance(folder, RemotePath):
         from normcheck.checkpoint import remote
 
@@ -129,7 +149,7 @@ def _megatron(folder: Place, folders: Sequence[str]) -> Iterator[_Rank]:
         found = _MEGATRON.fullmatch(name)
         if found is None:
             continue
-        _, inside = _listed(folder / name)
+        _, inside = listed(folder / name)
         file = next((file for file in _MEGATRON_FILES if file in inside), None)
         if file is None:
             raise UnreadableError(

@@ -110,6 +110,10 @@ def _folder_kind(path: Place) -> FolderKind | None:
 
 def _read_folder(path: Place, kind: FolderKind, limits: Limits) -> Checkpoint:
     # Imported here: files, which are what most scans meet, do without.
+    if kind is FolderKind.FSDP:
+        from normcheck.checkpoint.fsdp import read_fsdp
+
+        return read_fsdp(path, limits, read_checkpoint)
     if kind is not FolderKind.DISTRIBUTED:
         from normcheck.checkpoint.ranks import read_ranks
 

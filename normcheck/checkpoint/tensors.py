@@ -180,6 +180,16 @@ class TensorRef:
         return -values if self.negated else values
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorShard(TensorRef):
+    """A tensor of which the file has a part; its shape is that of the whole."""
+
+    local: TensorRef = field(kw_only=True)
+    """The part."""
+    dim: int = 0
+    """The dimension along which the whole was cut."""
+
+
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of a row-major tensor, in elements."""
     if len(shape) == 1:

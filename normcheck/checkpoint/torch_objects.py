@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 from normcheck.checkpoint.dtypes import BY_NAME, FLOAT32, UINT8, DType, of_storage_class
-from normcheck.checkpoint.inert import GlobalName, Inert, OrderedRecord, brief
+from normcheck.checkpoint.inert import GlobalName, Inert, OrderedRecord, attributes_of, brief
 from normcheck.checkpoint.limits import DEFAULT_LIMITS, Limits
 from normcheck.checkpoint.numpy_arrays import array_as_tensor
 from normcheck.checkpoint.tensors import (
     Storage,
     TensorRef,
+    TensorShard,
     checked_tensor,
     tensor_without_data,
 )
@@ -172,11 +173,42 @@ def _from_type(
 ) -> object:
     """A tensor subclass: the plain tensor that it wraps, by the function named for that."""
     if isinstance(function, GlobalName) and isinstance(args, tuple):
+        if function.name == "_rebuild_wrapper_subclass" and (part := _distributed(args, _state)):
+            return part
         build = constructors.get((function.module, function.name))
         # Never itself again: torch does not nest it, and its depth would be the file's choice.
         if build is not None and not function.name.startswith("_rebuild_from_type"):
             return build(*args)
     return Inert(cls, args if isinstance(args, tuple) else (args,))
+
+
+def _distributed(args: tuple[object, ...], state: object) -> TensorRef | None:
+    """What a ``DTensor`` holds of its tensor; None of any other wrapper.
+
+    The whole where it is not cut; a sum that is still to be taken is no value.
+    """
+    parts = state if isinstance(state, tuple) else (state,)
+    held = next((p for p in parts if isinstance(p, dict) and "_local_tensor" in p), {})
+    local, spec = held.get("_local_tensor"), attributes_of(held.get("_spec"))
+    placements = spec.get("placements")
+    if not isinstance(local, TensorRef) or not isinstance(placements, tuple) or len(args) < 3:
+        return None
+    kinds = [p.class_path.rpartition(".")[2] for p in placements if isinstance(p, Inert)]
+    shape = args[2]
+    if len(kinds) < len(placements) or not set(kinds) <= {"Shard", "Replicate"}:
+        return None
+    if local.shape == shape:
+        return local
+    cuts = [p for p, kind in zip(placements, kinds, strict=True) if kind == "Shard"]
+    dim = attributes_of(cuts[0]).get("dim") if len(cuts) == 1 else None
+    if type(dim) is not int or not isinstance(shape, tuple) or not 0 <= dim < len(shape):
+        return None
+    whole = tensor_without_data(local.dtype, shape, "a part of a tensor that is cut over ranks")
+    if len(whole.shape) != local.ndim:
+        return None
+    return TensorShard(
+        whole.dtype, whole.shape, whole.strides, 0, None, note=whole.note, local=local, dim=dim
+    )
 
 
 def _encode(text: object, encoding: object = "utf-8") -> bytes:

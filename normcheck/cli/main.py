@@ -25,9 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         report_error(error.message, error.hint)
         return NOT_DONE
     except BrokenPipeError:
-        # Whoever read the output has enough of it (normcheck scan … | head).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOT_DONE
+        return _enough()
     except KeyboardInterrupt:
         report_error("interrupted", "")
         return INTERRUPTED
@@ -36,12 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
         # choose a code that means something.
         if _completing() and isinstance(error.code, int):
             return error.code
+        if isinstance(error.__context__, BrokenPipeError):  # Typer makes an exit of it
+            return _enough()
         report_error("something ended the run from within", "run again with -vv for the details")
         if _wants_traceback(words):
             _print_traceback(error)
         return NOT_DONE
     except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
         return _crashed(error, words)
+
+
+def _enough() -> int:
+    """Whoever read the output has enough of it (normcheck scan … | head): not a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return NOT_DONE
 
 
 def _dispatch(words: list[str]) -> int:

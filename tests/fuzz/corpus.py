@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -56,9 +57,7 @@ def files() -> Iterator[tuple[str, str, bytes]]:
             yield "legacy", f"{name}.th", old[_LEGACY_HEAD:]
             yield "file", f"{name}.th", old
         yield "file", f"{name}.pt", zipped
-        with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
-            inner = next(n for n in archive.namelist() if n.endswith("data.pkl"))
-            yield "unpickler", f"{name}-2.pkl", archive.read(inner)
+        yield "unpickler", f"{name}-2.pkl", _pickle_of(thing)
     yield "legacy", "by-hand.th", _by_hand()
     # Once quoted whole in the error.
     yield "unpickler", "long-line.pkl", b"\x80\x02F" + b"1x" * 1_500 + b"\n."
@@ -69,6 +68,48 @@ def files() -> Iterator[tuple[str, str, bytes]]:
     yield "safetensors", "state", (length - 2).to_bytes(2, "little") + raw[9:]
     yield "file", "state.safetensors", raw
     yield from _exports()
+    yield from _folders()
+
+
+def _folders() -> Iterator[tuple[str, str, bytes]]:
+    import torch
+    import torch.distributed.checkpoint as dcp
+    from torch import nn
+
+    torch.manual_seed(0)
+    state = nn.Sequential(nn.Conv1d(1, 2, 1), nn.BatchNorm1d(2)).state_dict()
+    with tempfile.TemporaryDirectory() as name:
+        dcp.save({"model": state, "epoch": 3}, checkpoint_id=name, no_dist=True)
+        yield "distributed", "state", _pair(*_read(name, ".metadata", "__0_0.distcp"))
+        # Without the flattened names, as older ones are.
+        described = pickle.loads(Path(name, ".metadata").read_bytes())
+        described.planner_data = None
+        old = pickle.dumps(described, 2)
+        yield "distributed", "old", _pair(old, *_read(name, "__0_0.distcp"))
+    whole = {"module": {"n.weight": torch.ones(4), "n.bias": torch.ones(4), "n.running_mean":
+             torch.ones(4), "n.running_var": torch.ones(4)}}  # fmt: skip
+    shapes = [OrderedDict({"n.weight": torch.Size([4]), "n.bias": torch.Size([4])})]
+    empty = {**whole["module"], "n.weight": torch.empty(0), "n.bias": torch.empty(0)}
+    flat = {"optimizer_state_dict": {"fp32_flat_groups": [torch.ones(5), torch.ones(3)]}}
+    yield "ranks", "zero-1", _pair(_pickle_of(whole), b"")
+    yield (
+        "ranks",
+        "zero-3",
+        _pair(_pickle_of({"module": empty, "param_shapes": shapes}), _pickle_of(flat)),
+    )
+
+
+def _read(folder: str, *names: str) -> list[bytes]:
+    return [Path(folder, name).read_bytes() for name in names]
+
+
+def _pair(first: bytes, second: bytes) -> bytes:
+    return len(first).to_bytes(2, "little") + first + second
+
+
+def _pickle_of(thing: Any) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(_saved(thing))) as archive:
+        return archive.read(next(n for n in archive.namelist() if n.endswith("data.pkl")))
 
 
 def _exports() -> Iterator[tuple[str, str, bytes]]:

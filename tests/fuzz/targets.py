@@ -4,13 +4,15 @@ A target returns normally or raises ``NormcheckError``; any other exception is a
 under limits so low that slow and hungry inputs are found as such.
 """
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from normcheck.checkpoint.dtypes import FLOAT32
 from normcheck.checkpoint.limits import Budget, Limits
 from normcheck.checkpoint.model import Checkpoint
 from normcheck.checkpoint.plain_pickle import embedded_storage
-from normcheck.checkpoint.read import _read_file, complete
+from normcheck.checkpoint.read import _read_file, complete, read_checkpoint
 from normcheck.checkpoint.source import MemorySource, stream
 from normcheck.checkpoint.tensors import Storage
 from normcheck.checkpoint.torch_objects import constructors
@@ -18,12 +20,14 @@ from normcheck.checkpoint.unpickler import InertUnpickler
 from normcheck.errors import NormcheckError
 from normcheck.norms.find import anatomy_of
 from tests.checkpoint import by_hand as hand
+from tests.checkpoint.archives import Member, archive
 from tests.exports import hostile
 
 LIMITS = Limits(
     memory_bytes=64 << 20, opcodes=20_000, pickle_bytes=1 << 20, json_bytes=1 << 16,
     unpacked_bytes=16 << 20, entries=10_000, modules=1_000, models=100, code_steps=20_000,
 )  # fmt: skip
+_IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 _SQUARE = {"square": hand.tensor(hand.storage("0", 8), (2, 4), (4, 1))}
 _MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
@@ -80,6 +84,45 @@ def onnx(data: bytes) -> None:
     _look_at(_read_file(MemorySource(b"\x08" + data[1:], "fuzzed"), LIMITS))
 
 
+def distributed(data: bytes) -> None:
+    """A folder of torch.distributed.checkpoint: its metadata, and the file of its chunks."""
+    metadata, chunks = _two(data)
+    _folder({".metadata": metadata, "__0_0.distcp": chunks})
+
+
+def ranks(data: bytes) -> None:
+    """A folder of DeepSpeed's: pickles of the model's file and of the optimizer's, ZeRO-3."""
+    states, optimizer = _two(data)
+    _folder(
+        {
+            "zero_pp_rank_0_mp_rank_00_model_states.pt": _zipped(states),
+            "zero_pp_rank_0_mp_rank_00_optim_states.pt": _zipped(optimizer),
+        }
+    )
+
+
+def _two(data: bytes) -> tuple[bytes, bytes]:
+    """Two files: the first two bytes are the length of the first."""
+    end = 2 + int.from_bytes(data[:2], "little")
+    return data[2:end], data[end:]
+
+
+def _zipped(pickled: bytes) -> bytes:
+    storages = [Member(b"m/data/%d" % key, bytes(range(64))) for key in range(8)]
+    return archive([Member(b"m/data.pkl", pickled), *storages])
+
+
+def _folder(files: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory(dir=_IN_MEMORY) as name:
+        for file, data in files.items():
+            Path(name, file).write_bytes(data)
+        checkpoint = read_checkpoint(Path(name), LIMITS)
+        try:
+            _look_at(checkpoint)
+        finally:
+            checkpoint.close()
+
+
 def _look_at(checkpoint: Checkpoint) -> None:
     for model in checkpoint.models:
         for tensor in list(model.tensors.values())[:20]:
@@ -97,6 +140,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "exported": exported,
     "script": script,
     "onnx": onnx,
+    "distributed": distributed,
+    "ranks": ranks,
 }
 
 
