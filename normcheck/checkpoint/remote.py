@@ -4,6 +4,7 @@ Imported only where an address is met; a scan of local files needs neither fsspe
 that it opens.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,22 @@ from normcheck.checkpoint.http_ranges import Answer, part_of
 from normcheck.checkpoint.place import RemotePath
 from normcheck.checkpoint.remote_errors import explained, missing_package
 from normcheck.errors import NormcheckError, UnreadableError
+
+_TALKATIVE = ("gcsfs", "adlfs", "s3fs", "fsspec", "azure", "botocore", "aiobotocore", "google",
+              "huggingface_hub")  # fmt: skip
+"""Loggers of packages that open addresses."""
+
+
+def _quieten() -> None:
+    """Keep what packages log out of stderr, where nobody asked for logs.
+
+    Some log each attempt with a traceback, and addresses with what is secret in them. Handlers
+    that a program has set up get all of it as before.
+    """
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            logger.addHandler(logging.NullHandler())
 
 
 def connect(place: RemotePath) -> tuple[Any, str]:
@@ -28,6 +45,7 @@ def connect(place: RemotePath) -> tuple[Any, str]:
             f"{place}: reading addresses needs the package fsspec",
             "pip install 'normcheck[remote]'",
         ) from None
+    _quieten()
     try:
         filesystem, path = url_to_fs(place.uri)
     except (ImportError, ValueError) as error:

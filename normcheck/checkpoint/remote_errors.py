@@ -6,6 +6,8 @@ an HTTP status is what they have in common.
 """
 
 import asyncio
+import socket
+from collections.abc import Iterator
 
 from normcheck.checkpoint.place import RemotePath, without_secrets
 from normcheck.errors import UnreadableError
@@ -55,22 +57,19 @@ _NO_CREDENTIALS = ("NoCredentials", "CredentialRetrieval", "DefaultCredentials",
 
 def status_of(error: BaseException | None) -> int | None:
     """The HTTP status behind an exception, where there was an answer."""
-    for _ in range(_DEPTH):
-        if error is None:
-            return None
-        response = getattr(error, "response", None)
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
         metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
         found = (
-            getattr(error, "status", None),
-            getattr(error, "status_code", None),
+            getattr(cause, "status", None),
+            getattr(cause, "status_code", None),
             getattr(response, "status_code", None),
             metadata.get("HTTPStatusCode"),
-            getattr(error, "code", None),
+            getattr(cause, "code", None),
         )
         for status in found:
             if isinstance(status, int) and 100 <= status < 600:
                 return status
-        error = error.__cause__ or error.__context__
     return None
 
 
@@ -78,10 +77,21 @@ def passes(error: BaseException) -> bool:
     """Whether the same request may succeed a moment later."""
     if isinstance(error, FileNotFoundError | PermissionError | UnreadableError):
         return False
+    if any(isinstance(cause, socket.gaierror) for cause in _causes(error)):
+        return False  # a name that nobody knows, or no network at all
     # Before the status: an answer that breaks off carries one that no server sent.
     if _broke_off(error) or isinstance(error, TimeoutError | asyncio.TimeoutError):
         return True
     return status_of(error) in _PASSING
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those behind it."""
+    for _ in range(_DEPTH):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _broke_off(error: BaseException) -> bool:
@@ -104,7 +114,8 @@ def explained(error: BaseException, place: RemotePath) -> UnreadableError:
         return UnreadableError(
             f"{place}: there is no such file", "check the address; private ones may hide, too"
         )
-    if any(part in name for part in _NO_CREDENTIALS):
+    # adlfs has a ValueError for a missing account.
+    if any(part in name for part in _NO_CREDENTIALS) or "credentials" in str(error):
         return UnreadableError(
             f"{place}: no credentials were found",
             _SIGN_IN.get(family, "sign in as its own tools want it"),
