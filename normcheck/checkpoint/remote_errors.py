@@ -110,20 +110,22 @@ def explained(error: BaseException, place: RemotePath) -> UnreadableError:
     family = _FAMILY.get(place.scheme, place.scheme)
     status = None if _broke_off(error) else status_of(error)
     name = type(error).__name__
+    sign_in = _SIGN_IN.get(family, "sign in as its own tools want it")
+    if isinstance(error, FileNotFoundError) and status in _REFUSED:
+        # A hub does not say which it is.
+        return UnreadableError(
+            f"{place}: there is no such file, or access to it is denied ({status})", sign_in
+        )
     if isinstance(error, FileNotFoundError) or status in _GONE:
         return UnreadableError(
             f"{place}: there is no such file", "check the address; private ones may hide, too"
         )
     # adlfs has a ValueError for a missing account.
     if any(part in name for part in _NO_CREDENTIALS) or "credentials" in str(error):
-        return UnreadableError(
-            f"{place}: no credentials were found",
-            _SIGN_IN.get(family, "sign in as its own tools want it"),
-        )
+        return UnreadableError(f"{place}: no credentials were found", sign_in)
     if isinstance(error, PermissionError) or status in _REFUSED:
         return UnreadableError(
-            f"{place}: access is denied{f' ({status})' if status else ''}",
-            _SIGN_IN.get(family, "sign in as its own tools want it"),
+            f"{place}: access is denied{f' ({status})' if status else ''}", sign_in
         )
     if status is not None:
         return UnreadableError(
