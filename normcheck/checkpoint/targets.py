@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from normcheck.checkpoint.folders import kind_of_folder
+from normcheck.checkpoint.patterns import matching
 from normcheck.checkpoint.place import Place, RemotePath, place_of, shown
 from normcheck.errors import UnreadableError
 
@@ -59,16 +60,26 @@ def _expand_one(word: str) -> Iterator[Target]:
         # A missing file is the reader's to report, with the others going on.
         yield Target(path, explicit=True)
     else:
-        matches = sorted(glob.glob(word, recursive=True))
-        if not matches:
-            raise UnreadableError(
-                f"{word}: the pattern matches nothing", "check it from this folder with ls"
-            )
-        for match in matches:
-            if Path(match).is_dir():
-                yield from _folder(Path(match), explicit=True)
-            else:
-                yield Target(Path(match), explicit=True)
+        yield from _expand_pattern(word)
+
+
+def _expand_pattern(word: str) -> Iterator[Target]:
+    # A folder and what lies in it may both match: only there memory grows with the files.
+    seen: set[Place] | None = set() if "**" in word else None
+    empty = True
+    for match in matching(word):
+        empty = False
+        found = _folder(match, explicit=True) if match.is_dir() else [Target(match, explicit=True)]
+        for target in found:
+            if seen is None:
+                yield target
+            elif target.path not in seen:
+                seen.add(target.path)
+                yield target
+    if empty:
+        raise UnreadableError(
+            f"{word}: the pattern matches nothing", "check it from this folder with ls"
+        )
 
 
 def _expand_remote(path: RemotePath) -> Iterator[Target]:

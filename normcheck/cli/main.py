@@ -8,6 +8,8 @@ from normcheck.errors import NormcheckError
 
 NOT_DONE = 2
 """Exit code: the job could not be done."""
+_NEEDED = ("numpy", "rich", "typer", "junitparser")
+"""What is installed with normcheck; missing where its folder alone was copied or put on a path."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -39,6 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
         report_error("something ended the run from within", "run again with -vv for the details")
         if _wants_traceback(words):
             _print_traceback(error)
+        return NOT_DONE
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED:
+            return _crashed(error, words)
+        report_error(
+            f"normcheck needs the package {error.name}, which this Python does not have",
+            f"{sys.executable} -m pip install normcheck",
+        )
         return NOT_DONE
     except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
         return _crashed(error, words)

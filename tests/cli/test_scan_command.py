@@ -181,3 +181,18 @@ def test_rule_and_kinds_pages(command: Command) -> None:
     assert "mini-batch" in command("kinds", "batchnorm2d").stdout
     assert command("kinds", "nothing").returncode == 2
     assert "NC506" in command("rule", "--all").stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "package"), [([], "numpy"), (["-f", "json"], "typer"), (["--jobs", "2"], "typer")]
+)
+def test_what_is_not_installed_is_named(flags: list[str], package: str) -> None:
+    """A folder that was copied, without what it needs, is not a bug to report."""
+    # -S: the interpreter without any installed package.
+    words = [sys.executable, "-S", "-m", "normcheck", "scan", SICK, *flags]
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, cwd=root)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert f"needs the package {package}" in ran.stderr
+    assert "-m pip install normcheck" in ran.stderr
