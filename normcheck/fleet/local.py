@@ -95,6 +95,8 @@ class _Pool:
             if self._exhausted and not self._order.waiting:
                 return
             yield None
+            if not any(worker.files for worker in self._workers):
+                continue  # all that came was known already: nobody is to be waited for
             links = [worker.link for worker in self._workers]
             for link in wait(links, _LOOK_SECONDS):
                 self._listen(next(w for w in self._workers if w.link is link))

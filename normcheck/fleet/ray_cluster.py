@@ -163,6 +163,8 @@ def _results(
         if exhausted and not order.waiting:
             return
         yield None
+        if not running:
+            continue  # all that came was known already: nobody is to be waited for
         done, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_SECONDS)
         for reference in done:
             place, target = running.pop(reference)

@@ -190,6 +190,14 @@ def test_processes_are_started_where_it_is_worth_it(
     assert len(calls) == wanted
 
 
+def test_nobody_is_waited_for_where_all_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of a cache pass through as fast as they come, however many: not 256 in a moment."""
+    monkeypatch.setattr(local, "wait", None)
+    known = [FileResult(f"{number}.pt") for number in range(3 * local.AHEAD)]
+    results = examined_by_processes(iter(known), Settings(), 2)
+    assert [result for result in results if result is not None] == known
+
+
 def test_runs_side_by_side_report_as_one_after_the_other(samples: Path, tmp_path: Path) -> None:
     """Live scans in processes of processes; what they say on the way arrives here."""
     pytest.importorskip("torch")
