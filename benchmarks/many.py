@@ -1,9 +1,9 @@
-"""Many small checkpoints: one process against several, against picklescan, and against a cache.
+"""Many small checkpoints: one process against several, against scanners for code, and a cache.
 
 All runs are whole processes over the same folder, one after the other, so that the ratios are of
-one machine in one state. picklescan looks for code in pickles and at nothing else; it stands
-here for what reading the files costs a careful reader at least. It is no dependency:
-``pip install picklescan`` to have its line.
+one machine in one state. picklescan and hayward look for code in pickles and at nothing else; they
+stand here for what reading the files costs a careful reader at least. They are no dependencies:
+``pip install picklescan hayward`` to have their lines.
 
     python benchmarks/many.py [--files N] [--jobs N] [--memory N N N]
 """
@@ -81,6 +81,8 @@ def speed(files: int, jobs: int) -> None:
         }  # fmt: skip
         if importlib.util.find_spec("picklescan"):
             lines["picklescan"] = [sys.executable, "-m", "picklescan", "-p", target]
+        if importlib.util.find_spec("hayward"):
+            lines["hayward"] = [sys.executable, "-m", "hayward", "scan", target]
         print(f"| {files:,} checkpoints | seconds | a second | of one process | CPU s | MB |")
         print("|---|---|---|---|---|---|")
         first = 0.0

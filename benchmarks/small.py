@@ -3,10 +3,10 @@
     python benchmarks/small.py [CHECKPOINT] [--rounds 7]
 
 Whole processes in turn, so that a machine whose speed drifts slows all alike; the ratio of each
-round counts. picklescan and modelscan look for dangerous names and judge no numbers;
+round counts. picklescan, modelscan and hayward look for dangerous names and judge no numbers;
 ``torch.load(mmap=True)`` builds the tensors and judges nothing. What is not installed is left out:
 
-    pip install picklescan modelscan
+    pip install picklescan modelscan hayward
 """
 
 import argparse
