@@ -277,7 +277,8 @@ _OBJECT = 400
 COSTS: dict[bytes, int] = {
     **dict.fromkeys(TABLE, _SLOT),
     **dict.fromkeys((b"J", b"M", b"G", b"I", b"L", b"F"), _SLOT + 32),
-    **dict.fromkeys((b"]", b"l"), _SLOT + 96),
+    # A list of its own, too: what a mark collects.
+    **dict.fromkeys((b"]", b"l", b"("), _SLOT + 96),
     **dict.fromkeys((b"}", b"d"), _SLOT + 64),
     **dict.fromkeys((b"\x8f", b"\x91"), _SLOT + 224),
     **dict.fromkeys((b")", b"t", b"\x85", b"\x86", b"\x87"), _SLOT + 64),

@@ -229,7 +229,7 @@ class InertUnpickler:
     def _leave(self, at: int) -> None:
         """Put the stream right behind the pickle."""
         if at > self._filled:
-            raise _damaged("the file ends within it")
+            raise self._ends()
         self._at = at
         self._stream.seek(self.position)
 
@@ -243,7 +243,7 @@ class InertUnpickler:
             RefusedError: The pickle is longer than the limits allow.
         """
         if self._at > self._filled:
-            raise _damaged("the file ends within it")
+            raise self._ends()
         window = self._window[self._at : self._filled]
         self._base += self._at
         self._at = 0

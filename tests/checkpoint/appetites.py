@@ -50,6 +50,8 @@ APPETITES: dict[str, Appetite] = {
     "frozensets": _times(b"](", b"(K\x01\x91", b"e"),
     "tuples of one": _times(b"](", b"N\x85", b"e"),
     "tuples by mark": _times(b"](", b"(NNNt", b"e"),
+    "marks": lambda count: b"\x80\x04]" + b"(" * count + b"1" * count + b".",
+    "marks of one": lambda count: b"\x80\x04]" + b"(N" * count + b"1" * count + b".",
     "floats": _times(b"](", b"G\x40\x09\x21\xfb\x54\x44\x2d\x18", b"e"),
     "integers": _times(b"](", b"J\xff\xff\xff\x7f", b"e"),
     "long integers": _times(b"](", b"\x8a\xff" + b"\x7f" * 255, b"e"),
