@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from normcheck.checkpoint.source import DistantSource, Source, is_distant
+from normcheck.checkpoint.source import DistantSource, FileSource, Source, is_distant
 from normcheck.checkpoint.sources import FilePart, Files
 from normcheck.checkpoint.tensors import TensorRef
 
@@ -27,6 +27,8 @@ def fetch_ahead(tensors: Iterable[TensorRef | None]) -> None:
         size = tensor.dtype.itemsize
         spans = tensor.storage.spans(tensor.offset * size, tensor.span * size)
         for source, offset, length in spans:
+            if isinstance(source, FileSource):
+                return  # a checkpoint lies in one place: here
             if not is_distant(source):
                 break  # a tensor's pieces are all far or all near
             key = (id(source), "")

@@ -7,6 +7,7 @@ better than 10^-3 also for activations with a kink.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from math import erf
 
 import numpy as np
@@ -83,6 +84,12 @@ def _pool_density(pool: float) -> Floats:
 _DENSITIES = {pool: _pool_density(pool) for pool in POOLS}
 
 
+@lru_cache(maxsize=16)
+def _densities(pools: tuple[float, ...]) -> Floats:
+    """Of shape (points, pools)."""
+    return np.stack([_DENSITIES[pool] for pool in pools], axis=1)
+
+
 def after_activation(
     gamma: Floats,
     beta: Floats,
@@ -102,7 +109,7 @@ def after_activation(
         Two arrays of shape (channels, pools).
     """
     values = activation(beta[:, None] + np.abs(gamma)[:, None] * _GRID)
-    weights = np.stack([_DENSITIES[pool] for pool in pools], axis=1)
+    weights = _densities(pools)
     mean = values @ weights
     return mean, np.maximum(np.square(values) @ weights - np.square(mean), 0.0)
 

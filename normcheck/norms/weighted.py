@@ -56,8 +56,10 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
     found: list[tuple[Floats, Floats]] = []
     for _, block in in_blocks(weights) if link.kind in _APART else ((0, weights.values()),):
         rows = _rows(block, link).reshape(groups, -1, inner * taps)
-        mean = rows @ spread.astype(rows.dtype, copy=False)
-        variance = np.square(rows) @ repeated.astype(rows.dtype, copy=False)
+        if not found:  # every block is of one type
+            spread = spread.astype(rows.dtype, copy=False)
+            repeated = repeated.astype(rows.dtype, copy=False)
+        mean, variance = rows @ spread, np.square(rows) @ repeated
         out = rows.shape[0] * rows.shape[1]
         found.append((mean.reshape(out, hypotheses, -1), variance.reshape(out, hypotheses)))
     # Each output position of a transposed convolution sees every second tap per dimension at
