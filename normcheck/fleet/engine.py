@@ -1,7 +1,7 @@
 """Who examines the files: this process, several of them, or a cluster. One order for all."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
@@ -80,15 +80,21 @@ def _as_it_pays(
     if len(ahead) < _WORTH_FILES:
         yield from (_done(item, settings) for item in ahead)
     else:
-        yield from _in_processes(chain(ahead, work), settings, processors())
+        # While the others start, there is work to do here.
+        yield from _in_processes(
+            chain(ahead, work), settings, processors(), lambda target: done(target, settings)
+        )
 
 
 def _in_processes(
-    work: Iterator[Target | FileResult], settings: Settings, jobs: int
+    work: Iterator[Target | FileResult],
+    settings: Settings,
+    jobs: int,
+    meanwhile: Callable[[Target], FileResult] | None = None,
 ) -> Generator[FileResult | None, None, None]:
     from normcheck.fleet.local import examined_by_processes
 
-    yield from examined_by_processes(work, settings, jobs)
+    yield from examined_by_processes(work, settings, jobs, meanwhile)
 
 
 def _done(item: Target | FileResult, settings: Settings) -> FileResult:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -47,9 +47,18 @@ without a guard would start itself again."""
 
 
 def examined_by_processes(
-    work: Iterator[Target | FileResult], settings: Settings, jobs: int
+    work: Iterator[Target | FileResult],
+    settings: Settings,
+    jobs: int,
+    meanwhile: Callable[[Target], FileResult] | None = None,
 ) -> Generator[FileResult | None, None, None]:
     """As ``fleet.engine.examined``, in ``jobs`` processes.
+
+    Args:
+        work: Files, and results that are there already.
+        settings: What to check.
+        jobs: Number of processes.
+        meanwhile: Examines files in this process until the first of the others is ready.
 
     Yields:
         Results in the order of the work, and None now and then while none is ready.
@@ -57,7 +66,7 @@ def examined_by_processes(
     Raises:
         NormcheckError: No process can be started.
     """
-    pool = _Pool(work, settings, jobs)
+    pool = _Pool(work, settings, jobs, meanwhile)
     try:
         yield from pool.results()
     finally:
@@ -76,8 +85,15 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, work: Iterator[Target | FileResult], settings: Settings, jobs: int) -> None:
+    def __init__(
+        self,
+        work: Iterator[Target | FileResult],
+        settings: Settings,
+        jobs: int,
+        meanwhile: Callable[[Target], FileResult] | None,
+    ) -> None:
         self._work = work
+        self._meanwhile = meanwhile
         self._running = settings.running
         self._request = sent(settings)
         self._environment = _environment(settings)
@@ -98,8 +114,19 @@ class _Pool:
             if not any(worker.files for worker in self._workers):
                 continue  # all that came was known already: nobody is to be waited for
             links = [worker.link for worker in self._workers]
-            for link in wait(links, _LOOK_SECONDS):
+            for link in wait(links, 0 if self._did_one() else _LOOK_SECONDS):
                 self._listen(next(w for w in self._workers if w.link is link))
+
+    def _did_one(self) -> bool:
+        """Do a file here, as long as nobody else can."""
+        if self._meanwhile is None or any(worker.ready for worker in self._workers):
+            self._meanwhile = None
+            return False
+        place = self._next()
+        if place is None:
+            return False
+        self._order.put(place[0], self._meanwhile(place[1]))
+        return True
 
     def _hand_out(self) -> None:
         """Give every process its share of what is next, and start processes for it."""

@@ -17,7 +17,8 @@ from normcheck.errors import NormcheckError
 from normcheck.fleet import engine, local
 from normcheck.fleet.local import examined_by_processes
 from normcheck.fleet.request import Fleet
-from normcheck.fleet.result import FileResult
+from normcheck.fleet.result import FileResult, models_of
+from normcheck.fleet.task import done
 from normcheck.live.request import Feeding, Isolation, Running
 from normcheck.report.formats import render
 from normcheck.report.report import Report
@@ -188,6 +189,27 @@ def test_processes_are_started_where_it_is_worth_it(
     names = [mixed / f"epoch-{number}.safetensors" for number in range(files)]
     assert len(scan(names, fleet=Fleet(jobs=0)).models) == files
     assert len(calls) == wanted
+
+
+def test_there_is_work_here_while_the_others_start(mixed: Path) -> None:
+    """Until the first of them is ready; the order and the results are the same."""
+    here: list[str] = []
+
+    def meanwhile(target: Target) -> FileResult:
+        here.append(target.path.name)
+        return done(target, Settings())
+
+    names = [mixed / f"epoch-{number}.safetensors" for number in range(8)]
+    targets = [Target(name, explicit=True) for name in names]
+    stream = examined_by_processes(iter(targets), Settings(), 2, meanwhile)
+    results = [result for result in stream if result is not None]
+    assert [result.target for result in results] == list(map(str, names))
+    assert [models_of(result) for result in results] == [
+        done(target, Settings()).models for target in targets
+    ]
+    # Four are handed out first, two to each.
+    assert here
+    assert set(here) <= {name.name for name in names[4:]}
 
 
 def test_nobody_is_waited_for_where_all_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
