@@ -135,8 +135,10 @@ def _runs(pid: str) -> bool:
 
 def test_ctrl_c_ends_the_command_and_its_processes(mixed: Path) -> None:
     """Exit code 130, no traceback, and nothing goes on."""
-    for number in range(300):
-        write_model(mixed / f"more-{number}.safetensors")
+    first = write_model(mixed / "more.safetensors")
+    # So many that on a busy machine, too, the run is not over before the signal comes.
+    for number in range(5_000):
+        (mixed / f"more-{number}.safetensors").hardlink_to(first)
     words = [sys.executable, "-m", "normcheck", "scan", "runs", "--jobs", "2", "-f", "json-lines"]
     with subprocess.Popen(
         [*words, "-o", "out.jsonl"], stderr=subprocess.PIPE, text=True
