@@ -22,11 +22,9 @@ def fetch_ahead(tensors: Iterable[TensorRef | None]) -> None:
     wanted: dict[tuple[int, str], tuple[DistantSource, list[tuple[int, int]]]] = {}
     parts: dict[int, tuple[Files, dict[str, None]]] = {}
     for tensor in tensors:
-        if tensor is None or tensor.storage is None or not tensor.readable:
+        if tensor is None or not tensor.readable:
             continue
-        size = tensor.dtype.itemsize
-        spans = tensor.storage.spans(tensor.offset * size, tensor.span * size)
-        for source, offset, length in spans:
+        for source, offset, length in tensor.spans():
             if isinstance(source, FileSource):
                 return  # a checkpoint lies in one place: here
             if not is_distant(source):

@@ -8,12 +8,11 @@ the others copies of it.
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from normcheck.checkpoint.folders import FSDP_MODEL, FolderKind
 from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
-from normcheck.checkpoint.pieces import Piece, Placed, in_pieces
+from normcheck.checkpoint.pieces import Piece, in_pieces, piece_of
 from normcheck.checkpoint.place import Place
 from normcheck.checkpoint.ranks import Read, listed, one_checkpoint
 from normcheck.checkpoint.tensors import TensorRef, TensorShard
@@ -100,17 +99,7 @@ def _pieces(name: str, first: TensorShard, ranks: Sequence[SavedModel]) -> Itera
             )
         local = shard.local
         offsets = (*(0,) * dim, begin, *(0,) * (len(first.shape) - dim - 1))
-        yield Piece(offsets, local.shape, partial(_same, local), tuple(_lies(local)))
+        yield piece_of(local, offsets)
         begin += local.shape[dim]
         if begin >= first.shape[dim]:
             return
-
-
-def _same(tensor: TensorRef) -> TensorRef:
-    return tensor
-
-
-def _lies(tensor: TensorRef) -> Iterator[Placed]:
-    if tensor.storage is not None:
-        size = tensor.dtype.itemsize
-        yield from tensor.storage.spans(tensor.offset * size, tensor.span * size)

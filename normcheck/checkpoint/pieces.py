@@ -36,6 +36,11 @@ class Piece:
     """Where that file has it."""
 
 
+def piece_of(tensor: TensorRef, offsets: tuple[int, ...]) -> Piece:
+    """A box that a known tensor is, beginning at ``offsets`` of the larger one."""
+    return Piece(offsets, tensor.shape, lambda: tensor, tuple(tensor.spans()))
+
+
 @dataclass(slots=True)
 class PiecedRegion:
     """The bytes of a tensor as if its pieces lay in one, row by row."""

@@ -10,14 +10,13 @@ DeepSpeed's own ``zero_to_fp32.py`` does.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import prod
 
 from normcheck.checkpoint.folders import FolderKind
 from normcheck.checkpoint.inert import entries_of
 from normcheck.checkpoint.limits import Budget, Limits
 from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
-from normcheck.checkpoint.pieces import Piece, in_pieces, part_of
+from normcheck.checkpoint.pieces import Piece, in_pieces, part_of, piece_of
 from normcheck.checkpoint.place import Place, RemotePath
 from normcheck.checkpoint.source import Source
 from normcheck.checkpoint.sources import open_sources
@@ -276,15 +275,11 @@ def _joined(
             left = min(each, numel - begin)
             for tensor, start, length in _within(groups, offset, max(0, left)):
                 part = part_of(tensor, start, length)
-                pieces.append(Piece((begin,), (length,), partial(_same, part)))
+                pieces.append(piece_of(part, (begin,)))
                 begin += length
         offset += each
         flat = in_pieces(name, (numel,), dtype, pieces, limits)
         yield name, _reshaped(flat, shape)
-
-
-def _same(tensor: TensorRef) -> TensorRef:
-    return tensor
 
 
 def _within(

@@ -129,6 +129,12 @@ class TensorRef:
             return 0
         return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
+    def spans(self) -> Iterator[tuple[Source, int, int]]:
+        """What reading the values would read of which source: offset and length in bytes."""
+        if self.storage is not None:
+            size = self.dtype.itemsize
+            yield from self.storage.spans(self.offset * size, self.span * size)
+
     @property
     def readable(self) -> bool:
         """Whether the values can be had from this file."""
