@@ -7,30 +7,18 @@ the ratio of each pair counts, and its median is what to quote.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from machine import measured
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / "sample_models" / "digits-healthy.pt"
 TARGET_RATIO = 1 / 6
 """What the project promises at least; a tenth is the aim."""
 TARGET_MEGABYTES = 60
-
-
-def measure(words: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak memory in megabytes of one run."""
-    start = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 1):
-        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
-    return seconds, usage.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -45,8 +33,8 @@ def main() -> None:
     imported = subprocess.run(
         [sys.executable, "-X", "importtime", *ours[1:]], capture_output=True, text=True, check=False
     ).stderr
-    measure(ours), measure(theirs)  # once unmeasured: the files are then in memory for both
-    pairs = [(measure(ours), measure(theirs)) for _ in range(options.pairs)]
+    measured(ours), measured(theirs)  # once unmeasured: the files are then in memory for both
+    pairs = [(measured(ours), measured(theirs)) for _ in range(options.pairs)]
     ratios = [a[0] / b[0] for a, b in pairs]
     for name, index in (("normcheck scan", 0), ("torch.load", 1)):
         seconds = statistics.median(pair[index][0] for pair in pairs)
