@@ -26,8 +26,8 @@ class _Form(Protocol):
         """What is to be written now."""
         ...
 
-    def end(self, tally: Tally) -> str:
-        """The rest, with the counts of all parts."""
+    def end(self, tally: Tally) -> Iterator[str]:
+        """The rest, with the counts of all parts, piece by piece."""
         ...
 
 
@@ -40,15 +40,13 @@ class _Whole:
 
     def part(self, part: Part) -> str:
         report = part.report
-        if not self._output.form.startswith("json"):
-            # Only JSON shows layers: of a healthy model little else is left.
-            models = tuple(replace(m, layers=(), agreement=None, run=None) for m in report.models)
-            report = replace(report, models=models)
-        self._parts.append(report)
+        # None of these shows layers: of a healthy model little else is left.
+        models = tuple(replace(m, layers=(), agreement=None, run=None) for m in report.models)
+        self._parts.append(replace(report, models=models))
         return ""
 
-    def end(self, _tally: Tally) -> str:
-        return rendered(joined(self._parts[-1], self._parts), self._output)
+    def end(self, _tally: Tally) -> Iterator[str]:
+        yield rendered(joined(self._parts[-1], self._parts), self._output)
 
 
 class Sinks:
@@ -67,10 +65,10 @@ class Sinks:
     def end(self, tally: Tally) -> None:
         """Write the rest, with the counts of all parts."""
         for form, output, stream in self._places:
-            text = form.end(tally)
             # On a terminal the error says it all; a file that was asked for is written.
             if tally.models or output.form != "text" or output.file != _STDOUT:
-                self._write(text, output, stream)
+                for text in form.end(tally):
+                    self._write(text, output, stream)
 
     def _write(self, text: str, output: Output, stream: TextIO) -> None:
         if not text:
@@ -103,6 +101,10 @@ def _form(output: Output, look: Look) -> _Form:
         from normcheck.report.as_json_lines import JsonLines
 
         return JsonLines()
+    if output.form in ("json", "json-v1"):
+        from normcheck.report.as_json import Json
+
+        return Json()
     if output.form != "text":
         return _Whole(output)
     if look.statistics:

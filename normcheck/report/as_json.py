@@ -1,7 +1,8 @@
 """The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
@@ -9,7 +10,9 @@ from normcheck.report.fit import AgreementSummary
 from normcheck.report.json_run import as_values
 from normcheck.report.json_text import json_text
 from normcheck.report.numbers import json_number as _number
+from normcheck.report.part import Part
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
+from normcheck.report.tally import Tally
 
 SCHEMA_VERSION = 1
 
@@ -25,21 +28,110 @@ def render_json(report: Report, more: Mapping[str, Any] | None = None) -> str:
         report: Of a scan, or of a comparison.
         more: Fields of a comparison beside those that every report has.
     """
-    value = {
-        "version": SCHEMA_VERSION,
-        "tool": {"name": "normcheck", "version": report.version},
-        **entries(report),
-        "summary": {
-            "models": len(report.models),
-            **{f"{severity.value}s": report.count(severity) for severity in Severity},
-            "suppressed": len(report.suppressed),
-            "skipped": len(report.skipped),
-            "unread": len(report.errors),
-            "unused": len(report.unused),
-        },
-        **(more or {}),
-    }
-    return json_text(value)
+    stream = Json(more)
+    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
+
+
+class Json:
+    """The same, grown with the parts of a report; memory is needed for one file only.
+
+    Models are written as they come. What stands behind them in the document waits on disk.
+
+    Args:
+        more: As for ``render_json``.
+    """
+
+    def __init__(self, more: Mapping[str, Any] | None = None) -> None:
+        """Start with nothing written."""
+        self._more = more or {}
+        self._begun = False
+        self._models = _Written("models")
+        self._lists = {name: _Later(name) for name in _AFTER_MODELS}
+
+    def part(self, part: Part) -> str:
+        """The models of one file, at first behind the head of the document."""
+        lists = entries(part.report)
+        text = "" if self._begun else _head(part.rest.version)
+        self._begun = True
+        for name, later in self._lists.items():
+            later.add(lists[name])
+        return text + self._models.grown(lists["models"])
+
+    def end(self, tally: Tally) -> Iterator[str]:
+        """The rest.
+
+        Args:
+            tally: Of all parts, of which there is one at least.
+        """
+        yield self._models.closed()
+        for later in self._lists.values():
+            yield ",\n"
+            yield from later.text()
+        summary = {
+            "models": tally.models,
+            **{f"{severity.value}s": tally.severities[severity] for severity in Severity},
+            "suppressed": tally.suppressed,
+            "skipped": tally.skipped,
+            "unread": len(tally.errors),
+            "unused": len(tally.unused),
+        }
+        rest = json_text({"summary": summary, **self._more})
+        yield f",{rest.removeprefix('{')}"
+
+
+def _head(version: str) -> str:
+    text = json_text({"version": SCHEMA_VERSION, "tool": {"name": "normcheck", "version": version}})
+    return f"{text.removesuffix(_CLOSING)},\n"
+
+
+_AFTER_MODELS = ("findings", "suppressed", "skipped", "errors", "unused")
+_CLOSING = "\n}\n"
+_DEEPER = "\n    "
+"""Indentation of an entry of a list, in an object."""
+_IN_MEMORY = 1 << 18
+"""Characters of a list that wait in memory; what is more does so in a file."""
+
+
+class _Written:
+    """A list of a JSON document whose entries are written one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._opening = f'  "{name}": ['
+        self._any = False
+
+    def grown(self, values: Iterable[dict[str, Any]]) -> str:
+        """More entries, as the document has them."""
+        text = ""
+        for value in values:
+            # A line within a text is spelt out in JSON: what ends a line is between values.
+            entry = json_text(value).removesuffix("\n").replace("\n", _DEEPER)
+            text += f"{',' if self._any else self._opening}{_DEEPER}{entry}"
+            self._any = True
+        return text
+
+    def closed(self) -> str:
+        """What ends the list."""
+        return "\n  ]" if self._any else f"{self._opening}]"
+
+
+class _Later:
+    """The same for a list that is written once those before it are complete."""
+
+    def __init__(self, name: str) -> None:
+        self._written = _Written(name)
+        self._waiting = SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115  (closed by text)
+
+    def add(self, values: Iterable[dict[str, Any]]) -> None:
+        """Keep more entries."""
+        self._waiting.write(self._written.grown(values))
+
+    def text(self) -> Iterator[str]:
+        """All of the list, after which nothing can be added."""
+        with self._waiting as waiting:
+            waiting.seek(0)
+            while piece := waiting.read(_IN_MEMORY):
+                yield piece
+        yield self._written.closed()
 
 
 def entries(report: Report) -> dict[str, list[dict[str, Any]]]:

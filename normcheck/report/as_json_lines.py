@@ -34,7 +34,7 @@ class JsonLines:
         self._files += 1
         return part.line or file_line(part.report)
 
-    def end(self, tally: Tally) -> str:
+    def end(self, tally: Tally) -> Iterator[str]:
         """The last line: counts, and what only the whole run can tell.
 
         Args:
@@ -64,7 +64,7 @@ class JsonLines:
             for entry in tally.unused
         ]
         tool = {"name": "normcheck", "version": self._version}
-        return json_line(
+        yield json_line(
             {
                 "version": SCHEMA_VERSION,
                 "kind": "summary",
@@ -87,9 +87,8 @@ def file_line(report: Report) -> str:
 def render_json_lines(report: Report) -> str:
     """The lines of a whole report, the files in the order of its models, then the rest."""
     stream = JsonLines()
-    return "".join(
-        [*(stream.part(Part.of(part)) for part in _by_file(report)), stream.end(Tally.of(report))]
-    )
+    files = [stream.part(Part.of(part)) for part in _by_file(report)]
+    return "".join([*files, *stream.end(Tally.of(report))])
 
 
 def _target(report: Report) -> str:

@@ -1,5 +1,7 @@
 """Counts instead of findings: which rules fire how often."""
 
+from collections.abc import Iterator
+
 from normcheck.report.part import Part
 from normcheck.report.tally import Tally
 from normcheck.wording import plural
@@ -12,7 +14,7 @@ class StatisticsText:
         """Nothing is said yet."""
         return ""
 
-    def end(self, tally: Tally) -> str:
+    def end(self, tally: Tally) -> Iterator[str]:
         """The counts."""
         rules = sorted(tally.rules.values(), key=lambda rule: (-rule.findings, rule.code))
         width = max((len(f"{rule.findings:,}") for rule in rules), default=1)
@@ -27,4 +29,4 @@ class StatisticsText:
             f"{plural(tally.models, 'model')}, {tally.suppressed} suppressed, "
             f"{tally.skipped} skipped, {len(tally.errors)} failed"
         )
-        return "\n".join([*lines, total]) + "\n"
+        yield "\n".join([*lines, total]) + "\n"

@@ -47,7 +47,7 @@ def render_text(report: Report, style: TextStyle) -> str:
     from normcheck.report.text_stream import TextReport
 
     stream = TextReport(style)
-    return stream.part(Part.of(report)) + stream.end(Tally.of(report))
+    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
 
 
 def print_findings(console: Console, findings: Iterable[Finding], style: TextStyle) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 from rich.console import Console
@@ -50,7 +51,7 @@ class TextReport:
             self._tell(console, model, alone=False)
         return self._said(out)
 
-    def end(self, tally: Tally) -> str:
+    def end(self, tally: Tally) -> Iterator[str]:
         """The rest: what was left out, the summary of many, the counts.
 
         Args:
@@ -66,7 +67,7 @@ class TextReport:
             print_summary(console, tally, self._unlisted)
         details = joined(self._kept[0], self._kept) if self._kept else None
         print_end(console, tally, self._style, details)
-        return said + finished(out)
+        yield said + finished(out)
 
     def _console(self) -> tuple[io.StringIO, Console]:
         out = io.StringIO()

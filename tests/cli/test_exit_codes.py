@@ -113,7 +113,7 @@ def test_no_crash_looks_like_a_verdict(
         "render": "normcheck.report.formats.render",
     }.get(place, f"normcheck.examine.{place}")
     monkeypatch.setattr(home, broken)
-    ran = normcheck("scan", samples / MODULE, "-f", "json", "-o", "out.json")
+    ran = normcheck("scan", samples / MODULE, "-f", "sarif", "-o", "out.sarif")
     assert ran.code == 2
     assert ran.err.startswith("error: ")
     assert "Traceback" not in ran.err

@@ -301,7 +301,7 @@ def lines(target: Path, settings: Settings, fleet: Fleet | None) -> str:
         for part in stream:
             tally.add(part)
             text += form.part(part)
-    return text + form.end(tally)
+    return text + "".join(form.end(tally))
 
 
 @pytest.mark.parametrize("filled_by_lines", [False, True])

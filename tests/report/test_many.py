@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from rich.cells import cell_len
 
+from normcheck.report import as_json
 from normcheck.report.as_json import SCHEMA_FILE as REPORT_SCHEMA
 from normcheck.report.as_json_lines import SCHEMA_FILE, JsonLines, render_json_lines
 from normcheck.report.many import MANY
@@ -67,7 +68,7 @@ def streamed(form: Any, pieces: list[Report]) -> str:
     for part in map(Part.of, pieces):
         tally.add(part)
         text += form.part(part)
-    return text + str(form.end(tally))
+    return text + "".join(form.end(tally))
 
 
 @pytest.mark.parametrize("verbose", [False, True])
@@ -80,6 +81,34 @@ def test_text_is_the_same_however_it_is_cut(
     whole = render_text(joined(pieces[0], pieces), style)
     assert streamed(TextReport(style), pieces) == whole
     assert streamed(TextReport(style), pieces[:1]) != whole
+
+
+@pytest.mark.parametrize("in_memory", [1, as_json._IN_MEMORY])
+def test_json_is_the_same_however_it_is_cut(
+    pieces: list[Report], in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And as the library writes it, also where lists wait on disk."""
+    monkeypatch.setattr(as_json, "_IN_MEMORY", in_memory)
+    for cut in (pieces, pieces[:1], [hostile()], [everything(), clean()], [clean()]):
+        text = streamed(as_json.Json(), cut)
+        assert text == as_json.render_json(joined(cut[0], cut))
+        assert text == json.dumps(json.loads(text), ensure_ascii=False, indent=2) + "\n"
+
+
+def test_json_does_not_keep_what_is_written(pieces: list[Report]) -> None:
+    """What stands behind the models waits in a file: memory is that of one piece."""
+    form = as_json.Json()
+    tracemalloc.start()
+    try:
+        for n, part in enumerate(map(Part.of, many(pieces) * 40)):
+            form.part(part)
+            if n == 100:
+                before = tracemalloc.get_traced_memory()[0]
+        assert tracemalloc.get_traced_memory()[0] - before < as_json._IN_MEMORY
+    finally:
+        tracemalloc.stop()
+    lists = json.loads("{" + "".join(form.end(Tally())).partition("],")[2])
+    assert len(lists["findings"]) == 40 * sum(len(piece.findings) for piece in many(pieces))
 
 
 @pytest.mark.parametrize("width", [80, 200])
