@@ -1,10 +1,11 @@
 """Weights read with a budget: small tensors whole, of large ones the same places every time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from normcheck.checkpoint.ahead import fetch_ahead
 from normcheck.checkpoint.blocks import lies_in_one_piece
 from normcheck.checkpoint.dtypes import Array, DType
 from normcheck.checkpoint.tensors import TensorRef
@@ -16,6 +17,8 @@ FEWEST = 1 << 10
 percent of the true one."""
 _BLOCK = 256
 """Neighbours that are read together; a disk reads no less anyway."""
+_TOGETHER = 1 << 21
+"""Values that are fetched at once of a remote file: 8 MB in float32, beside what lies between."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +46,34 @@ def comparable(tensor: TensorRef) -> bool:
     return tensor.dtype.floating and tensor.readable and tensor.numel > 0
 
 
+def samples(tensors: Mapping[str, TensorRef], limit: int) -> dict[str, Sample]:
+    """A sample of each tensor; of a remote file those of many tensors are fetched at once.
+
+    Args:
+        tensors: ``comparable`` ones.
+        limit: As for ``sample``.
+
+    Raises:
+        UnreadableError: The file ends early.
+    """
+    found: dict[str, Sample] = {}
+    names = iter(tensors)
+    while group := list(_some(names, tensors, limit)):
+        fetch_ahead(piece for name in group for piece in _pieces(tensors[name], limit))
+        found |= {name: sample(tensors[name], limit) for name in group}
+    return found
+
+
+def _some(names: Iterator[str], tensors: Mapping[str, TensorRef], limit: int) -> Iterator[str]:
+    """As many of the next names as are fetched together."""
+    room = _TOGETHER
+    for name in names:
+        yield name
+        room -= min(tensors[name].numel, limit)
+        if room <= 0:
+            return
+
+
 def sample(tensor: TensorRef, limit: int) -> Sample:
     """Up to ``limit`` values, evenly spread over the tensor in blocks.
 
@@ -53,24 +84,27 @@ def sample(tensor: TensorRef, limit: int) -> Sample:
     Raises:
         UnreadableError: The file ends early.
     """
-    if tensor.numel <= limit:
-        values = tensor.values().reshape(-1)
-    elif lies_in_one_piece(tensor):
-        values = np.concatenate(
-            [
-                replace(
-                    tensor, shape=(_BLOCK,), strides=(1,), offset=tensor.offset + int(start)
-                ).values()
-                for start in _starts(tensor.numel, limit)
-            ]
-        )
+    pieces = [piece.values() for piece in _pieces(tensor, limit)]
+    if len(pieces) > 1:
+        values = np.concatenate(pieces)
+    elif tensor.numel <= limit or lies_in_one_piece(tensor):
+        values = pieces[0].reshape(-1)
     else:
-        # Transposed, channels last, or packed: read whole, for the same places in its shape.
         places = (_starts(tensor.numel, limit)[:, None] + np.arange(_BLOCK)).reshape(-1)
-        values = tensor.values()[np.unravel_index(places, tensor.shape)]
+        values = pieces[0][np.unravel_index(places, tensor.shape)]
     with np.errstate(invalid="ignore"):  # widening a signalling NaN
         wide = np.float64 if tensor.dtype.itemsize > 4 else np.float32
         return Sample(np.asarray(values, dtype=wide), tensor.dtype, tensor.numel)
+
+
+def _pieces(tensor: TensorRef, limit: int) -> Iterator[TensorRef]:
+    """What is read of a tensor: blocks of it, or all."""
+    if tensor.numel <= limit or not lies_in_one_piece(tensor):
+        # Transposed, channels last, or packed: read whole, for the same places in its shape.
+        yield tensor
+        return
+    for start in _starts(tensor.numel, limit):
+        yield replace(tensor, shape=(_BLOCK,), strides=(1,), offset=tensor.offset + int(start))
 
 
 def _starts(numel: int, limit: int) -> Array:

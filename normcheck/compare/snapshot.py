@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
 from normcheck.compare.names import aligned
-from normcheck.compare.sample import Sample, comparable, limit_for, sample
+from normcheck.compare.sample import Sample, comparable, limit_for, samples
 from normcheck.norms.find import anatomy_of
 from normcheck.norms.layer import Anatomy, NormLayer
 from normcheck.norms.links import weights_beside
@@ -85,7 +85,7 @@ def snapshot(model: SavedModel, first: Snapshot | None) -> Snapshot:
     norms = {layer.path for layer in anatomy.layers}
     parameters = _parameters(model)
     learned = {
-        new: sample(tensor, limit)
+        new: tensor
         for old, new in names.items()
         if comparable(tensor := model.tensors[old])
         and (parameters is None or old in parameters)
@@ -97,7 +97,7 @@ def snapshot(model: SavedModel, first: Snapshot | None) -> Snapshot:
     return Snapshot(
         anatomy=replace(anatomy, layers=moved),
         layers={layer.path: layer for layer in moved},
-        weights=learned,
+        weights=samples(learned, limit),
         beside={paths[norm]: module_names.get(path, path) for norm, path in beside.items()},
         shapes={names[old]: shape for old, shape in shapes.items() if old in names},
         limit=limit,

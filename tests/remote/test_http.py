@@ -163,6 +163,21 @@ def test_diff_of_addresses(address: str, large: Path, web: Web) -> None:
     assert [finding.rule for finding in result.findings] == ["NC603"]
 
 
+def test_diff_fetches_samples_side_by_side(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that lie far apart are asked for together, and what lies between them is not."""
+    monkeypatch.setattr("normcheck.compare.snapshot.limit_for", lambda _: 1 << 12)
+    for name, offset in (("old.pt", 0.0), ("new.pt", 1.0)):
+        state = convolutional(blocks=1, width=16)
+        state["far"] = torch.arange(1 << 22, dtype=torch.float32) + offset
+        torch.save(state, web.folder / name)
+    web.delay = 0.05
+    result = normcheck.diff([f"{web.address}/old.pt", f"{web.address}/new.pt"])
+    assert result.report.errors == ()
+    assert result.comparisons[0].steps[0].tensors_moved == 1
+    assert web.most_together >= 8
+    assert web.sent < 1 << 20
+
+
 def test_sharded(web: Web) -> None:
     """The shards of an index are found beside it, and asked side by side."""
     state = convolutional(blocks=4)
