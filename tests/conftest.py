@@ -12,6 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_models"
 
 
+def pytest_runtest_setup() -> None:
+    """Make a test's random weights the same whatever runs before it."""
+    torch = sys.modules.get("torch")  # not imported for tests that do without
+    if torch is not None:
+        torch.manual_seed(0)
+
+
 @pytest.fixture
 def samples() -> Path:
     """The folder of the sample models."""

@@ -24,13 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except NormcheckError as error:
+        if _by_interruption(error):
+            return _interrupted()
         report_error(error.message, error.hint)
         return NOT_DONE
     except BrokenPipeError:
         return _enough()
     except KeyboardInterrupt:
-        report_error("interrupted", "")
-        return INTERRUPTED
+        return _interrupted()
     except SystemExit as error:
         # Shell completion ends this way. Anything else that wants to end the process must not
         # choose a code that means something.
@@ -51,7 +52,25 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return NOT_DONE
     except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
-        return _crashed(error, words)
+        return _interrupted() if _by_interruption(error) else _crashed(error, words)
+
+
+def _interrupted() -> int:
+    report_error("interrupted", "")
+    return INTERRUPTED
+
+
+def _by_interruption(error: BaseException) -> bool:
+    """Whether an error is what Ctrl-C became on its way: what it fell into may wrap it.
+
+    So does Typer, in some versions, and Python before 3.12 where a class is being made.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _enough() -> int:
@@ -79,6 +98,8 @@ def _dispatch(words: list[str]) -> int:
         result = app(args=words, prog_name="normcheck", standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
+    if result == INTERRUPTED:  # Typer's, of Ctrl-C: it is silent about it
+        return _interrupted()
     return result if isinstance(result, int) else 0
 
 

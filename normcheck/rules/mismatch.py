@@ -70,7 +70,8 @@ def whole_model(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
         fits: Of the links that count.
         certain: Whether these are links inside blocks.
     """
-    return _swapped(fits) or _unrelated(fits) or _floor(fits) or _factor(fits, certain=certain)
+    # A floor before unrelated ones: where little is left of the means, no activation is told.
+    return _swapped(fits) or _floor(fits) or _unrelated(fits) or _factor(fits, certain=certain)
 
 
 def _over_channels(fits: Sequence[Fit], values: Sequence[float]) -> float:

@@ -12,6 +12,7 @@ from normcheck.checkpoint.limits import Limits
 from normcheck.checkpoint.model import Checkpoint
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.config.keys import FORMATS
+from normcheck.errors import NormcheckError
 from normcheck.rules.catalogue import RULES
 from tests.cli.conftest import Normcheck
 
@@ -117,6 +118,30 @@ def test_no_crash_looks_like_a_verdict(
     assert ran.code == 2
     assert ran.err.startswith("error: ")
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("words", [[], ["-q"]])
+@pytest.mark.parametrize("wrapped", [None, RuntimeError, NormcheckError])
+def test_an_interruption_stays_one(
+    normcheck: Normcheck,
+    samples: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    wrapped: type[Exception] | None,
+) -> None:
+    """Whatever Ctrl-C falls into and becomes there, with the parser and without."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            if wrapped is None:
+                raise
+            raise wrapped("something went wrong") from error
+
+    monkeypatch.setattr("normcheck.cli.scan.parts", interrupted)
+    ran = normcheck("scan", samples / MODULE, *words)
+    assert (ran.code, ran.err) == (130, "error: interrupted\n")
 
 
 def test_one_file_that_breaks_the_reader_does_not_stop_the_others(

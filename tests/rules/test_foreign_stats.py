@@ -25,6 +25,7 @@ def _norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 @pytest.fixture(scope="module")
 def healthy() -> nn.Module:
     """Eight blocks whose statistics belong to their weights."""
+    torch.manual_seed(0)
     return settle(conv_net(nn.ReLU(), blocks=8), 3, 16, 16)
 
 
@@ -80,6 +81,16 @@ def test_gross_faults_are_detected_and_named(
     assert finding.severity.rank >= Severity.WARNING.rank
     assert len(finding.layers) == 7
     assert finding.evidence[0].sample == 7 * CHANNELS
+
+
+def test_the_initial_value_is_told_where_little_else_is_left(tmp_path: Path) -> None:
+    """A tenth of the means fits no activation; these weights seem to have another one then."""
+    torch.manual_seed(1000)
+    sick = settle(conv_net(nn.ReLU(), blocks=8), 3, 16, 16)
+    for norm in _norms(sick):
+        _initial(0.9)(norm)
+    (finding,) = _findings(sick, tmp_path)
+    assert finding.discriminator == "initial value"
 
 
 def test_healthy_statistics_are_not_accused(tmp_path: Path, healthy: nn.Module) -> None:
