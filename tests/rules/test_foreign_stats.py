@@ -100,6 +100,7 @@ def test_healthy_statistics_are_not_accused(tmp_path: Path, healthy: nn.Module) 
 
 def test_statistics_of_another_model(tmp_path: Path, healthy: nn.Module) -> None:
     """The same network from another seed gives statistics, not weights."""
+    torch.manual_seed(7)
     other = settle(conv_net(nn.ReLU(), blocks=8), 3, 16, 16, seed=7)
     mixed = copy.deepcopy(healthy)
     mixed.load_state_dict(
