@@ -2,12 +2,14 @@
 
 Behind a normalization a channel is close to N(β, γ²) whatever the data is, because that is
 what a normalization does. What an activation makes of it is an integral over one normal
-distribution, taken here on a grid: 129 points over ±6 standard deviations, which is exact to
-better than 10^-3 also for activations with a kink.
+distribution, taken here on a grid over ±6 standard deviations: 129 points are exact to better
+than 10^-3 for activations with a kink. For those without one the trapezoidal rule converges
+faster than any power of the distance (Trefethen & Weideman 2014): 43 points are exact to 10^-5
+up to a γ of 3, and to 10^-3 of it up to one of 10.
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import erf
 
 import numpy as np
@@ -15,20 +17,41 @@ import numpy as np
 from normcheck.norms.layer import Floats
 
 _POINTS = 129
+_SMOOTH_POINTS = 43
 _REACH = 6.0
 """Standard deviations covered; what lies outside has a probability of 2e-9."""
 
-_GRID = np.linspace(-_REACH, _REACH, _POINTS)
-_DENSITY = np.exp(-0.5 * _GRID**2) / np.exp(-0.5 * _GRID**2).sum()
+
+def _grid(points: int) -> tuple[Floats, Floats]:
+    """Places, and how probable each is."""
+    places = np.linspace(-_REACH, _REACH, points)
+    density = np.exp(-0.5 * places**2)
+    return places, density / density.sum()
 
 
-def _sigmoid(x: Floats) -> Floats:
-    result: Floats = 1.0 / (1.0 + np.exp(-np.clip(x, -60.0, 60.0)))
-    return result
+_GRID, _DENSITY = _grid(_POINTS)
+_COARSE_GRID, _COARSE_DENSITY = _grid(_SMOOTH_POINTS)
+
+
+def _no_activation(x: Floats) -> Floats:
+    return x
 
 
 def _leaky(slope: float) -> Callable[[Floats], Floats]:
-    return lambda x: np.where(x > 0, x, slope * x)
+    # Slopes are below 1: the greater of the two is the right one.
+    return lambda x: np.maximum(x, slope * x)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    # By the tangent, which does not overflow.
+    result: Floats = np.tanh(0.5 * x)
+    result += 1.0
+    result *= 0.5
+    return result
+
+
+def _silu(x: Floats) -> Floats:
+    return x * _sigmoid(x)
 
 
 def _gelu(x: Floats) -> Floats:
@@ -40,19 +63,22 @@ def _gelu(x: Floats) -> Floats:
 
 
 def _elu(x: Floats) -> Floats:
-    result: Floats = np.where(x > 0, x, np.expm1(np.minimum(x, 0.0)))
+    result: Floats = np.maximum(x, 0.0) + np.expm1(np.minimum(x, 0.0))
     return result
 
 
 def _mish(x: Floats) -> Floats:
-    result: Floats = x * np.tanh(np.logaddexp(0.0, x))
+    # x tanh(log(1 + eˣ)), multiplied out; beyond 20 the fraction is 1 to the last digit.
+    grown = np.exp(np.minimum(x, 20.0))
+    grown *= grown + 2.0
+    result: Floats = x * (grown / (grown + 2.0))
     return result
 
 
 ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = {
     "ReLU": lambda x: np.maximum(x, 0.0),
-    "no activation": lambda x: x,
-    "SiLU": lambda x: x * _sigmoid(x),
+    "no activation": _no_activation,
+    "SiLU": _silu,
     "GELU": _gelu,
     "hardswish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
     "ReLU6": lambda x: np.clip(x, 0.0, 6.0),
@@ -65,10 +91,13 @@ ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = {
     "sigmoid": _sigmoid,
 }
 """The simplest first: among equally good ones the first is named."""
+_SMOOTH = frozenset((_silu, _gelu, _mish, np.tanh, _sigmoid))
+"""Those that need no more than the coarse grid."""
 
 POOLS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0)
 """Independent values that a max pooling chooses from; neighbours are alike, so that a window
 of 2 × 2 acts like one of 1.5 to 4. 1 is no max pooling."""
+_NO_POOL = (1.0,)
 
 
 def _pool_density(pool: float) -> Floats:
@@ -90,28 +119,61 @@ def _densities(pools: tuple[float, ...]) -> Floats:
     return np.stack([_DENSITIES[pool] for pool in pools], axis=1)
 
 
-def after_activation(
-    gamma: Floats,
-    beta: Floats,
-    activation: Callable[[Floats], Floats],
-    pools: tuple[float, ...] = (1.0,),
-) -> tuple[Floats, Floats]:
-    """Mean and variance of ``activation(y)``, y ~ N(beta, gamma²), perhaps max-pooled.
+class Normals:
+    """Channels that are N(β, γ²) each.
 
     Args:
         gamma: Scale of each channel, any sign.
         beta: Shift of each channel.
-        activation: Applied element by element.
-        pools: Members of ``POOLS``. Pooling and an increasing activation can change places,
-            so the largest of the values is taken before the activation.
-
-    Returns:
-        Two arrays of shape (channels, pools).
     """
-    values = activation(beta[:, None] + np.abs(gamma)[:, None] * _GRID)
-    weights = _densities(pools)
+
+    def __init__(self, gamma: Floats, beta: Floats) -> None:
+        """See the class."""
+        self._gamma = np.abs(gamma)
+        self._beta = beta
+
+    @cached_property
+    def _fine(self) -> Floats:
+        return self._beta[:, None] + self._gamma[:, None] * _GRID
+
+    @cached_property
+    def _coarse(self) -> Floats:
+        return self._beta[:, None] + self._gamma[:, None] * _COARSE_GRID
+
+    def after(
+        self, activation: Callable[[Floats], Floats], pools: tuple[float, ...] = _NO_POOL
+    ) -> tuple[Floats, Floats]:
+        """Mean and variance of ``activation(y)``, y ~ N(β, γ²), perhaps max-pooled.
+
+        Args:
+            activation: Applied element by element; leaves what it is given as it is.
+            pools: Members of ``POOLS``. Pooling and an increasing activation can change places,
+                so the largest of the values is taken before the activation.
+
+        Returns:
+            Two arrays of shape (channels, pools).
+        """
+        if pools == _NO_POOL:
+            if activation is _no_activation:
+                return self._beta[:, None], np.square(self._gamma)[:, None]
+            if activation in _SMOOTH:
+                return _moments(activation(self._coarse), _COARSE_DENSITY[:, None])
+        return _moments(activation(self._fine), _densities(pools))
+
+
+def _moments(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     mean = values @ weights
     return mean, np.maximum(np.square(values) @ weights - np.square(mean), 0.0)
+
+
+def after_activation(
+    gamma: Floats,
+    beta: Floats,
+    activation: Callable[[Floats], Floats],
+    pools: tuple[float, ...] = _NO_POOL,
+) -> tuple[Floats, Floats]:
+    """``Normals.after`` of one activation."""
+    return Normals(gamma, beta).after(activation, pools)
 
 
 def after_prelu(gamma: Floats, beta: Floats, slopes: Floats) -> tuple[Floats, Floats]:

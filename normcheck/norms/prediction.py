@@ -20,7 +20,7 @@ import numpy as np
 
 from normcheck.norms.layer import Floats
 from normcheck.norms.links import Link, Weights
-from normcheck.norms.moments import ACTIVATIONS, POOLS, after_activation, after_prelu
+from normcheck.norms.moments import ACTIVATIONS, POOLS, Normals, after_prelu
 from normcheck.norms.numbers import median
 from normcheck.norms.weighted import behind_weights
 
@@ -169,8 +169,9 @@ def _affine(link: Link) -> tuple[Floats, Floats]:
 
 def _under(gamma: Floats, beta: Floats, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
     """Means and variances behind an activation, of shape (channels, hypotheses)."""
+    channels = Normals(gamma, beta)
     moments = [
-        after_activation(gamma, beta, ACTIVATIONS[name], tuple(h.pool for h in group))
+        channels.after(ACTIVATIONS[name], tuple(h.pool for h in group))
         for name, group in groupby(hypotheses, key=lambda h: h.activation)
     ]
     return (

@@ -6,9 +6,9 @@ For weights W, input means m and variances v, independent of each other:
     variance_o ≈ Σ W² v
 
 c(tap) is the share of output positions at which a tap lies inside the image, with zero
-padding (1 - |dy| f)(1 - |dx| f), f about 1/size. Both are products with one matrix each, in
-which the shares are a factor already: so weights are read once, in the order and the precision
-in which they are stored.
+padding (1 - |dy| f)(1 - |dx| f), f about 1/size. Weights are read once, in the order and the
+precision in which they are stored: the sum over inputs comes first, which leaves a number for
+each tap, and the borders go through these.
 """
 
 from functools import lru_cache
@@ -50,18 +50,21 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
     groups = means.shape[0] // inner
     hypotheses, taps = means.shape[1], prod(weights.shape[2:])
     shares = _shares(weights.shape[2:])
-    spread = (means[:, None, :, None] * shares[:, None, :]).reshape(groups, inner * taps, -1)
+    means = means.reshape(groups, 1, inner, -1)
     repeated = np.repeat(variances, taps, axis=0).reshape(groups, inner * taps, -1)
     fetch_ahead((weights,))
     found: list[tuple[Floats, Floats]] = []
     for _, block in in_blocks(weights) if link.kind in _APART else ((0, weights.values()),):
-        rows = _rows(block, link).reshape(groups, -1, inner * taps)
+        rows = _rows(block, link).reshape(groups, -1, inner, taps)
         if not found:  # every block is of one type
-            spread = spread.astype(rows.dtype, copy=False)
-            repeated = repeated.astype(rows.dtype, copy=False)
-        mean, variance = rows @ spread, np.square(rows) @ repeated
-        out = rows.shape[0] * rows.shape[1]
-        found.append((mean.reshape(out, hypotheses, -1), variance.reshape(out, hypotheses)))
+            means, repeated, shares = (
+                factor.astype(rows.dtype, copy=False) for factor in (means, repeated, shares)
+            )
+        squares = np.square(rows).reshape(groups, -1, inner * taps)
+        mean, variance = _over_taps(rows, means) @ shares, squares @ repeated
+        found.append(
+            (mean.reshape(-1, hypotheses, shares.shape[1]), variance.reshape(-1, hypotheses))
+        )
     # Each output position of a transposed convolution sees every second tap per dimension at
     # the usual stride of 2; with stride 1 the slope shows it.
     seen = 2.0 ** -(weights.ndim - 2) if link.kind is Weights.TRANSPOSED else 1.0
@@ -69,6 +72,21 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
         np.concatenate(parts).astype(np.float64) * seen for parts in zip(*found, strict=True)
     )
     return np.broadcast_to(mean, (*variance.shape, len(BORDERS))), variance
+
+
+def _over_taps(rows: Floats, means: Floats) -> Floats:
+    """The sum over inputs, for each tap.
+
+    Args:
+        rows: Of shape (groups, out channels, inputs, taps).
+        means: Of shape (groups, 1, inputs, hypotheses).
+
+    Returns:
+        Of shape (groups, out channels, hypotheses, taps).
+    """
+    if rows.shape[-1] == 1:  # one product, not one for each output
+        return (rows[..., 0] @ means[:, 0])[..., None]
+    return (rows.swapaxes(2, 3) @ means).swapaxes(2, 3)
 
 
 def _rows(block: Array, link: Link) -> Array:
