@@ -8,8 +8,9 @@ from normcheck.checkpoint.dtypes import Array
 from normcheck.checkpoint.tensors import PlainRegion, TensorRef, contiguous_strides
 from normcheck.checkpoint.zip_members import StoredRegion
 
-BLOCK_BYTES = 1 << 20
-"""Stored bytes of one block: what is worked out of it finds it in the processor's cache."""
+BLOCK_BYTES = 1 << 19
+"""Stored bytes of one block: what is worked out of it finds it in the processor's cache. Reading
+the next one beside, in a thread, gains nothing: handing over takes as long as reading."""
 
 
 def lies_in_one_piece(tensor: TensorRef) -> bool:
@@ -47,22 +48,7 @@ def in_blocks(tensor: TensorRef, most: int = BLOCK_BYTES) -> Iterator[tuple[int,
     if rows >= tensor.shape[0] or not lies_in_one_piece(tensor):
         yield 0, tensor.values()
         return
-    parts = []
     for start in range(0, tensor.shape[0], rows):
         shape = (min(rows, tensor.shape[0] - start), *tensor.shape[1:])
         strides, offset = contiguous_strides(shape), tensor.offset + start * row
-        parts.append((start, replace(tensor, shape=shape, strides=strides, offset=offset)))
-    yield from _one_ahead(parts)
-
-
-def _one_ahead(parts: list[tuple[int, TensorRef]]) -> Iterator[tuple[int, Array]]:
-    """Blocks in their order; while one is worked on, the next is read and its checksum counted."""
-    from concurrent.futures import ThreadPoolExecutor  # most tensors are one block
-
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(parts[0][1].values)
-        for (start, _), after in zip(parts, [*parts[1:], None], strict=True):
-            block = following.result()
-            if after is not None:
-                following = thread.submit(after[1].values)
-            yield start, block
+        yield start, replace(tensor, shape=shape, strides=strides, offset=offset).values()

@@ -11,7 +11,7 @@ pooling are not in a state dict; of a few values the best-fitting is taken, whic
 unrelated statistics fit: there are hundreds of channels and a handful of choices.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from normcheck.norms.inflow import Inflow
 
 _TOGETHER = 256
-"""Channels that are taken together: a quarter of a megabyte for one activation."""
+"""Channels that are taken together: a quarter of a megabyte for one activation, which fits the
+processor's cache."""
 MOST_OF_A_CHANNEL = 25.0
 """Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
 does not decide for its layer."""
@@ -169,15 +170,18 @@ def _affine(link: Link) -> tuple[Floats, Floats]:
 
 def _under(gamma: Floats, beta: Floats, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
     """Means and variances behind an activation, of shape (channels, hypotheses)."""
-    channels = Normals(gamma, beta)
-    moments = [
-        channels.after(ACTIVATIONS[name], tuple(h.pool for h in group))
-        for name, group in groupby(hypotheses, key=lambda h: h.activation)
-    ]
-    return (
-        np.concatenate([mean for mean, _ in moments], axis=1),
-        np.concatenate([variance for _, variance in moments], axis=1),
-    )
+    mean, variance = np.empty((2, gamma.size, len(hypotheses)))
+    groups = [(name, tuple(group)) for name, group in groupby(hypotheses, lambda h: h.activation)]
+    for start in range(0, gamma.size, _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        channels, column = Normals(gamma[some], beta[some]), 0
+        for name, group in groups:
+            columns = slice(column, column + len(group))
+            mean[some, columns], variance[some, columns] = channels.after(
+                ACTIVATIONS[name], tuple(h.pool for h in group)
+            )
+            column += len(group)
+    return mean, variance
 
 
 def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list[Prediction]:
@@ -190,32 +194,14 @@ def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list
         links: Without a graph and without slopes.
         hypotheses: As for ``Prediction``.
     """
-    found: list[Prediction] = []
-    for group in _of_some_channels(links):
-        affine = [_affine(link) for link in group]
-        gamma, beta = (np.concatenate(parts) for parts in zip(*affine, strict=True))
-        means, variances = _under(gamma, beta, hypotheses)
-        ends = np.cumsum([scale.size for scale, _ in affine])[:-1]
-        inputs = zip(np.split(means, ends), np.split(variances, ends), strict=True)
-        found += [
-            Prediction(link, hypotheses, each) for link, each in zip(group, inputs, strict=True)
-        ]
-    return found
-
-
-def _of_some_channels(links: Sequence[Link]) -> Iterator[list[Link]]:
-    """The links in groups whose grids fit the processor's cache."""
-    group: list[Link] = []
-    channels = 0
-    for link in links:
-        own = link.source.features or 0
-        if group and channels + own > _TOGETHER:
-            yield group
-            group, channels = [], 0
-        group.append(link)
-        channels += own
-    if group:
-        yield group
+    if not links:
+        return []
+    affine = [_affine(link) for link in links]
+    gamma, beta = (np.concatenate(parts) for parts in zip(*affine, strict=True))
+    means, variances = _under(gamma, beta, hypotheses)
+    ends = np.cumsum([scale.size for scale, _ in affine])[:-1]
+    inputs = zip(np.split(means, ends), np.split(variances, ends), strict=True)
+    return [Prediction(link, hypotheses, each) for link, each in zip(links, inputs, strict=True)]
 
 
 def _from_graph(

@@ -54,14 +54,19 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
     repeated = np.repeat(variances, taps, axis=0).reshape(groups, inner * taps, -1)
     fetch_ahead((weights,))
     found: list[tuple[Floats, Floats]] = []
+    squares: Floats = np.empty(0)
     for _, block in in_blocks(weights) if link.kind in _APART else ((0, weights.values()),):
         rows = _rows(block, link).reshape(groups, -1, inner, taps)
         if not found:  # every block is of one type
             means, repeated, shares = (
                 factor.astype(rows.dtype, copy=False) for factor in (means, repeated, shares)
             )
-        squares = np.square(rows).reshape(groups, -1, inner * taps)
-        mean, variance = _over_taps(rows, means) @ shares, squares @ repeated
+        if squares.shape != rows.shape:
+            # Kept from block to block: to get fresh memory takes longer than to fill it.
+            squares = np.empty_like(rows)
+        np.square(rows, out=squares)
+        mean = _over_taps(rows, means) @ shares
+        variance = squares.reshape(groups, -1, inner * taps) @ repeated
         found.append(
             (mean.reshape(-1, hypotheses, shares.shape[1]), variance.reshape(-1, hypotheses))
         )
