@@ -57,6 +57,12 @@ class Values:
         """How many there are."""
         return int(self.numbers.size)
 
+    def all_are(self, value: float) -> bool:
+        """Whether there is no other number."""
+        # The first tells it of nearly all layers that learned: rules ask again and again.
+        numbers = self.numbers
+        return not numbers.size or (numbers[0] == value and bool((numbers == value).all()))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchCount:
@@ -133,8 +139,8 @@ class NormLayer:
             self.running_mean is not None
             and self.running_var is not None
             and self.running_mean.size > 0
-            and bool(np.all(self.running_mean.numbers == 0))
-            and bool(np.all(self.running_var.numbers == 1))
+            and self.running_mean.all_are(0.0)
+            and self.running_var.all_are(1.0)
         )
 
     @property
@@ -143,9 +149,7 @@ class NormLayer:
         if self.weight is None:
             return False
         start = 0.0 if self.unit_offset else 1.0
-        return bool(np.all(self.weight.numbers == start)) and (
-            self.bias is None or bool(np.all(self.bias.numbers == 0))
-        )
+        return self.weight.all_are(start) and (self.bias is None or self.bias.all_are(0.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -63,7 +63,11 @@ def median(values: Sequence[float] | Floats) -> float:
 
     Not ``np.median``, which imports ``numpy.ma``: that takes longer than a whole scan.
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
+    return middle_of(np.sort(np.asarray(values, dtype=np.float64), axis=None))
+
+
+def middle_of(ordered: Floats) -> float:
+    """The median of numbers in ascending order."""
     middle = ordered.size // 2
     if ordered.size % 2:
         return float(ordered[middle])

@@ -97,14 +97,14 @@ class Prediction:
         else:
             self.hypotheses = tuple(hypotheses)
         means, variances = inputs or _inputs(link, self.hypotheses)
-        bias = np.zeros(link.target.features or 0)
-        if link.bias is not None and link.bias.readable:
-            bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1)
         # One mean for each channel, hypothesis and border.
-        mean, self.variance = behind_weights(link, means, variances)
-        self.mean = mean + bias[:, None, None]
+        self.mean, self.variance = behind_weights(link, means, variances)
+        if link.bias is not None and link.bias.readable:
+            bias = np.asarray(link.bias.values(), dtype=np.float64)
+            self.mean = self.mean + bias.reshape(-1, 1, 1)
         stored, weight = self._stored = _weighted(link)
-        missed = np.einsum("chb,c->hb", np.square(self.mean - stored[:, None, None]), weight)
+        squares = np.square(self.mean - stored[:, None, None])
+        missed = (weight @ squares.reshape(weight.size, -1)).reshape(squares.shape[1:])
         total = max(float((stored * stored) @ weight), 1e-12)
         # Of shape (hypotheses, borders).
         self.explained = 1.0 - missed / total
@@ -112,7 +112,8 @@ class Prediction:
     @property
     def finite(self) -> bool:
         """Whether the weights predict numbers."""
-        return bool(np.isfinite(self.mean).all() and np.isfinite(self.variance).all())
+        # A mean that is no number makes none of what is explained.
+        return bool(np.isfinite(self.explained).all() and np.isfinite(self.variance).all())
 
     @property
     def scores(self) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
 from normcheck.norms.layer import Floats, NormLayer, Values
-from normcheck.norms.numbers import median
+from normcheck.norms.numbers import middle_of
 from normcheck.report.fit import AgreementSummary
 from normcheck.report.run import RunSummary
 from normcheck.rules.rule import Rule
@@ -223,7 +223,7 @@ def _spread(
         return Spread(float("nan"), float("nan"), float("nan"), values.size, lost)
     smallest, largest = float(numbers[0]), float(numbers[-1])
     bins = count(numbers) if count and largest > smallest else ()
-    return Spread(smallest, median(numbers), largest, values.size, lost, bins)
+    return Spread(smallest, middle_of(numbers), largest, values.size, lost, bins)
 
 
 def _bins(numbers: Floats) -> tuple[int, ...]:

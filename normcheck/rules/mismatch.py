@@ -76,7 +76,8 @@ def whole_model(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
 
 def _over_channels(fits: Sequence[Fit], values: Sequence[float]) -> float:
     """Mean over the layers, each weighing as many channels as it has."""
-    return float(np.average(values, weights=[f.stored_mean.size for f in fits]))
+    channels = [f.stored_mean.size for f in fits]
+    return sum(v * n for v, n in zip(values, channels, strict=True)) / sum(channels)
 
 
 def _unrelated(fits: Sequence[Fit]) -> Cause | None:
