@@ -15,8 +15,8 @@ from normcheck.exports.onnx_known import Known
 from normcheck.exports.onnx_lowered import put_together
 from normcheck.exports.onnx_names import unnamed, with_names
 from normcheck.exports.onnx_nodes import convert
-from normcheck.exports.onnx_tensors import TensorReader
-from normcheck.exports.onnx_wire import damaged, weigh
+from normcheck.exports.onnx_tensors import LeftOut, TensorReader
+from normcheck.exports.onnx_wire import damaged, lean
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -30,8 +30,6 @@ _START = re.compile(
 """How a ModelProto begins; TensorFlow's SavedModel, whose second field is a message, does not."""
 _WITH_OPERATOR_SETS = 3
 """Version of the format since which a model names its operator sets; they come at its end."""
-_COPIES = 2
-"""The bytes of the file and those of the parsed message, side by side."""
 
 
 def looks_like_onnx(start: bytes) -> bool:
@@ -56,7 +54,7 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
         NoModelError: A model without a graph.
     """
     budget = Budget(limits)
-    model = _parsed(source, budget)
+    model, left_out = _parsed(source, budget)
     if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
         raise NoModelError(
             f"{source.name}: the ONNX file has no graph", "scan the model that it was made from"
@@ -67,7 +65,7 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
     if isinstance(source, FileSource):
         beside = Path(source.name)
         folder = Path(os.path.abspath(beside)).parent
-    reader = TensorReader(folder, beside, budget)
+    reader = TensorReader(folder, beside, budget, left_out)
     flat = Flattener(model, reader, budget).run()
     saved = _model(_in_order(flat))
     by = model.producer_name if model.producer_name.isprintable() else ""
@@ -81,7 +79,7 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
     )
 
 
-def _parsed(source: Source, budget: Budget) -> "ModelProto":
+def _parsed(source: Source, budget: Budget) -> tuple["ModelProto", LeftOut]:
     try:
         # Here and nowhere else: it takes longer to import than any other file to read.
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
@@ -91,14 +89,12 @@ def _parsed(source: Source, budget: Budget) -> "ModelProto":
             f"{source.name}: an ONNX model, which takes the package onnx to read",
             "pip install 'normcheck[onnx]'",
         ) from error
-    budget.spend(_COPIES * source.size)
-    data = source.read_at(0, source.size)
-    weigh(data, ModelProto.DESCRIPTOR, budget)
+    short = lean(source, ModelProto.DESCRIPTOR, budget)
     try:
-        model: ModelProto = ModelProto.FromString(data)
+        model: ModelProto = ModelProto.FromString(short.data)
     except DecodeError as error:
         raise damaged("it is not what the ONNX format allows") from error
-    return model
+    return model, LeftOut(source, short.note, short.places)
 
 
 def _in_order(flat: Flat) -> Flat:

@@ -10,8 +10,9 @@ import numpy as np
 
 from normcheck.checkpoint.dtypes import BY_NAME, DType
 from normcheck.checkpoint.limits import Budget
-from normcheck.checkpoint.source import FileSource
+from normcheck.checkpoint.source import FileSource, Source
 from normcheck.checkpoint.tensors import (
+    PlainRegion,
     Region,
     Storage,
     TensorRef,
@@ -20,6 +21,7 @@ from normcheck.checkpoint.tensors import (
     tensor_without_data,
 )
 from normcheck.errors import UnreadableError
+from normcheck.exports.onnx_wire import Place
 
 if TYPE_CHECKING:
     from onnx import TensorProto
@@ -55,6 +57,9 @@ _TYPED_FIELDS = {
 }  # fmt: skip
 """Where the values lie that are not in ``raw_data``, and what they are written as: those of
 half precision as the numbers that their bits are."""
+
+
+_RAW_FIELD = "raw_data"
 
 
 @dataclass(slots=True, eq=False)
@@ -106,11 +111,40 @@ class _ExternalData:
             source.close()
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Values that the message was parsed without; see ``onnx_wire``."""
+
+    source: Source
+    note: str
+    places: tuple[Place, ...]
+
+    def region(self, tensor: "TensorProto", dtype: DType) -> PlainRegion | None:
+        """Where the values of a tensor lie in the file; None where they were parsed with it."""
+        for entry in tensor.external_data:
+            if entry.key == self.note:
+                place = self.places[int(entry.value)]
+                usual = _TYPED_FIELDS.get(dtype.name, ("", ""))[0]
+                if place.field in (_RAW_FIELD, usual):
+                    return PlainRegion(self.source, place.offset, place.nbytes)
+        return None
+
+
 class TensorReader:
     """Makes references of the tensors of one file."""
 
-    def __init__(self, folder: Path | None, model: Path | None, budget: Budget) -> None:
-        """Know where external data may lie: ``folder``, or that of the real ``model`` file."""
+    def __init__(
+        self, folder: Path | None, model: Path | None, budget: Budget, left_out: "LeftOut"
+    ) -> None:
+        """Know where values may lie.
+
+        Args:
+            folder: With external data.
+            model: The file, in whose real folder they may be, too.
+            budget: What the file may cost.
+            left_out: Values that lie in the file and were not parsed.
+        """
+        self._left_out = left_out
         self._folder = folder
         # A cache of downloads has links in the folder that is named, to the files in another.
         self._roots = tuple(
@@ -145,7 +179,11 @@ class TensorReader:
         wanted = prod(shape) * dtype.itemsize
         if tensor.HasField("segment"):
             return tensor_without_data(dtype, shape, "one segment of a larger tensor")
-        region = self._external(tensor, name, wanted) if external else _within(tensor, dtype)
+        region: Region | None
+        if external:
+            region = self._external(tensor, name, wanted)
+        else:
+            region = self._left_out.region(tensor, dtype) or _within(tensor, dtype)
         if region is None and wanted:
             return tensor_without_data(dtype, shape, "the file has no values of it")
         if region is not None and region.nbytes != wanted:
@@ -223,7 +261,7 @@ def _number(described: dict[str, str], key: str, default: int) -> int | None:
 
 def _within(tensor: "TensorProto", dtype: DType) -> Region | None:
     """The bytes of a tensor in the file itself; None where there are none."""
-    if tensor.HasField("raw_data"):
+    if tensor.HasField(_RAW_FIELD):
         return _RawData(tensor, len(tensor.raw_data))
     field, code = _TYPED_FIELDS.get(dtype.name, ("int32_data", "u1"))
     nbytes = len(getattr(tensor, field)) * np.dtype(code).itemsize

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -176,6 +177,20 @@ def test_diff_fetches_samples_side_by_side(web: Web, monkeypatch: pytest.MonkeyP
     assert result.comparisons[0].steps[0].tensors_moved == 1
     assert web.most_together >= 8
     assert web.sent < 1 << 20
+
+
+def test_onnx(web: Web) -> None:
+    """Of an export only what is judged: values of large tensors stay where they are."""
+    onnx = pytest.importorskip("onnx")
+    from tests.exports import onnx_by_hand as by_hand
+
+    table = onnx.numpy_helper.from_array(np.zeros((1000, 10_000), np.float32), "table")
+    made = by_hand.model([by_hand.norm()], [*by_hand.weights(), table])
+    by_hand.written(made, web.folder / "model.onnx")
+    report = normcheck.scan([f"{web.address}/model.onnx"])
+    assert report.errors == ()
+    assert [layer.features for layer in report.models[0].layers] == [2]
+    assert web.sent < 3 << 20
 
 
 def test_sharded(web: Web) -> None:
