@@ -27,6 +27,8 @@ class Answer:
     """Length of the whole file."""
     version: str
     """ETag or date: a file that changes while it is read shows by it. May be empty."""
+    tagged: bool = False
+    """Whether it is an ETag, which every change changes."""
 
 
 class StatusError(Exception):
@@ -62,9 +64,11 @@ async def part_of(filesystem: Any, place: RemotePath, start: int, length: int) -
     async with session.get(
         filesystem.encode_url(place.uri), headers=headers, **settings
     ) as response:
-        version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        tag = response.headers.get("ETag") or ""
+        version = tag or response.headers.get("Last-Modified") or ""
+        tagged = bool(tag) and not tag.startswith("W/")
         if response.status == 416:
-            return Answer(b"", start, _total(response.headers) or 0, version)
+            return Answer(b"", start, _total(response.headers) or 0, version, tagged)
         if response.status == 206:
             total = _total(response.headers)
             if total is None:
@@ -72,7 +76,7 @@ async def part_of(filesystem: Any, place: RemotePath, start: int, length: int) -
                     f"{place}: the server sends parts and does not say of how much",
                     "download the file, and scan the copy",
                 )
-            return Answer(await _body(response, length), start, total, version)
+            return Answer(await _body(response, length), start, total, version, tagged)
         if response.status != 200:
             raise StatusError(response.status)
         return await _whole(response, place, version)

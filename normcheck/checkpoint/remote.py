@@ -59,6 +59,15 @@ def connect(place: RemotePath) -> tuple[Any, str]:
     return filesystem, path
 
 
+def forget_listings(place: RemotePath) -> None:
+    """Ask anew what lies where: file systems keep what they were told as long as a process runs.
+
+    Raises:
+        UnreadableError: As ``connect``.
+    """
+    connect(place)[0].invalidate_cache()
+
+
 def reader(place: RemotePath) -> Callable[[int, int], Answer]:
     """A function from start and length in bytes to that part of a file."""
     filesystem, path = connect(place)
@@ -112,6 +121,30 @@ def _exactly(filesystem: Any, path: str) -> Callable[[int, int], bytes]:
         return bytes(own.file.read(end - start))
 
     return read
+
+
+_VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "blob_id", "lfs")
+"""What stores call that which every change of a file changes. A date is no such thing: two
+changes may share it."""
+
+
+def version_of(place: RemotePath) -> tuple[int, str] | None:
+    """Length of a file in bytes, and what its store calls its version.
+
+    Returns:
+        None where it has none, and where it cannot be asked: who reads the file will say why.
+    """
+    try:
+        if place.on_the_web:
+            answer = reader(place)(0, 1)
+            return (answer.total, answer.version) if answer.tagged else None
+        filesystem, path = connect(place)
+        told: dict[str, Any] = filesystem.info(path)
+    except Exception:  # whatever a file system's own library raises
+        return None
+    named = next((f"{key} {told[key]}" for key in _VERSIONS if told.get(key)), "")
+    size = told.get("size")
+    return (size, named) if named and isinstance(size, int) else None
 
 
 def is_folder(place: RemotePath) -> bool:

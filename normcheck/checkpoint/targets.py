@@ -86,6 +86,7 @@ def _expand_remote(path: RemotePath) -> Iterator[Target]:
     # fsspec comes with this import, which no local scan needs.
     from normcheck.checkpoint import remote
 
+    remote.forget_listings(path)
     if any(sign in path.uri for sign in _REMOTE_SIGNS):
         matches = remote.matching(path)
         if not matches:

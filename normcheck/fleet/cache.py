@@ -9,17 +9,20 @@ there are two answers, each enough:
   change that keeps size and modification time is seen. As in version control, the stamp does not
   count for a file that changed within a moment of being read: a second change may have fallen
   into the same tick of the clock.
+  A folder that is one checkpoint has the stamps of all that is in it, a remote file what its
+  server calls its version (an ETag, a generation, a hash).
 - The *digest* of the whole content is what it was. It is for files that were copied, checked
   out or touched, and only for small ones: to hash a large file takes longer than to scan it,
   which reads only what is judged.
 
-Kept are results without errors, of files on this machine, in three pieces: what every output
+Kept are results without errors, in three pieces: what every output
 counts, the line of JSON Lines, and the models, which only some outputs show. A damaged or
 locked store costs time, never a result: what comes out is data that nothing can be hidden in
 (see ``live.wire``).
 """
 
 import contextlib
+import os
 import sqlite3
 import time
 import zlib
@@ -246,8 +249,8 @@ def _stamps(result: FileResult, before: _Before) -> list[Stamp] | None:
         return None
     stamps = [now.against(before.when)]
     for file in result.files:
-        if file == result.target:
-            continue
+        if file == result.target or file.startswith(f"{result.target}{os.sep}"):
+            continue  # a folder's stamp is that of all in it
         # When it was opened is not known, only that it was after ``before``.
         stamp = stamp_of(file)
         if stamp is None or not stamp.against(before.when).settled:

@@ -2,15 +2,20 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
+
+from normcheck.checkpoint.place import HIDDEN, RemotePath, is_remote
 
 HASHED_BYTES = 8 << 20
 """Files up to that length are known by their content, too: about what is hashed in the time
 that the scan of a small file takes."""
 TICK_SECONDS = 2.0
 """The coarsest clock of a file system in use (FAT has 2 seconds, most have milliseconds)."""
+_MOST_FILES = 100_000
+"""Files in a folder that is one checkpoint, beyond which it is read rather than looked through."""
 _GAP = "\0"
 
 
@@ -21,9 +26,10 @@ class Stamp:
     file: str
     size: int
     changed: str
-    """Device, inode, and both times in nanoseconds."""
+    """Of a file device, inode, and both times in nanoseconds; of a folder a hash of all of
+    these; of an address what its server says."""
     latest: int
-    """The later of the times."""
+    """The latest of the times; 0 where it needs none."""
     settled: bool = True
     """Whether no change can hide within the same tick of the clock."""
 
@@ -59,20 +65,74 @@ class Stamp:
 
 
 def stamp_of(file: str) -> Stamp | None:
-    """The stamp of a regular file; None of anything else, a folder or an address say."""
+    """The stamp of a file, of a folder with all that is in it, or of a remote file.
+
+    Args:
+        file: A path; or an address, of which nothing is hidden.
+
+    Returns:
+        None of anything else, and where nobody can tell.
+    """
+    if is_remote(file):
+        return _of_address(file)
     try:
         status = os.stat(file)  # noqa: PTH116  (a Path for each file takes longer than the call)
+        if stat.S_ISDIR(status.st_mode):
+            return _of_folder(file)
     except (OSError, ValueError):
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    changed = f"{status.st_dev}:{status.st_ino}:{status.st_mtime_ns}:{status.st_ctime_ns}"
-    return Stamp(file, status.st_size, changed, max(status.st_mtime_ns, status.st_ctime_ns))
+    return Stamp(file, status.st_size, _told(status), _latest(status))
+
+
+def _told(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def _latest(status: os.stat_result) -> int:
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _of_folder(folder: str) -> Stamp | None:
+    from hashlib import blake2b
+
+    size = latest = 0
+    told: list[str] = []
+    for name, status in _within(folder):
+        if len(told) == _MOST_FILES:
+            return None
+        size += status.st_size
+        latest = max(latest, _latest(status))
+        told.append(f"{name}{_GAP}{status.st_size}:{_told(status)}")
+    text = _GAP.join(sorted(told)).encode("utf-8", "surrogatepass")
+    return Stamp(folder, size, blake2b(text, digest_size=20).hexdigest(), latest)
+
+
+def _within(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The folder itself, all in it, and all in folders in it; what links lead to as well."""
+    yield folder, os.stat(folder)  # noqa: PTH116
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry.path, entry.stat()
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+
+
+def _of_address(address: str) -> Stamp | None:
+    if HIDDEN in address:
+        return None  # a secret that is not kept: nobody could ask again
+    from normcheck.checkpoint.remote import version_of
+
+    found = version_of(RemotePath(address))
+    return Stamp(address, found[0], found[1], 0) if found else None
 
 
 def digest_of(file: str, size: int) -> bytes | None:
     """A hash of a file's content; None where it is long or cannot be read."""
-    if size > HASHED_BYTES:
+    if size > HASHED_BYTES or is_remote(file):
         return None
     from hashlib import blake2b
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch.distributed.checkpoint as dcp
+from torch import nn
 
 from normcheck.baseline import Baseline
 from normcheck.checkpoint.limits import Limits
@@ -152,6 +154,45 @@ OTHER: dict[str, Callable[[], Settings]] = {
     "limits": lambda: Settings(limits=Limits(nesting=999)),
     "kept predictions": lambda: Settings(keep_predictions=True),
 }
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_folder_that_is_one_checkpoint(tmp_path: Path, read: list[str]) -> None:
+    """It is what it was as long as all in it is."""
+    folder, fleet = tmp_path / "step-1", Fleet(cache=tmp_path / "cache")
+    dcp.save(nn.BatchNorm1d(8).state_dict(), checkpoint_id=folder, no_dist=True)
+    first = render_json(scan(folder, fleet=fleet))
+    assert read == ["step-1"]
+    assert json.loads(first)["errors"] == []
+
+    def changed(change: Callable[[], object]) -> bool:
+        read.clear()
+        change()
+        scan(folder, fleet=fleet)
+        return bool(read)
+
+    assert not changed(lambda: None)
+    assert render_json(scan(folder, fleet=fleet)) == first
+    (chunks,) = folder.glob("*.distcp")
+    assert changed(lambda: os.utime(chunks))
+    assert not changed(lambda: None)
+    below = folder / "rng"
+    assert changed(below.mkdir)
+    assert changed(lambda: (below / "0").write_text("a"))
+    assert changed(lambda: (below / "0").write_text("b"))
+    assert changed((below / "0").unlink)
+    assert not changed(lambda: None)
+
+
+def test_a_folder_of_too_many_files_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look through them would take as long."""
+    assert stamp.stamp_of(str(tmp_path))
+    for number in range(3):
+        (tmp_path / str(number)).touch()
+    monkeypatch.setattr(stamp, "_MOST_FILES", 3)
+    assert stamp.stamp_of(str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("what", OTHER)

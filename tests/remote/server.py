@@ -76,7 +76,9 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Range", f"bytes {start}-{start + length - 1}/{size}")
             if status == 416:
                 self.send_header("Content-Range", f"bytes */{size}")
-            self.send_header("ETag", web.version)
+            if web.version:
+                self.send_header("ETag", web.version)
+            self.send_header("Last-Modified", "Mon, 02 Nov 2026 10:00:00 GMT")
             self.send_header("Content-Length", str(length))
             self.end_headers()
             try:

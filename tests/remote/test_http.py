@@ -15,6 +15,7 @@ from normcheck.checkpoint.place import RemotePath
 from normcheck.checkpoint.read import read_checkpoint
 from normcheck.checkpoint.remote_source import ATTEMPTS, RemoteSource
 from normcheck.errors import UnreadableError
+from normcheck.fleet.request import Fleet
 from normcheck.settings import Settings
 
 from .conftest import convolutional
@@ -177,6 +178,35 @@ def test_diff_fetches_samples_side_by_side(web: Web, monkeypatch: pytest.MonkeyP
     assert result.comparisons[0].steps[0].tensors_moved == 1
     assert web.most_together >= 8
     assert web.sent < 1 << 20
+
+
+def test_what_is_known_of_an_address_is_not_fetched_again(web: Web, tmp_path: Path) -> None:
+    """As long as the server says that it is the same file; a date is not enough."""
+    torch.save(convolutional(blocks=2, width=64), web.folder / "a.pt")
+    target, fleet = f"{web.address}/a.pt", Fleet(cache=tmp_path / "cache")
+
+    def fetched(word: str = target) -> int:
+        before = web.sent
+        report = normcheck.scan([word], fleet=fleet)
+        assert [len(model.layers) for model in report.models] == [2]
+        return web.sent - before
+
+    assert fetched() > 10_000
+    assert fetched() == 1
+    web.version = '"v2"'
+    assert fetched() > 10_000
+    assert fetched() == 1
+    for version in ("", 'W/"v2"'):
+        web.version = version
+        assert fetched() > 10_000
+        assert fetched() > 10_000
+    web.version = '"v2"'
+    # A secret is not kept, and without it nobody can ask.
+    assert fetched(f"{target}?token={SECRET}") > 10_000
+    assert fetched(f"{target}?token={SECRET}") > 10_000
+    assert SECRET.encode() not in (tmp_path / "cache").read_bytes()
+    web.deny = 403
+    assert normcheck.scan([target], fleet=fleet).errors[0].message
 
 
 def test_onnx(web: Web) -> None:

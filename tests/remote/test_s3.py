@@ -9,7 +9,11 @@ import normcheck
 from normcheck.checkpoint import remote
 from normcheck.checkpoint.place import RemotePath
 from normcheck.checkpoint.remote_source import RemoteSource
-from normcheck.checkpoint.targets import expand
+from normcheck.checkpoint.targets import Target, expand
+from normcheck.examine import examine
+from normcheck.fleet import task
+from normcheck.fleet.request import Fleet
+from normcheck.fleet.result import FileResult
 from normcheck.settings import Settings
 
 from .conftest import convolutional
@@ -80,6 +84,33 @@ def test_distributed_folder(bucket: str, tmp_path: Path) -> None:
     (model,) = report.models
     assert model.target == f"{bucket}/dcp/step-1/"
     assert len(model.layers) == 3
+
+
+def test_what_is_known_of_an_object_is_not_read_again(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the store gives it the same tag, also where this process knows a listing."""
+    read: list[str] = []
+
+    def counted(target: Target, settings: Settings) -> FileResult:
+        read.append(target.path.name)
+        return examine(target, settings)
+
+    monkeypatch.setattr(task, "examine", counted)
+    fleet = Fleet(cache=tmp_path / "cache")
+    norm = torch.nn.BatchNorm1d(4)
+    for name in ("a.pt", "b.pt"):
+        torch.save(norm.state_dict(), tmp_path / name)
+        put(bucket, f"known/{name}", tmp_path / name)
+    for expected in (["a.pt", "b.pt"], []):
+        assert len(normcheck.scan([f"{bucket}/known"], fleet=fleet).models) == 2
+        assert read == expected
+        read.clear()
+    torch.save({**norm.state_dict(), "running_mean": torch.ones(4)}, tmp_path / "b.pt")
+    elsewhere = type(remote.connect(RemotePath(bucket))[0])(skip_instance_cache=True)
+    elsewhere.put(str(tmp_path / "b.pt"), f"{bucket}/known/b.pt")
+    normcheck.scan([f"{bucket}/known"], fleet=fleet)
+    assert read == ["b.pt"]
 
 
 @pytest.mark.parametrize("name", ["missing.pt", "missing", "missing/*.pt"])
