@@ -98,8 +98,10 @@ def speed(files: int, jobs: int) -> None:
 
 def memory(counts: list[int], jobs: int) -> None:
     """Peak memory against the number of files."""
-    print("| checkpoints | seconds | MB, JSON lines | MB, text | MB, text from a cache |")
-    print("|---|---|---|---|---|")
+    print(
+        "| checkpoints | seconds | MB, JSON lines | MB, JSON | MB, text | MB, text from a cache |"
+    )
+    print("|---|---|---|---|---|---|")
     for count in counts:
         with tempfile.TemporaryDirectory() as name:
             folder, cache = Path(name, "runs"), str(Path(name, "cache.sqlite"))
@@ -108,11 +110,11 @@ def memory(counts: list[int], jobs: int) -> None:
             words = [str(folder), "--jobs", str(jobs)]
             seconds, _, lines = measure(*SCAN, *words)
             text = [sys.executable, "-m", "normcheck", "scan", "--exit-zero", *words]
+            *_, whole = measure(*text, "-f", "json")
             *_, plain = measure(*text, "--cache", cache)
             *_, cached = measure(*text, "--cache", cache)
-        print(
-            f"| {count:,} | {seconds:.1f} | {lines:.0f} | {plain:.0f} | {cached:.0f} |", flush=True
-        )
+        row = f"| {lines:.0f} | {whole:.0f} | {plain:.0f} | {cached:.0f} |"
+        print(f"| {count:,} | {seconds:.1f} {row}", flush=True)
 
 
 def main() -> None:

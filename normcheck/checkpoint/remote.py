@@ -123,7 +123,7 @@ def _exactly(filesystem: Any, path: str) -> Callable[[int, int], bytes]:
     return read
 
 
-_VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "blob_id", "lfs")
+_VERSIONS = ("generation", "ETag", "etag", "e_tag", "md5Hash", "blob_id", "lfs")
 """What stores call that which every change of a file changes. A date is no such thing: two
 changes may share it."""
 

@@ -80,12 +80,14 @@ def _enough() -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    if len(words) > 1 and words[0] == "scan" and not any(w.startswith("-") for w in words):
-        # Targets and no flag, the commonest call: there is nothing to parse, and Typer with
-        # the pydantic behind it would take longer to import than the scan takes.
-        from normcheck.cli.scan import ScanWords, run_scan
+    if len(words) > 1 and words[0] == "scan" and not _completing():
+        from normcheck.cli.quick import scan_words
 
-        return run_scan(ScanWords(targets=words[1:]))
+        plain = scan_words(words[1:])
+        if plain is not None:
+            from normcheck.cli.scan import run_scan
+
+            return run_scan(plain)
     if len(words) > 2 and words[0] == "diff" and not any(w.startswith("-") for w in words):
         from normcheck.cli.diff import DiffWords, run_diff
 

@@ -120,7 +120,7 @@ def test_no_crash_looks_like_a_verdict(
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize("words", [[], ["-q"]])
+@pytest.mark.parametrize("words", [[], ["--engine", "local"]])
 @pytest.mark.parametrize("wrapped", [None, RuntimeError, NormcheckError])
 def test_an_interruption_stays_one(
     normcheck: Normcheck,
