@@ -60,8 +60,7 @@ def lined(result: FileResult) -> FileResult:
 
 def _sifted(target: str, verdicts: Verdicts, sieve: Sieve) -> _Sifted:
     counted = _worst_first(sieve.kept(verdicts.findings))
-    for code in verdicts.ran:
-        sieve.ran(target, code)
+    sieve.ran(target, verdicts.ran)
     return counted, sieve.taken()
 
 

@@ -37,12 +37,14 @@ class Sieve:
         self._ran: set[str] = set()
         self._judged: set[tuple[str, str]] = set()
 
-    def ran(self, target: str, rule: str) -> None:
-        """Note that a rule judged a model of ``target``: what it no longer finds is gone."""
-        self._ran.add(rule)
+    def ran(self, target: str, rules: tuple[str, ...]) -> None:
+        """Note that rules judged a model of ``target``: what they no longer find is gone."""
+        self._ran.update(rules)
         # Targets only where entries are about them: memory must not grow with the files.
-        if self._matcher is not None and self._matcher.mentions(target, rule):
-            self._judged.add((target, rule))
+        if self._matcher is not None:
+            self._judged.update(
+                (target, rule) for rule in rules if self._matcher.mentions(target, rule)
+            )
 
     def taken(self) -> tuple[Suppressed, ...]:
         """What was suppressed since the last time, which is then forgotten here."""

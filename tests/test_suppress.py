@@ -94,7 +94,7 @@ def test_ignores_come_before_the_baseline() -> None:
         layer_ignores=(ignore("head.bn"),), baseline=Baseline(Path("known.json"), entries)
     )
     sieve = Sieve(settings)
-    sieve.ran("model.pt", "NC101")
+    sieve.ran("model.pt", ("NC101",))
     assert sieve.kept([finding(*LAYERS)]) == []
     assert [unused.message for unused in sieve.unused()] == [
         "1 baseline entry of NC101 on model.pt matched no finding: head.bn"
@@ -107,7 +107,7 @@ def test_unused_ignores_are_told() -> None:
     sieve = Sieve(settings)
     assert sieve.unused() == ()
     sieve.kept([finding(*LAYERS)])
-    sieve.ran("model.pt", "NC101")
+    sieve.ran("model.pt", ("NC101",))
     assert [unused.message for unused in sieve.unused()] == [
         "the per-layer ignore 'neck.*' of NC101 matched no finding"
     ]

@@ -220,7 +220,7 @@ class _Run:
                     replace(finding, model=side.target, where=side.where)
                     for finding in rule.judge(subject)
                 )
-                self.sieve.ran(side.target, rule.code)
+                self.sieve.ran(side.target, (rule.code,))
             except CannotTell as outcome:
                 self.skipped.append(Skipped(side.target, side.where, rule.code, str(outcome)))
             except Exception as error:  # a rule that breaks must not end the comparison
