@@ -110,14 +110,17 @@ def _of_folder(folder: str) -> Stamp | None:
 
 
 def _within(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The folder itself, all in it, and all in folders in it; what links lead to as well."""
+    """The folder itself, all in it, and all in folders in it, also where links lead to them.
+
+    A link that leads back makes no end of it: whoever asks stops at a number.
+    """
     yield folder, os.stat(folder)  # noqa: PTH116
     waiting = [folder]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 yield entry.path, entry.stat()
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir():
                     waiting.append(entry.path)
 
 

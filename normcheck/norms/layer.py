@@ -61,7 +61,9 @@ class Values:
         """Whether there is no other number."""
         # The first tells it of nearly all layers that learned: rules ask again and again.
         numbers = self.numbers
-        return not numbers.size or (numbers[0] == value and bool((numbers == value).all()))
+        if numbers.size and numbers[0] != value:
+            return False
+        return bool((numbers == value).all())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

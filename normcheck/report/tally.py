@@ -110,13 +110,13 @@ class Tally:
             self.reasons[entry.why] += 1
 
     def _skipped(self, entries: Iterable[Skipped]) -> None:
-        skipped = tuple(entries)
-        self.skipped += len(skipped)
-        self.missed += sum(not entry.unasked for entry in skipped)
-        self.passed_over += sum(not entry.rule for entry in skipped)
-        for remedy, rule in dict.fromkeys((entry.remedy, entry.rule) for entry in skipped):
-            if rule:
-                self.needs.setdefault(remedy, set()).add(rule)
+        for entry in entries:
+            self.skipped += 1
+            self.missed += not entry.unasked
+            if entry.rule:
+                self.needs.setdefault(entry.remedy, set()).add(entry.rule)
+            else:
+                self.passed_over += 1
 
     def _sick(self, head: tuple[str, str], findings: Iterable[Finding], order: int) -> None:
         loud = [f for f in findings if f.severity is not Severity.INFO]

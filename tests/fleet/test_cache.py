@@ -182,6 +182,13 @@ def test_a_folder_that_is_one_checkpoint(tmp_path: Path, read: list[str]) -> Non
     assert changed(lambda: (below / "0").write_text("b"))
     assert changed((below / "0").unlink)
     assert not changed(lambda: None)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert changed(lambda: (below / "linked").symlink_to(elsewhere))
+    assert changed(lambda: (elsewhere / "1").write_text("a"))
+    assert not changed(lambda: None)
+    assert changed(lambda: (below / "back").symlink_to(folder))
+    assert changed(lambda: None)
 
 
 def test_a_folder_of_too_many_files_is_read(
