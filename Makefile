@@ -65,6 +65,7 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 	$(BIN)/python benchmarks/large.py --growth
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/foreign_large.py
+	$(BIN)/python benchmarks/onnx_large.py
 	$(BIN)/python benchmarks/many.py
 
 clean:  ## remove what the verbs above made

@@ -51,7 +51,12 @@ def main() -> None:
     print(described())
     # Installed programs come compiled; ours is not to be compiled anew in every round.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    commands = {"normcheck": [sys.executable, "-m", "normcheck", "scan", options.checkpoint]}
+    scan = [sys.executable, "-m", "normcheck", "scan", options.checkpoint]
+    commands = {
+        "normcheck": scan,
+        "its plain flags": [*scan, "-f", "sarif", "--strict"],
+        "Typer's flags": [*scan, "--engine", "local"],
+    }
     commands |= rivals(options.checkpoint)
     codes = tuple(range(5))
     for words in commands.values():
