@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,18 @@ def tiny(folder: Path, count: int) -> None:
         save_file(values, folder / f"run-{number:05}.safetensors")
 
 
+def apart(folder: Path, beside: Path) -> list[str]:
+    """Two scans of one process each, started together: what the machine itself allows."""
+    words = []
+    for number in range(2):
+        half = beside / f"half-{number}"
+        half.mkdir()
+        for file in sorted(folder.iterdir())[number::2]:
+            (half / file.name).hardlink_to(file)
+        words.append(shlex.join([*SCAN, str(half), "--jobs", "1"]))
+    return ["sh", "-c", f"{words[0]} & {words[1]}; wait"]
+
+
 def speed(files: int, jobs: int) -> None:
     """Files a second, each line against the first."""
     with tempfile.TemporaryDirectory() as name:
@@ -72,6 +85,7 @@ def speed(files: int, jobs: int) -> None:
         target = str(folder)
         lines = {
             "one process": [*SCAN, target, "--jobs", "1"],
+            "two scans of half each": apart(folder, Path(name)),
             f"{jobs} processes": [*SCAN, target, "--jobs", str(jobs)],
             "default": [*SCAN, target],
             f"{jobs} processes, filling a cache": [

@@ -139,7 +139,12 @@ def test_ctrl_c_ends_the_command_and_its_processes(mixed: Path) -> None:
     # So many that on a busy machine, too, the run is not over before the signal comes.
     for number in range(5_000):
         (mixed / f"more-{number}.safetensors").hardlink_to(first)
-    words = [sys.executable, "-m", "normcheck", "scan", "runs", "--jobs", "2", "-f", "json-lines"]
+    # A shell starts what runs in its background with this signal ignored, which is inherited.
+    heeding = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('normcheck', run_name='__main__')"
+    )
+    words = [sys.executable, "-c", heeding, "scan", "runs", "--jobs", "2", "-f", "json-lines"]
     with subprocess.Popen(
         [*words, "-o", "out.jsonl"], stderr=subprocess.PIPE, text=True
     ) as process:
