@@ -7,13 +7,12 @@ without which nobody knows that the bytes are those that were saved.
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
-from machine import described, measured
+from machine import described, in_turn, measured, medians
 from torch import nn
 
 RUNS = 3
@@ -63,9 +62,9 @@ def main() -> None:
         }
         measured(commands["reading it (cat)"])
         print(f"{size / 1e6:,.0f} MB of convolutions with BatchNorm, in memory")
-        for what, words in commands.items():
-            runs = [measured(words) for _ in range(RUNS)]
-            seconds, memory = (statistics.median(values) for values in zip(*runs, strict=True))
+        rounds = in_turn(commands, RUNS)
+        for what in commands:
+            seconds, memory = medians(rounds, what)
             print(f"{what:<28} {seconds:6.2f} s  {memory:6.1f} MB resident")
 
 

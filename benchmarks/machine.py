@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,33 @@ def measured(words: list[str], codes: tuple[int, ...] = (0, 1)) -> tuple[float, 
     if int(code) not in codes:
         raise SystemExit(f"{' '.join(words)} ended with {code}")
     return float(seconds), float(memory)
+
+
+Round = dict[str, tuple[float, float]]
+"""Seconds and megabytes of each command, run one after the other."""
+
+
+def in_turn(
+    commands: dict[str, list[str]], count: int, codes: tuple[int, ...] = (0, 1)
+) -> list[Round]:
+    """Several rounds of the same commands, so that a machine whose speed drifts slows all alike.
+
+    Args:
+        commands: By what they are called.
+        count: Rounds.
+        codes: As for ``measured``.
+    """
+    return [
+        {name: measured(words, codes) for name, words in commands.items()} for _ in range(count)
+    ]
+
+
+def medians(rounds: list[Round], name: str) -> tuple[float, float]:
+    """Seconds and megabytes of one command."""
+    seconds, megabytes = zip(*(each[name] for each in rounds), strict=True)
+    return statistics.median(seconds), statistics.median(megabytes)
+
+
+def ratio(rounds: list[Round], name: str, to: str) -> float:
+    """Seconds of one command by those of another, round by round."""
+    return statistics.median(each[name][0] / each[to][0] for each in rounds)

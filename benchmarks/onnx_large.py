@@ -6,13 +6,12 @@ Against parsing all of it, as ``onnx.load`` does.
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from machine import described, measured
+from machine import described, in_turn, measured, medians, ratio
 from onnx import TensorProto, helper, numpy_helper
 
 RUNS = 3
@@ -71,13 +70,11 @@ def main() -> None:
         }
         measured(commands["onnx.load"])  # once unmeasured: the file is then in memory
         print(f"{size / 1e6:,.0f} MB of convolutions with BatchNorm, in memory")
-        rounds = [{what: measured(words) for what, words in commands.items()} for _ in range(RUNS)]
+        rounds = in_turn(commands, RUNS)
         for what in commands:
-            seconds, memory = (statistics.median(r[what][i] for r in rounds) for i in (0, 1))
-            ratio = statistics.median(r[what][0] / r["onnx.load"][0] for r in rounds)
-            print(
-                f"{what:<18} {seconds:6.2f} s  {memory:7.1f} MB resident  {ratio:5.2f} of loading"
-            )
+            seconds, memory = medians(rounds, what)
+            part = ratio(rounds, what, "onnx.load")
+            print(f"{what:<18} {seconds:6.2f} s  {memory:7.1f} MB resident  {part:5.2f} of loading")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ import argparse
 import importlib.util
 import os
 import shutil
-import statistics
 import sys
 from pathlib import Path
 
-from machine import described, measured
+from machine import described, in_turn, measured, medians, ratio
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / "sample_models" / "digits-healthy.pt"
@@ -61,15 +60,11 @@ def main() -> None:
     codes = tuple(range(5))
     for words in commands.values():
         measured(words, codes)  # once unmeasured: files are then in memory for all
-    rounds = [
-        {name: measured(words, codes) for name, words in commands.items()}
-        for _ in range(options.rounds)
-    ]
+    rounds = in_turn(commands, options.rounds, codes)
     for name in commands:
-        seconds = statistics.median(r[name][0] for r in rounds)
-        memory = statistics.median(r[name][1] for r in rounds)
-        ratio = statistics.median(r["normcheck"][0] / r[name][0] for r in rounds)
-        print(f"{name:<18} {seconds:6.3f} s  {memory:6.1f} MB  normcheck takes {ratio:5.2f} of it")
+        seconds, memory = medians(rounds, name)
+        part = ratio(rounds, "normcheck", name)
+        print(f"{name:<18} {seconds:6.3f} s  {memory:6.1f} MB  normcheck takes {part:5.2f} of it")
 
 
 if __name__ == "__main__":

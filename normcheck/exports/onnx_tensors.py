@@ -134,7 +134,7 @@ class TensorReader:
     """Makes references of the tensors of one file."""
 
     def __init__(
-        self, folder: Path | None, model: Path | None, budget: Budget, left_out: "LeftOut"
+        self, folder: Path | None, model: Path | None, budget: Budget, left_out: LeftOut
     ) -> None:
         """Know where values may lie.
 

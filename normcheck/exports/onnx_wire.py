@@ -138,29 +138,29 @@ def lean(source: Source, message_type: Any, budget: Budget) -> Lean:
                 _close(message, stack[-1])
             continue
         start = position
-        tag, wire_type, length, position = window.field(position, message.end)
+        number, wire_type, length, position = window.field(position, message.end)
         if wire_type == _VARINT:
             budget.spend(_FIELD_BYTES)
             continue
         schema = message.schema
-        inner = schema.messages.get(tag)
+        inner = schema.messages.get(number)
         if wire_type == _LENGTH_DELIMITED and inner is not None:
             budget.spend(_MESSAGE_BYTES)
             if len(stack) >= _DEPTH:
                 raise RefusedError(f"messages nested more than {_DEPTH} deep")
-            stack.append(_Open(start, position + length, inner, tag, position))
+            stack.append(_Open(start, position + length, inner, number, position))
             continue
-        if wire_type == _LENGTH_DELIMITED and length > _LARGE and tag in schema.values:
+        if wire_type == _LENGTH_DELIMITED and length > _LARGE and number in schema.values:
             if message.noted:
                 raise damaged(f"a tensor has its values twice, at byte {start:,}")
             budget.spend(_PIECE_BYTES)
             entry = _entry(note, len(places))
             message.instead(start, position + length, [entry], len(entry))
             message.noted = True
-            places.append(Place(position, length, _NAMES[tag]))
+            places.append(Place(position, length, _NAMES[number]))
         else:
-            text = tag in schema.texts and wire_type == _LENGTH_DELIMITED
-            packed = wire_type == _LENGTH_DELIMITED and not text and tag not in schema.plain
+            text = number in schema.texts and wire_type == _LENGTH_DELIMITED
+            packed = wire_type == _LENGTH_DELIMITED and not text and number not in schema.plain
             budget.spend(_FIELD_BYTES + length * (_UNPACKED if packed else 1))
             if text:
                 # The parser would give such a name as bytes, which nothing behind it expects.
