@@ -81,7 +81,7 @@ def _enough() -> int:
 
 def _dispatch(words: list[str]) -> int:
     if len(words) > 1 and words[0] == "scan" and not _completing():
-        from normcheck.cli.flags.quick_parser import scan_words
+        from normcheck.cli.quick_parser import scan_words
 
         plain = scan_words(words[1:])
         if plain is not None:

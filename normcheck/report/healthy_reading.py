@@ -1,6 +1,6 @@
 """What to think of a model in which nothing is wrong, and what nobody looked at."""
 
-from normcheck.norms.layer import Anatomy
+from normcheck.norms.anatomy import Anatomy
 from normcheck.report.report import ModelReport
 from normcheck.report.run_summary import RunSummary
 from normcheck.wording import fold, percent, plural

@@ -10,9 +10,10 @@ from normcheck.cli.flags.run_words import RunWords, progress, requested
 from normcheck.cli.screen.output_places import Look, Output, pair, rendered, text_style, write
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError
+from normcheck.report.diff_report import Diff
 from normcheck.report.tally import Tally
 from normcheck.rules.rule import Rule
-from normcheck.runs.diff import Diff, diff
+from normcheck.runs.diff import diff
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from normcheck.errors import UsageError
 from normcheck.report.report import Report
 
 if TYPE_CHECKING:
-    from normcheck.report.people.text_report import TextStyle
+    from normcheck.report.people.text_style import TextStyle
 
 _PIPE_WIDTH = 80
 """Columns where the output is no terminal and COLUMNS says nothing."""
@@ -66,7 +66,7 @@ def rendered(report: Report, output: Output) -> str:
 
 def text_style(output: Output, look: Look) -> "TextStyle":
     """How text is to look at the place where it goes."""
-    from normcheck.report.people.text_report import TextStyle
+    from normcheck.report.people.text_style import TextStyle
 
     return TextStyle(
         width=_width(output.file),

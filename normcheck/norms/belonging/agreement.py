@@ -5,6 +5,7 @@ link predicts.
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
 from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Fit, Hypothesis, Prediction, predictions
 from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
-from normcheck.norms.layer import Confidence
+from normcheck.norms.layer import Confidence, NormLayer
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.prefetch import fetch_ahead
 
@@ -91,6 +92,23 @@ def agreement_of(
     return Agreement(
         tuple(fits), common, tuple((p, r) for p, r in reasons.items() if p not in judged)
     )
+
+
+def agreement_with(
+    links: Callable[[], tuple[Link, ...]], layers: Sequence[NormLayer], budget: int | None
+) -> Agreement | None:
+    """How the running statistics fit the weights; None where there are none, or no link.
+
+    Args:
+        links: Finds the links of the model; not asked where no layer has statistics.
+        layers: Of the model.
+        budget: Bytes of weights that are read; None for the usual number.
+    """
+    stored = tuple(layer.path for layer in layers if layer.has_statistics)
+    if not stored:
+        return None
+    found = links()
+    return agreement_of(found, stored, budget) if found else None
 
 
 def _cannot_judge(link: Link) -> str:
