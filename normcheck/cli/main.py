@@ -75,7 +75,9 @@ def _by_interruption(error: BaseException) -> bool:
 
 def _enough() -> int:
     """Whoever read the output has enough of it (normcheck scan … | head): not a word."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    from normcheck.writing.out import discard_stdout
+
+    discard_stdout()
     return NOT_DONE
 
 
