@@ -1,5 +1,6 @@
 """From words to an exit code: the one place where errors become one."""
 
+import errno
 import os
 import sys
 
@@ -52,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return NOT_DONE
     except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
-        return _interrupted() if _by_interruption(error) else _crashed(error, words)
+        if _by_interruption(error):
+            return _interrupted()
+        return _no_room(error) or _crashed(error, words)
 
 
 def _interrupted() -> int:
@@ -78,6 +81,18 @@ def _enough() -> int:
     from normcheck.writing.out import discard_stdout
 
     discard_stdout()
+    return NOT_DONE
+
+
+def _no_room(error: Exception) -> int:
+    """Say so where a disk is full that nobody named; 0 where that is not what happened."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if not isinstance(error, OSError) or error.errno not in full:
+        return 0
+    from normcheck.writing.trouble import cannot
+
+    said = cannot(str(error.filename or "stdout, or a temporary file"), error)
+    report_error(said.message, said.hint)
     return NOT_DONE
 
 

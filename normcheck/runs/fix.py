@@ -54,7 +54,7 @@ def fix(target: str | Path, how: Fixing) -> Repair:
         )
     # A link stays a link: what it points to is repaired.
     path = Path(os.path.realpath(target))
-    output = _output(path, how)
+    output = _output(target, path, how)
     checkpoint = read_checkpoint(Path(target))
     try:
         single_source(checkpoint)
@@ -77,7 +77,7 @@ def fix(target: str | Path, how: Fixing) -> Repair:
         checkpoint.close()
 
 
-def _output(path: Path, how: Fixing) -> Place:
+def _output(target: str | Path, path: Path, how: Fixing) -> Place:
     """Where the result goes; names that are taken are refused before any work is done."""
     if how.in_place and how.output:
         raise UsageError("--in-place and -o are two places", "give one of them")
@@ -92,7 +92,7 @@ def _output(path: Path, how: Fixing) -> Place:
                 f"{backup} exists already, and would have to hold the backup",
                 "move it, or use -o to write the copy elsewhere",
             )
-    output = place_of(path if how.in_place else how.output)
+    output = replace(place_of(path), said=str(target)) if how.in_place else place_of(how.output)
     if not how.in_place and output.kind is Kind.FILE:
         if output.is_also(path):
             raise UsageError(
@@ -205,7 +205,7 @@ def _write(
     ) as out:
         write_to(out)
     return Written(
-        path=how.output or str(output.path),
+        path="stdout" if output.kind is Kind.STDOUT else how.output or str(output.path),
         size=out.size,
         changed=patch.changed if patch else 0,
         anew=anew,

@@ -131,7 +131,7 @@ class StdOut:
 
 
 def discard_stdout() -> None:
-    """Let what stdout still holds go nowhere: Python tries it again when the process ends."""
+    """Let what stdout still holds go nowhere: Python may try it again when the process ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

@@ -83,7 +83,7 @@ def _width(file: str) -> int:
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) > 0:
         return int(columns)
-    if file == STDOUT and sys.stdout.isatty():
+    if file == STDOUT and _on_terminal():
         return os.get_terminal_size(sys.stdout.fileno()).columns or _PIPE_WIDTH
     return _PIPE_WIDTH
 
@@ -95,7 +95,12 @@ def _colored(color: str, file: str) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return file == STDOUT and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return file == STDOUT and _on_terminal() and os.environ.get("TERM") != "dumb"
+
+
+def _on_terminal() -> bool:
+    # There is none after >&-, which is an error once something is written.
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def write(text: str, file: str) -> None:
