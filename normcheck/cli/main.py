@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
 from normcheck.errors import NormcheckError
@@ -11,6 +12,8 @@ NOT_DONE = 2
 """Exit code: the job could not be done."""
 _NEEDED = ("numpy", "rich", "typer", "junitparser")
 """What is installed with normcheck; missing where its folder alone was copied or put on a path."""
+_FIRST_FREE = 3
+"""Descriptor after stdin, stdout and stderr."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -22,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words after the program's name; ``sys.argv`` where None.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _without_streams()
     try:
         return _dispatch(words)
     except NormcheckError as error:
@@ -56,6 +61,19 @@ def main(arguments: list[str] | None = None) -> int:
         if _by_interruption(error):
             return _interrupted()
         return _no_room(error) or _crashed(error, words)
+
+
+def _without_streams() -> None:
+    """Make up for what is closed, as after ``2>&-``.
+
+    A file that is opened later must not get the number of stdout or stderr, where native code
+    would write into it; and errors have an exit code though nobody sees them.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) < _FIRST_FREE:
+        pass
+    os.close(opened)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the end)
 
 
 def _interrupted() -> int:

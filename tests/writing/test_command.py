@@ -17,7 +17,7 @@ import torch
 
 from normcheck.cli.main import INTERRUPTED
 from tests.conftest import ROOT
-from tests.writing.writers import HEALTHY, SICK, fifo_reader, listing, make_device
+from tests.writing.writers import DESCRIPTORS, HEALTHY, SICK, fifo_reader, listing, make_device
 
 _PR_CAPBSET_DROP = 24
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
@@ -139,18 +139,21 @@ def test_lines_come_one_by_one(tmp_path: Path) -> None:
 
 
 def test_what_the_shell_opened_is_written_as_it_meant(start: Start, tmp_path: Path) -> None:
-    """``-o /dev/stdout >> log`` appends, ``-o /dev/fd/N`` is that very descriptor."""
-    log = tmp_path / "log"
-    for name in ("/dev/stdout", "/dev/fd/{}"):
+    """As ``-o /dev/stdout >> log`` appends, and ``-o /dev/fd/N`` is that very descriptor."""
+    log, place = tmp_path / "log", tmp_path / "link"
+    for number in (1, 0):
         log.write_text("kept\n", encoding="utf-8")
         with log.open("ab") as file:
-            place = name.format(file.fileno())
+            # Links of our own to what /dev/stdout leads to: no test names the machine's.
+            place.unlink(missing_ok=True)
+            place.symlink_to(f"{DESCRIPTORS}/{number or file.fileno()}")
             words = ("scan", SICK, "-q", "-f", "json-lines", "-o", place)
             process = start(*words, stdout=file, pass_fds=(file.fileno(),))
         assert _done(process)[0] == 1
         text = log.read_text(encoding="utf-8")
         assert text.startswith('kept\n{"')
         assert text.endswith("}\n")
+        assert place.is_symlink()
 
 
 def test_stdout_that_is_full_or_closed(start: Start, tmp_path: Path) -> None:
@@ -170,6 +173,39 @@ def test_stdout_that_is_full_or_closed(start: Start, tmp_path: Path) -> None:
     code, _, err = _done(closed)
     assert code == 2
     assert "error: stdout is closed" in err
+
+
+def test_streams_that_are_closed(start: Start, tmp_path: Path) -> None:
+    """What is written to a file needs none of them, and exit codes stay."""
+    _done(start("scan", SICK, "-f", "json", "-o", tmp_path / "expected"))
+    for closed in ((1,), (2,), (0, 1, 2)):
+        for words, wanted in (
+            (("scan", SICK, "-f", "json", "-o", tmp_path / "got"), 1),
+            (("scan", tmp_path / "nothing.pt", "-f", "json", "-o", tmp_path / "got"), 2),
+        ):
+            process = start(
+                *words,
+                preexec_fn=lambda closed=closed: [os.close(number) for number in closed],
+                stdout=None, stderr=None,
+            )  # fmt: skip
+            assert process.wait(100) == wanted
+            if wanted == 1:
+                assert (tmp_path / "got").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_fix_to_stdout(start: Start, tmp_path: Path) -> None:
+    """The copy alone goes there, what is said of it to stderr."""
+    code, _, _ = _done(start("fix", SICK, "--modes", "eval", "-o", tmp_path / "fixed.pt"))
+    assert code == 0
+    process = start("fix", SICK, "--modes", "eval", "-o", "-")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert out == (tmp_path / "fixed.pt").read_bytes()
+    assert b"stdout" in err
+    assert b"21 of 21 modules set from train to eval mode" in err
+    process = start("fix", HEALTHY, "--counts", "-o", "-")
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out) == (2, b"")
 
 
 def _without_privileges() -> None:

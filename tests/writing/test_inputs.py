@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import save_file
 
 from tests.cli.conftest import Normcheck
-from tests.writing.writers import HEALTHY, LOST, SICK, listing
+from tests.writing.writers import DESCRIPTORS, HEALTHY, LOST, SICK, listing
 
 LOST_IT = "which would be lost; it was left as it is"
 
@@ -132,12 +132,13 @@ def test_other_inputs(normcheck: Normcheck, models: Path) -> None:
         ["-f", "json", "-o", "x", "--plot", "x"],
         ["-f", "json", "-o", "x", "-f", "sarif", "-o", "to-x"],
         ["--plot", "-"],
-        ["-f", "json", "-f", "sarif", "-o", "-", "-o", "/dev/stdout"],
+        ["-f", "json", "-f", "sarif", "-o", "-", "-o", "to-stdout"],
     ],
     ids=" ".join,
 )
 def test_two_outputs_for_one_place(words: list[str], normcheck: Normcheck, models: Path) -> None:
     (models / "to-x").symlink_to("x")
+    (models / "to-stdout").symlink_to(f"{DESCRIPTORS}/1")
     before = _contents(models)
     ran = normcheck("scan", LOST, *words)
     assert ran.code == 2

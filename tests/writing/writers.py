@@ -17,6 +17,8 @@ from tests.conftest import SAMPLES
 SICK = SAMPLES / "saved-in-train-mode-module.pt"
 HEALTHY = SAMPLES / "digits-healthy.pt"
 LOST = SAMPLES / "statistics-lost.pt"
+DESCRIPTORS = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
+"""Where the system names the descriptors of a process."""
 
 
 @dataclass(frozen=True, slots=True)
