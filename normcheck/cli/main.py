@@ -96,7 +96,7 @@ def _by_interruption(error: BaseException) -> bool:
 
 def _enough() -> int:
     """Whoever read the output has enough of it (normcheck scan … | head): not a word."""
-    from normcheck.writing.out import discard_stdout
+    from normcheck.writing.streams import discard_stdout
 
     discard_stdout()
     return NOT_DONE
@@ -107,7 +107,7 @@ def _no_room(error: Exception) -> int:
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if not isinstance(error, OSError) or error.errno not in full:
         return 0
-    from normcheck.writing.trouble import cannot
+    from normcheck.writing.write_errors import cannot
 
     said = cannot(str(error.filename or "stdout, or a temporary file"), error)
     report_error(said.message, said.hint)

@@ -39,7 +39,7 @@ from normcheck.fleet.fleet_request import Fleet
 from normcheck.live.process.wire import DAMAGED, read, written
 from normcheck.pipeline.results import FileResult, packed
 from normcheck.sources.targets import Target
-from normcheck.writing.place import Kind, Place, place_of
+from normcheck.writing.destination import Kind, Place, place_of
 
 _LAYOUT = 2
 """Of the tables; another one is another program's, or a later version's."""

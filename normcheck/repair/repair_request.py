@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcheck.live.run_request import Running
-from normcheck.writing.standing import Announce, to_nobody
+from normcheck.writing.special_files import Announce, to_nobody
 
 SAMPLES = 10_000
 """Most samples that are used: the mean of a channel is then known to a hundredth of its

@@ -23,9 +23,9 @@ from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.dtypes import decode
 from normcheck.sources.place import is_remote, shown
 from normcheck.wording import plural
-from normcheck.writing.place import Kind, Place, place_of
-from normcheck.writing.whole import try_out
-from normcheck.writing.written import written
+from normcheck.writing.atomic_file import try_out
+from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.writer import written
 
 ALL = "all"
 """What stands for every model of a file."""

@@ -86,9 +86,9 @@ def test_a_fifo_that_nobody_reads_ends_in_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from normcheck.errors import UsageError
-    from normcheck.writing import standing
-    from normcheck.writing.place import place_of
-    from normcheck.writing.written import written
+    from normcheck.writing import special_files as standing
+    from normcheck.writing.destination import place_of
+    from normcheck.writing.writer import written
 
     os.mkfifo(tmp_path / "fifo")
     monkeypatch.setattr(standing, "READER_SECONDS", 0.1)

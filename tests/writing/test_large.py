@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from normcheck.repair.repair_request import Fixing
 from normcheck.runs.fix import fix
-from normcheck.writing.out import FileOut
+from normcheck.writing.streams import FileOut
 
 _MEGABYTE = 1 << 20
 _LARGE = 256 * _MEGABYTE

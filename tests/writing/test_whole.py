@@ -11,9 +11,9 @@ import pytest
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.runs.fix import fix
-from normcheck.writing import hidden
-from normcheck.writing.place import Kind, Place, place_of
-from normcheck.writing.written import written
+from normcheck.writing import temporary_file as hidden
+from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.writer import written
 from tests.writing.writers import SICK, files_up_to, listing, make_device
 
 

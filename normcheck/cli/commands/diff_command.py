@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from normcheck.cli.commands.scan_command import exit_code, limited, tell_errors
-from normcheck.cli.destinations import Destinations
 from normcheck.cli.flags.run_words import RunWords, progress, requested
+from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.output_places import Look, Output, pair, rendered, text_style, write
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError

@@ -11,7 +11,7 @@ from normcheck.errors import UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
 from normcheck.runs.fix import fix
-from normcheck.writing.place import STDOUT, Kind, place_of
+from normcheck.writing.destination import STDOUT, Kind, place_of
 
 REFUSED = 1
 """Exit code: something spoke against the repair, and nothing was written."""

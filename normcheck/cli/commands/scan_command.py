@@ -7,9 +7,9 @@ from contextlib import closing, nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from normcheck.cli.destinations import Destinations
 from normcheck.cli.flags.fleet_words import FleetWords, requested_fleet
 from normcheck.cli.flags.run_words import RunWords, requested
+from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.error_messages import report_error, report_note
 from normcheck.cli.screen.output_places import Look, Output, pair, write
 from normcheck.cli.screen.progress import watched

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from normcheck.cli.screen.error_messages import report_note
 from normcheck.errors import UsageError
 from normcheck.report.report import Report
-from normcheck.writing.place import STDOUT, place_of
-from normcheck.writing.written import written
+from normcheck.writing.destination import STDOUT, place_of
+from normcheck.writing.writer import written
 
 if TYPE_CHECKING:
     from normcheck.report.people.text_style import TextStyle

@@ -9,10 +9,10 @@ from normcheck.cli.screen.output_places import Look, Output, rendered, text_styl
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.report.tally import Tally
-from normcheck.writing.out import Out
-from normcheck.writing.place import STDOUT, Place, place_of
-from normcheck.writing.standing import Announce
-from normcheck.writing.written import written
+from normcheck.writing.destination import STDOUT, Place, place_of
+from normcheck.writing.special_files import Announce
+from normcheck.writing.streams import Out
+from normcheck.writing.writer import written
 
 Pause = Callable[[], AbstractContextManager[None]]
 """Takes what is drawn on the terminal away while something is written there."""

@@ -7,7 +7,7 @@ from normcheck.repair.editing.tensor_edits import Edits, NotInPlaceError, change
 from normcheck.repair.editing.zip_checksums import checksum_edits, overlaid
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.source import FileSource
-from normcheck.writing.out import Out
+from normcheck.writing.streams import Out
 
 _PIECE = 1 << 22
 """Bytes that are copied at a time."""

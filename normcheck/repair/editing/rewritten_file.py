@@ -18,7 +18,7 @@ from normcheck.repair.repair_result import Change, ModelRepair
 from normcheck.saved.checkpoint import Checkpoint, Form
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.sources.source import FileSource
-from normcheck.writing.out import Out
+from normcheck.writing.streams import Out
 
 _LENGTH_BYTES = 8
 _ALIGNED = 8

@@ -13,7 +13,7 @@ from normcheck.report.machines.run_json import as_values
 from normcheck.report.part import Part
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 from normcheck.report.tally import Tally
-from normcheck.writing.trouble import told
+from normcheck.writing.write_errors import told
 
 SCHEMA_VERSION = 1
 

@@ -15,9 +15,9 @@ from normcheck.norms.belonging.agreement import AGREES
 from normcheck.report.fit_summary import LinkSummary
 from normcheck.report.report import ModelReport
 from normcheck.rules.statistics.foreign_stats import RULE
-from normcheck.writing.place import place_of
-from normcheck.writing.standing import Announce, to_nobody
-from normcheck.writing.written import written
+from normcheck.writing.destination import place_of
+from normcheck.writing.special_files import Announce, to_nobody
+from normcheck.writing.writer import written
 
 _COLUMNS = 6
 _MOST_PANELS = 60

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from normcheck.writing.out import Out, StdOut
-from normcheck.writing.place import Kind, Place, place_of
-from normcheck.writing.standing import Announce, standing, to_nobody
-from normcheck.writing.trouble import told
-from normcheck.writing.whole import Check, whole
+from normcheck.writing.atomic_file import Check, whole
+from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.special_files import Announce, standing, to_nobody
+from normcheck.writing.streams import Out, StdOut
+from normcheck.writing.write_errors import told
 
 _PIECE = 1 << 22
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from normcheck.errors import UsageError
 from normcheck.report.part import Part
-from normcheck.writing.place import Kind, Place, place_of
-from normcheck.writing.whole import try_out
+from normcheck.writing.atomic_file import try_out
+from normcheck.writing.destination import Kind, Place, place_of
 
 _INPUT = "an input of this run"
 

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from normcheck.errors import UsageError
-from normcheck.writing.attributes import as_before
-from normcheck.writing.hidden import OPEN_MOVES, Part, hidden
-from normcheck.writing.out import FileOut, Out
-from normcheck.writing.place import Kind, Place
-from normcheck.writing.trouble import told
+from normcheck.writing.destination import Kind, Place
+from normcheck.writing.file_attributes import as_before
+from normcheck.writing.streams import FileOut, Out
+from normcheck.writing.temporary_file import OPEN_MOVES, Part, hidden
+from normcheck.writing.write_errors import told
 
 _NOT_ALWAYS = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 """What fsync says where a file system has none."""

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 
 from normcheck.errors import UsageError
-from normcheck.writing.out import FileOut, Out
-from normcheck.writing.place import Kind, Place
-from normcheck.writing.trouble import cannot, told
+from normcheck.writing.destination import Kind, Place
+from normcheck.writing.streams import FileOut, Out
+from normcheck.writing.write_errors import cannot, told
 
 _SILENT_SECONDS = 1.0
 """So long nothing is said of a FIFO that nobody reads yet: its reader may just be starting."""

@@ -7,7 +7,7 @@ from io import FileIO
 from typing import Protocol
 
 from normcheck.errors import UsageError
-from normcheck.writing.trouble import cannot
+from normcheck.writing.write_errors import cannot
 
 _STDOUT = "stdout"
 

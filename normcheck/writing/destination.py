@@ -9,7 +9,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from normcheck.errors import UsageError
-from normcheck.writing.trouble import cannot, told
+from normcheck.writing.write_errors import cannot, told
 
 STDOUT = "-"
 """How a user names it."""

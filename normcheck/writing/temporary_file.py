@@ -10,8 +10,8 @@ from io import FileIO
 from pathlib import Path
 
 from normcheck.errors import UsageError
-from normcheck.writing.place import Kind, Place
-from normcheck.writing.trouble import cannot
+from normcheck.writing.destination import Kind, Place
+from normcheck.writing.write_errors import cannot
 
 _MARK = "normcheck-part"
 _LONGEST_NAME = 200
