@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,14 @@ def pytest_runtest_setup() -> None:
     torch = sys.modules.get("torch")  # not imported for tests that do without
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's own configuration, and the key of the user's caches, are left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.sent_settings import sent
-from normcheck.live.process.wire import DAMAGED, read
+from normcheck.fleet.worker_messages import MESSAGES, Announcement, Progress, Ready, Result
+from normcheck.live.process.wire import LONGEST, DamagedError, read_message
 from normcheck.pipeline.results import FileResult, lost
 from normcheck.sources.targets import Target
 
@@ -185,21 +185,21 @@ class _Pool:
 
     def _listen(self, worker: _Worker) -> None:
         try:
-            message: tuple[Any, ...] = read(worker.link.recv_bytes())
-        except (OSError, *DAMAGED):
+            message = read_message(worker.link.recv_bytes(LONGEST), MESSAGES)
+        except (EOFError, OSError, DamagedError):
             # The end of the process, or bytes of its own that make no sense.
             self._bury(worker)
             return
         match message:
-            case ("ready",):
+            case Ready():
                 worker.ready, self._failed_starts = True, 0
-            case ("result", FileResult() as result) if worker.files:
+            case Result(result) if worker.files and result.target == str(worker.files[0][1].path):
                 number, _ = worker.files.popleft()
                 self._order.put(number, result)
-            case ("progress", str(what), int(count)) if self._running:
-                self._running.progress(what, count)
-            case ("announce", str(text)) if self._running:
-                self._running.announce(text)
+            case Progress() if self._running:
+                self._running.progress(message.what, message.samples)
+            case Announcement() if self._running:
+                self._running.announce(message.text)
             case _:
                 self._bury(worker)
 

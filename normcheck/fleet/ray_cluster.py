@@ -18,7 +18,7 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.fleet.fleet_request import Cluster, processors
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.sent_settings import sent
-from normcheck.live.process.wire import read, written
+from normcheck.live.process.wire import DamagedError, read, written
 from normcheck.pipeline.results import FileResult, lost
 from normcheck.sources.targets import Target
 from normcheck.version import VERSION
@@ -207,9 +207,12 @@ def _fetched(ray: Any, reference: Any, target: Target, settings: Settings) -> Fi
         )
     for text in told if settings.running else ():
         settings.running.announce(text)  # type: ignore[union-attr]  # told only in a run
-    result = read(data)
-    if not isinstance(result, FileResult):
-        return lost(name, "what its task sent back makes no sense", "try again")
+    try:
+        result = read(data, FileResult)
+    except DamagedError as error:
+        return lost(name, f"what its task sent back makes no sense: {error}", "try again")
+    if result.target != name:
+        return lost(name, "what its task sent back is of another file", "try again")
     return result
 
 

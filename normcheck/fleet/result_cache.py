@@ -17,45 +17,49 @@ there are two answers, each enough:
 
 Kept are results without errors, in three pieces: what every output
 counts, the line of JSON Lines, and the models, which only some outputs show. A damaged or
-locked store costs time, never a result: what comes out is data that nothing can be hidden in
-(see ``live.wire``).
+locked store costs time, never a result.
+
+Whose word is a row? It is sealed with the user's key (see ``seal``), together with the name, the
+scope and the stamp that it was made for: a row of another's, one that was changed, and one under
+another name are as good as none. What it unfolds to are values of a result and nothing else
+(see ``live.wire``), no more than ``MOST_BYTES`` of each piece.
 """
 
 import contextlib
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from normcheck.config.settings import Settings
-from normcheck.errors import UsageError
+from normcheck.errors import NormcheckError, UsageError
+from normcheck.fleet.cache_row import LAYOUT, MOST_BYTES, pieces_of, result_of, sealed
 from normcheck.fleet.cache_scope import Scopes, code_digest
+from normcheck.fleet.cache_seal import Seal, users_seal
 from normcheck.fleet.file_stamp import Stamp, digest_of, stamp_of
 from normcheck.fleet.fleet_request import Fleet
-from normcheck.live.process.wire import DAMAGED, read, written
-from normcheck.pipeline.results import FileResult, packed
+from normcheck.pipeline.results import FileResult
 from normcheck.sources.targets import Target
 from normcheck.writing.destination import Kind, Place, place_of
 
-_LAYOUT = 2
-"""Of the tables; another one is another program's, or a later version's."""
 _APPLICATION = 0x6E6F726D
 """Signs the file as ours, in SQLite's own header."""
 _LOCK_SECONDS = 30.0
 _KEEP_SECONDS = 1.0
 """At most that much work is lost when the run is killed."""
-_TABLE = """
-CREATE TABLE IF NOT EXISTS results (
+_TABLE = """CREATE TABLE results (
     scope BLOB NOT NULL, name TEXT NOT NULL,
     stamp TEXT NOT NULL, digest BLOB,
-    head BLOB NOT NULL, line BLOB NOT NULL, models BLOB NOT NULL, checksum INTEGER NOT NULL,
+    head BLOB NOT NULL, line BLOB NOT NULL, models BLOB NOT NULL, seal BLOB NOT NULL,
     code BLOB NOT NULL, PRIMARY KEY (scope, name)
-) WITHOUT ROWID
-"""
+) WITHOUT ROWID"""
+_SELECT = (
+    "SELECT stamp, digest, head, line, models, seal FROM results WHERE scope = ? AND name = ? "
+    "AND length(stamp) + length(head) + length(line) + length(models) <= ?"
+)
 
 _INSERT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -87,7 +91,13 @@ def remembered(
     if fleet.cache is None:
         yield from examined(work)
         return
-    with closing(Store(fleet.cache, settings)) as store:
+    try:
+        seal = users_seal()
+    except NormcheckError as error:
+        fleet.announce(f"the cache {fleet.cache} is not used: {error.message} ({error.hint})")
+        yield from examined(work)
+        return
+    with closing(Store(fleet.cache, settings, seal)) as store:
         wanted: dict[str, _Before] = {}
         with closing(examined(_lookup(work, store, wanted))) as results:
             for result in results:
@@ -102,10 +112,11 @@ def remembered(
 class _Before:
     """A file as it was before it was read."""
 
-    __slots__ = ("explicit", "stamp", "when")
+    __slots__ = ("explicit", "path", "stamp", "when")
 
     def __init__(self, target: Target, stamp: Stamp) -> None:
         self.explicit = target.explicit
+        self.path = target.path
         self.stamp = stamp
         self.when = time.time()
 
@@ -130,13 +141,19 @@ def _lookup(
 class Store:
     """The file of a cache, open. Several processes may use one at the same time."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, seal: Seal) -> None:
         """Open the file, or make it.
+
+        Args:
+            path: The file.
+            settings: Of the run.
+            seal: Of the rows that are believed.
 
         Raises:
             UsageError: It is something else, or cannot be written.
         """
         self.trouble = ""
+        self._seal = seal
         self._code = code_digest()
         self._scopes = Scopes(settings, self._code)
         self._last = time.monotonic()
@@ -160,38 +177,50 @@ class Store:
             ) from error
 
     def _prepare(self) -> None:
+        # Nothing that the file's own tables call upon is run.
+        self._base.execute("PRAGMA trusted_schema = OFF")
         empty = not self._base.execute("PRAGMA schema_version").fetchone()[0]
         application = self._base.execute("PRAGMA application_id").fetchone()[0]
         layout = self._base.execute("PRAGMA user_version").fetchone()[0]
-        if not empty and (application != _APPLICATION or layout > _LAYOUT):
+        if not empty and (application != _APPLICATION or layout > LAYOUT):
             raise sqlite3.DatabaseError("another program's database, or a later version's")
-        if layout != _LAYOUT:
+        if layout != LAYOUT:
             self._base.execute("BEGIN IMMEDIATE")
             # An earlier version's results are of no more use, as those of other rules.
             self._base.execute("DROP TABLE IF EXISTS results")
             self._base.execute(_TABLE)
             self._base.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._base.execute(f"PRAGMA user_version = {_LAYOUT}")
+            self._base.execute(f"PRAGMA user_version = {LAYOUT}")
             self._base.execute("COMMIT")
+        tables = self._base.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        if tables != [("table", "results", _TABLE)]:
+            raise sqlite3.DatabaseError("its tables are not those of a cache")
         # What other versions of the rules said is of no more use.
         self._base.execute("DELETE FROM results WHERE code != ?", (self._code,))
 
     def find(self, target: Target) -> FileResult | None:
         """What is known of a file that is what it was; None where it has to be read."""
         name = str(target.path)
+        scope = self._scopes.of(target.path, explicit=target.explicit)
         row = None
         with contextlib.suppress(sqlite3.Error):
-            row = self._base.execute(
-                "SELECT stamp, digest, head, line, models, checksum FROM results "
-                "WHERE scope = ? AND name = ?",
-                (self._scopes.of(target.path, explicit=target.explicit), name),
-            ).fetchone()
-        if row is None or not self._same(name, row[0], row[1]):
+            row = self._base.execute(_SELECT, (scope, name, MOST_BYTES)).fetchone()
+        if row is None or not self._ours(scope, name, row) or not self._same(name, *row[:2]):
             return None
-        return _unpacked(name, *row[2:])
+        return result_of(name, *row[2:5])
+
+    def _ours(self, scope: bytes, name: str, row: tuple[Any, ...]) -> bool:
+        """Whether a row was written with the user's key, for this name, and is as it was."""
+        stamps, digest, *pieces, seal = row
+        blobs = (digest or b"", *pieces, seal)
+        if not isinstance(stamps, str) or not all(isinstance(blob, bytes) for blob in blobs):
+            return False
+        return self._seal.is_of(seal, *sealed(scope, name, stamps, digest, pieces))
 
     def _same(self, name: str, stamps: str, digest: bytes | None) -> bool:
         files = Stamp.parsed(stamps)
+        if files[0].file != name:
+            return False
         now = [stamp_of(stamp.file) for stamp in files]
         if all(a.settled and b is not None and a.same(b) for a, b in zip(files, now, strict=True)):
             return True
@@ -213,16 +242,14 @@ class Store:
         stamps = _stamps(result, before)
         if self.trouble or result.errors or stamps is None:
             return
-        self._rows.append(
-            (
-                self._scopes.of(Path(result.target), explicit=before.explicit),
-                result.target,
-                Stamp.joined(stamps),
-                digest_of(result.target, stamps[0].size) if len(stamps) == 1 else None,
-                *_packed(result),
-                self._code,
-            )
-        )
+        pieces = pieces_of(result)
+        if pieces is None:
+            return
+        scope = self._scopes.of(before.path, explicit=before.explicit)
+        name, told = result.target, Stamp.joined(stamps)
+        digest = digest_of(name, stamps[0].size) if len(stamps) == 1 else None
+        seal = self._seal.of(*sealed(scope, name, told, digest, pieces))
+        self._rows.append((scope, name, told, digest, *pieces, seal, self._code))
         if time.monotonic() - self._last > _KEEP_SECONDS:
             self._write()
 
@@ -282,27 +309,3 @@ def _stamps(result: FileResult, before: _Before) -> list[Stamp] | None:
             return None
         stamps.append(stamp.against(before.when))
     return stamps
-
-
-def _packed(result: FileResult) -> tuple[bytes, bytes, bytes, int]:
-    """A result as a row has it: head, line, models, and a checksum of the three."""
-    whole = packed(result)
-    head = written(replace(whole, line="", packed=b""))
-    pieces = [zlib.compress(head, 1), zlib.compress(whole.line.encode(), 1), whole.packed]
-    return pieces[0], pieces[1], pieces[2], zlib.crc32(b"".join(pieces))
-
-
-def _unpacked(
-    name: str, head: bytes, line: bytes, models: bytes, checksum: int
-) -> FileResult | None:
-    """The result of a row, its models left packed; None where it is damaged."""
-    try:
-        if zlib.crc32(b"".join((head, line, models))) != checksum:
-            return None
-        result = read(zlib.decompress(head))
-        if not isinstance(result, FileResult) or result.target != name:
-            return None
-        text = zlib.decompress(line).decode()
-        return replace(result, line=text, packed=models)
-    except (zlib.error, *DAMAGED):
-        return None  # as if it were not there

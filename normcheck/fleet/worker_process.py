@@ -9,7 +9,10 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from normcheck.live.process.wire import written
+from normcheck.live.process.wire import LONGEST, written_message
+
+_TOO_LONG = "its result is too long for another process"
+_ALONE = "scan it alone, with --jobs 1"
 
 
 def main(descriptor: int) -> None:
@@ -30,22 +33,26 @@ def main(descriptor: int) -> None:
 def _serve(link: Connection) -> None:
     settings = pickle.loads(link.recv_bytes())  # noqa: S301  (our parent's)
     from normcheck.fleet.file_task import done
-    from normcheck.pipeline.results import packed
+    from normcheck.fleet.worker_messages import Announcement, Progress, Ready, Result
+    from normcheck.pipeline.results import lost, packed
 
-    def tell(*message: Any) -> None:
-        link.send_bytes(written(message))
+    def tell(message: Any) -> None:
+        data = written_message(message)
+        if len(data) > LONGEST:
+            data = written_message(Result(lost(message.result.target, _TOO_LONG, _ALONE)))
+        link.send_bytes(data)
 
     if settings.running is not None:
         running = replace(
             settings.running,
-            progress=lambda what, count: tell("progress", what, count),
-            announce=lambda text: tell("announce", text),
+            progress=lambda what, count: tell(Progress(what, count)),
+            announce=lambda text: tell(Announcement(text)),
         )
         settings = replace(settings, running=running)
-    tell("ready")
+    tell(Ready())
     while True:
         target = pickle.loads(link.recv_bytes())  # noqa: S301  (our parent's)
-        tell("result", packed(done(target, settings)))
+        tell(Result(packed(done(target, settings))))
 
 
 def _stop(_signal: int, _frame: object) -> None:

@@ -1,12 +1,11 @@
 """From what came of one file to its part of the report: what is suppressed leaves its findings."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from normcheck.errors import NormcheckError
 from normcheck.findings import Finding, Suppressed
-from normcheck.live.process.wire import DAMAGED
+from normcheck.live.process.wire import DamagedError
 from normcheck.pipeline.results import FileResult, Verdicts, models_of
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
@@ -77,9 +76,9 @@ def _models(result: FileResult, sifted: Sequence[_Sifted]) -> tuple[ModelReport,
     """
     try:
         models = models_of(result)
-    except (zlib.error, *DAMAGED) as error:
+    except DamagedError as error:
         raise NormcheckError(
-            f"{result.target}: what was kept of it makes no sense ({type(error).__name__})",
+            f"{result.target}: what was kept of it makes no sense ({error})",
             "if there is a cache, delete it: it can be made again",
         ) from error
     return tuple(_with_verdicts(model, *both) for model, both in zip(models, sifted, strict=True))

@@ -1,10 +1,9 @@
 """What came of one file: plain values, which any process or machine can send back."""
 
-import zlib
 from dataclasses import dataclass, replace
 
 from normcheck.findings import Failure, Finding, Skipped
-from normcheck.live.process.wire import read, written
+from normcheck.live.process.wire import LONGEST, DamagedError, read, shrunk, unfolded, written
 from normcheck.report.report import ModelReport
 
 
@@ -51,18 +50,20 @@ def packed(result: FileResult) -> FileResult:
     """The same with its models as bytes, which cost next to nothing to hand on."""
     if not result.models:
         return result
-    return replace(result, models=(), packed=zlib.compress(written(result.models), 1))
+    return replace(result, models=(), packed=shrunk(written(result.models)))
 
 
 def models_of(result: FileResult) -> tuple[ModelReport, ...]:
     """The models of a result, unpacked.
 
     Raises:
-        zlib.error: The bytes are not those of ``packed``; or one of ``live.wire.DAMAGED``.
+        DamagedError: The bytes are not those of ``packed``.
     """
     if not result.packed:
         return result.models
-    models: tuple[ModelReport, ...] = read(zlib.decompress(result.packed))
+    models = read(unfolded(result.packed, LONGEST), tuple[ModelReport, ...])
+    if len(models) != len(result.verdicts):
+        raise DamagedError("other models than those that were judged")
     return models
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -17,10 +18,13 @@ from normcheck.config.baseline import Baseline
 from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.findings import Severity
+from normcheck.fleet import cache_row as row
 from normcheck.fleet import file_stamp as stamp
 from normcheck.fleet import file_task as task
 from normcheck.fleet import result_cache as cache
+from normcheck.fleet.cache_seal import Seal, users_seal
 from normcheck.fleet.fleet_request import Fleet
+from normcheck.live.process.wire import written
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.results import FileResult
@@ -290,12 +294,13 @@ def test_damaged_entries_cost_time_and_nothing_else(mixed: Path, read: list[str]
     """Bytes that make no sense are as good as none; nothing in them is run."""
     file = mixed / "epoch-1.safetensors"
     first = render_json(scan(file, fleet=CACHED))
+    columns = ("stamp", "digest", "head", "line", "models", "seal")
     for broken in (b"", b"garbage", None, 5, "text"):
-        for column in ("head", "line", "models", "checksum"):
+        for column in columns:
             change(column, broken)
             assert render_json(scan(file, fleet=CACHED)) == first
     # What cannot be NULL was not changed.
-    assert len(read) == 1 + 4 * 4
+    assert len(read) == 1 + 4 * len(columns) + 1
 
 
 def change(column: str, value: object) -> None:
@@ -304,23 +309,142 @@ def change(column: str, value: object) -> None:
         base.commit()
 
 
-@pytest.mark.parametrize("column", ["head", "models"])
-def test_whoever_writes_to_the_cache_runs_nothing(mixed: Path, column: str) -> None:
-    """Also where the checksum is right: what is named there is not looked up."""
-    hostile = cache.zlib.compress(b"cposix\nsystem\n(S'touch pwned'\ntR.")
-    file = mixed / "epoch-1.safetensors"
-    first = render_json(scan(file, fleet=CACHED))
-    change(column, hostile)
+def sealed_anew(seal: Seal) -> None:
+    """Seal whatever the rows are now, as who has the key can."""
     with closing(sqlite3.connect("cache.sqlite")) as base:
-        pieces = base.execute("SELECT head, line, models FROM results").fetchone()
-    change("checksum", cache.zlib.crc32(b"".join(pieces)))
+        columns = "scope, name, stamp, digest, head, line, models"
+        for scope, name, stamps, digest, *pieces in base.execute(f"SELECT {columns} FROM results"):  # noqa: S608  (ours)
+            made = seal.of(*row.sealed(scope, name, stamps, digest, pieces))
+            base.execute("UPDATE results SET seal = ? WHERE name = ?", (made, name))
+        base.commit()
+
+
+HOSTILE = {
+    "runs a command": b"cposix\nsystem\n(S'touch pwned'\ntR.",
+    "changes a class": b"cnormcheck.findings\nSeverity\n(N}S'ERROR'\nS'info'\nstb.",
+    "unfolds": b" " * (64 << 20),
+    "is another's": written(FileResult("other.pt")),
+    "is nothing": b"[]",
+}
+
+
+@pytest.mark.parametrize("column", ["head", "models"])
+@pytest.mark.parametrize("what", HOSTILE)
+def test_whoever_writes_to_the_cache_runs_nothing(mixed: Path, column: str, what: str) -> None:
+    """Also where the seal is right: what is read there are values of a result."""
+    file = mixed / "statistics-lost.pt"
+    first = render_json(scan(file, fleet=CACHED))
+    assert "NC101" in first
+    change(column, zlib.compress(HOSTILE[what], 9))
+    # Without the key the row is as good as none.
+    assert render_json(scan(file, fleet=CACHED)) == first
+    change(column, zlib.compress(HOSTILE[what], 9))
+    sealed_anew(users_seal())
     if column == "head":
         assert render_json(scan(file, fleet=CACHED)) == first
     else:
-        with pytest.raises(NormcheckError, match=r"epoch-1.*makes no sense") as caught:
+        with pytest.raises(NormcheckError, match=r"statistics-lost.*makes no sense") as caught:
             scan(file, fleet=CACHED)
         assert "delete it" in caught.value.hint
     assert not Path("pwned").exists()
+    assert Severity.ERROR.rank == 2
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_row_under_another_name_is_not_believed(mixed: Path, read: list[str]) -> None:
+    """Nor one whose stamps or digest are those of another file: a clean row hides nothing."""
+    sick, clean = mixed / "statistics-lost.pt", mixed / "epoch-3.safetensors"
+    scan([sick, clean], fleet=CACHED)
+    everything = render_json(scan(sick))
+    read.clear()
+    moves = [
+        ["UPDATE results SET name = 'gone' WHERE name = :sick",
+         "UPDATE results SET name = :sick WHERE name = :clean"],
+        [f"UPDATE results SET {part} = (SELECT {part} FROM results WHERE name = :clean) "  # noqa: S608  (ours)
+         "WHERE name = :sick" for part in ("stamp", "digest", "head", "line", "models", "seal")],
+        ["UPDATE results SET stamp = replace(stamp, :sick, :clean) WHERE name = :sick"],
+        [("UPDATE results SET head = (SELECT head FROM results WHERE name = :clean) "
+          "WHERE name = :sick")],
+        ["UPDATE results SET scope = zeroblob(16) WHERE name = :sick"],
+    ]  # fmt: skip
+    for number, statements in enumerate(moves, 1):
+        with closing(sqlite3.connect("cache.sqlite")) as base:
+            for statement in statements:
+                base.execute(statement, {"sick": str(sick), "clean": str(clean)})
+            base.commit()
+        assert render_json(scan(sick, fleet=CACHED)) == everything
+        assert len(read) == number
+        scan(clean, fleet=CACHED)
+        read[:] = [name for name in read if name == sick.name]
+
+
+def test_stamps_of_another_file_do_not_vouch_even_with_the_key(
+    mixed: Path, read: list[str]
+) -> None:
+    """The first stamp is the file's own, whatever a row says."""
+    sick, clean = mixed / "statistics-lost.pt", mixed / "epoch-3.safetensors"
+    scan([sick, clean], fleet=CACHED)
+    with closing(sqlite3.connect("cache.sqlite")) as base:
+        words = (str(clean), str(sick))
+        base.execute(
+            "UPDATE results SET digest = NULL, stamp = (SELECT stamp FROM results WHERE name = ?) "
+            "WHERE name = ?", words,
+        )  # fmt: skip
+        base.commit()
+    sealed_anew(users_seal())
+    read.clear()
+    scan(sick, fleet=CACHED)
+    assert read == [sick.name]
+
+
+def test_a_cache_of_another_user_is_not_believed(
+    mixed: Path, read: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor is one that was downloaded: the key is not in it. Both go on with what they write."""
+    file = mixed / "epoch-1.safetensors"
+    for number in (1, 2):
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / f"user-{number}"))
+        scan(file, fleet=CACHED)
+        scan(file, fleet=CACHED)
+        assert len(read) == number
+
+
+def test_without_a_key_there_is_no_cache(
+    mixed: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan goes on, and says why the cache is not used."""
+    monkeypatch.setenv("NORMCHECK_CACHE_KEY", "short")
+    said: list[str] = []
+    file = mixed / "epoch-1.safetensors"
+    for _ in range(2):
+        report = scan(file, fleet=replace(CACHED, announce=said.append))
+    assert render_json(report) == render_json(scan(file))
+    assert len(read) == 3
+    assert said == [said[0]] * 2
+    assert said[0].startswith("the cache cache.sqlite is not used: NORMCHECK_CACHE_KEY has fewer")
+    assert not Path("cache.sqlite").exists()
+
+
+def test_a_cache_with_more_in_it_than_a_cache_has(mixed: Path) -> None:
+    """A trigger or a view would be asked where a table is meant."""
+    file = mixed / "epoch-1.safetensors"
+    scan(file, fleet=CACHED)
+    with closing(sqlite3.connect("cache.sqlite")) as base:
+        base.execute(
+            "CREATE TRIGGER t BEFORE DELETE ON results BEGIN SELECT RAISE(FAIL, 'trigger'); END"
+        )
+    with pytest.raises(UsageError, match="not those of a cache"):
+        scan(file, fleet=CACHED)
+
+
+def test_a_result_too_long_to_keep_is_not_kept(
+    mixed: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made again each time, and is the same."""
+    monkeypatch.setattr(row, "MOST_BYTES", 500)
+    file = mixed / "epoch-1.safetensors"
+    assert render_json(scan(file, fleet=CACHED)) == render_json(scan(file, fleet=CACHED))
+    assert len(read) == 2
 
 
 def test_an_earlier_layout_is_replaced_and_a_later_one_refused(

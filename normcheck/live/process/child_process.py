@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from normcheck.errors import NormcheckError
+from normcheck.live.process.child_messages import Came, Failed, Finished, Progress
 from normcheck.live.process.wire import send
 
 
@@ -19,17 +20,17 @@ def main(descriptor: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     _limit_memory(most_memory)
     with os.fdopen(descriptor, "wb") as pipe:
-        how = replace(how, progress=lambda what, count: send(pipe, ("progress", what, count)))
+        how = replace(how, progress=lambda what, count: send(pipe, Progress(what, count)))
         try:
             _run(Path(path), limits, how, pipe)
         except NormcheckError as error:
-            send(pipe, ("failed", error.message, error.hint))
+            send(pipe, Failed(error.message, error.hint))
         except MemoryError:
-            send(pipe, ("failed", "not enough memory to run it", _MORE))
+            send(pipe, Failed("not enough memory to run it", _MORE))
         except (SystemExit, KeyboardInterrupt) as error:
             # What would end the process is the model's doing: ours is ended by a signal.
             why = f"the model's code raised {type(error).__name__}"
-            send(pipe, ("failed", why, "it ends the program that runs it; take that out"))
+            send(pipe, Failed(why, "it ends the program that runs it; take that out"))
     # Without the end of the interpreter: threads that the model left behind could hold it up.
     sys.stderr.flush()
     os._exit(0)
@@ -49,9 +50,10 @@ def _run(path: Path, limits: object, how: object, pipe: BinaryIO) -> None:
     for outcome, known in zip(outcomes, anatomies, strict=True):
         # The parent has what the file says; only a live model's anatomy is news.
         anatomy = None if outcome.anatomy is known else outcome.anatomy
-        error = outcome.error and (outcome.error.message, outcome.error.hint)
-        send(pipe, ("outcome", anatomy, outcome.run, outcome.note, error, outcome.outputs))
-    send(pipe, ("done",))
+        failed = outcome.error
+        error = (failed.message, failed.hint) if failed else None
+        send(pipe, Came(anatomy, outcome.run, outcome.note, error, outcome.outputs))
+    send(pipe, Finished())
 
 
 def _limit_memory(most: int) -> None:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from normcheck.errors import NormcheckError
+from normcheck.live.process.child_messages import MESSAGES, Came, Failed, Finished, Progress
 from normcheck.live.process.run_outcome import Outcome
-from normcheck.live.process.wire import HEADER, read
+from normcheck.live.process.wire import HEADER, LONGEST, DamagedError, read_message
 from normcheck.live.run_request import Isolation, Running
 from normcheck.norms.anatomy import Anatomy
 from normcheck.saved.checkpoint import Checkpoint
@@ -33,8 +34,10 @@ _BOOT = (
 )
 """With -P, so that a folder called normcheck where the user stands is not taken for us."""
 _LOOK_SECONDS = 0.2
-_LONGEST_MESSAGE = 1 << 31
 _CHUNK = 1 << 20
+
+
+Message = Progress | Failed | Came | Finished
 
 
 class _Ended(Exception):  # noqa: N818  (an outcome, not an error)
@@ -64,18 +67,19 @@ def run_isolated(
     outcomes: list[Outcome] = []
     failure: NormcheckError | None = None
     try:
-        for kind, *rest in _messages(checkpoint.name, how, isolation, limits):
-            if kind == "progress":
-                how.progress(*rest)
-            elif kind == "outcome" and len(outcomes) < len(anatomies):
-                outcomes.append(_outcome(anatomies[len(outcomes)], *rest))
-            elif kind == "failed":
-                failure = NormcheckError(*rest)
+        for message in _messages(checkpoint.name, how, isolation, limits):
+            match message:
+                case Progress():
+                    how.progress(message.what, message.samples)
+                case Came() if len(outcomes) < len(anatomies):
+                    outcomes.append(_outcome(anatomies[len(outcomes)], message))
+                case Failed():
+                    failure = NormcheckError(message.message, message.hint)
     except _Ended as end:
         failure = NormcheckError(str(end), end.hint)
-    except (pickle.UnpicklingError, TypeError, ValueError, KeyError, EOFError) as error:
+    except DamagedError as error:
         failure = NormcheckError(
-            f"what came back from its process makes no sense: {type(error).__name__}",
+            f"what came back from its process makes no sense: {error}",
             "code that the model runs writes where it should not",
         )
     missing = [Outcome(anatomy) for anatomy in anatomies[len(outcomes) :]]
@@ -88,21 +92,12 @@ def run_isolated(
 _REPORT = "run again with --no-isolation to see what happens"
 
 
-def _outcome(
-    known: Anatomy,
-    anatomy: Any,
-    run: Any,
-    note: str,
-    error: tuple[str, str] | None,
-    outputs: Any,
-) -> Outcome:
-    failed = NormcheckError(*error) if error else None
-    return Outcome(anatomy or known, run, note, failed, outputs)
+def _outcome(known: Anatomy, came: Came) -> Outcome:
+    failed = NormcheckError(*came.error) if came.error else None
+    return Outcome(came.anatomy or known, came.run, came.note, failed, came.outputs)
 
 
-def _messages(
-    name: str, how: Running, isolation: Isolation, limits: Limits
-) -> Iterator[tuple[Any, ...]]:
+def _messages(name: str, how: Running, isolation: Isolation, limits: Limits) -> Iterator[Message]:
     reader, writer = os.pipe()
     try:
         process = subprocess.Popen(  # noqa: S603  (ourselves)
@@ -145,7 +140,7 @@ def _hand_over(process: "subprocess.Popen[bytes]", request: bytes) -> None:
 
 def _received(
     reader: int, process: "subprocess.Popen[bytes]", isolation: Isolation
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[Message]:
     start, buffer = time.monotonic(), bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
@@ -156,28 +151,23 @@ def _received(
                     raise _Ended(*_how_it_ended(process))
                 buffer += part
                 for message in _whole(buffer):
-                    if message[0] == "done":
-                        return
                     yield message
-                    if message[0] == "failed":
+                    if isinstance(message, Finished | Failed):
                         return
             _watch(process, start, isolation)
 
 
-def _whole(buffer: bytearray) -> Iterator[tuple[Any, ...]]:
+def _whole(buffer: bytearray) -> Iterator[Message]:
     """Takes the messages that are complete from the buffer."""
     while len(buffer) >= HEADER.size:
         (length,) = HEADER.unpack_from(buffer)
-        if length > _LONGEST_MESSAGE:
-            raise ValueError("a message of impossible length")
+        if length > LONGEST:
+            raise DamagedError("a message of impossible length")
         if len(buffer) < HEADER.size + length:
             return
         data = bytes(buffer[HEADER.size : HEADER.size + length])
         del buffer[: HEADER.size + length]
-        message = read(data)
-        if not isinstance(message, tuple) or not message:
-            raise ValueError("a message that is none")
-        yield message
+        yield read_message(data, MESSAGES)
 
 
 def _watch(process: "subprocess.Popen[bytes]", start: float, isolation: Isolation) -> None:

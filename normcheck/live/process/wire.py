@@ -1,120 +1,200 @@
-"""What the process that runs a model sends back, as bytes that cannot do anything here.
+"""Values on their way between processes and into a cache, as bytes that can be nothing else.
 
-The process may have run code of the file's, and whoever controls it writes what we read. So
-the way back knows a closed list of our own values and numpy's arrays; nothing else that the
-bytes name is looked up.
+A process that ran a model may have run code of the file's, and a cache may come from anybody.
+So the bytes are JSON without names of classes; what they become is decided by who reads them
+(see ``schema``). Objects, functions and classes cannot be written down in them.
 """
 
-import functools
-import io
+import binascii
+import json
 import operator
-import pickle
 import struct
-import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from enum import Enum
-from importlib import import_module
-from typing import Any, BinaryIO
+from functools import cache
+from typing import Any, BinaryIO, TypeVar
 
-from normcheck.norms.kinds import BY_NAME as KINDS
+import numpy as np
+
+from normcheck.live.process.value_schema import NUMBERS, SHARED, arms_of, convert
 from normcheck.norms.kinds import NormKind
-from normcheck.saved.dtypes import BY_NAME as DTYPES
 from normcheck.saved.dtypes import DType
 from normcheck.saved.tensors import TensorRef
 
 HEADER = struct.Struct("<Q")
 """Before each message its length in bytes."""
-DAMAGED = (
-    pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError,
-    ImportError,
-)  # fmt: skip
-"""What ``read`` may raise on bytes that nobody wrote here."""
-_ARRAYS = frozenset(
-    (f"numpy{part}.{module}", name)
-    for part in (".core", "._core")
-    for module, name in (
-        ("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"),
+LONGEST = 1 << 30
+"""Bytes of a message between processes. The layers of a large model are a few megabytes."""
+_MOST_PARTS = 1 << 23
+"""Lists and mappings of a message: each takes 60 bytes and more once it is there."""
+_BROKEN = (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError)
+"""What bytes may raise that nobody wrote here."""
+_MOST_TIMES = 100
+"""Bytes that one packed byte may become. Layers that are all alike are packed to a fiftieth;
+what was made to unfold reaches a thousand."""
+_ALWAYS = 1 << 16
+"""Bytes that any packed ones may become."""
+_LEFT = "left in its process"
+
+T = TypeVar("T")
+
+
+class DamagedError(Exception):
+    """Bytes that stand for no value of the type that was asked for."""
+
+
+def written(value: Any) -> bytes:
+    """A value of ours as bytes, for ``read``.
+
+    Raises:
+        TypeError: It holds something that does not travel.
+    """
+    encoder = json.JSONEncoder(
+        default=_Numbered().parts, ensure_ascii=False, check_circular=False, separators=(",", ":")
     )
-) | {("numpy", "ndarray"), ("numpy", "dtype")}  # fmt: skip
-_LATE = frozenset({"normcheck.live.measurement"})
-"""Modules of ours whose values are sent to who has not imported them yet: the report of a run
-that another process made. All others are there, or nothing of theirs is meant."""
-_CONTAINERS = frozenset({("builtins", "set"), ("builtins", "frozenset")})
+    return encoder.encode(value).encode("utf-8", "surrogatepass")
 
 
-def send(pipe: BinaryIO, message: tuple[Any, ...]) -> None:
-    """Write one message."""
-    data = written(message)
+def read(data: bytes, kind: type[T], most: int = LONGEST) -> T:
+    """The value in ``data``.
+
+    Args:
+        data: Bytes of ``written``, or of an enemy.
+        kind: Type of the value: a dataclass, or a tuple of some.
+        most: Bytes that are looked at; more are refused.
+
+    Raises:
+        DamagedError: They stand for no such value.
+    """
+    raw = _parsed(data, most)
+    try:
+        made: T = convert(raw, arms_of(kind), [])  # type: ignore[arg-type]  # types are hashable
+    except _BROKEN as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+    return made
+
+
+def written_message(message: Any) -> bytes:
+    """A message, which is a dataclass of ours, with its name before it."""
+    return written((type(message).__name__, message))
+
+
+def read_message(data: bytes, kinds: Mapping[str, type], most: int = LONGEST) -> Any:
+    """The message in ``data``.
+
+    Args:
+        data: Bytes of ``written_message``, or of an enemy.
+        kinds: The messages that may come, by the names of their classes.
+        most: As for ``read``.
+
+    Raises:
+        DamagedError: They stand for none of these messages.
+    """
+    raw = _parsed(data, most)
+    try:
+        name, parts = raw
+        return convert(parts, arms_of(kinds[name]), [])
+    except _BROKEN as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+
+
+def send(pipe: BinaryIO, message: Any) -> None:
+    """Write one message, with its length before it."""
+    data = written_message(message)
     pipe.write(HEADER.pack(len(data)) + data)
     pipe.flush()
 
 
-def written(message: Any) -> bytes:
-    """A message, or a value of ours, as ``read`` takes it."""
-    raw = io.BytesIO()
-    _Writer(raw, protocol=5).dump(message)
-    return raw.getvalue()
+def shrunk(data: bytes) -> bytes:
+    """The same in fewer bytes, for ``unfolded``."""
+    small = zlib.compress(data, 1)
+    return small if len(data) <= _most_of(small) else zlib.compress(data, 0)
 
 
-def read(data: bytes) -> Any:
-    """The message in ``data``.
+def _most_of(packed: bytes) -> int:
+    return _ALWAYS + _MOST_TIMES * len(packed)
+
+
+def unfolded(data: bytes, most: int) -> bytes:
+    """The bytes that ``shrunk`` was given; never more than ``most`` of them are made.
 
     Raises:
-        pickle.UnpicklingError: It names anything that we do not send.
+        DamagedError: They are more, or were not made by it.
     """
-    return _Reader(io.BytesIO(data)).load()
+    machine = zlib.decompressobj()
+    try:
+        whole = machine.decompress(data, min(most, _most_of(data)))
+    except zlib.error as error:
+        raise DamagedError(str(error)) from error
+    if not machine.eof or machine.unused_data:
+        raise DamagedError("cut off, or longer than it may be")
+    return whole
 
 
-@functools.cache
-def _parts_of(kind: type) -> Callable[[Any], tuple[Any, ...]] | None:
-    """What takes the arguments of a dataclass of ours out of one; None for anything else."""
+def _parsed(data: bytes, most: int) -> Any:
+    if len(data) > most:
+        raise DamagedError(f"longer than {most:,} bytes")
+    if data.count(b"[") + data.count(b"{") > _MOST_PARTS:
+        raise DamagedError(f"more than {_MOST_PARTS:,} parts")
+    try:
+        return json.loads(data.decode("utf-8", "surrogatepass"))
+    except _BROKEN as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+
+
+class _Numbered:
+    """Takes values apart for one message, and numbers those that may come again."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+
+    def parts(self, value: Any) -> Any:
+        """What JSON has for a value that it does not know."""
+        kind = type(value)
+        if kind in SHARED:
+            known = self._numbers.get(id(value))
+            if known is not None:
+                return known
+            self._numbers[id(value)] = len(self._numbers)
+        take = _parts_of(kind)  # type: ignore[arg-type]  # types are hashable
+        if take is None:
+            raise TypeError(f"a {kind.__module__}.{kind.__qualname__} does not travel")
+        return take(value)
+
+
+@cache
+def _parts_of(kind: type) -> Callable[[Any], Any] | None:
+    """What takes a value of a type apart; None for a type that does not travel."""
+    if kind in (NormKind, DType):
+        return operator.attrgetter("name")
+    if issubclass(kind, np.ndarray):
+        return _parts_of_array
+    if issubclass(kind, np.generic):
+        return operator.methodcaller("item")
+    if kind in (set, frozenset):
+        return sorted
+    if kind is bytes:
+        return lambda value: binascii.b2a_base64(value, newline=False).decode("ascii")
+    if issubclass(kind, Mapping):
+        return dict
     if not (is_dataclass(kind) and kind.__module__.startswith("normcheck.")):
         return None
+    if kind is TensorRef:
+        # The bytes stay where they are; what was to be said of them has been measured.
+        return lambda ref: (
+            ref.dtype, ref.shape, ref.strides, ref.offset, None, ref.parameter,
+            ref.requires_grad, ref.negated, ref.conjugated, ref.note or _LEFT,
+        )  # fmt: skip
     names = [field.name for field in fields(kind)]
-    if len(names) < 2 or not all(field.init and not field.kw_only for field in fields(kind)):
-        return None
+    if len(names) < 2:
+        return lambda value: [getattr(value, name) for name in names]
     return operator.attrgetter(*names)
 
 
-class _Writer(pickle.Pickler):
-    def persistent_id(self, obj: Any) -> tuple[str, str] | None:
-        # One object for each kind and type: some are told apart by identity.
-        if isinstance(obj, NormKind) and KINDS.get(obj.name) is obj:
-            return "kind", obj.name
-        if isinstance(obj, DType) and DTYPES.get(obj.name) is obj:
-            return "dtype", obj.name
-        return None
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, TensorRef):
-            # The bytes stay where they are; what was to be said of them has been measured.
-            return TensorRef, (
-                obj.dtype, obj.shape, obj.strides, obj.offset, None, obj.parameter,
-                obj.requires_grad, obj.negated, obj.conjugated, obj.note or "left in its process",
-            )  # fmt: skip
-        # Built by its own constructor: a frozen dataclass with slots otherwise sets its state
-        # by a loop in Python, which takes several times as long.
-        kind = type(obj)
-        made = _parts_of(kind)  # type: ignore[arg-type]  # mypy takes object.__hash__ for unbound
-        return NotImplemented if made is None else (kind, made(obj))
-
-
-class _Reader(pickle.Unpickler):
-    def persistent_load(self, pid: Any) -> Any:
-        table: dict[str, Any] = {"kind": KINDS, "dtype": DTYPES}
-        return table[pid[0]][pid[1]]
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ARRAYS:
-            return super().find_class(module, name)
-        if (module, name) in _CONTAINERS:
-            return {"set": set, "frozenset": frozenset}[name]
-        if module.startswith("normcheck.") and name.isidentifier():
-            if module in _LATE:
-                import_module(module)
-            found = getattr(sys.modules.get(module), name, None)
-            plain = isinstance(found, type) and found.__module__ == module
-            if plain and (hasattr(found, "__dataclass_fields__") or issubclass(found, Enum)):  # type: ignore[arg-type]  # plain says so
-                return found
-        raise pickle.UnpicklingError(f"{module}.{name} is nothing that a run sends")
+def _parts_of_array(array: Any) -> tuple[Any, str]:
+    if array.dtype != NUMBERS:
+        raise TypeError(f"an array of {array.dtype} does not travel")
+    return array.shape, binascii.b2a_base64(array.tobytes(), newline=False).decode("ascii")

@@ -14,7 +14,6 @@ import pytest
 from normcheck.cli.flags.limit_words import isolation, read_limits, size_in_bytes
 from normcheck.errors import UsageError
 from normcheck.live.process import isolated_run as isolated
-from normcheck.live.process import wire
 
 CODE = """
 import ctypes, os, sys, time
@@ -149,22 +148,6 @@ def test_folder_called_normcheck(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "EOFError" in process.stderr  # ours, which has been told nothing
     assert not (tmp_path / "stolen").exists()
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"cos\nsystem\n(S'true'\ntR.",
-        b"cnormcheck.live.process.isolated_run\nsubprocess\n.",
-        b"\x80\x04\x8c\x23normcheck.live.process.isolated_run\x8c\x10subprocess.Popen\x93.",
-        b"cnormcheck.live.process.isolated_run\nrun_isolated\n.",
-        b"cnormcheck.sources.source\nFileSource\n.",
-    ],
-)
-def test_the_way_back(body: bytes) -> None:
-    """What comes back from the process cannot name anything but our own plain values."""
-    with pytest.raises(wire.pickle.UnpicklingError):
-        wire.read(body)
 
 
 def test_sizes() -> None:
