@@ -50,6 +50,7 @@ from normcheck.cli.flags.run_flags import (
     Samples,
     Std,
     Trust,
+    TrustConfig,
     Unwarm,
 )
 from normcheck.cli.flags.shared_flags import (
@@ -128,6 +129,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     prefix: Prefix = None,
     at: Place = None,
     trust: Trust = False,
+    trust_config: TrustConfig = False,
     data: Data = "",
     input_shape: InputShape = None,
     batch_size: BatchSize = 0,
@@ -217,6 +219,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
                 prefix=prefix,
                 at=at,
                 trust=trust,
+                trust_config=trust_config,
                 data=data,
                 input_shape=input_shape or (),
                 batch_size=batch_size,

@@ -15,7 +15,7 @@ from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import check_selector, find
 
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-_TRUST = "trust"
+_TRUST = ("trust", "trust-config")
 
 
 def parse(table: dict[str, Any], path: Path) -> FileSettings:
@@ -67,11 +67,11 @@ class _Table:
         """See that every key is one of these."""
         names = [key.name for key in keys] + list(besides)
         for name in self.values:
-            if name == _TRUST:
+            if name in _TRUST:
                 raise self.error(
                     name,
-                    "a file cannot switch on running code from a model",
-                    "whoever runs normcheck decides that, with the flag --trust",
+                    "a file cannot switch on running code",
+                    f"whoever runs normcheck decides that, with the flag --{name}",
                 )
             if name not in names:
                 near = difflib.get_close_matches(name.replace("_", "-"), names, n=1, cutoff=0.5)
@@ -137,6 +137,7 @@ def _model(table: _Table, pattern: str) -> ModelSettings:
     return ModelSettings(
         pattern=pattern.removeprefix("./"),
         root=table.path.parent,
+        file=shown(table.path),
         select=table.selectors("select") or (),
         ignore=table.selectors("ignore") or (),
         model=_factory(table),

@@ -27,6 +27,9 @@ class ModelSettings:
     pattern without a slash is held against the file's name."""
     root: Path
     """Folder of the configuration file."""
+    file: str = ""
+    """The configuration file as messages name it; empty for an entry that a caller made, whose
+    code is the caller's own."""
     select: tuple[str, ...] = ()
     """Selectors; empty for what the whole run selects."""
     ignore: tuple[str, ...] = ()
@@ -50,10 +53,30 @@ class ModelSettings:
             words.append(path.relative_to(self.root).as_posix())
         return any(fnmatch.fnmatchcase(word, self.pattern) for word in words)
 
+    def code(self, running: Running) -> str:
+        """What of the file's own words a run would import, each with its key."""
+        named = []
+        if self.model and not running.loading.model:
+            named.append(f"{self.model} (model)")
+        feeding = running.feeding
+        # A path with a colon in it is taken for code: of the two that is the dangerous one.
+        may_be_code = ":" in os.path.splitdrive(self.data or "")[1]
+        if may_be_code and feeding.data is None and not feeding.shapes:
+            named.append(f"{self.data} (data)")
+        return " and ".join(named) if self.file else ""
+
     @property
     def exactness(self) -> int:
         """How many characters of the pattern stand for themselves."""
         return sum(character not in "*?[]" for character in self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A run that was asked for and is not done: it would import what only a file names."""
+
+    why: str
+    """What would be imported, and which file says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +127,30 @@ class Settings:
         found = [entry for entry in self.models if entry.names(file)]
         return max(found, key=lambda entry: entry.exactness, default=None)
 
-    def running_of(self, file: Path) -> Running | None:
+    def running_of(self, file: Path) -> Running | HeldBack | None:
         """How a file is run: as the run says, and where it says nothing as the file's entry does.
 
         An entry alone runs nothing: it names code to import, and a configuration file in a
-        folder that somebody scans must not decide that it is.
+        folder that somebody scans must not decide that it is. Nor does ``--run`` let it: what
+        only a configuration file names is imported where the run trusts that file.
         """
         entry, running = self.of_model(file), self.running
         if running is None or entry is None:
             return running
+        code = entry.code(running)
+        if code and not running.trust_config:
+            return HeldBack(f'{entry.file} would import {code}, for models."{entry.pattern}"')
         loading, feeding = running.loading, running.feeding
         if not loading.model and entry.model:
             loading = replace(loading, model=entry.model, arguments=dict(entry.model_args))
         if feeding.data is None and not feeding.shapes:
             shape = "x".join(map(str, entry.input_shape or ()))
-            feeding = replace(feeding, data=entry.data, shapes=(shape,) if shape else ())
+            feeding = replace(
+                feeding,
+                data=entry.data,
+                shapes=(shape,) if shape else (),
+                imports=running.trust_config or not entry.file,
+            )
         if not feeding.batch_size and entry.batch_size:
             feeding = replace(feeding, batch_size=entry.batch_size)
         device = entry.device if entry.device and running.device == "cpu" else running.device

@@ -40,6 +40,8 @@ class Feeding:
     """Height and width to which the images of a folder are resized."""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    imports: bool = True
+    """Whether ``data`` may name code; otherwise only what is read."""
 
 
 def _silent(_what: str, _samples: int) -> None:
@@ -75,5 +77,7 @@ class Running:
     """Told in words what of the file's code is about to run."""
     against: Path | None = None
     """An export of the model: instead of probes, the outputs of both are compared."""
+    trust_config: bool = False
+    """Whether code that only a configuration file names may be imported."""
     isolation: Isolation | None = None
     """Bounds of the process in which models of files run; None to run them in this one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normcheck.config.settings import HeldBack
 from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError
 from normcheck.findings import Failure, Skipped
 from normcheck.formats.read_checkpoint import complete, read_checkpoint
@@ -101,7 +102,10 @@ def _known(
     """What is known of each model: from the file, and from running it where that is wanted."""
     budget = settings.weights_budget
     anatomies = [anatomy_of(model, weights_budget=budget) for model in checkpoint.models]
-    running = settings.running_of(Path(checkpoint.name))
+    running = _running_of(Path(checkpoint.name), settings)
+    if isinstance(running, HeldBack):
+        held = f"not run: {running.why}"
+        return [Known(m, a, held=held) for m, a in zip(checkpoint.models, anatomies, strict=True)]
     if running is not None and is_remote(checkpoint.name):
         message = f"{checkpoint.name}: not run: only read, as it lies at an address"
         asides.errors.append(Failure(checkpoint.name, message, "download it, and run the copy"))
@@ -123,6 +127,19 @@ def _known(
             message = f"{checkpoint.name}{place}: not run: {error.message}"
             asides.errors.append(Failure(checkpoint.name, message, error.hint))
     return known
+
+
+def _running_of(file: Path, settings: Settings) -> Running | HeldBack | None:
+    """How a file is run. Says which code of the configuration's runs, or would."""
+    asked, running = settings.running, settings.running_of(file)
+    if isinstance(running, HeldBack) and asked is not None:
+        asked.announce(f"not run: {running.why} (--trust-config allows it)")
+    entry = settings.of_model(file)
+    if isinstance(running, Running) and entry is not None and asked is not None:
+        code = entry.code(asked)
+        if code:
+            asked.announce(f"--trust-config: {entry.file} has {code} imported and run")
+    return running
 
 
 def _broke(name: str, doing: str, error: Exception) -> Failure:

@@ -35,6 +35,8 @@ class Known:
     anatomy: Anatomy
     run: Run | None = None
     notes: tuple[str, ...] = ()
+    held: str = ""
+    """Why a run that was asked for was not done, where only another flag allows it."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,9 @@ def _judged(
     something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
     rules = rules if something else ()
     ran: list[str] = []
-    found = settled(list(_findings(checkpoint.name, subject, rules, ran, asides)), known.run)
+    found = settled(
+        list(_findings(checkpoint.name, subject, rules, ran, asides, known.held)), known.run
+    )
     report = ModelReport(
         target=checkpoint.name,
         where=model.where,
@@ -106,13 +110,18 @@ def _agreement(anatomy: Anatomy, keep_predictions: bool) -> AgreementSummary | N
 
 
 def _findings(
-    name: str, subject: Subject, rules: tuple[Rule, ...], ran: list[str], asides: Asides
+    name: str,
+    subject: Subject,
+    rules: tuple[Rule, ...],
+    ran: list[str],
+    asides: Asides,
+    held: str,
 ) -> Iterator[Finding]:
     where = subject.anatomy.where
     for rule in rules:
         if rule.need.compares:
             continue  # not skipped: a scan never has a second checkpoint
-        reason = _cannot_run(rule, subject)
+        reason = _cannot_run(rule, subject, held)
         if reason:
             asides.skipped.append(Skipped(name, where, rule.code, *reason))
             continue
@@ -136,9 +145,11 @@ def _trace() -> str:
     return traceback.format_exc()
 
 
-def _cannot_run(rule: Rule, subject: Subject) -> tuple[str, str, bool] | None:
+def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool] | None:
     """Why a rule has not what it needs, what that is, and whether only other flags give it."""
     run = subject.run
+    if held and rule.need in (Need.RUN, Need.DATA):
+        return held, "code of the configuration (--trust-config)", False
     if rule.need is Need.RUN and run is None:
         return "needs to run the model", "a run (--run, --model)", True
     if rule.need is Need.DATA and run is None:

@@ -2,13 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
+from normcheck.errors import UsageError
+from normcheck.live.feeding.user_data import read_data
+from normcheck.live.run_request import Feeding
 from tests.cli.conftest import Normcheck
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,9 +147,101 @@ def test_the_configuration_names_factory_and_data_but_runs_nothing(
     )
     words = ("scan", LOST, "--config", str(config), "--format", "json", "--exit-zero")
     assert json.loads(normcheck(*words).out)["models"][0]["run"] is None
-    run = json.loads(normcheck(*words, "--run").out)["models"][0]["run"]
+    trusted = normcheck(*words, "--run", "--trust-config")
+    run = json.loads(trusted.out)["models"][0]["run"]
     assert run["fed"]["labelled"] is True
     assert run["fed"]["samples"] == 256  # all, where nothing limits them
+    # What is imported is said.
+    assert "has sample_models.networks:DigitsNet (model) imported and run" in trusted.err
+
+
+MARK = "open('imported', 'w').close()\n"
+"""A module that leaves a mark when it is imported."""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A fetched folder: a checkpoint, a configuration that names code, and the code."""
+    (tmp_path / "a.pt").write_bytes((ROOT / LOST).read_bytes())
+    (tmp_path / "b.pt").write_bytes((ROOT / LOST).read_bytes())
+    (tmp_path / "theirs.py").write_text(MARK + "def build(): ...\ndef load(): ...\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "theirs.py").write_text(MARK + "load = []\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'model = "theirs:build"',
+        'data = "theirs:load"',
+        'data = "theirs.py:load"',
+        'data = "sub/theirs.py:load"',
+        'model = "theirs:build"\ndata = "nowhere.npz"',
+    ],
+)
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_configuration_alone_imports_nothing(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    repository: Path,
+    words: str,
+    jobs: str,
+) -> None:
+    """What it names is said once with the flag that allows it, and the rules are skipped."""
+    (repository / "normcheck.toml").write_text(f'[models."*"]\n{words}\n')
+    run = ("scan", ".", "--run", "-f", "json", "--exit-zero", "--jobs", jobs)
+    ran = command(*run, cwd=repository)
+    assert not (repository / "imported").exists()
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("normcheck.toml would import") == 1
+    assert "--trust-config" in ran.stderr
+    report = json.loads(ran.stdout)
+    skipped = [entry for entry in report["skipped"] if "would import" in entry["reason"]]
+    assert {entry["model"] for entry in skipped} == {"a.pt", "b.pt"}
+    assert [model["run"] for model in report["models"]] == [None, None]
+    # With --strict what was skipped is not well.
+    assert command(*run, "--strict", cwd=repository).returncode == 2
+
+
+def test_trust_in_a_configuration_is_a_flag_of_its_own(
+    command: Callable[..., subprocess.CompletedProcess[str]], repository: Path
+) -> None:
+    """Neither --trust gives it, nor naming the file, nor a key in it; the flag does."""
+    config = repository / "normcheck.toml"
+    config.write_text('[models."*"]\nmodel = "theirs:build"\n')
+    run = ("scan", "a.pt", "--run")
+    for more in (("--trust",), ("--config", "normcheck.toml")):
+        command(*run, *more, cwd=repository)
+        assert not (repository / "imported").exists()
+    command(*run, cwd=repository, NORMCHECK_CONFIG="normcheck.toml")
+    assert not (repository / "imported").exists()
+    ran = command(*run, "--trust-config", cwd=repository)
+    assert (repository / "imported").exists()
+    assert "normcheck.toml has theirs:build (model) imported" in ran.stderr
+    assert ran.returncode == 2  # it makes no model
+    config.write_text("trust-config = true\n")
+    assert "a file cannot switch on" in command(*run, cwd=repository).stderr
+
+
+def test_data_of_a_configuration_that_are_only_read(
+    command: Callable[..., subprocess.CompletedProcess[str]], repository: Path
+) -> None:
+    """A path to arrays runs nothing, and needs no trust; nor does code that a flag names."""
+    shutil.copy(ROOT / "sample_models/digits.npz", repository)
+    shutil.copy(ROOT / "sample_models/digits-healthy-module.pt", repository / "a.pt")
+    (repository / "normcheck.toml").write_text('[models."*"]\ndata = "digits.npz"\n')
+    ran = command("scan", "a.pt", "--run", "--trust", "-f", "json", cwd=repository,
+                  PYTHONPATH=str(ROOT))  # fmt: skip
+    assert "would import" not in ran.stderr
+    assert json.loads(ran.stdout)["models"][0]["run"]["fed"]["labelled"] is True
+
+
+def test_data_that_became_code_meanwhile_are_not_imported(repository: Path) -> None:
+    """Where the trust was not given, the place that imports refuses as well."""
+    feeding = Feeding(data=str(repository / "sub" / "theirs.py:load"), imports=False)
+    with pytest.raises(UsageError, match="is code to import"):
+        read_data(feeding, nn.Identity())
+    assert not Path("imported").exists()
 
 
 def test_unlabelled_arrays(normcheck: Normcheck, tmp_path: Path) -> None:

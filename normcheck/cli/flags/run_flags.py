@@ -55,6 +55,13 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", help="Let the file's own code run: whatever a pickle names."),
 ]
+TrustConfig = Annotated[
+    bool,
+    typer.Option(
+        "--trust-config",
+        help="Let code run that only the configuration file names: model, and data that is code.",
+    ),
+]
 Data = Annotated[
     str,
     typer.Option(

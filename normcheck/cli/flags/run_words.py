@@ -26,6 +26,7 @@ class RunWords:
     prefix: str | None = None
     at: str | None = None
     trust: bool = False
+    trust_config: bool = False
     data: str = ""
     input_shape: Sequence[str] = ()
     batch_size: int = 0
@@ -57,6 +58,7 @@ def requested(words: RunWords, *, jobs: int = 1) -> Running | None:
             for flag, given in (
                 ("--model-args", words.model_args), ("--prefix", words.prefix is not None),
                 ("--at", words.at is not None), ("--batch-size", words.batch_size),
+                ("--trust-config", words.trust_config),
                 ("--image-size", words.image_size), ("--mean", words.mean), ("--std", words.std),
                 ("--device", words.device != "cpu"), ("--autocast", words.autocast != "off"),
                 ("--memory-limit", words.memory_limit), ("--no-isolation", words.no_isolation),
@@ -84,6 +86,7 @@ def requested(words: RunWords, *, jobs: int = 1) -> Running | None:
         ),
         device=words.device,
         autocast="" if words.autocast == "off" else words.autocast,
+        trust_config=words.trust_config,
         isolation=isolation(
             words.time_limit, words.memory_limit, jobs=jobs, off=words.no_isolation
         ),

@@ -36,6 +36,7 @@ class Bar:
         self._samples = 0
         self._step = ""
         self._bar: tuple[Progress, TaskID] | None = None
+        self._said: set[str] = set()
 
     def files(self, done: int) -> None:
         """So many files are done."""
@@ -49,7 +50,10 @@ class Bar:
         self._draw()
 
     def announce(self, text: str) -> None:
-        """Say what the user has to see whatever happens."""
+        """Say what the user has to see whatever happens, once for all files that it is true of."""
+        if text in self._said:
+            return
+        self._said.add(text)
         with self.away():
             sys.stderr.write(f"{printable(text)}\n")
 

@@ -1,6 +1,8 @@
 """The user's data as batches: arrays, tensors, folders of images, loaders."""
 
 import inspect
+import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 from torch.utils.data import IterableDataset
 
 from normcheck.errors import NormcheckError, UsageError
@@ -23,6 +26,8 @@ from normcheck.sources.limits import DEFAULT_LIMITS
 from normcheck.sources.source import FileSource
 from normcheck.wording import plural
 
+_WITHOUT_TAR = TorchVersion("2.6")
+"""Before it ``weights_only`` did not hold for the oldest form of its files (CVE-2025-32434)."""
 LABEL_NAMES = ("labels", "label", "targets", "target", "y", "y_true", "classes")
 INPUT_NAMES = ("inputs", "input", "x", "images", "image", "img", "data", "features", "samples")
 
@@ -60,6 +65,8 @@ def read_data(feeding: Feeding, model: nn.Module) -> RawData:
         if not path.is_file():
             raise UsageError(f"--data {text}: no such file", "check the path")
         return _file(path, feeding)
+    if ":" in os.path.splitdrive(text)[1] and not feeding.imports:
+        raise UsageError(f"data {text}: is code to import", "--trust-config allows it")
     if ":" in text:
         return _iterable(_called(imported(text, "--data"), text), text, feeding)
     known = ", ".join(sorted(_READERS))
@@ -148,6 +155,11 @@ def _file(path: Path, feeding: Feeding) -> RawData:
 
 
 def _torch_file(path: Path) -> Any:
+    if torch.__version__ < _WITHOUT_TAR and not zipfile.is_zipfile(path):
+        raise UsageError(
+            f"--data {path}: torch {torch.__version__} may run code in a file of this old form",
+            "save it as .npz or .safetensors, or use torch 2.6 or later",
+        )
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
