@@ -7,20 +7,45 @@ from collections.abc import Sequence
 MOST_NAMES = 4
 """Names that are listed one by one before they are folded."""
 _NUMBER = re.compile(r"\d+")
+_FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and signs without a shape: unlike spaces of other widths, Unicode has them printable."""
+_FILLER = re.compile(f"[{_FILLERS}]")
+ANYWHERE = (
+    r"##(?=\w*\[)"  # ##[error] of GitHub and Azure Pipelines, ##vso[ of the second, ##teamcity[
+    r"|section_(?:start|end):|travis_(?:fold|time):"  # of GitLab and of Travis CI
+)
+"""What makes a CI service take a part of a log for a command; it ends in the sign to break."""
+_COMMAND = re.compile(
+    # At the beginning of a line: ::error:: of GitHub, and a heading of Buildkite's.
+    rf"{ANYWHERE}|::|(?:-{{3}}|\+{{3}}|~{{3}}|\^{{3}})(?= |$)"
+)
+
+
+def visible(text: str) -> bool:
+    """Whether every character of a text has a shape, or is a space."""
+    return text.isprintable() and not _FILLER.search(text)
 
 
 def printable(text: str) -> str:
     r"""``text`` from a file without what could move the cursor, hide or command anything.
 
-    Control and format characters become escapes. So do the signs that make a CI runner take
-    a line of a log for a command (``::error::``, ``##[error]``), which wrapping could bring
-    to the beginning of a line.
+    What has no shape becomes an escape: control characters, those that turn the direction of
+    writing, ends of lines. So do the signs that make a CI service take a line of a log for a
+    command, at the beginning of a line or not: wrapping could bring them there.
 
     >>> printable("bn\n::error::x")
     'bn\\n:\\x3aerror:\\x3ax'
+    >>> printable("##vso[task.complete]")
+    '#\\x23vso[task.complete]'
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown.replace("::", ":\\x3a").replace("##[", "#\\x23[")
+    if not visible(text):
+        text = "".join(c if visible(c) else c.encode("unicode_escape").decode() for c in text)
+    return _COMMAND.sub(_broken, text)
+
+
+def _broken(found: re.Match[str]) -> str:
+    sign = found.group()
+    return f"{sign[:-1]}\\x{ord(sign[-1]):02x}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
 from normcheck.errors import NormcheckError
+from normcheck.wording import printable
 
 NOT_DONE = 2
 """Exit code: the job could not be done."""
@@ -167,7 +168,8 @@ def _crashed(error: Exception, words: list[str]) -> int:
 def _print_traceback(error: BaseException) -> None:
     import traceback
 
-    traceback.print_exception(error)
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    sys.stderr.writelines(f"{printable(line)}\n" for line in lines)
 
 
 def _sentence(text: str) -> str:

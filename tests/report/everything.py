@@ -22,6 +22,11 @@ HOSTILE = (
     "| pipe | `tick` ``ticks`` \\| **bold** _it_ ~~no~~",
     "@everyone #1 GH-1 www.evil.example https://evil.example $x$",
     "100%0A%25{0}{{1}}",
+    "##vso[task.setvariable variable=x]pwned ##teamcity[buildStop comment='x']",
+    "section_start:1:x\r\x1b[0Kpwned travis_fold:start:x\r\x1b[0K",
+    "--- pwned",
+    "+++ ~~~",
+    "a\u202e\u2066\u200f\u061c\u200b\u3164\u2800\x85\x7fz",
     "\x1b[2J\x07\x00\x08\u202e\u2028\ufffe\ud800",
     "- item\r\n# head\r> quote",
 )

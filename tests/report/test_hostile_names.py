@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from normcheck.report.forms import render
+from normcheck.report.machines.json_text import json_line, json_text, spelt
 from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
@@ -21,6 +22,11 @@ from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile
 ROOT = Path("/project")
 COMMAND = re.compile(r"^\s*::[a-z-]+")
 OLD_COMMAND = re.compile(r"##\[")
+OF_SERVICES = re.compile(
+    r"##\w*\[|section_(start|end):\d+:|travis_(fold|time):|^(---|\+\+\+|~~~|\^\^\^)( |$)"
+)
+"""What Azure Pipelines, TeamCity, GitLab, Travis CI and Buildkite look for in a log."""
+SHAPELESS = "\u115f\u1160\u2800\u3164\uffa0"
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +48,20 @@ def test_text_moves_no_cursor_and_commands_no_runner(width: int, *, verbose: boo
     assert all(c.isprintable() for c in text.replace("\n", ""))
     assert not any(commands(line) for line in text.splitlines())
     assert "[red]" in text.replace("\n", "")
+
+
+@pytest.mark.parametrize("form", [*MACHINE_FORMS, "text"])
+def test_every_form_may_be_shown_in_a_log(form: str) -> None:
+    """Nothing of it is a message to a CI service, turns the writing around or is unseen."""
+    texts = [render(hostile(), form, ROOT)] if form != "text" else [
+        render_text(hostile(), TextStyle(width=width, verbose=True, errors=True))
+        for width in (20, 33, 80, 300)
+    ]  # fmt: skip
+    for text in texts:
+        # Joins words in Markdown so that no link is made of them; it is ours.
+        ours = {"\n"} | {"markdown": {"\u2060"}, "junit": {"\t"}}.get(form, set())
+        assert all(c.isprintable() and c not in SHAPELESS for c in set(text) - ours)
+        assert not [line for line in text.splitlines() if OF_SERVICES.search(line)]
 
 
 @pytest.mark.parametrize("form", MACHINE_FORMS)
@@ -159,12 +179,14 @@ def test_markdown_shows_names_as_they_are() -> None:
         assert printable(name) in code
 
 
-NAMES = st.text(
+NAMES = st.lists(
     st.one_of(
-        st.sampled_from(list(":#[]|`<>&%{}\\@*_~$-\n\r\t\x1b\x00 \ud800\udfff")), st.characters()
+        st.sampled_from(list(":#[]|`<>&%{}\\@*_~$+^-\n\r\t\x1b\x00 \ud800\udfff\u202e\u3164")),
+        st.sampled_from(["##vso[", "section_end:1:", "travis_time:", "---", "+++ "]),
+        st.characters(),
     ),
     max_size=30,
-)
+).map("".join)
 
 
 @settings(max_examples=60, deadline=None)
@@ -194,5 +216,15 @@ def test_printable_is_harmless_and_says_it_once(text: str) -> None:
     shown = printable(text)
     assert all(c.isprintable() for c in shown)
     assert "::" not in shown
-    assert "##[" not in shown
+    assert not OF_SERVICES.search(shown)
+    assert not set(shown) & set(SHAPELESS)
     assert printable(shown) == shown
+
+
+@given(NAMES)
+def test_json_says_the_same_whatever_it_may_not_show(text: str) -> None:
+    """What is written as a number is the same text to a parser."""
+    for written in (json_text({"name": text}), json_line({"name": text})):
+        assert all(c.isprintable() for c in written.replace("\n", ""))
+        assert not OF_SERVICES.search(written)
+        assert json.loads(written)["name"] == spelt(text)

@@ -17,6 +17,7 @@ from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.report.machines import as_json
 from normcheck.report.machines.as_json import SCHEMA_FILE as REPORT_SCHEMA
 from normcheck.report.machines.as_json_lines import SCHEMA_FILE, JsonLines, render_json_lines
+from normcheck.report.machines.json_text import json_text
 from normcheck.report.part import Part
 from normcheck.report.people.many_models import MANY
 from normcheck.report.people.rule_counts import StatisticsText
@@ -92,7 +93,7 @@ def test_json_is_the_same_however_it_is_cut(
     for cut in (pieces, pieces[:1], [hostile()], [everything(), clean()], [clean()]):
         text = streamed(as_json.Json(), cut)
         assert text == as_json.render_json(joined(cut[0], cut))
-        assert text == json.dumps(json.loads(text), ensure_ascii=False, indent=2) + "\n"
+        assert text == json_text(json.loads(text))
 
 
 def test_json_does_not_keep_what_is_written(pieces: list[Report]) -> None:

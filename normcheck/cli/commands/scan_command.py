@@ -24,7 +24,7 @@ from normcheck.report.report import Report, joined
 from normcheck.report.tally import Tally
 from normcheck.runs.scan import parts
 from normcheck.sources.place import shown
-from normcheck.wording import plural
+from normcheck.wording import plural, printable
 
 BASELINE = "normcheck-baseline.json"
 """Where a baseline is written that nobody named."""
@@ -190,7 +190,7 @@ def tell_errors(errors: Iterable[Failure], verbose: int) -> None:
     for failure in errors:
         report_error(failure.message, failure.hint)
         if failure.trace and verbose > 1:
-            sys.stderr.write(failure.trace)
+            sys.stderr.writelines(f"{printable(line)}\n" for line in failure.trace.splitlines())
 
 
 def _plot(report: Report, file: str) -> None:

@@ -142,7 +142,7 @@ def progress(quiet: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
         if shown and now - state["at"] > _REDRAW_SECONDS:
             state["at"] = now
             count = f" · {state['samples']:,.0f} samples" if state["samples"] else ""
-            sys.stderr.write(f"\r\033[K{what}{count} · {now - state['start']:.0f} s")
+            sys.stderr.write(f"\r\033[K{printable(what)}{count} · {now - state['start']:.0f} s")
             sys.stderr.flush()
 
     def announce(text: str) -> None:

@@ -4,9 +4,11 @@ import json
 import re
 from typing import Any
 
+from normcheck.wording import ANYWHERE, visible
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_LINE_END = re.compile("[\u0085\u2028\u2029]")
-"""Signs beside the newline that some readers take for the end of a line."""
+_COMMAND = re.compile(ANYWHERE)
+"""In JSON no text begins a line."""
 
 
 def spelt(text: str) -> str:
@@ -23,7 +25,7 @@ def json_text(value: Any) -> str:
     Raises:
         ValueError: A number is NaN or infinite; whoever calls this turns those into strings.
     """
-    return _encodable(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    return _harmless(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def json_line(value: Any) -> str:
@@ -32,13 +34,22 @@ def json_line(value: Any) -> str:
     Raises:
         ValueError: As ``json_text``.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if text.isascii():  # most are: two searches less in each line
+    return _harmless(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _harmless(text: str) -> str:
+    """JSON that may be shown in a log: a parser finds the same in it.
+
+    Characters without a shape, and what a CI service would take for a command, are written as
+    numbers.
+    """
+    text = _COMMAND.sub(lambda sign: f"{sign[0][:-1]}\\u{ord(sign[0][-1]):04x}", text)
+    if visible(text) or visible(text.replace("\n", "")):
         return f"{text}\n"
-    text = _encodable(text)
-    return _LINE_END.sub(lambda sign: f"\\u{ord(sign.group()):04x}", text)
+    # UTF-8 has no bytes for half a pair; within JSON a backslash is written twice.
+    text = _LONE_SURROGATE.sub(lambda half: f"\\\\u{ord(half.group()):04x}", text)
+    return "".join(c if visible(c) or c == "\n" else _number(c) for c in text) + "\n"
 
 
-def _encodable(text: str) -> str:
-    # Within JSON a backslash is written twice.
-    return _LONE_SURROGATE.sub(lambda half: f"\\\\u{ord(half.group()):04x}", text) + "\n"
+def _number(character: str) -> str:
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
