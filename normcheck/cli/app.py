@@ -20,6 +20,7 @@ from normcheck.cli.flags.limit_flags import (
     MemoryLimit,
     NoIsolation,
     ReadLimits,
+    Redirects,
     TimeLimit,
     WeightsBudget,
 )
@@ -143,6 +144,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     memory_limit: MemoryLimit = "",
     no_isolation: NoIsolation = False,
     limit: ReadLimits = None,
+    allow_redirects_to: Redirects = None,
     jobs: Jobs = None,
     cache: CacheFile = "",
     engine: EngineFlag = EngineName.LOCAL,
@@ -203,6 +205,7 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
             write_baseline=write_baseline,
             plot=plot,
             limits=limit or (),
+            redirects=allow_redirects_to or (),
             fleet=FleetWords(
                 jobs=jobs,
                 engine=engine.value,
@@ -297,6 +300,7 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
     config: ConfigFile = None,
     isolated: Isolated = False,
     limit: ReadLimits = None,
+    allow_redirects_to: Redirects = None,
     color: ColorFlag = Color.AUTO,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -332,6 +336,7 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
             ranks=ranks,
             where=where or (),
             limits=limit or (),
+            redirects=allow_redirects_to or (),
             run=RunWords(
                 run=run,
                 model=model,

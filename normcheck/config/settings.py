@@ -110,6 +110,8 @@ class Settings:
     running: Running | None = None
     """How to run the models; None to read files only."""
     limits: Limits = field(default=DEFAULT_LIMITS)
+    redirects: tuple[str, ...] = ()
+    """Hosts that the server of a web address may redirect to; ``*.`` stands for all below one."""
     weights_budget: int | None = None
     """Bytes of weights that are read for one model, to see whether statistics belong to them;
     None for 256 MB of a local file and 64 MB of a remote one."""

@@ -60,7 +60,8 @@ def diff(
         UsageError: Fewer than two files, or no model in common.
     """
     run = _Run(settings or Settings(), ranks, tuple(where))
-    files = list(_files([str(target) for target in targets], run.errors))
+    words = [str(target) for target in targets]
+    files = list(_files(words, run.settings.redirects, run.errors))
     if len(files) < 2 and not run.errors:
         raise UsageError(
             f"diff compares two checkpoints or more, {len(files)} given",
@@ -88,10 +89,10 @@ def diff(
     return run.result()
 
 
-def _files(words: list[str], errors: list[Failure]) -> Iterator[Place]:
+def _files(words: list[str], redirects: tuple[str, ...], errors: list[Failure]) -> Iterator[Place]:
     for word in words:
         try:
-            found = [target.path for target in expand([word])]
+            found = [target.path for target in expand([word], redirects)]
         except UnreadableError as error:
             errors.append(Failure(shown(word), error.message, error.hint))
             continue

@@ -105,7 +105,7 @@ def _walked(targets: Targets, settings: Settings) -> Iterator[Target | FileResul
             yield examine_module(target, settings)
             continue
         try:
-            for found in expand([str(target)]):
+            for found in expand([str(target)], settings.redirects):
                 if seen is not None:
                     name = str(found.path)
                     if name in seen:

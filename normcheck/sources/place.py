@@ -25,6 +25,8 @@ class RemotePath:
 
     uri: str = field(repr=False)
     """As the user wrote it, with whatever secrets it carries."""
+    redirects: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Hosts that its own may redirect to."""
 
     def __str__(self) -> str:
         """As it may be shown."""
@@ -51,12 +53,16 @@ class RemotePath:
     def parent(self) -> "RemotePath":
         """The folder that it lies in, with the same query."""
         path, query = self._split()
-        return RemotePath(path.rstrip("/").rpartition("/")[0] + query)
+        return self.at(path.rstrip("/").rpartition("/")[0] + query)
 
     def __truediv__(self, name: str) -> "RemotePath":
         """What is called ``name`` in this folder."""
         path, query = self._split()
-        return RemotePath(f"{path.rstrip('/')}/{name}{query}")
+        return self.at(f"{path.rstrip('/')}/{name}{query}")
+
+    def at(self, uri: str) -> "RemotePath":
+        """Another address of the same kind."""
+        return RemotePath(uri, self.redirects)
 
     def _split(self) -> tuple[str, str]:
         if not self.on_the_web:
@@ -74,10 +80,15 @@ def is_remote(word: str) -> bool:
     return found is not None and found[1].lower() != "file"
 
 
-def place_of(word: str) -> Place:
-    """The place that a word of the command line, or a report's target, means."""
+def place_of(word: str, redirects: tuple[str, ...] = ()) -> Place:
+    """The place that a word of the command line, or a report's target, means.
+
+    Args:
+        word: A path or an address.
+        redirects: Hosts that the server of an address may redirect to.
+    """
     if is_remote(word):
-        return RemotePath(word)
+        return RemotePath(word, redirects)
     if _SCHEME.match(word):
         return Path(unquote(urlsplit(word).path))
     return Path(word)

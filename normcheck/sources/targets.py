@@ -32,26 +32,30 @@ class Target:
     where an unrelated ``.bin`` in a folder is only passed over."""
 
 
-def expand(words: list[str]) -> Iterator[Target]:
+def expand(words: list[str], redirects: tuple[str, ...] = ()) -> Iterator[Target]:
     """The files that the words mean, each once, in the order of the words.
+
+    Args:
+        words: Paths, patterns and addresses.
+        redirects: Hosts that the server of an address may redirect to.
 
     Raises:
         UnreadableError: A word that names nothing at all.
     """
     if len(words) == 1:
         # Nothing comes twice, and memory does not grow with the number of files.
-        yield from _expand_one(words[0])
+        yield from _expand_one(words[0], redirects)
         return
     seen: set[Place] = set()
     for word in words:
-        for target in _expand_one(word):
+        for target in _expand_one(word, redirects):
             if target.path not in seen:
                 seen.add(target.path)
                 yield target
 
 
-def _expand_one(word: str) -> Iterator[Target]:
-    path = place_of(word)
+def _expand_one(word: str, redirects: tuple[str, ...]) -> Iterator[Target]:
+    path = place_of(word, redirects)
     if isinstance(path, RemotePath):
         yield from _expand_remote(path)
     elif path.is_dir():
@@ -110,7 +114,7 @@ def _folder(folder: Place, *, explicit: bool) -> Iterator[Target]:
         kind = kind_of_folder(folders, files)
         if kind is not None:
             # The slash says that it is a folder, which no question needs to find out again.
-            whole = RemotePath(f"{here.uri.rstrip('/')}/") if isinstance(here, RemotePath) else here
+            whole = here.at(f"{here.uri.rstrip('/')}/") if isinstance(here, RemotePath) else here
             yield Target(whole, explicit=explicit and here == folder)
             folders[:] = [name for name in folders if not kind.owns_folder(name)]
             files = [name for name in files if not kind.owns_file(name)]  # noqa: PLW2901

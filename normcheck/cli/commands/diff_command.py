@@ -31,6 +31,8 @@ class DiffWords:
     verbose: int = 0
     limits: Sequence[str] = ()
     """Of reading, as ``--limit`` gives them."""
+    redirects: Sequence[str] = ()
+    """Hosts that the servers of addresses may redirect to."""
     run: RunWords = field(default_factory=RunWords)
     """How a model and its export are run, to compare their outputs."""
 
@@ -44,7 +46,7 @@ def run_diff(words: DiffWords) -> int:
             "json-lines has a line for each file, a comparison is about several",
             "use --format json",
         )
-    known = limited(with_baseline(resolved), words.limits)
+    known = limited(with_baseline(resolved), words.limits, words.redirects)
     settings = replace(known, rules=_comparing(known.rules, words.flags.select))
     destinations = Destinations(resolved.outputs)
     destinations.spare([*words.targets, words.run.data])

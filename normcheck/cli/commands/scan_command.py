@@ -49,6 +49,8 @@ class ScanWords:
     fleet: FleetWords = field(default_factory=FleetWords)
     limits: Sequence[str] = ()
     """Of reading, as ``--limit`` gives them."""
+    redirects: Sequence[str] = ()
+    """Hosts that the servers of addresses may redirect to."""
     weights_budget: str = ""
     """Size, empty for the usual one."""
 
@@ -71,7 +73,8 @@ def run_scan(words: ScanWords) -> int:
             "run them with: normcheck diff OLD NEW",
         )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
-    settings = limited(replace(known, keep_predictions=bool(words.plot)), words.limits)
+    settings = replace(known, keep_predictions=bool(words.plot))
+    settings = limited(settings, words.limits, words.redirects)
     if words.weights_budget:
         from normcheck.cli.flags.limit_words import size_in_bytes
 
@@ -83,13 +86,18 @@ def run_scan(words: ScanWords) -> int:
     return exit_code(tally, settings, exit_zero=words.exit_zero)
 
 
-def limited(settings: Settings, words: Sequence[str]) -> Settings:
-    """The settings with the limits of ``--limit``."""
-    if not words:
-        return settings
-    from normcheck.cli.flags.limit_words import read_limits
+def limited(settings: Settings, words: Sequence[str], redirects: Sequence[str] = ()) -> Settings:
+    """The settings with the limits of ``--limit``, and where servers may lead.
 
-    return replace(settings, limits=read_limits(words, settings.limits))
+    Raises:
+        UsageError: One of the words is none.
+    """
+    if not words and not redirects:
+        return settings
+    from normcheck.cli.flags.limit_words import hosts, read_limits
+
+    limits = read_limits(words, settings.limits)
+    return replace(settings, limits=limits, redirects=hosts(redirects))
 
 
 def _destinations(words: ScanWords, resolved: Resolved) -> Destinations:

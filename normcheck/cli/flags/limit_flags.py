@@ -12,6 +12,15 @@ ReadLimits = Annotated[
         help="Raise what reading one file may take, as an error names it: memory-bytes=8G.",
     ),
 ]
+Redirects = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-redirects-to",
+        metavar="HOST",
+        help="A host that the server of an address may redirect to, as *.example.com for all "
+        "below it.",
+    ),
+]
 WeightsBudget = Annotated[
     str,
     typer.Option(

@@ -44,6 +44,25 @@ def read_limits(words: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> Limits
     return limits
 
 
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*", re.IGNORECASE)
+"""A name, one with a star for all below it, or an address of IPv6."""
+
+
+def hosts(words: Sequence[str]) -> tuple[str, ...]:
+    """The hosts of ``--allow-redirects-to``.
+
+    Raises:
+        UsageError: One is no host.
+    """
+    for word in words:
+        if not _HOST.fullmatch(word):
+            raise UsageError(
+                f"--allow-redirects-to {word:.60}: not a host",
+                "write its name alone, as cdn.example.com or *.example.com",
+            )
+    return tuple(word.lower() for word in words)
+
+
 def isolation(seconds: float, memory: str, *, jobs: int = 1, off: bool) -> Isolation | None:
     """The bounds of the process that runs models; None where it is to be this one.
 

@@ -48,7 +48,7 @@ def connect(place: RemotePath) -> tuple[Any, str]:
         ) from None
     _quieten()
     try:
-        filesystem, path = url_to_fs(place.uri)
+        filesystem, path = url_to_fs(place.uri, **_options(place))
     except (ImportError, ValueError) as error:
         # ValueError: an unknown protocol, or an address that makes no sense to it.
         if isinstance(error, ImportError) or "rotocol" in str(error):
@@ -57,6 +57,15 @@ def connect(place: RemotePath) -> tuple[Any, str]:
     except Exception as error:  # whatever setting up a file system raises
         raise explained(error, place) from None
     return filesystem, path
+
+
+def _options(place: RemotePath) -> dict[str, Any]:
+    """What fsspec is to know for an address."""
+    if not place.on_the_web:
+        return {}  # whose own libraries know where their servers keep things
+    from normcheck.sources.remote.redirects import session_maker
+
+    return {"get_client": session_maker(place.redirects)}
 
 
 def forget_listings(place: RemotePath) -> None:
@@ -200,13 +209,13 @@ def matching(place: RemotePath) -> list[RemotePath]:
     filesystem, path = connect(place)
     found: list[str] = sorted(_asked(place, lambda: filesystem.glob(path)))
     if place.on_the_web:
-        return [RemotePath(address) for address in found]
+        return [place.at(address) for address in found]
     # What the address says in front of the path (an account, a container) is kept.
     fixed = place.uri
     while any(sign in fixed for sign in "*?["):
         fixed = fixed.rpartition("/")[0]
     root = path[: len(path) - (len(place.uri) - len(fixed))].rstrip("/")
-    return [RemotePath(fixed.rstrip("/") + entry.removeprefix(root)) for entry in found]
+    return [place.at(fixed.rstrip("/") + entry.removeprefix(root)) for entry in found]
 
 
 def _asked(place: RemotePath, question: Callable[[], Any]) -> Any:

@@ -24,6 +24,9 @@ class Web:
     """Answers that are still to be cut off in the middle."""
     delay: float = 0.0
     version: str = '"v1"'
+    moved: dict[str, str] = field(default_factory=dict)
+    """Where paths are redirected to."""
+    moved_status: int = 302
     asked: list[str] = field(default_factory=list)
     """The Range of each request."""
     sent: int = 0
@@ -56,6 +59,13 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
                     web.together -= 1
 
         def answer(self, fail: bool, cut: bool) -> None:
+            target = web.moved.get(urlsplit(self.path).path)
+            if target is not None:
+                self.send_response(web.moved_status)
+                self.send_header("Location", target)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             path = web.folder / unquote(urlsplit(self.path).path).lstrip("/")
             if fail or web.deny or not path.is_file():
                 self.send_response(503 if fail else web.deny or 404)
