@@ -14,6 +14,7 @@ from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import select
+from normcheck.sources.place import local
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,10 +100,16 @@ def resolve(flags: Flags, environment: Mapping[str, str], folder: Path) -> Resol
         ),
         formats=tuple(flags.formats) or (form,),
         outputs=tuple(flags.outputs) or (output,),
-        baseline=Path(baseline) if baseline else None,
+        baseline=_baseline(baseline),
         file=file,
         origins=tuple(merge.origins),
     )
+
+
+def _baseline(said: str | Path | None) -> Path | None:
+    if not said:
+        return None
+    return local(said, "--baseline") if isinstance(said, str) else said
 
 
 def with_baseline(resolved: Resolved) -> Settings:
@@ -125,7 +132,7 @@ def _file(flags: Flags, environment: Mapping[str, str], folder: Path) -> FileSet
         return FileSettings()
     name = flags.config or environment.get("NORMCHECK_CONFIG")
     if name:
-        path = folder / name
+        path = folder / local(name, "--config")
         return parse(named(path), path)
     found = discover(folder)
     return parse(found[1], found[0]) if found else FileSettings()

@@ -13,6 +13,8 @@ from normcheck.config.settings import LayerIgnore, ModelSettings
 from normcheck.errors import ConfigError, UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import check_selector, find
+from normcheck.sources.place import is_remote
+from normcheck.sources.place import shown as shown_place
 
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TRUST = ("trust", "trust-config")
@@ -33,7 +35,7 @@ def parse(table: dict[str, Any], path: Path) -> FileSettings:
     severity = file.one_of("min-severity", SEVERITIES)
     confidence = file.one_of("min-confidence", CONFIDENCES)
     fail_on = file.one_of("fail-on", FAILING)
-    baseline = file.text("baseline")
+    baseline = file.path_of("baseline")
     return FileSettings(
         path=path,
         select=file.selectors("select"),
@@ -44,7 +46,7 @@ def parse(table: dict[str, Any], path: Path) -> FileSettings:
         fail_on=Severity(fail_on) if fail_on else None,
         strict=file.flag("strict"),
         format=file.one_of("format", FORMATS),
-        baseline=path.parent / baseline if baseline else None,
+        baseline=baseline,
         models=tuple(_model(entry, name) for name, entry in file.tables("models")),
         layer_ignores=tuple(_ignores(file.child("per-layer-ignores"))),
         rules=tuple(_rules(file.child("rules"))),
@@ -95,6 +97,13 @@ class _Table:
         if not isinstance(value, str) or not value:
             raise self.error(key, "should be a text")
         return value
+
+    def path_of(self, key: str) -> Path | None:
+        """A file of this machine, relative to the configuration's folder."""
+        value = self.text(key)
+        if value is not None and is_remote(value):
+            raise self.error(key, f"{shown_place(value)} is an address", "name a file")
+        return None if value is None else self.path.parent / value
 
     def flag(self, key: str) -> bool | None:
         value = self.values.get(key)
@@ -160,7 +169,7 @@ def _data(table: _Table) -> str | None:
     value = table.text("data")
     if value is None or _FACTORY.fullmatch(value):
         return value
-    return str(table.path.parent / value)
+    return str(table.path_of("data"))
 
 
 def _shape(table: _Table) -> tuple[int, ...] | None:

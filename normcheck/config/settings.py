@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, narrow
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
+from normcheck.sources.place import Place, address_matches, is_remote
 
 if TYPE_CHECKING:
     from normcheck.config.baseline import Baseline
@@ -43,8 +44,11 @@ class ModelSettings:
     batch_size: int | None = None
     device: str | None = None
 
-    def names(self, file: Path) -> bool:
-        """Whether the pattern means this file."""
+    def names(self, target: Place | str) -> bool:
+        """Whether the pattern means this file, or what lies at this address."""
+        if is_remote(str(target)):
+            return address_matches(str(target), self.pattern)
+        file = Path(target)  # type: ignore[arg-type]  # remote ones are done with
         if "/" not in self.pattern:
             return fnmatch.fnmatchcase(file.name, self.pattern)
         path = Path(os.path.abspath(file))
@@ -124,12 +128,15 @@ class Settings:
     baseline: Baseline | None = None
     """Findings that are known already."""
 
-    def of_model(self, file: Path) -> ModelSettings | None:
-        """The entry for a file: the most exact pattern, of equals the first; None without one."""
+    def of_model(self, file: Place | str) -> ModelSettings | None:
+        """The entry for a file or an address; None without one.
+
+        Of several the one with the most exact pattern, of equals the first.
+        """
         found = [entry for entry in self.models if entry.names(file)]
         return max(found, key=lambda entry: entry.exactness, default=None)
 
-    def running_of(self, file: Path) -> Running | HeldBack | None:
+    def running_of(self, file: Place | str) -> Running | HeldBack | None:
         """How a file is run: as the run says, and where it says nothing as the file's entry does.
 
         An entry alone runs nothing: it names code to import, and a configuration file in a
@@ -158,7 +165,7 @@ class Settings:
         device = entry.device if entry.device and running.device == "cpu" else running.device
         return replace(running, loading=loading, feeding=feeding, device=device)
 
-    def rules_of(self, file: Path) -> tuple[Rule, ...]:
+    def rules_of(self, file: Place | str) -> tuple[Rule, ...]:
         """The rules that judge a file: those of the run, narrowed by its entry."""
         entry = self.of_model(file)
         if entry is None:

@@ -57,11 +57,7 @@ class Scopes:
             path: The file.
             explicit: Whether the user named the very file.
         """
-        rules = (
-            self._settings.rules_of(Path(str(path)))
-            if self._settings.models
-            else self._settings.rules
-        )
+        rules = self._settings.rules_of(path) if self._settings.models else self._settings.rules
         # Narrowing leaves rules out and changes none.
         key = (tuple(map(id, rules)), explicit)
         if key not in self._by_rules:

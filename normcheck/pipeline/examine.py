@@ -6,7 +6,6 @@ process, in a worker, and on another machine.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normcheck.config.settings import HeldBack
@@ -102,7 +101,7 @@ def _known(
     """What is known of each model: from the file, and from running it where that is wanted."""
     budget = settings.weights_budget
     anatomies = [anatomy_of(model, weights_budget=budget) for model in checkpoint.models]
-    running = _running_of(Path(checkpoint.name), settings)
+    running = _running_of(checkpoint.name, settings)
     if isinstance(running, HeldBack):
         held = f"not run: {running.why}"
         return [Known(m, a, held=held) for m, a in zip(checkpoint.models, anatomies, strict=True)]
@@ -129,7 +128,7 @@ def _known(
     return known
 
 
-def _running_of(file: Path, settings: Settings) -> Running | HeldBack | None:
+def _running_of(file: str, settings: Settings) -> Running | HeldBack | None:
     """How a file is run. Says which code of the configuration's runs, or would."""
     asked, running = settings.running, settings.running_of(file)
     if isinstance(running, HeldBack) and asked is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
@@ -58,7 +57,7 @@ def judge(
         settings: Which rules, with which thresholds.
         asides: Gains what was skipped and what broke.
     """
-    rules = settings.rules_of(Path(checkpoint.name))
+    rules = settings.rules_of(checkpoint.name)
     for known in models:
         yield _judged(checkpoint, known, models, rules, settings.keep_predictions, asides)
 

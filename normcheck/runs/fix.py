@@ -21,7 +21,7 @@ from normcheck.repair.repair_result import Change, ModelRepair, Repair, Written
 from normcheck.repair.unwarm import unwarmed
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.dtypes import decode
-from normcheck.sources.place import is_remote, shown
+from normcheck.sources.place import is_remote, local, shown
 from normcheck.wording import plural
 from normcheck.writing.atomic_file import try_out
 from normcheck.writing.destination import Kind, Place, place_of
@@ -83,6 +83,8 @@ def _output(target: str | Path, path: Path, how: Fixing) -> Place:
         raise UsageError("--in-place and -o are two places", "give one of them")
     if not how.in_place and not how.output:
         raise UsageError("no place for the repaired copy", "name it: -o fixed.pt, or --in-place")
+    if how.output:
+        local(how.output, "-o")
     if how.in_place:
         if not path.is_file():
             return Place(str(path), Kind.NEW, path)  # the reader says what is wrong with it

@@ -6,8 +6,11 @@ the file system that opens it, and never shown.
 
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from normcheck.errors import UsageError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 """Two letters at least: one letter is a drive."""
@@ -92,6 +95,49 @@ def place_of(word: str, redirects: tuple[str, ...] = ()) -> Place:
     if _SCHEME.match(word):
         return Path(unquote(urlsplit(word).path))
     return Path(word)
+
+
+def local(word: str, flag: str) -> Path:
+    """The file of this machine that a flag names.
+
+    Raises:
+        UsageError: It is an address. Made a path of, it would lose a slash and mean a folder.
+    """
+    place = place_of(word)
+    if isinstance(place, RemotePath):
+        raise UsageError(
+            f"{flag} {place}: an address, where a file of this machine is wanted",
+            "name a file here; only checkpoints are read from addresses",
+        )
+    return place
+
+
+def address_matches(address: str, pattern: str) -> bool:
+    """Whether a shell's pattern means an address; ``*`` stands for slashes, too.
+
+    Scheme and host are the same in capital letters. What is secret in an address is not held
+    against the pattern, and what follows a question mark may be left out of it.
+    """
+    wanted, place = _with_small_host(pattern), RemotePath(address)
+    if "/" not in pattern:
+        return fnmatchcase(place.name, pattern)
+    whole = _with_small_host(str(place))
+    words = [whole, whole.partition("?")[0]] if place.on_the_web else [whole]
+    return any(
+        word == known or fnmatchcase(word, known)
+        for word in words
+        for known in (wanted, shown(wanted))
+    )
+
+
+def _with_small_host(word: str) -> str:
+    scheme, separator, rest = word.partition("://")
+    host, slash, path = rest.partition("/")
+    if not separator:
+        return word
+    # A user and a password in front of the host have their own spelling.
+    user, at, host = host.rpartition("@")
+    return f"{scheme.lower()}://{user}{at}{host.lower()}{slash}{path}"
 
 
 def shown(word: str) -> str:

@@ -9,6 +9,7 @@ from normcheck.config.settings import ModelSettings, Settings
 from normcheck.errors import ConfigError, UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, find
+from normcheck.sources.place import place_of
 
 
 def merged(
@@ -143,6 +144,34 @@ def entry(pattern: str, **more: tuple[str, ...]) -> ModelSettings:
 def test_which_files_a_pattern_means(pattern: str, file: str, named: bool) -> None:
     """Relative to the configuration's folder; a pattern without a slash means the name."""
     assert entry(pattern).names(Path(file)) is named
+
+
+@pytest.mark.parametrize(
+    ("pattern", "address", "named"),
+    [
+        ("https://host/runs/a.pt", "https://host/runs/a.pt", True),
+        ("HTTPS://Host/runs/a.pt", "https://hOST/runs/a.pt", True),
+        ("https://host/runs/*.pt", "https://host/runs/deep/a.pt", True),
+        ("https://host/runs/a.pt", "https://host/runs/a.pt?sig=s3cr3t", True),
+        ("https://host/runs/a.pt?sig=s3cr3t", "https://host/runs/a.pt?sig=another", True),
+        ("https://host/runs/A.pt", "https://host/runs/a.pt", False),
+        ("https://host/runs/a.pt", "https://other/runs/a.pt", False),
+        ("https://host/runs/a.pt", "http://host/runs/a.pt", False),
+        ("https:/host/runs/a.pt", "https://host/runs/a.pt", False),
+        ("https://host/runs/a.pt", "https:/host/runs/a.pt", False),
+        ("s3://bucket/runs/*/last.ckpt", "s3://bucket/runs/7/last.ckpt", True),
+        ("hf://org/model@main/*", "hf://org/model@main/a.safetensors", True),
+        ("https://me:word@host/*", "https://me:word@host/a.pt", True),
+        ("a.pt", "https://host/runs/a.pt?sig=s3cr3t", True),
+        ("*.pt", "s3://bucket/a.pt", True),
+        ("*/runs/*", "s3://bucket/runs/a.pt", True),
+        ("runs/a.pt", "s3://bucket/runs/a.pt", False),
+    ],
+)
+def test_which_addresses_a_pattern_means(pattern: str, address: str, named: bool) -> None:
+    """As they are written, their secrets aside; never as paths, which have one slash less."""
+    assert entry(pattern).names(place_of(address)) is named
+    assert entry(pattern).names(str(place_of(address))) is named
 
 
 def test_the_most_exact_entry_wins() -> None:

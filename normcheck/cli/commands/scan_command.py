@@ -23,7 +23,7 @@ from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.report.tally import Tally
 from normcheck.runs.scan import parts
-from normcheck.sources.place import shown
+from normcheck.sources.place import local, shown
 from normcheck.wording import plural, printable
 
 BASELINE = "normcheck-baseline.json"
@@ -209,6 +209,7 @@ def _plot(report: Report, file: str) -> None:
             f"--plot draws one model, the targets hold {len(report.models)}",
             "name one file with one model",
         )
+    local(file, "--plot")
     draw(report.models[0], report.findings, file, report_note)
 
 

@@ -61,7 +61,7 @@ def _rules(resolved: Resolved) -> Iterator[str]:
 
 def _targets(resolved: Resolved, targets: Sequence[str]) -> Iterator[str]:
     for target in targets:
-        entry = resolved.settings.of_model(Path(target))
+        entry = resolved.settings.of_model(place.place_of(target))
         yield f"# {place.shown(target)}: " + (
             f"models.{_quoted(entry.pattern)}" if entry else "no entry of its own"
         )

@@ -1,10 +1,10 @@
 """The flags of a scan of many files, in the terms of the fleet."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from normcheck.errors import UsageError
 from normcheck.fleet.fleet_request import Cluster, Engine, Fleet
+from normcheck.sources.place import local
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +44,5 @@ def requested_fleet(words: FleetWords) -> Fleet:
         jobs=words.jobs or 0,
         engine=Engine(words.engine),
         cluster=Cluster(words.ray_address, one, words.gpus_per_task or 0.0),
-        cache=Path(words.cache) if words.cache else None,
+        cache=local(words.cache, "--cache") if words.cache else None,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from normcheck.cli.screen.error_messages import report_note
 from normcheck.errors import UsageError
 from normcheck.report.report import Report
+from normcheck.sources.place import local
 from normcheck.writing.destination import STDOUT, place_of
 from normcheck.writing.writer import written
 
@@ -49,6 +50,9 @@ def pair(forms: Sequence[str], files: Sequence[str]) -> tuple[Output, ...]:
             f"{len(files)} output files for {len(forms)} formats",
             "give each -o its own -f: -f github -f sarif -o - -o normcheck.sarif",
         )
+    for file in files:
+        if file != STDOUT:
+            local(file, "-o")
     places = [*files, *[STDOUT] * (len(forms) - len(files))]
     same = {place for place in places if places.count(place) > 1}
     if same:

@@ -23,6 +23,7 @@ from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
 from normcheck.live.torch_tensors import Weights
 from normcheck.sources.limits import DEFAULT_LIMITS
+from normcheck.sources.place import local
 from normcheck.sources.source import FileSource
 from normcheck.wording import plural
 
@@ -55,7 +56,7 @@ def read_data(feeding: Feeding, model: nn.Module) -> RawData:
     if not isinstance(data, str | Path):
         return _iterable(data, "data from Python", feeding)
     text = str(data)
-    path = Path(text)
+    path = local(text, "--data")
     if path.is_dir():
         items, source = image_rows(
             path, feeding.samples, feeding.image_size, feeding.mean, feeding.std, channels(model)

@@ -18,6 +18,7 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.torch_tensors import Weights
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
+from normcheck.sources.place import is_remote
 from normcheck.wording import plural
 
 _SHOWN = 6
@@ -38,7 +39,7 @@ def imported(spec: str, flag: str) -> Any:
         UsageError: It cannot be imported, or has no such attribute.
     """
     module_name, colon, attribute = spec.rpartition(":")
-    if not colon or not module_name or not attribute:
+    if not colon or not module_name or not attribute or is_remote(spec):
         raise UsageError(
             f"{flag} {spec}: not of the form pkg.mod:name",
             f"for example {flag} mypackage.net:build",

@@ -15,6 +15,7 @@ from normcheck.norms.belonging.agreement import AGREES
 from normcheck.report.fit_summary import LinkSummary
 from normcheck.report.report import ModelReport
 from normcheck.rules.statistics.foreign_stats import RULE
+from normcheck.sources import place
 from normcheck.writing.destination import place_of
 from normcheck.writing.special_files import Announce, to_nobody
 from normcheck.writing.writer import written
@@ -68,7 +69,7 @@ def draw(
             _panel(panel, links[index], accused=links[index].target in accused)
         else:
             panel.axis("off")
-    figure.suptitle(f"{Path(model.target).name}: stored against predicted running means")
+    figure.suptitle(f"{place.place_of(model.target).name}: stored against predicted running means")
     figure.supxlabel("predicted from the weights (stored standard deviations)")
     figure.supylabel("stored in the file")
     figure.tight_layout()
