@@ -19,6 +19,8 @@ from normcheck.fleet import local_processes as local
 from normcheck.fleet.file_task import done
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.fleet.local_processes import examined_by_processes
+from normcheck.fleet.worker_messages import Result
+from normcheck.live.process.wire import read_message
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
 from normcheck.report.forms import render
@@ -226,6 +228,24 @@ def test_nobody_is_waited_for_where_all_is_known(monkeypatch: pytest.MonkeyPatch
     known = [FileResult(f"{number}.pt") for number in range(3 * local.AHEAD)]
     results = examined_by_processes(iter(known), Settings(), 2)
     assert [result for result in results if result is not None] == known
+
+
+def test_a_result_of_another_file_is_no_result(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process speaks of the file that it was given: what it says of another ends it."""
+
+    def lying(data: bytes, kinds: dict[str, type]) -> object:
+        message = read_message(data, kinds)
+        if isinstance(message, Result) and message.result.target.endswith("epoch-1.safetensors"):
+            return Result(replace(message.result, target=str(mixed / "epoch-0.safetensors")))
+        return message
+
+    monkeypatch.setattr(local, "read_message", lying)
+    names = [mixed / f"epoch-{number}.safetensors" for number in range(3)]
+    report = scan(names, fleet=Fleet(jobs=2))
+    assert [model.target for model in report.models] == [str(names[0]), str(names[2])]
+    assert [error.model for error in report.errors] == [str(names[1])]
 
 
 def test_runs_side_by_side_report_as_one_after_the_other(samples: Path, tmp_path: Path) -> None:
