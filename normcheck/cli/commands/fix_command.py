@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from normcheck.cli.flags.run_words import RunWords, progress, requested
-from normcheck.cli.screen.output_places import Look, Output, text_style, write
+from normcheck.cli.screen.output_places import Look, Output, view, write
 from normcheck.errors import UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
@@ -92,7 +92,8 @@ def _wanted(words: FixWords) -> Fixing:
 
 
 def _rendered(result: Repair, words: FixWords) -> str:
-    from normcheck.report.people.fix_text import render_fix_text
+    from normcheck.report.people.text_form import FORM
 
+    assert FORM.fix is not None  # noqa: S101  (text tells of everything)
     look = Look(words.color, words.quiet, words.verbose > 0)
-    return render_fix_text(result, text_style(Output("text", "-"), look))
+    return FORM.fix(result, view(Output("text", "-"), look))

@@ -4,14 +4,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
-from normcheck.cli.screen.output_places import Look, Output, rendered, text_style
+from normcheck.cli.screen.output_places import Look, Output, view
 from normcheck.errors import UsageError
+from normcheck.report.form import Stream
+from normcheck.report.forms import form_of
 from normcheck.report.part import Part
-from normcheck.report.report import Report, joined
 from normcheck.report.tally import Tally
 
 _STDOUT = "-"
@@ -19,40 +19,10 @@ Pause = Callable[[], AbstractContextManager[None]]
 """Takes what is drawn on the terminal away while something is written there."""
 
 
-class _Form(Protocol):
-    """A form of the report that grows with its parts."""
-
-    def part(self, part: Part) -> str:
-        """What is to be written now."""
-        ...
-
-    def end(self, tally: Tally) -> Iterator[str]:
-        """The rest, with the counts of all parts, piece by piece."""
-        ...
-
-
-class _Whole:
-    """A form that needs the whole report before its first byte."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._parts: list[Report] = []
-
-    def part(self, part: Part) -> str:
-        report = part.report
-        # None of these shows layers: of a healthy model little else is left.
-        models = tuple(replace(m, layers=(), agreement=None, run=None) for m in report.models)
-        self._parts.append(replace(report, models=models))
-        return ""
-
-    def end(self, _tally: Tally) -> Iterator[str]:
-        yield rendered(joined(self._parts[-1], self._parts), self._output)
-
-
 class Sinks:
     """All outputs of a run."""
 
-    def __init__(self, places: Sequence[tuple[_Form, Output, TextIO]], pause: Pause) -> None:
+    def __init__(self, places: Sequence[tuple[Stream, Output, TextIO]], pause: Pause) -> None:
         """Start with nothing written."""
         self._places = places
         self._pause = pause
@@ -90,30 +60,9 @@ def opened(outputs: Sequence[Output], look: Look, pause: Pause) -> Iterator[Sink
         UsageError: A file cannot be written; nothing was done then.
     """
     with ExitStack() as stack:
-        yield Sinks(
-            [(_form(o, look), o, stack.enter_context(_place(o.file))) for o in outputs], pause
-        )
-
-
-def _form(output: Output, look: Look) -> _Form:
-    # Each form is imported only where it is wanted: JSON needs no rich.
-    if output.form == "json-lines":
-        from normcheck.report.machines.as_json_lines import JsonLines
-
-        return JsonLines()
-    if output.form in ("json", "json-v1"):
-        from normcheck.report.machines.as_json import Json
-
-        return Json()
-    if output.form != "text":
-        return _Whole(output)
-    if look.statistics:
-        from normcheck.report.people.rule_counts import StatisticsText
-
-        return StatisticsText()
-    from normcheck.report.people.text_stream import TextReport
-
-    return TextReport(text_style(output, look))
+        forms = [form_of(o.form).scan(view(o, look)) for o in outputs]
+        files = [stack.enter_context(_place(o.file)) for o in outputs]
+        yield Sinks(list(zip(forms, outputs, files, strict=True)), pause)
 
 
 @contextmanager
