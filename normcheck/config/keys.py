@@ -5,6 +5,8 @@ The parser, its suggestions and the table in the documentation are made from the
 
 from dataclasses import dataclass
 
+from normcheck.report.forms import NAMES
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -19,7 +21,7 @@ class Key:
     meaning: str
 
 
-FORMATS = ("text", "json", "json-v1", "json-lines", "sarif", "junit", "github", "markdown")
+FORMATS = NAMES
 """Forms of the report, in the order of the documentation."""
 SEVERITIES = ("error", "warning", "info")
 FAILING = ("error", "warning")

@@ -1,45 +1,33 @@
-"""Which function writes which form of the report; each is imported where it is wanted."""
+"""The forms of the report by their names; each is imported where it is wanted."""
 
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from normcheck.report.report import Report
+if TYPE_CHECKING:
+    from normcheck.report.form import Form
+
+_HOMES = {
+    "text": "people.text_form",
+    "json": "machines.json_form",
+    "json-v1": "machines.json_form",
+    "json-lines": "machines.as_json_lines",
+    "sarif": "machines.as_sarif",
+    "junit": "machines.as_junit",
+    "github": "machines.as_github",
+    "markdown": "people.as_markdown",
+}
+"""Where the ``FORM`` of each name is. ``json-v1`` is ``json`` for who relies on its version."""
+NAMES = tuple(_HOMES)
+"""In the order of the documentation."""
 
 
-def render(report: Report, form: str, root: Path) -> str:
-    """The report in a form for machines, which is the same on every terminal.
-
-    Args:
-        report: The finished report.
-        form: ``json``, ``json-v1``, ``json-lines``, ``sarif``, ``junit``, ``github`` or
-            ``markdown``.
-        root: The folder to which file names in SARIF, JUnit and annotations are relative.
+def form_of(name: str) -> "Form":
+    """The form that a name stands for.
 
     Raises:
-        ValueError: There is no such form.
+        ValueError: There is none.
     """
-    match form:
-        case "json" | "json-v1":
-            from normcheck.report.machines.as_json import render_json
-
-            return render_json(report)
-        case "json-lines":
-            from normcheck.report.machines.as_json_lines import render_json_lines
-
-            return render_json_lines(report)
-        case "sarif":
-            from normcheck.report.machines.as_sarif import render_sarif
-
-            return render_sarif(report, root)
-        case "junit":
-            from normcheck.report.machines.as_junit import render_junit
-
-            return render_junit(report, root)
-        case "github":
-            from normcheck.report.machines.as_github import render_github
-
-            return render_github(report, root)
-        case "markdown":
-            from normcheck.report.people.as_markdown import render_markdown
-
-            return render_markdown(report)
-    raise ValueError(f"no form of the report is called {form!r}")
+    if name not in _HOMES:
+        raise ValueError(f"no form of the report is called {name!r}")
+    form: Form = import_module(f"normcheck.report.{_HOMES[name]}").FORM
+    return form

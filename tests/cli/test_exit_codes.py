@@ -111,7 +111,7 @@ def test_no_crash_looks_like_a_verdict(
 
     home = {
         "scan": "normcheck.cli.commands.scan_command.parts",
-        "render": "normcheck.report.forms.render",
+        "render": "normcheck.report.form.Whole.end",
     }.get(place, f"normcheck.pipeline.examine.{place}")
     monkeypatch.setattr(home, broken)
     ran = normcheck("scan", samples / MODULE, "-f", "sarif", "-o", "out.sarif")

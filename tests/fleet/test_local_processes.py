@@ -23,7 +23,6 @@ from normcheck.fleet.worker_messages import Result
 from normcheck.live.process.wire import read_message
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
-from normcheck.report.forms import render
 from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
@@ -31,6 +30,7 @@ from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts, scan
 from normcheck.sources.targets import Target
 from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
+from tests.report.everything import render
 
 DEADLY = Settings(rules=(*RULES, RULE))
 

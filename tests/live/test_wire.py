@@ -19,8 +19,9 @@ from normcheck.live.process import wire
 from normcheck.live.process.child_messages import MESSAGES as OF_RUNS
 from normcheck.live.process.child_messages import Came, Progress
 from normcheck.live.process.wire import DamagedError, read, read_message, written, written_message
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import BY_NAME, NormKind
-from normcheck.norms.layer import Anatomy, BatchCount, Confidence, NormLayer, Recognition, Values
+from normcheck.norms.layer import BatchCount, Confidence, NormLayer, Recognition, Values
 from normcheck.pipeline.results import FileResult, Verdicts, models_of
 from normcheck.report.report import ModelReport
 from normcheck.saved.dtypes import FLOAT32, DType

@@ -6,7 +6,12 @@ from pathlib import Path
 from normcheck.config.baseline import Baseline, Entry
 from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.findings import Confidence, Evidence, Finding, Severity, Skipped
+from normcheck.report.form import View
+from normcheck.report.forms import form_of
+from normcheck.report.machines.as_json_lines import render_json_lines
+from normcheck.report.part import Part
 from normcheck.report.report import Report
+from normcheck.report.tally import Tally
 from normcheck.rules.catalogue import find, select
 from normcheck.runs.scan import scan
 
@@ -31,6 +36,14 @@ HOSTILE = (
     "- item\r\n# head\r> quote",
 )
 """Names that a file may hold, each an attack on another reader of reports."""
+
+
+def render(report: Report, form: str, root: Path) -> str:
+    """A whole report in a form for machines, with file names relative to a folder."""
+    if form == "json-lines":  # a part for each file, as a run gives them
+        return render_json_lines(report)
+    stream = form_of(form).scan(View(root=root))
+    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
 
 
 def everything() -> Report:

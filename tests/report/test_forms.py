@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from normcheck.report.forms import render
+from normcheck.report.forms import NAMES, form_of
 from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
-from tests.report.everything import MACHINE_FORMS, clean, everything
+from tests.conftest import ROOT as PROJECT
+from tests.report.everything import MACHINE_FORMS, clean, everything, render
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path("/project")
@@ -69,6 +71,19 @@ def test_every_form_has_every_list(form: str) -> None:
     assert "normcheck-baseline.json" in text
     assert "needs the module tree" in text
     assert "not a checkpoint format" in text
+
+
+def test_every_form_has_a_name_and_a_suffix_of_its_own() -> None:
+    """A file that writes a form of the report is known by the form's name, and by no other."""
+    homes = [
+        import_module(f"normcheck.report.{folder}.{file.stem}")
+        for folder in ("people", "machines")
+        for file in sorted((PROJECT / "normcheck/report" / folder).glob("*.py"))
+    ]
+    found = {home.FORM.name: home.FORM for home in homes if hasattr(home, "FORM")}
+    assert set(NAMES) == {*found, "json-v1"}
+    assert all(form_of(name) is form for name, form in found.items())
+    assert len({form.suffix for form in found.values()}) == len(found) - 1  # .txt is text, too
 
 
 def test_an_unknown_form_is_a_mistake_in_the_code() -> None:

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from normcheck.report.forms import render
 from normcheck.report.machines.json_text import json_line, json_text, spelt
 from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.wording import printable
-from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile
+from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile, render
 
 ROOT = Path("/project")
 COMMAND = re.compile(r"^\s*::[a-z-]+")

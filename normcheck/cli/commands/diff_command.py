@@ -1,17 +1,19 @@
 """``normcheck diff``: read, compare, report. The flags themselves are in ``app.py``."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from normcheck.cli.commands.scan_command import exit_code, limited, tell_errors
 from normcheck.cli.flags.run_words import RunWords, progress, requested
 from normcheck.cli.screen.destinations import Destinations
-from normcheck.cli.screen.output_places import Look, Output, pair, rendered, text_style, write
+from normcheck.cli.screen.output_places import Look, pair, view, write
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError
 from normcheck.report.diff_report import Diff
+from normcheck.report.form import View
+from normcheck.report.forms import form_of
 from normcheck.report.tally import Tally
 from normcheck.rules.rule import Rule
 from normcheck.runs.diff import diff
@@ -41,11 +43,7 @@ def run_diff(words: DiffWords) -> int:
     """Compare, write the report, and return the exit code."""
     resolved = resolve(words.flags, os.environ, Path.cwd())
     outputs = pair(resolved.formats, resolved.outputs)
-    if "json-lines" in resolved.formats:
-        raise UsageError(
-            "json-lines has a line for each file, a comparison is about several",
-            "use --format json",
-        )
+    renderers = [(_renderer(output.form), output) for output in outputs]
     known = limited(with_baseline(resolved), words.limits, words.redirects)
     settings = replace(known, rules=_comparing(known.rules, words.flags.select))
     destinations = Destinations(resolved.outputs)
@@ -61,11 +59,25 @@ def run_diff(words: DiffWords) -> int:
         )
     destinations.spare(result.files)
     look = Look(words.color, words.quiet, words.verbose > 0)
-    for output in outputs:
+    for render, output in renderers:
         if result.comparisons or output.form != "text" or output.file != "-":
-            write(_rendered(result, output, look), output.file)
+            write(render(result, view(output, look)), output.file)
     tell_errors(result.report.errors, words.verbose)
     return exit_code(Tally.of(result.report), settings, exit_zero=words.exit_zero)
+
+
+def _renderer(form: str) -> Callable[[Diff, View], str]:
+    """What writes a comparison in a form of the report.
+
+    Raises:
+        UsageError: Nothing does.
+    """
+    render = form_of(form).diff
+    if render is None:
+        raise UsageError(
+            f"{form} has a line for each file, a comparison is about several", "use --format json"
+        )
+    return render
 
 
 def _comparing(rules: tuple[Rule, ...], selected: Sequence[str]) -> tuple[Rule, ...]:
@@ -81,16 +93,3 @@ def _comparing(rules: tuple[Rule, ...], selected: Sequence[str]) -> tuple[Rule, 
             "diff has the rules of NC6; the others are for normcheck scan",
         )
     return comparing
-
-
-def _rendered(result: Diff, output: Output, look: Look) -> str:
-    if output.form.startswith("json"):
-        from normcheck.report.machines.diff_json import render_diff_json
-
-        return render_diff_json(result)
-    if output.form == "text":
-        from normcheck.report.people.diff_text import render_diff_text
-
-        return render_diff_text(result, text_style(output, look))
-    # The other forms show findings, skipped rules and errors, which every report has.
-    return rendered(result.report, output)

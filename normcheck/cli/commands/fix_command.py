@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from normcheck.cli.flags.run_words import RunWords, progress, requested
 from normcheck.cli.screen.error_messages import report_note
-from normcheck.cli.screen.output_places import Look, Output, text_style, write
+from normcheck.cli.screen.output_places import Look, Output, view, write
 from normcheck.errors import UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
@@ -104,7 +104,8 @@ def _wanted(words: FixWords) -> Fixing:
 
 
 def _rendered(result: Repair, words: FixWords, file: str) -> str:
-    from normcheck.report.people.fix_text import render_fix_text
+    from normcheck.report.people.text_form import FORM
 
+    assert FORM.fix is not None  # noqa: S101  (text tells of everything)
     look = Look(words.color, words.quiet, words.verbose > 0)
-    return render_fix_text(result, text_style(Output("text", file), look))
+    return FORM.fix(result, view(Output("text", file), look))

@@ -19,6 +19,8 @@ from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
 from normcheck.findings import Failure
 from normcheck.fleet.fleet_request import Engine
+from normcheck.report.form import Wish
+from normcheck.report.forms import form_of
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.report.tally import Tally
@@ -73,8 +75,7 @@ def run_scan(words: ScanWords) -> int:
             "run them with: normcheck diff OLD NEW",
         )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
-    settings = replace(known, keep_predictions=bool(words.plot))
-    settings = limited(settings, words.limits, words.redirects)
+    settings = limited(known, words.limits, words.redirects)
     if words.weights_budget:
         from normcheck.cli.flags.limit_words import size_in_bytes
 
@@ -139,7 +140,12 @@ def _scan(
             running = replace(running, progress=bar.step, announce=bar.announce)
             settings = replace(settings, running=running)
         fleet = replace(fleet, progress=bar.files, announce=bar.announce)
-        settings = replace(settings, lines=any(o.form == "json-lines" for o in outputs))
+        wishes = _wishes(words, outputs)
+        settings = replace(
+            settings,
+            lines=Wish.LINES in wishes,
+            keep_predictions=Wish.PREDICTIONS in wishes,
+        )
         with closing(parts(words.targets, settings, fleet)) as stream:
             for part in _as_wanted(destinations.sparing(stream), words, resolved):
                 tally.add(part)
@@ -147,6 +153,16 @@ def _scan(
         bar.close()
         sinks.end(tally)
     return tally
+
+
+def _wishes(words: ScanWords, outputs: Sequence[Output]) -> set[Wish]:
+    """What the outputs want made of each file while it is read."""
+    wishes = {wish for output in outputs for wish in form_of(output.form).needs}
+    if words.plot:
+        from normcheck.report.people.fit_figure import NEEDS
+
+        wishes |= NEEDS
+    return wishes
 
 
 def _as_wanted(stream: Iterable[Part], words: ScanWords, resolved: Resolved) -> Iterable[Part]:

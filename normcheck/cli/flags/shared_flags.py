@@ -6,19 +6,10 @@ from typing import Annotated
 import typer
 
 from normcheck.cli.flags.completion import complete_rule
+from normcheck.report.forms import NAMES
 
-
-class OutputFormat(StrEnum):
-    """Forms of the report."""
-
-    TEXT = "text"
-    JSON = "json"
-    JSON_V1 = "json-v1"
-    JSON_LINES = "json-lines"
-    SARIF = "sarif"
-    JUNIT = "junit"
-    GITHUB = "github"
-    MARKDOWN = "markdown"
+OutputFormat = StrEnum("OutputFormat", {name: name for name in NAMES})  # type: ignore[misc]  # for Typer
+"""Forms of the report."""
 
 
 class MinSeverity(StrEnum):
@@ -67,7 +58,7 @@ Forms = Annotated[
         "-f",
         "--output-format",
         metavar="FORMAT",
-        help="text, json, json-v1, json-lines, sarif, junit, github or markdown. Default: text. "
+        help=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}. Default: text. "
         "May be repeated, each with its own -o.",
     ),
 ]

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from normcheck.cli.screen.error_messages import report_note
 from normcheck.errors import UsageError
-from normcheck.report.report import Report
 from normcheck.sources.place import local
 from normcheck.writing.destination import STDOUT, place_of
 from normcheck.writing.writer import written
 
 if TYPE_CHECKING:
-    from normcheck.report.people.text_style import TextStyle
+    from normcheck.report.form import View
 
 _PIPE_WIDTH = 80
 """Columns where the output is no terminal and COLUMNS says nothing."""
@@ -63,24 +62,19 @@ def pair(forms: Sequence[str], files: Sequence[str]) -> tuple[Output, ...]:
     return tuple(Output(*both) for both in zip(forms, places, strict=True))
 
 
-def rendered(report: Report, output: Output) -> str:
-    """The report in the form for machines that this output wants."""
-    from normcheck.report.forms import render
-
-    return render(report, output.form, Path.cwd())
-
-
-def text_style(output: Output, look: Look) -> "TextStyle":
-    """How text is to look at the place where it goes."""
+def view(output: Output, look: Look) -> "View":
+    """How a report is to look at the place where it goes."""
+    from normcheck.report.form import View
     from normcheck.report.people.text_style import TextStyle
 
-    return TextStyle(
+    style = TextStyle(
         width=_width(output.file),
         color=_colored(look.color, output.file),
         verbose=look.verbose,
         quiet=look.quiet,
         errors=output.file != STDOUT,
     )
+    return View(style, Path.cwd(), look.statistics)
 
 
 def _width(file: str) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from normcheck.findings import Finding, Severity
 from normcheck.report.asides import asides, skipped
+from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative
 from normcheck.report.machines.severity_levels import LEVELS
 from normcheck.report.report import Report
@@ -72,3 +73,6 @@ def _summary(report: Report) -> str:
     most = max(report.count(severity) for severity in Severity)
     note = f" (annotations are shown for {MOST} of a kind, this log has all)" if most > MOST else ""
     return f"normcheck: {plural(len(report.models), 'model')}, {', '.join(counts)}{note}"
+
+
+FORM = of_findings("github", ".txt", render_github)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from normcheck.findings import Severity
+from normcheck.report.form import Form, Wish
 from normcheck.report.machines.as_json import SCHEMA_VERSION, entries
 from normcheck.report.machines.json_text import json_line
 from normcheck.report.part import Part
@@ -117,3 +118,6 @@ def _by_file(report: Report) -> Iterator[Report]:
             unused=(),
         )
     yield replace(report, models=(), findings=(), suppressed=(), skipped=(), errors=())
+
+
+FORM = Form("json-lines", ".jsonl", scan=lambda _view: JsonLines(), needs=frozenset({Wish.LINES}))

@@ -9,6 +9,7 @@ from pathlib import Path
 from junitparser import Attr, Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from normcheck.findings import Finding
+from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative
 from normcheck.report.report import ModelReport, Report
 from normcheck.wording import printable
@@ -145,3 +146,6 @@ def _told(finding: Finding) -> str:
     layers = [f"layer: {path or 'the model itself'}" for path in finding.layers]
     parts = [head, *layers, finding.detail, finding.consequence, f"fix: {finding.fix}"]
     return "\n".join(printable(part) for part in parts if part)
+
+
+FORM = of_findings("junit", ".xml", render_junit)

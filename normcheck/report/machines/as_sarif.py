@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Skipped, Suppressed, Unused
+from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative, uri
 from normcheck.report.machines.json_text import json_text
 from normcheck.report.machines.severity_levels import LEVELS, PRECISION
@@ -206,3 +207,6 @@ def _fingerprints(findings: Iterable[Finding], root: Path) -> list[str]:
 
 def _hash(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+FORM = of_findings("sarif", ".sarif", render_sarif)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from normcheck.findings import Finding, Severity
+from normcheck.report.form import of_findings
 from normcheck.report.report import Report
 from normcheck.wording import fold, plural, printable
 
@@ -113,3 +114,6 @@ def _code(text: str) -> str:
     # References are never structure: no bar of a table, no fence, no tag.
     characters = (c if c.isalnum() else f"&#{ord(c)};" for c in safe)
     return f"<code>{''.join(characters)}</code>"
+
+
+FORM = of_findings("markdown", ".md", lambda report, _root: render_markdown(report))

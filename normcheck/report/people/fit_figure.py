@@ -13,6 +13,7 @@ from normcheck.errors import UsageError
 from normcheck.findings import Finding
 from normcheck.norms.belonging.agreement import AGREES
 from normcheck.report.fit_summary import LinkSummary
+from normcheck.report.form import Wish
 from normcheck.report.report import ModelReport
 from normcheck.rules.statistics.foreign_stats import RULE
 from normcheck.sources import place
@@ -20,6 +21,8 @@ from normcheck.writing.destination import place_of
 from normcheck.writing.special_files import Announce, to_nobody
 from normcheck.writing.writer import written
 
+NEEDS = frozenset({Wish.PREDICTIONS})
+"""What the scan has to keep for the figure."""
 _COLUMNS = 6
 _MOST_PANELS = 60
 """More are too small to see; the file of a figure stays below a megabyte."""
