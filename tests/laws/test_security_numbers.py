@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from normcheck.cli.flags.shared_flags import limit_words as bounds
+from normcheck.cli.flags import limit_words as bounds
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.feeding import user_data as data
