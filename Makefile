@@ -40,11 +40,14 @@ lint: $(VENV)/.developer  ## style, and types with mypy strict
 docs: $(VENV)/.developer  ## write what is generated: rule pages, README parts, sample table
 	$(BIN)/python docs/generate.py
 
+docs-rules: $(VENV)/.developer  ## write only what follows from the rules, in a second
+	$(BIN)/python docs/generate.py --rules
+
 drift: $(VENV)/.developer  ## fail where what is generated is out of date
 	$(BIN)/python docs/generate.py --check
 
-site: $(VENV)/.developer  ## build the documentation as a site in build/site
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+site: $(VENV)/.developer  ## build the documentation as a site; a dead link fails
+	$(BIN)/mkdocs build --strict --site-dir build/site
 
 samples: $(VENV)/.developer  ## train and write sample_models/ again, from its seed
 	$(BIN)/python -m sample_models.build
@@ -71,4 +74,4 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) $(VENV)-without-torch build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test fuzz agreement lint docs drift site samples without-torch bench clean
+.PHONY: help demo setup test fuzz agreement lint docs docs-rules drift site samples without-torch bench clean

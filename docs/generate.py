@@ -1,8 +1,8 @@
 """Writes what is generated: rule pages, parts of the README, the table of sample models.
 
 Run as ``python docs/generate.py``; with ``--check`` it writes nothing and fails where a file
-is out of date. A part of a file lies between ``<!-- generated: NAME -->`` and
-``<!-- end -->``.
+is out of date, with ``--rules`` only what follows from the rules alone is made, in a second.
+A part of a file lies between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 """
 
 import json
@@ -192,11 +192,16 @@ def repair(model: str) -> str:
     )
 
 
+def parts_of_rules() -> dict[str, str]:
+    """The generated parts that follow from the rules alone, by name."""
+    return {"rules": rule_table("docs/rules/"), "options": option_table()}
+
+
 def parts() -> dict[str, str]:
     """The generated parts by name."""
     from normcheck.config.keys import MODEL, TOP
 
-    return {
+    return parts_of_rules() | {
         "run": f"```console\n$ normcheck scan {SAMPLE}\n{run('scan', SAMPLE)}\n```",
         "data": (
             f"```console\n$ normcheck scan {SAMPLE} \\\n    {' '.join(RUN[:2])} \\\n    "
@@ -214,17 +219,15 @@ def parts() -> dict[str, str]:
         ),
         "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
-        "rules": rule_table("docs/rules/"),
         "keys": key_table(TOP),
         "model-keys": key_table(MODEL),
-        "options": option_table(),
         "environment": environment_table(),
         "kinds": kinds_table(),
         "samples": sample_table(),
     }
 
 
-def generated() -> dict[Path, str]:
+def generated(*, rules_only: bool) -> dict[Path, str]:
     """Every generated file with what should be in it."""
     from normcheck.rules.catalogue import RULES
     from normcheck.rules.page import markdown_page
@@ -236,7 +239,7 @@ def generated() -> dict[Path, str]:
         for rule in RULES
     }
     files[ROOT / "docs/rules/index.md"] = f"# Rules\n\n{rule_table('')}\n"
-    contents = parts()
+    contents = parts_of_rules() if rules_only else parts()
     for name in WITH_PARTS:
         text = (ROOT / name).read_text(encoding="utf-8")
         for part, content in contents.items():
@@ -260,7 +263,7 @@ def generated() -> dict[Path, str]:
 def main() -> int:
     """Write the files, or say which are out of date."""
     check = "--check" in sys.argv[1:]
-    files = generated()
+    files = generated(rules_only="--rules" in sys.argv[1:])
     stale = [
         path
         for path, text in files.items()
