@@ -32,10 +32,12 @@ fuzz: $(VENV)/.developer  ## fuzz the readers: a million executions, RUNS=N for 
 agreement: $(VENV)/.developer  ## hold what is read against torch.load, on 10,000 generated files
 	NORMCHECK_EXAMPLES=5000 $(BIN)/python -m pytest -q -n 2 tests/formats/test_agreement_with_torch.py
 
-lint: $(VENV)/.developer  ## style, and types with mypy strict
+lint: $(VENV)/.developer  ## style, and types with mypy strict, as Linux, Windows and macOS see them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
+	$(BIN)/mypy --platform darwin
 
 docs: $(VENV)/.developer  ## write what is generated: rule pages, README parts, sample table
 	$(BIN)/python docs/generate.py

@@ -8,8 +8,9 @@ from itertools import chain, islice
 
 from normcheck.config.settings import Settings
 from normcheck.fleet.file_task import done
-from normcheck.fleet.fleet_request import Engine, Fleet, processors
+from normcheck.fleet.fleet_request import Engine, Fleet
 from normcheck.pipeline.results import FileResult
+from normcheck.platforms import processors
 from normcheck.sources.targets import Target
 
 Work = Iterable[Target | FileResult]

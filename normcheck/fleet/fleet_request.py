@@ -1,6 +1,5 @@
 """What a user asks of a scan of many files: where the work is done, what is kept of it."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -50,10 +49,3 @@ class Fleet:
     progress: Progress = _silent
     announce: Callable[[str], None] = _unsaid
     """Told in a sentence what a user should know and no report holds."""
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1

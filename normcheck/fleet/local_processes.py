@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import pickle
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
+from normcheck import platforms
 from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError
 from normcheck.fleet.result_order import InOrder
@@ -39,7 +38,7 @@ _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 2.0
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from normcheck.fleet.worker_process import main; main(int(sys.argv[2]))"
+    "from normcheck.fleet.worker_process import main; main(sys.argv[2])"
 )
 """With -P, so that a folder called normcheck where the user stands is not taken for us. The
 main module of whoever called us is not imported there, as multiprocessing would: a script
@@ -168,17 +167,12 @@ class _Pool:
         return None
 
     def _started(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603  (ourselves)
-                [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=self._environment,
-                # Ctrl-C is for this process, which ends the others in its own way.
-                start_new_session=True,
-            )
-        worker = _Worker(process, Connection(ours.detach()))
+        process, link = platforms.started(
+            [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path)],
+            stdin=subprocess.DEVNULL,
+            env=self._environment,
+        )
+        worker = _Worker(process, Connection(link.detach()))
         with contextlib.suppress(OSError):  # dead already: reading says so
             worker.link.send_bytes(self._request)
         return worker
@@ -225,8 +219,7 @@ class _Pool:
         """End all processes, those that they started included."""
         for worker in self._workers:
             worker.link.close()
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                worker.process.terminate()
+            platforms.ask_to_end(worker.process)
         until = time.monotonic() + _STOP_SECONDS
         for worker in self._workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -256,16 +249,12 @@ def _end(process: "subprocess.Popen[bytes]") -> int:
 
 
 def _how(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was ended by signal {-code}"
+    name = platforms.ended_by(code)
+    return f"was ended by {name}" if name else f"ended with exit code {code}"
 
 
 def _hint(code: int) -> str:
-    if -code == signal.SIGKILL:
+    if platforms.ended_by(code) == "SIGKILL":
         return (
             "a system without memory does that: scan the file alone, with fewer --jobs, or "
             "where there is more memory"

@@ -10,22 +10,23 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from normcheck.live.process.wire import LONGEST, written_message
+from normcheck.platforms import linked
 
 _TOO_LONG = "its result is too long for another process"
 _ALONE = "scan it alone, with --jobs 1"
 
 
-def main(descriptor: int) -> None:
+def main(link: str) -> None:
     """Take files from the other end of a socket and send back what comes of each."""
     # Whoever started us decides when to stop, by closing the socket or by a signal. Then the
     # process that runs a model must end with us, so the signal becomes an exception.
     signal.signal(signal.SIGTERM, _stop)
     # Nothing but the report goes to stdout, whatever a library prints.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    link = Connection(descriptor)
+    way = Connection(linked(link).detach())
     # When the other end is gone, nobody waits for anything any more.
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _serve(link)
+        _serve(way)
     # Without the end of the interpreter: a thread that a model left could hold it up.
     os._exit(0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from normcheck.errors import UsageError
+from normcheck.platforms import local_path
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 """Two letters at least: one letter is a drive."""
@@ -93,7 +94,7 @@ def place_of(word: str, redirects: tuple[str, ...] = ()) -> Place:
     if is_remote(word):
         return RemotePath(word, redirects)
     if _SCHEME.match(word):
-        return Path(unquote(urlsplit(word).path))
+        return Path(local_path(unquote(urlsplit(word).path)))
     return Path(word)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from normcheck.errors import UnreadableError
+from normcheck.platforms import OpenFile
 
 if TYPE_CHECKING:
     from normcheck.sources.limits import Budget
@@ -71,7 +72,7 @@ def ends_early(name: str, offset: int, length: int, size: int) -> UnreadableErro
 
 
 class FileSource:
-    """A regular file, read with ``pread``.
+    """A regular file, read at offsets.
 
     Not a memory map: a file that another process truncates while it is read would then
     end this process with a bus error instead of a message.
@@ -81,8 +82,7 @@ class FileSource:
         """Open ``path``; an ``UnreadableError`` says why where that is not possible."""
         self._name = str(path)
         try:
-            # O_NONBLOCK: opening a FIFO without a writer would wait for ever.
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            self._file = OpenFile(path)
         except FileNotFoundError as error:
             raise UnreadableError(
                 f"{path}: no such file", "check the path; a folder or a pattern works too"
@@ -95,14 +95,15 @@ class FileSource:
             # ValueError: a name with a NUL in it.
             reason = error.strerror if isinstance(error, OSError) else None
             raise UnreadableError(f"{path}: {reason or error}", "check the path") from error
-        status = os.fstat(self._fd)
+        status = self._file.status()
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
+            self._file.close()
             raise UnreadableError(
                 f"{path}: not a regular file", "copy what it holds into a file and scan that"
             )
         self._size = status.st_size
         self._whole = b""
+        self._closed = False
 
     @property
     def name(self) -> str:
@@ -118,7 +119,7 @@ class FileSource:
         """Exactly ``length`` bytes from ``offset``."""
         if offset < 0 or length < 0 or offset + length > self._size:
             raise ends_early(self._name, offset, length, self._size)
-        if self._size <= _WHOLE_BYTES and self._fd >= 0:
+        if self._size <= _WHOLE_BYTES and not self._closed:
             if not self._whole:
                 self._whole = self._pieces(0, self._size)
             return self._whole[offset : offset + length]
@@ -128,20 +129,18 @@ class FileSource:
         parts: list[bytes] = []
         missing = length
         while missing:
-            # One pread returns at most 2 GiB on Linux, whatever was asked for.
-            part = os.pread(self._fd, min(missing, 1 << 30), offset + length - missing)
+            part = self._file.read_at(offset + length - missing, missing)
             if not part:
-                raise ends_early(self._name, offset, length, os.fstat(self._fd).st_size)
+                raise ends_early(self._name, offset, length, self._file.status().st_size)
             parts.append(part)
             missing -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._whole = b""
+        self._file.close()
+        self._closed = True
+        self._whole = b""
 
 
 class MemorySource:

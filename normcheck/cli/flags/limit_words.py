@@ -1,12 +1,12 @@
 """What a file or a model may take, from the words of the flags."""
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from normcheck.errors import UsageError
 from normcheck.live.run_request import Isolation
+from normcheck.platforms import memory_of_machine
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -82,8 +82,4 @@ def isolation(seconds: float, memory: str, *, jobs: int = 1, off: bool) -> Isola
 
 
 def _machine_share() -> int:
-    try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
-    return int(whole * _SHARE)
+    return int(memory_of_machine() * _SHARE)

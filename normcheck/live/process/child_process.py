@@ -10,16 +10,20 @@ from typing import BinaryIO
 from normcheck.errors import NormcheckError
 from normcheck.live.process.child_messages import Came, Failed, Finished, Progress
 from normcheck.live.process.wire import send
+from normcheck.platforms import limit_memory, linked
 
 
-def main(descriptor: int) -> None:
-    """Read what to do from stdin, do it, and send what comes of it through ``descriptor``."""
+def main(link: str) -> None:
+    """Read what to do from stdin, do it, and send what comes of it through the link."""
+    way = linked(link)  # first: whoever started us may wait for it before telling us anything
     path, limits, how, most_memory = pickle.load(sys.stdin.buffer)  # noqa: S301  (our parent's)
     # Whatever the model prints is no report: stdout leads where stderr leads.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-    _limit_memory(most_memory)
-    with os.fdopen(descriptor, "wb") as pipe:
+    if most_memory:
+        # Behind the parent's watch, for what takes memory faster than that looks.
+        limit_memory(most_memory + most_memory // 4)
+    with way, way.makefile("wb") as pipe:
         how = replace(how, progress=lambda what, count: send(pipe, Progress(what, count)))
         try:
             _run(Path(path), limits, how, pipe)
@@ -54,15 +58,3 @@ def _run(path: Path, limits: object, how: object, pipe: BinaryIO) -> None:
         error = (failed.message, failed.hint) if failed else None
         send(pipe, Came(anatomy, outcome.run, outcome.note, error, outcome.outputs))
     send(pipe, Finished())
-
-
-def _limit_memory(most: int) -> None:
-    if not most:
-        return
-    import resource
-
-    # Behind the parent's watch, for what takes memory faster than that looks.
-    most += most // 4
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))

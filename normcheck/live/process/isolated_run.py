@@ -7,18 +7,17 @@ with the user's rights. torch is imported there and not here.
 
 import contextlib
 import json
-import os
 import pickle
 import selectors
-import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from normcheck import platforms
 from normcheck.errors import NormcheckError
 from normcheck.live.process.child_messages import MESSAGES, Came, Failed, Finished, Progress
 from normcheck.live.process.run_outcome import Outcome
@@ -30,7 +29,7 @@ from normcheck.sources.limits import Limits
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from normcheck.live.process.child_process import main; main(int(sys.argv[2]))"
+    "from normcheck.live.process.child_process import main; main(sys.argv[2])"
 )
 """With -P, so that a folder called normcheck where the user stands is not taken for us."""
 _LOOK_SECONDS = 0.2
@@ -98,25 +97,21 @@ def _outcome(known: Anatomy, came: Came) -> Outcome:
 
 
 def _messages(name: str, how: Running, isolation: Isolation, limits: Limits) -> Iterator[Message]:
-    reader, writer = os.pipe()
-    try:
-        process = subprocess.Popen(  # noqa: S603  (ourselves)
-            [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(writer)],
-            stdin=subprocess.PIPE,
-            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-            pass_fds=(writer,),
-            start_new_session=True,
-        )
-    finally:
-        os.close(writer)
+    process, link = platforms.started(
+        [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+    )
+    if isolation.memory_bytes and not platforms.watches_memory():
+        how.announce("this system does not tell what a process takes: --memory-limit is not held")
     try:
         plain = replace(how, progress=_nothing, announce=_nothing, isolation=None)
         _hand_over(process, pickle.dumps((name, limits, plain, isolation.memory_bytes)))
-        yield from _received(reader, process, isolation)
+        yield from _received(link, process, isolation)
     finally:
         # Here, too, where the user interrupts: nothing of it goes on.
         _end(process)
-        os.close(reader)
+        link.close()
 
 
 def _nothing(*_args: object) -> None:
@@ -133,20 +128,20 @@ def _has_descriptor(stream: Any) -> bool:
 def _hand_over(process: "subprocess.Popen[bytes]", request: bytes) -> None:
     if process.stdin is None:  # it was asked for
         return
-    with contextlib.suppress(BrokenPipeError):  # it is gone already; the pipe's end says so
+    with contextlib.suppress(OSError):  # it is gone already; the link's end says so
         process.stdin.write(request)
         process.stdin.close()
 
 
 def _received(
-    reader: int, process: "subprocess.Popen[bytes]", isolation: Isolation
+    link: socket.socket, process: "subprocess.Popen[bytes]", isolation: Isolation
 ) -> Iterator[Message]:
     start, buffer = time.monotonic(), bytearray()
     with selectors.DefaultSelector() as selector:
-        selector.register(reader, selectors.EVENT_READ)
+        selector.register(link, selectors.EVENT_READ)
         while True:
             if selector.select(_LOOK_SECONDS):
-                part = os.read(reader, _CHUNK)
+                part = _part(link)
                 if not part:
                     raise _Ended(*_how_it_ended(process))
                 buffer += part
@@ -155,6 +150,13 @@ def _received(
                     if isinstance(message, Finished | Failed):
                         return
             _watch(process, start, isolation)
+
+
+def _part(link: socket.socket) -> bytes:
+    try:
+        return link.recv(_CHUNK)
+    except ConnectionError:  # ended in the middle of it
+        return b""
 
 
 def _whole(buffer: bytearray) -> Iterator[Message]:
@@ -177,8 +179,7 @@ def _watch(process: "subprocess.Popen[bytes]", start: float, isolation: Isolatio
             "a forward may never end; if it is only slow, raise --time-limit (0 for none), or "
             "lower --samples",
         )
-    used = _memory_of(process.pid)
-    if isolation.memory_bytes and used > isolation.memory_bytes:
+    if isolation.memory_bytes and platforms.memory_of(process.pid) > isolation.memory_bytes:
         raise _Ended(
             f"the run was stopped when it took more than {isolation.memory_bytes / 1e9:.1f} GB of "
             "memory",
@@ -186,26 +187,14 @@ def _watch(process: "subprocess.Popen[bytes]", start: float, isolation: Isolatio
         )
 
 
-def _memory_of(pid: int) -> int:
-    """Resident bytes of a process; 0 where the system does not tell."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def _how_it_ended(process: "subprocess.Popen[bytes]") -> tuple[str, str]:
     try:
         code = process.wait(timeout=5)
     except subprocess.TimeoutExpired:
         return "its process closed the way back and went on", _REPORT
-    if code >= 0:
+    name = platforms.ended_by(code)
+    if not name:
         return f"the model's code ended its process with exit code {code}", _REPORT
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
     if name == "SIGKILL":
         return (
             "its process was killed (SIGKILL), which is what a system without memory does",
@@ -216,9 +205,7 @@ def _how_it_ended(process: "subprocess.Popen[bytes]") -> tuple[str, str]:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Stop the process and whatever it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    platforms.end(process)
     if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):  # of what it did not read
             process.stdin.close()

@@ -146,7 +146,7 @@ def test_folder_called_normcheck(tmp_path: Path) -> None:
         command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
-    assert "EOFError" in process.stderr  # ours, which has been told nothing
+    assert "child.py" in process.stderr  # ours, which has been given no link
     assert not (tmp_path / "stolen").exists()
 
 
