@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _without_streams()
+    # Signs that the terminal's encoding lacks become question marks, not a crash.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
     try:
         return _dispatch(words)
     except NormcheckError as error:

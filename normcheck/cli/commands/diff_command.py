@@ -8,7 +8,7 @@ from pathlib import Path
 from normcheck.cli.commands.scan_command import exit_code, limited, tell_errors
 from normcheck.cli.flags.run_words import RunWords, progress, requested
 from normcheck.cli.screen.destinations import Destinations
-from normcheck.cli.screen.output_places import Look, pair, view, write
+from normcheck.cli.screen.output_places import Look, pair, utf8_for_programs, view, write
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError
 from normcheck.report.diff_report import Diff
@@ -59,6 +59,7 @@ def run_diff(words: DiffWords) -> int:
         )
     destinations.spare(result.files)
     look = Look(words.color, words.quiet, words.verbose > 0)
+    utf8_for_programs(outputs)
     for render, output in renderers:
         if result.comparisons or output.form != "text" or output.file != "-":
             write(render(result, view(output, look)), output.file)

@@ -62,6 +62,17 @@ def pair(forms: Sequence[str], files: Sequence[str]) -> tuple[Output, ...]:
     return tuple(Output(*both) for both in zip(forms, places, strict=True))
 
 
+def utf8_for_programs(outputs: Sequence[Output]) -> None:
+    """Make stdout UTF-8 with plain line feeds where a form for programs goes there.
+
+    JSON is UTF-8 by its standard and XML says that it is, whatever the code page of the
+    terminal: a question mark in the name of a layer would be the name of another one.
+    """
+    programs = any(output.file == STDOUT and output.form != "text" for output in outputs)
+    if programs and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+
+
 def view(output: Output, look: Look) -> "View":
     """How a report is to look at the place where it goes."""
     from normcheck.report.form import View

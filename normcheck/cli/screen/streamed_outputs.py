@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from normcheck.cli.screen.output_places import Look, Output, view
+from normcheck.cli.screen.output_places import Look, Output, utf8_for_programs, view
 from normcheck.report.form import Stream
 from normcheck.report.forms import form_of
 from normcheck.report.part import Part
@@ -72,6 +72,7 @@ def opened(
     Raises:
         UsageError: A file cannot be written; nothing was done then.
     """
+    utf8_for_programs(outputs)
     with ExitStack() as stack:
         places = []
         for output in outputs:
