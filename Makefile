@@ -26,6 +26,9 @@ setup: $(VENV)/.developer  ## install with everything that developers use
 test: $(VENV)/.developer  ## install, and run the tests
 	$(BIN)/python -m pytest -n 2
 
+test-kernels: $(VENV)/.developer  ## run what depends on arithmetic under the kernels of other processors
+	$(BIN)/python -m tests.kernels -n 2
+
 fuzz: $(VENV)/.developer  ## fuzz the readers: a million executions, RUNS=N for another number
 	$(BIN)/python -m tests.fuzz --runs $(or $(RUNS),1000000)
 
@@ -76,4 +79,4 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) $(VENV)-without-torch build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test fuzz agreement lint docs docs-rules drift site samples without-torch bench clean
+.PHONY: help demo setup test test-kernels fuzz agreement lint docs docs-rules drift site samples without-torch bench clean

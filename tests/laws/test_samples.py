@@ -7,6 +7,8 @@ import pytest
 
 from normcheck.runs.scan import scan
 
+pytestmark = pytest.mark.kernels
+
 SAYS = {
     "averaged-without-buffers.pt": {"NC103"},
     "half-precision-damage.pt": {"NC109"},

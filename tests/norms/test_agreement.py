@@ -10,6 +10,8 @@ from normcheck.norms.belonging.agreement import Agreement
 
 from .settled import CHANNELS, anatomy, conv_net, settle
 
+pytestmark = pytest.mark.kernels
+
 
 def _agreement(model: nn.Module, folder: Path, *shape: int) -> Agreement:
     found = anatomy(settle(model, *shape), folder).agreement

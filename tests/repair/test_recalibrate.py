@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from normcheck import NormcheckError, recalibrate
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.kernels
+
 
 class Net(nn.Module):
     """Two norms, dropout, and a counter that every forward moves."""

@@ -14,6 +14,8 @@ from normcheck.runs.fix import fix
 from sample_models.networks import DigitsNet
 from tests.conftest import ROOT, SAMPLES
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_modes_in_place(legacy: bool, tmp_path: Path) -> None:

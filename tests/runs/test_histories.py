@@ -24,6 +24,8 @@ from tests.runs.training_runs import (
     trained,
 )
 
+pytestmark = pytest.mark.kernels
+
 NORMS = ("backbone.1", "backbone.4", "neck.1")
 
 

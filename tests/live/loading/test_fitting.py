@@ -17,6 +17,8 @@ from normcheck.live.run_request import Feeding, Loading, Running
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 
+pytestmark = pytest.mark.kernels
+
 State = dict[str, Any]
 Read = Callable[[Any], SavedModel]
 

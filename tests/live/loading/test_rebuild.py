@@ -14,7 +14,10 @@ from torch.nn.utils import spectral_norm, weight_norm
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.loading.rebuild import ForeignCodeError, module_class, rebuild
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
 

@@ -15,6 +15,8 @@ from sample_models import build
 from sample_models.data import Part, load
 from sample_models.networks import DigitsNet
 
+pytestmark = pytest.mark.kernels
+
 _ON_DATA = {"NC401", "NC402", "NC403", "NC404", "NC405"}
 
 

@@ -9,6 +9,8 @@ from normcheck.findings import Severity
 from normcheck.live.run_request import Feeding, Running
 from tests.live.probes import lookalikes, sick
 
+pytestmark = pytest.mark.kernels
+
 _ABOUT_STATE = {"NC101", "NC201", "NC504"}
 """What is true of every freshly made model, and not what these tests are about."""
 

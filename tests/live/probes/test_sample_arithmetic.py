@@ -11,6 +11,8 @@ from torch import Tensor
 from normcheck.live.probes.data_domains import separation
 from normcheck.live.watching.input_moments import Moments, student_quantile
 
+pytestmark = pytest.mark.kernels
+
 
 def drawn(shape: tuple[int, ...], offset: float = 0.0, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +43,8 @@ def test_pooled_moments(
     mean, variance = collected(x[order], cuts).pooled()
     values = np.moveaxis(x.double().numpy(), 1, 0).reshape(shape[1], -1)
     assert mean.numpy() == pytest.approx(values.mean(1), rel=1e-6, abs=1e-6)
-    assert variance.numpy() == pytest.approx(values.var(1), rel=1e-5)
+    # Of some hundred digits summed in float32, each kernel rounds in an order of its own.
+    assert variance.numpy() == pytest.approx(values.var(1), rel=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(64, 3), (64, 3, 7, 7)])

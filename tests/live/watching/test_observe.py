@@ -14,6 +14,8 @@ from normcheck.live.watching.forward import Forward, Interrupted
 from normcheck.live.watching.observe import Seen, watching
 from normcheck.live.watching.reachable_modules import reachable
 
+pytestmark = pytest.mark.kernels
+
 torch.set_num_threads(1)
 IMAGE, ROWS = torch.randn(4, 6, 5, 5), torch.randn(4, 6)
 

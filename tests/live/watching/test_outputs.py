@@ -15,6 +15,8 @@ from normcheck.live.watching import outputs
 from normcheck.live.watching.outputs import Output, flattened
 from normcheck.live.watching.regimes import Outputs
 
+pytestmark = pytest.mark.kernels
+
 Pair = namedtuple("Pair", "scores hidden")  # noqa: PYI024
 A, B = torch.zeros(2, 3), torch.ones(2)
 

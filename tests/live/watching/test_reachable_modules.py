@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from normcheck.live.watching.reachable_modules import reachable
 
+pytestmark = pytest.mark.kernels
+
 
 class Holder:
     """An object of the user's."""

@@ -12,6 +12,8 @@ from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Collected, Regimes
 from tests.live.watching.test_untouched import snapshot
 
+pytestmark = pytest.mark.kernels
+
 # Threads cost more than they bring on models of this size, and fight for the cores.
 torch.set_num_threads(1)
 CPU = torch.device("cpu")

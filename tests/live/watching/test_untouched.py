@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from normcheck.live.watching.untouched import untouched
 
+pytestmark = pytest.mark.kernels
+
 Facts = dict[str, Any]
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 

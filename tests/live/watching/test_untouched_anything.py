@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 from normcheck.live.watching.untouched import untouched
 from tests.live.watching.test_untouched import own_switches, snapshot
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.kernels, pytest.mark.filterwarnings("ignore")]
 """Old weight norm, backward hooks and meta tensors warn; that is torch's business."""
 
 

@@ -14,6 +14,8 @@ from normcheck import scan
 from normcheck.live.watching.untouched import untouched
 from tests.live.watching.test_untouched import X, assert_untouched, net, own_switches
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.fixture(autouse=True)
 def _switches() -> Iterator[None]:
