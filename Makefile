@@ -63,7 +63,7 @@ without-torch:  ## scan the sample models in an environment that has no torch
 	$(VENV)-without-torch/bin/python -m pip install --quiet -c constraints.txt numpy rich typer junitparser
 	$(VENV)-without-torch/bin/python -m pip install --quiet --no-deps .
 	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
-	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet sample_models > /dev/null
+	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet -o $(VENV)-without-torch/report.txt sample_models
 
 bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, statistics
 	$(BIN)/python benchmarks/startup.py

@@ -26,11 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words after the program's name; ``sys.argv`` where None.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    if None in (sys.stdin, sys.stdout, sys.stderr):
-        _without_streams()
-    # Signs that the terminal's encoding lacks become question marks, not a crash.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
+    _prepare_streams()
     try:
         return _dispatch(words)
     except NormcheckError as error:
@@ -65,6 +61,15 @@ def main(arguments: list[str] | None = None) -> int:
         if _by_interruption(error):
             return _interrupted()
         return _no_room(error) or _crashed(error, words)
+
+
+def _prepare_streams() -> None:
+    """Make stdin, stdout and stderr usable, whatever whoever started us made of them."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _without_streams()
+    # Signs that the terminal's encoding lacks become question marks, not a crash.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _without_streams() -> None:

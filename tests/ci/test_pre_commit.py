@@ -86,7 +86,9 @@ def test_pre_commit_itself(samples: Path, tmp_path: Path, on_path: dict[str, str
     if shutil.which("git") is None:
         pytest.skip("needs git")
     people = ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
-    identity = {"GIT_CONFIG_GLOBAL": "/dev/null", **{f"GIT_{name}": "test" for name in people}}
+    settings = tmp_path / "gitconfig"
+    settings.touch()
+    identity = {"GIT_CONFIG_GLOBAL": str(settings), **{f"GIT_{name}": "test" for name in people}}
     environment = {
         **{k: v for k, v in on_path.items() if not k.startswith("GIT_")},
         **identity,

@@ -29,8 +29,11 @@ from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts, scan
 from normcheck.sources.targets import Target
+from tests.conftest import PATIENCE
 from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
 from tests.report.everything import render
+
+pytestmark = pytest.mark.posix
 
 DEADLY = Settings(rules=(*RULES, RULE))
 
@@ -122,10 +125,8 @@ def test_whoever_stops_the_run_ends_its_processes(mixed: Path) -> None:
     stream = parts(mixed, Settings(), Fleet(jobs=2))
     next(stream)
     assert set(children()) - before
-    start = time.monotonic()
     stream.close()
     assert set(children()) <= before
-    assert time.monotonic() - start < local._STOP_SECONDS + 5
 
 
 def _runs(pid: str) -> bool:
@@ -156,9 +157,9 @@ def test_ctrl_c_ends_the_command_and_its_processes(mixed: Path) -> None:
         while process.poll() is None and not (workers := listed.read_text().split()):
             time.sleep(0.02)
         process.send_signal(2)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (130, "error: interrupted\n")
-    ended = time.monotonic() + 10
+    ended = time.monotonic() + PATIENCE
     while any(map(_runs, workers)) and time.monotonic() < ended:
         time.sleep(0.05)  # a busy system takes a moment to bury them
     assert not any(map(_runs, workers))

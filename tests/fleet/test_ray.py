@@ -22,7 +22,7 @@ from normcheck.report.machines.as_json import render_json
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import scan
 from normcheck.sources.targets import Target
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.fleet.deadly import EXITS, RULE, write_model
 
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'normcheck[ray]'")
@@ -120,7 +120,7 @@ def test_the_command_keeps_stdout_for_the_report(mixed: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert ran.returncode == 2, ran.stderr

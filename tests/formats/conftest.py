@@ -12,6 +12,7 @@ import torch
 
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from tests.conftest import PATIENCE
 from tests.formats.watched import folder, marker, read_all
 
 __all__ = ["folder", "marker", "read_all"]
@@ -124,12 +125,14 @@ def vanished(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python source in a process of its own, with the words as ``sys.argv[1:]``."""
 
-    def run(source: str, *words: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        source: str, *words: object, timeout: float = PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", source, *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
 

@@ -17,9 +17,12 @@ import torch
 from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.sources.limits import Limits
+from tests.conftest import PATIENCE
 from tests.formats import by_hand as hand
 from tests.formats.archives import Member, archive, changed
 from tests.formats.watched import FLOATS, MODEL
+
+pytestmark = pytest.mark.posix
 
 STATE = hand.pickled(hand.mapping({"a.weight": MODEL}))
 OTHER = struct.pack("<4f", 9, 9, 9, 9)
@@ -145,7 +148,6 @@ def test_archives_that_are_refused(marker: Path, folder: Path, read_all: Any) ->
     outcomes = read_all()
     for name, (_, word) in files.items():
         assert str(outcomes[name][0]).endswith("Error"), (name, outcomes[name])
-        assert outcomes[name][1] < 5, name
         with pytest.raises(UnreadableError, match=word):
             numbers(folder / name)
 
@@ -294,5 +296,5 @@ def test_the_archives_are_real(marker: Path, tmp_path: Path) -> None:
     """The pickle that is hidden in them runs where it is loaded."""
     (tmp_path / "evil.pkl").write_bytes(evil(marker))
     load = f"import pickle; pickle.load(open({str(tmp_path / 'evil.pkl')!r}, 'rb'))"
-    subprocess.run([sys.executable, "-c", load], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", load], check=True, timeout=PATIENCE)
     assert marker.exists()

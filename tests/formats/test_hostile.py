@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.formats import by_hand as hand
 from tests.formats.watched import FLOATS, MODEL
 from tests.pickles import attacks
 from tests.pickles.bombs import bombs
+
+pytestmark = pytest.mark.posix
 
 VICTIM = """
 import copyreg, pickle, sys
@@ -37,7 +40,7 @@ def test_the_attacks_are_real(marker: Path, tmp_path: Path) -> None:
         paths[-1].write_bytes(b"\x80\x04" + body + b".")
     process = subprocess.run(
         [sys.executable, "-B", "-c", VICTIM, str(marker), *map(str, paths)],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
     made = dict(zip(all_attacks, process.stdout.split(), strict=True))
     assert set(made.values()) == {"True"}, made

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from normcheck import NormcheckError, recalibrate
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 pytestmark = pytest.mark.kernels
 
@@ -176,5 +176,5 @@ def test_two_processes_with_parts_of_the_data(tmp_path: Path) -> None:
         for rank in range(2)
     ]
     for process in ranks:
-        _, said = process.communicate(timeout=100)
+        _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said.decode()

@@ -17,6 +17,8 @@ from tests.formats import by_hand
 from tests.formats.exports import hostile, hostile_programs, hostile_scripts
 from tests.pickles import attacks
 
+pytestmark = pytest.mark.posix
+
 READ = [""]
 SECONDS = 15
 """Of one file, on a machine that has other things to do; most take a thousandth."""

@@ -15,6 +15,7 @@ from normcheck.errors import UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.saved.tensors import TensorShard
 from normcheck.sources.targets import expand
+from tests.conftest import PATIENCE
 
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="needs gloo"
@@ -24,7 +25,7 @@ PROGRAM = Path(__file__).with_name("ranks_of_fsdp.py")
 
 def saved(folder: Path, world: int, how: str) -> Path:
     words = [sys.executable, str(PROGRAM), str(folder), str(world), how]
-    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
     return folder
 
 

@@ -15,6 +15,8 @@ from normcheck.live.loading.load_exported import load_exported
 from tests.formats.exports import hostile
 from tests.formats.exports.hostile import node, value
 
+pytestmark = pytest.mark.posix
+
 TARGETS = (
     "torch.ops.aten.from_file.default", "torch.ops.aten.from_file.out",
     "torch.ops.aten.save.default", "torch.ops.aten.load.default",

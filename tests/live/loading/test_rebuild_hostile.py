@@ -16,8 +16,11 @@ from torch import nn
 from normcheck.errors import NormcheckError
 from normcheck.live.loading.rebuild import module_class, rebuild
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord
+from tests.conftest import PATIENCE
 from tests.formats import by_hand as hand
 from tests.pickles import attacks
+
+pytestmark = pytest.mark.posix
 
 READER = """
 import json, os, sys
@@ -140,7 +143,7 @@ def outcomes_of(trees: dict[str, bytes], folder: Path, *, legacy: bool) -> dict[
             hand.torch_zip(hostile / name, hand.pickled(tree), {"0": FLOATS})
     process = subprocess.run(
         [sys.executable, "-B", "-c", READER, str(hostile), str(warm)],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]
     report = json.loads(process.stdout)

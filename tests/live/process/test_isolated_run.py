@@ -14,6 +14,9 @@ import pytest
 from normcheck.cli.flags.limit_words import isolation, read_limits, size_in_bytes
 from normcheck.errors import UsageError
 from normcheck.live.process import isolated_run as isolated
+from tests.conftest import PATIENCE
+
+pytestmark = pytest.mark.posix
 
 CODE = """
 import ctypes, os, sys, time
@@ -75,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the models lie, and their code."""
     path = tmp_path_factory.mktemp("badly")
     (path / "badly.py").write_text(CODE)
-    subprocess.run([sys.executable, "badly.py"], cwd=path, check=True, timeout=120)
+    subprocess.run([sys.executable, "badly.py"], cwd=path, check=True, timeout=PATIENCE)
     return path
 
 
@@ -102,7 +105,7 @@ def started(folder: Path, *words: str) -> "subprocess.Popen[str]":
 def test_what_ends_a_process(name: str, flags: tuple[str, ...], said: str, folder: Path) -> None:
     """Each is an error that says what happened; the file is judged all the same."""
     process = started(folder, f"{name}.pt", "--trust", *flags, "-f", "json")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert said in err
     # What runs is said before it runs.
@@ -114,7 +117,7 @@ def test_what_ends_a_process(name: str, flags: tuple[str, ...], said: str, folde
 def test_what_a_model_prints(folder: Path) -> None:
     """It goes to stderr: stdout is the report's."""
     process = started(folder, "Net.pt", "--trust", "-f", "json")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert "printed by the model" in err
     assert out.startswith("{")
     assert "not run" not in err
@@ -125,13 +128,13 @@ def test_interrupted(folder: Path) -> None:
     """Ctrl-C ends the run and the process that it was in."""
     (folder / "started").unlink(missing_ok=True)
     process = started(folder, "Sleeps.pt", "--trust")
-    until = time.monotonic() + 60
-    while not (folder / "started").exists() and time.monotonic() < until:
+    until = time.monotonic() + PATIENCE
+    while process.poll() is None and not (folder / "started").exists() and time.monotonic() < until:
         time.sleep(0.1)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert children
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
@@ -143,8 +146,8 @@ def test_folder_called_normcheck(tmp_path: Path) -> None:
     (package / "__init__.py").write_text("open('stolen', 'w')")
     command = [sys.executable, "-P", "-c", isolated._BOOT, json.dumps(sys.path), "1"]
     process = subprocess.run(
-        command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-        check=False,
+        command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert "child.py" in process.stderr  # ours, which has been given no link
     assert not (tmp_path / "stolen").exists()

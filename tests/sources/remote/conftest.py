@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from normcheck.sources.remote import remote_source
+from tests.conftest import PATIENCE
 from tests.sources.remote.server import Web, serving
 
 
@@ -81,7 +82,7 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(source: str, *words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", source, *map(str, words)],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
 
     return run
