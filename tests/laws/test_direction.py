@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = (
-    ("errors", "version", "wording", "writing"),
+    ("errors", "platforms", "version", "wording", "writing"),
     ("sources",), ("saved",), ("pickles",), ("formats",), ("norms",), ("findings",), ("live",),
     ("compare",), ("rules",), ("repair",), ("report",), ("config",), ("pipeline",), ("fleet",),
     ("runs",), ("integrations",), ("cli",), ("__init__", "__main__"),
