@@ -27,6 +27,17 @@ _CRASHES = 0xC000_0000
 _HERE = "127.0.0.1"
 _LINK = "NORMCHECK_LINK"
 _ACCEPT_SECONDS = 0.2
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+"""Flag of ``os.open``: a link in the last place is an error. 0 where a system has no such
+flag, as of the others."""
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""Flag of ``os.open``: a FIFO is opened, or refused, without waiting for its other end."""
+NO_TERMINAL = getattr(os, "O_NOCTTY", 0)
+"""Flag of ``os.open``: a terminal does not become that of this process."""
+BINARY = getattr(os, "O_BINARY", 0)
+"""Flag of ``os.open``: no line feed is another character to Windows."""
+KEEPS_OWNERS = hasattr(os, "fchown")
+"""Whether a file has an owner and permission bits of its own; on Windows its folder decides."""
 
 
 class OpenFile:
@@ -39,10 +50,9 @@ class OpenFile:
             OSError: It cannot be opened.
             ValueError: Its name has a NUL in it.
         """
-        # O_NONBLOCK: opening a FIFO without a writer would wait for ever. O_BINARY: Windows
-        # would else take a line feed for the end of a line, and ^Z for that of the file.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        self._descriptor = os.open(path, flags)
+        # Opening a FIFO without a writer would wait for ever; and Windows would take ^Z for the
+        # end of the file.
+        self._descriptor = os.open(path, os.O_RDONLY | NO_WAIT | BINARY)
         self._turn: Any = None
         if not hasattr(os, "pread"):
             from threading import Lock
@@ -67,6 +77,53 @@ class OpenFile:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def user() -> int | None:
+    """The number of the user of this process, as a file's owner has it; None for no numbers."""
+    return os.geteuid() if sys.platform != "win32" and hasattr(os, "geteuid") else None
+
+
+def give(descriptor: int, owner: int, group: int) -> None:
+    """Make an open file another user's or group's; -1 leaves one as it is.
+
+    Raises:
+        OSError: This user may not.
+    """
+    if sys.platform != "win32":
+        os.fchown(descriptor, owner, group)
+
+
+def permit(descriptor: int, bits: int) -> None:
+    """Set the permission bits of an open file, where it has some."""
+    if sys.platform != "win32":
+        os.fchmod(descriptor, bits)
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file for this process alone, until it is closed or the process ends.
+
+    Returns:
+        Whether no other process has it. True on a system without such locks.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_descriptor_folder(folder: str) -> bool:
+    """Whether a real path is where this process' open files have their numbers for names."""
+    own = folder.startswith(f"/proc/{os.getpid()}/") and folder.endswith("/fd")
+    return own or folder == "/dev/fd"
 
 
 def local_path(path: str) -> str:
@@ -266,27 +323,3 @@ def ended_by(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
-
-
-def is_alive(process: int) -> bool:
-    """Whether there is a process of this number; where nobody can tell, there is."""
-    if WINDOWS:
-        return _listed(process)  # signal 0 is no question there: it would be sent
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
-def _listed(process: int) -> bool:
-    import subprocess
-
-    words = ["tasklist", "/NH", "/FO", "CSV", "/FI", f"PID eq {process}"]
-    try:
-        said = subprocess.run(words, capture_output=True, check=True)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return True
-    return f'"{process}"'.encode() in said.stdout

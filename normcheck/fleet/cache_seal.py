@@ -12,6 +12,7 @@ import os
 import stat
 from pathlib import Path
 
+from normcheck import platforms
 from normcheck.errors import NormcheckError
 
 VARIABLE = "NORMCHECK_CACHE_KEY"
@@ -98,16 +99,16 @@ def _read(file: Path) -> bytes | None:
     """
     try:
         # Neither a link, which another may have laid, nor a pipe that waits for a writer.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        descriptor = os.open(file, flags)
+        descriptor = os.open(file, os.O_RDONLY | platforms.NO_LINK | platforms.NO_WAIT)
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, "rb") as opened:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise NormcheckError(f"its key {file} is no file", "delete it: another one is made")
-        if hasattr(os, "geteuid"):
-            if status.st_uid != os.geteuid():
+        user = platforms.user()
+        if user is not None:
+            if status.st_uid != user:
                 raise NormcheckError(f"its key {file} belongs to another user", _INSTEAD)
             if status.st_mode & _OTHERS:
                 raise NormcheckError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from normcheck import platforms
 from normcheck.errors import UsageError
 from normcheck.writing.write_errors import cannot, told
 
@@ -166,8 +167,8 @@ def _own_descriptor(path: Path) -> int:
     """
     for _ in range(_MOST_LINKS):
         folder = os.path.realpath(path.parent)
-        own = folder.startswith(f"/proc/{os.getpid()}/") and folder.endswith("/fd")
-        if (own or folder == "/dev/fd") and path.name.isascii() and path.name.isdecimal():
+        numbered = path.name.isascii() and path.name.isdecimal()
+        if numbered and platforms.is_descriptor_folder(folder):
             return int(path.name)
         if not path.is_symlink():
             break

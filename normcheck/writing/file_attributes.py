@@ -5,6 +5,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from normcheck import platforms
+
 _ACL = "system.posix_acl_access"
 _ATTRIBUTES = ("user.", _ACL, "security.selinux")
 """Those that users and their programs set; others speak of the content, or are the system's."""
@@ -12,22 +14,22 @@ _ATTRIBUTES = ("user.", _ACL, "security.selinux")
 
 def as_before(descriptor: int, target: Path, old: os.stat_result) -> None:
     """Owner, permissions and attributes of the file that is replaced."""
-    if not hasattr(os, "fchown"):  # Windows: the folder decides
+    if not platforms.KEEPS_OWNERS:
         return
     bits = stat.S_IMODE(old.st_mode)
     now = os.fstat(descriptor)
     if (now.st_uid, now.st_gid) != (old.st_uid, old.st_gid):
         try:
-            os.fchown(descriptor, old.st_uid, old.st_gid)
+            platforms.give(descriptor, old.st_uid, old.st_gid)
         except OSError:
             # Only root gives files away. The bits that speak of another owner go.
             bits &= 0o777
             try:
-                os.fchown(descriptor, -1, old.st_gid)
+                platforms.give(descriptor, -1, old.st_gid)
             except OSError:
                 # This user's group may do no more than everybody.
                 bits = bits & 0o707 | (bits & 0o007) << 3
-    os.fchmod(descriptor, bits)
+    platforms.permit(descriptor, bits)
     if hasattr(os, "listxattr"):
         _attributes_as_before(descriptor, target)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 
+from normcheck import platforms
 from normcheck.errors import UsageError
 from normcheck.writing.destination import Kind, Place
 from normcheck.writing.streams import FileOut, Out
@@ -57,7 +58,7 @@ def _opened(place: Place, announce: Announce) -> int:
         opened = _with_reader(place, announce)
     else:
         # A terminal that is written into does not become that of this process.
-        opened = os.open(place.path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0))
+        opened = os.open(place.path, os.O_WRONLY | platforms.NO_TERMINAL)
     now = os.fstat(opened)
     before = place.status
     # What was put there since, a regular file for one, was not looked at.
@@ -76,7 +77,7 @@ def _with_reader(place: Place, announce: Announce) -> int:
     said = False
     while True:
         try:
-            opened = os.open(place.path, os.O_WRONLY | os.O_NONBLOCK)
+            opened = os.open(place.path, os.O_WRONLY | platforms.NO_WAIT)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise

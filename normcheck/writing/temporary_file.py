@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from normcheck import platforms
 from normcheck.errors import UsageError
 from normcheck.writing.destination import Kind, Place
 from normcheck.writing.write_errors import cannot
@@ -20,8 +21,8 @@ _NUMBERED = 8
 """Hidden names that are tried in turn, by which leftovers are found again."""
 OPEN_MOVES = os.name != "nt"
 """Whether the system renames and removes a file while it is open."""
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-_OPEN = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | platforms.BINARY
+_OPEN = os.O_WRONLY | platforms.NO_LINK | platforms.NO_WAIT
 
 
 class _TakenError(Exception):
@@ -123,14 +124,9 @@ def _locked(descriptor: int) -> bool:
     in the name would say nothing in another container, or on another machine of the same folder.
     """
     try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return True  # a system or a file system without such locks, where leftovers stay
-    return True
+        return platforms.lock(descriptor)
+    except OSError:
+        return True  # a file system without such locks, where leftovers stay
 
 
 def _same(path: Path, descriptor: int) -> bool:
@@ -148,12 +144,9 @@ def _remove_leftover(path: Path) -> None:
         if not OPEN_MOVES:
             path.unlink()  # which fails while it is open
             return
-        import fcntl
-
         descriptor = os.open(path, _OPEN)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same(path, descriptor):
+            if platforms.lock(descriptor) and _same(path, descriptor):
                 path.unlink()
         finally:
             os.close(descriptor)

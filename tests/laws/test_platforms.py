@@ -320,23 +320,6 @@ def test_ending_with_taskkill(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 1
 
 
-def test_whether_a_process_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where signal 0 would end it instead; who cannot be asked about is taken for alive."""
-    process, link = run(ECHO)
-    assert platforms.is_alive(process.pid)
-    platforms.end(process)
-    link.close()
-    assert not platforms.is_alive(process.pid)
-    listed = f'"python.exe","{process.pid}","Console","1","9,000 K"'.encode()
-    for said, alive in ((listed, True), (b"INFO: No tasks are running", False)):
-        done = subprocess.CompletedProcess([], 0, said)
-        monkeypatch.setattr(subprocess, "run", lambda _, *, done=done, **__: done)
-        assert platforms._listed(process.pid) is alive
-    monkeypatch.undo()
-    monkeypatch.setenv("PATH", "")
-    assert platforms._listed(process.pid) is True
-
-
 @pytest.mark.parametrize(
     ("code", "said"),
     [
