@@ -17,7 +17,7 @@ from normcheck.sources.checkpoint_folders import FolderKind, kind_of_folder
 from normcheck.sources.limits import DEFAULT_LIMITS, Budget, Limits
 from normcheck.sources.opening import open_source, open_sources
 from normcheck.sources.place import Place, RemotePath
-from normcheck.sources.source import Source
+from normcheck.sources.source import MemorySource, Source
 from normcheck.wording import plural
 
 if TYPE_CHECKING:
@@ -51,6 +51,21 @@ def read_checkpoint(path: Place, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
         return _guarded(str(path), [], lambda: _read_folder(path, folder, limits))
     source = open_source(path)
     return _read_source(path, source, limits)
+
+
+def read_memory(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
+    """Read what the bytes of a checkpoint file hold, as ``read_checkpoint`` does a file.
+
+    Args:
+        data: The whole file.
+        name: How the report calls it.
+        limits: As for a file.
+
+    Raises:
+        UnreadableError: As for a file.
+    """
+    source = MemorySource(data, name)
+    return _guarded(name, [source], lambda: _read_file(source, limits))
 
 
 def _read_source(path: Place, source: Source, limits: Limits) -> Checkpoint:

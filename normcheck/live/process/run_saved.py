@@ -72,6 +72,19 @@ def _broken(error: Exception) -> NormcheckError:
     )
 
 
+def behind_wrappers(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module that ``torch.compile`` wraps, and a note on that; any other as it is.
+
+    Its tensors are those of the wrapper, its names those of a state dict before compiling, and
+    running it compiles nothing.
+    """
+    if type(module).__module__.startswith("torch._dynamo"):
+        inner = module._modules.get("_orig_mod")  # noqa: SLF001  (the wrapper forwards the rest)
+        if inner is not None:
+            return inner, ("the module behind torch.compile, run as it was before compiling",)
+    return module, ()
+
+
 def run_live(module: nn.Module, how: Running) -> Outcome:
     """Run a module that is alive already.
 

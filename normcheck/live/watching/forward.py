@@ -30,7 +30,7 @@ class Forward:
     @property
     def fixed_mode(self) -> bool:
         """Whether it is an export, which computes the same in whatever mode it is put."""
-        return getattr(self.model, "fixed_mode", False) is True
+        return getattr(self.model, "fixed_mode", False) is True or not switchable(self.model)
 
     @property
     def fixed_batch(self) -> int | None:
@@ -97,6 +97,14 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
+def switchable(model: nn.Module) -> bool:
+    """Whether it has two modes: what ``torch.export`` and ``torch.jit.freeze`` make has one."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return hasattr(model, "training")
+    # An exported program's module has a train() of its own, which raises.
+    return not (isinstance(model, torch.fx.GraphModule) and "train" in vars(model))
+
+
 @contextlib.contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """The model in one mode as its user would put it there.
@@ -104,7 +112,8 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     ``model.train()`` is the user's own where overridden. The modes are put back by the
     ``untouched`` around every probe.
     """
-    model.train(training)
+    if switchable(model):
+        model.train(training)
     # The fused inference path of transformers hides the modules that it replaces.
     torch.backends.mha.set_fastpath_enabled(False)
     yield
