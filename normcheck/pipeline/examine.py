@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from normcheck.sources.targets import Target
 
 
+_SAVE_AGAIN = "fetch it again, or load its parts by hand and save them with torch"
+
+
 def examine(target: Target, settings: Settings) -> FileResult:
     """Read one file and judge every model in it; what fails becomes an entry of the result."""
     name = str(target.path)
@@ -55,6 +58,11 @@ def _examined(
 ) -> FileResult:
     """Judge every model of what was read, and close it."""
     asides, judged = Asides(), list[tuple[ModelReport, Verdicts]]()
+    if checkpoint.refused_by_torch:
+        # An error and not a note: whoever wants to use the file has to know before all else, and
+        # in a folder of healthy files a note is not shown. What was read is judged all the same.
+        message = f"{name}: {checkpoint.refused_by_torch}"
+        asides.errors.append(Failure(name, message, _SAVE_AGAIN))
     try:
         known = _known(checkpoint, settings, asides, explicit=explicit)
         judged.extend(judge(checkpoint, known, settings, asides))

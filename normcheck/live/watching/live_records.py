@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from normcheck.errors import UnreadableError
+from normcheck.live.own_values import reading_of, shape_of
+from normcheck.live.watching.forward import switchable
 from normcheck.live.watching.own_values import reading_of, shape_of
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.saved.checkpoint import Form, ModuleRecord, Plain, SavedModel
@@ -78,6 +80,7 @@ def described(model: nn.Module, *, modes_known: bool) -> SavedModel:
         modes_known: Whether its modes mean anything: those of a model that a factory has just
             made do not.
     """
+    modes_known = modes_known and switchable(model)
     storages: dict[object, Storage] = {}
     aliases: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
