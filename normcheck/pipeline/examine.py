@@ -120,13 +120,19 @@ def _examine_module(module: nn.Module, name: str, settings: Settings) -> FileRes
     """Run and judge a live module."""
     from normcheck.live.process.run_saved import behind_wrappers, run_live
     from normcheck.live.watching.live_records import described
+    from normcheck.live.watching.sound_modules import check_sound
 
     module, notes = behind_wrappers(module)
     asides = Asides()
     try:
+        check_sound(module)
         saved = described(module, modes_known=True)
     except NormcheckError as error:
         return FileResult(name, errors=(Failure(name, f"{name}: {error.message}", error.hint),))
+    except RecursionError:
+        message = f"{name}: its modules are nested deeper than Python follows"
+        hint = "raise the limit with sys.setrecursionlimit, or scan a part of it"
+        return FileResult(name, errors=(Failure(name, message, hint),))
     size = sum(tensor.numel * tensor.dtype.itemsize for tensor in saved.tensors.values())
     checkpoint = Checkpoint(name, "in memory", size, (saved,))
     try:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,15 @@ from torch import nn
 from normcheck.live.batches import Batch
 from normcheck.live.watching.fixed_batch import in_batches
 from normcheck.live.watching.outputs import Output, flattened
+
+
+def of_export(model: nn.Module, name: str) -> Any:
+    """What an export as we load it says of itself; None for any other module.
+
+    Only of classes that say so: an attribute of a file's module must not decide how it is probed.
+    """
+    ours = hasattr(type(model), "fixed_mode") or isinstance(model, torch.jit.ScriptModule)
+    return vars(model).get(name, getattr(type(model), name, None)) if ours else None
 
 
 class Interrupted(Exception):  # noqa: N818  (an outcome, not an error)
@@ -30,12 +40,12 @@ class Forward:
     @property
     def fixed_mode(self) -> bool:
         """Whether it is an export, which computes the same in whatever mode it is put."""
-        return getattr(self.model, "fixed_mode", False) is True or not switchable(self.model)
+        return of_export(self.model, "fixed_mode") is True or not switchable(self.model)
 
     @property
     def fixed_batch(self) -> int | None:
         """The only number of samples that an export takes; None where any is taken."""
-        size = getattr(self.model, "fixed_batch", None)
+        size = of_export(self.model, "fixed_batch")
         return size if isinstance(size, int) else None
 
     @property

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from normcheck.errors import UnreadableError
-from normcheck.live.own_values import reading_of, shape_of
 from normcheck.live.watching.forward import switchable
 from normcheck.live.watching.own_values import reading_of, shape_of
 from normcheck.live.watching.reachable_modules import reachable
