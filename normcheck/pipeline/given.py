@@ -65,28 +65,67 @@ def _known(target: object) -> tuple[Given, Any]:
     return kind, target
 
 
+def paths_in(targets: Any, who: str) -> list[str]:
+    """The paths in what a function that compares or repairs files was given.
+
+    Args:
+        targets: An iterable of paths; a single one is a list of one.
+        who: What wants them, in words that ``files`` follows: ``diff compares``.
+
+    Raises:
+        UsageError: Something else.
+    """
+    single = isinstance(targets, str | os.PathLike)
+    if not single and (not isinstance(targets, Iterable) or isinstance(targets, bytes | Mapping)):
+        raise _no_path(targets, who)
+    found = []
+    for target in [targets] if single else targets:
+        if not isinstance(target, str | os.PathLike):
+            raise _no_path(target, who)
+        found.append(os.fsdecode(target))
+    return found
+
+
+def _no_path(target: object, who: str) -> UsageError:
+    live = kind_of(target) is not None
+    hint = "save it first, and give the path of the file" if live else "give paths of files"
+    return UsageError(f"{who} files, not {_what(target)}", hint)
+
+
+def not_settings(value: object) -> UsageError:
+    """The error for settings of another kind."""
+    return UsageError(
+        f"settings are given as {_what(value)}", "give normcheck.Settings(...), or nothing"
+    )
+
+
 def refused(target: object) -> UsageError:
     """The error for what cannot be scanned, with what it was probably meant to be."""
     hint = _TAKEN
     if isinstance(target, bytes):
-        what, hint = "bytes", "give the path as text, or write the bytes to a file"
+        hint = "give the path as text, or write the bytes to a file"
     elif isinstance(target, type):
-        what, hint = f"the class {target.__name__}", "give an instance of it, with its weights"
+        hint = "give an instance of it, with its weights"
     elif callable(target):
-        what = f"the function {getattr(target, '__name__', type(target).__name__)}"
         hint = "call it, and give what it returns"
     elif _is_array(target):
-        what, hint = _a(target), "a mapping from names to tensors is a state dict"
-    else:
-        what = "None" if target is None else _a(target)
-    return UsageError(f"{what} cannot be scanned", hint)
+        hint = "a mapping from names to tensors is a state dict"
+    return UsageError(f"{_what(target)} cannot be scanned", hint)
+
+
+def _what(value: object) -> str:
+    """A value in words, without a look at what is in it."""
+    if value is None or isinstance(value, bytes):
+        return "None" if value is None else "bytes"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if callable(value) and kind_of(value) is None:
+        return f"the function {getattr(value, '__name__', type(value).__name__)}"
+    name = type(value).__name__
+    # As it is spoken: "an ndarray".
+    return f"{'an' if name[:1].lower() in 'aeiou' or name == 'ndarray' else 'a'} {name}"
 
 
 def _is_array(value: object) -> bool:
     """Whether it is a tensor or an array, which can be gone through like a list."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def _a(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

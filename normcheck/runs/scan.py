@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normcheck.config.settings import Settings
-from normcheck.errors import UnreadableError, UsageError
+from normcheck.errors import UnreadableError
 from normcheck.findings import Failure
 from normcheck.fleet.engine import examined
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine_object
-from normcheck.pipeline.given import Given, targets_in
+from normcheck.pipeline.given import Given, not_settings, targets_in
 from normcheck.pipeline.report_parts import part_of
 from normcheck.pipeline.results import FileResult, renamed
 from normcheck.pipeline.suppress import Sieve
@@ -67,9 +67,7 @@ def scan(
             without a model), or ``settings`` are no ``Settings``.
     """
     if settings is not None and not isinstance(settings, Settings):
-        raise UsageError(
-            f"settings is a {type(settings).__name__}", "give normcheck.Settings(...), or nothing"
-        )
+        raise not_settings(settings)
     chosen = settings or Settings()
     if data is not None:
         running = chosen.running or Running()

@@ -7,18 +7,17 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from normcheck.errors import NormcheckError, NoValuesError
+from normcheck.errors import NormcheckError
 from normcheck.live.feeding.feed import device_of, feed_for
 from normcheck.live.measurement import Fed, Run
 from normcheck.live.probes.against_data import against_data
 from normcheck.live.probes.mechanics import mechanics
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward, Interrupted, mode
-from normcheck.live.watching.own_values import why_absent
+from normcheck.live.watching.own_values import check_values
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.untouched import untouched
-from normcheck.wording import plural
 
 _AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -35,23 +34,6 @@ def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
     there = tensor.device
     return there.type == device.type and device.index in (None, there.index)
-
-
-def _check_values(model: nn.Module) -> None:
-    """Refuse what no forward can compute with: some would read memory that is not theirs.
-
-    Raises:
-        NoValuesError: A parameter or buffer has no values.
-    """
-    named = (*model.named_parameters(), *model.named_buffers())
-    absent = [(name, why) for name, tensor in named if (why := why_absent(tensor))]
-    if absent:
-        name, why = absent[0]
-        have = "has" if len(absent) == 1 else "have"
-        raise NoValuesError(
-            f"{len(absent)} of its {plural(len(named), 'tensor')} {have} no values ({name}: {why})",
-            "load its weights first (model.to_empty(device=...), then load_state_dict)",
-        )
 
 
 def run(
@@ -79,7 +61,7 @@ def run(
             f"it has parameters without values: {', '.join(lazy[:4])}",
             "run it once on an input and save it again",
         )
-    _check_values(model)
+    check_values(model)
     tell = how.progress
     with untouched(model):
         torch.manual_seed(how.seed)

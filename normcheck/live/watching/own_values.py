@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normcheck.errors import NoValuesError
 from normcheck.sources.limits import DEFAULT_LIMITS
+from normcheck.wording import plural
 
 _PLAIN = frozenset({Tensor, nn.Parameter})
 
@@ -57,7 +59,7 @@ def reading_of(tensor: Tensor) -> Reading:
         return Reading(reason=f"{named(tensor)}: {_brief(error)}")
 
 
-def why_absent(tensor: Tensor) -> str:
+def why_absent(tensor: Any) -> str:
     """Why nothing can be computed with a tensor; ``""`` where something can."""
     try:
         reason, absent = _without_values(tensor)
@@ -66,6 +68,23 @@ def why_absent(tensor: Tensor) -> str:
     except Exception:  # code of the class: whether it computes, a forward will show
         return ""
     return reason if absent else ""
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuse what no forward can compute with: some would read memory that is not theirs.
+
+    Raises:
+        NoValuesError: A parameter or buffer has no values.
+    """
+    named = (*model.named_parameters(), *model.named_buffers())
+    absent = [(name, why) for name, tensor in named if (why := why_absent(tensor))]
+    if absent:
+        name, why = absent[0]
+        have = "has" if len(absent) == 1 else "have"
+        raise NoValuesError(
+            f"{len(absent)} of its {plural(len(named), 'tensor')} {have} no values ({name}: {why})",
+            "load its weights first (model.to_empty(device=...), then load_state_dict)",
+        )
 
 
 def own_memory(tensor: Tensor, *, freed: bool = False) -> torch.UntypedStorage | None:
@@ -144,7 +163,7 @@ def _dispatches(kind: type) -> bool:
 
 def _of_a_transform(tensor: Tensor) -> bool:
     wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001
-    return wrapped or torch._is_functional_tensor(tensor)  # type: ignore[no-untyped-call]  # noqa: SLF001
+    return wrapped or torch._is_functional_tensor(tensor)  # noqa: SLF001
 
 
 def _bytes_needed(tensor: Tensor) -> int:
@@ -164,7 +183,7 @@ def _without_values(tensor: Tensor) -> tuple[str, bool]:
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # noqa: SLF001
             return "a tensor inside of a torch.func transform", True
     traced = any(kind.__module__.startswith("torch._subclasses.") for kind in type(tensor).__mro__)
-    if traced or torch._is_functional_tensor(tensor):  # type: ignore[no-untyped-call]  # noqa: SLF001
+    if traced or torch._is_functional_tensor(tensor):  # noqa: SLF001
         return f"{named(tensor)} stands for a value in a trace, and has none", True
     if tensor.is_meta:
         return "a meta tensor", True

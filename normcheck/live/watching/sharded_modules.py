@@ -28,7 +28,7 @@ def sharding_undone(module: nn.Module, container: Callable[[Any], Undo]) -> Undo
     states: list[Undo] = []
     groups = []
     try:
-        state: Any = module._get_fsdp_state()  # type: ignore[operator]  # noqa: SLF001
+        state: Any = module._get_fsdp_state()  # noqa: SLF001
         groups = list(state._fsdp_param_groups)  # noqa: SLF001
         sharded = all(group.is_sharded for group in groups)
         states = [container(part) for part in _parts(state, groups)]
@@ -40,7 +40,7 @@ def sharding_undone(module: nn.Module, container: Callable[[Any], Undo]) -> Undo
         for group in groups:
             # A forward that raised half-way leaves "in forward" behind, and then nothing moves.
             group._training_state = type(group._training_state).IDLE  # noqa: SLF001
-        module.reshard() if sharded else module.unshard()  # type: ignore[operator]
+        module.reshard() if sharded else module.unshard()
         for step in states:
             step()
 
