@@ -52,5 +52,9 @@ class NoModelError(UnreadableError):
     """The file was read, and there is no model in it."""
 
 
+class NoValuesError(NormcheckError):
+    """A live model whose tensors have no values (meta device, a trace), so that it cannot run."""
+
+
 class ConfigError(UsageError):
     """A configuration file is broken, or says something that has no meaning."""

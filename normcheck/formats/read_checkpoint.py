@@ -17,7 +17,7 @@ from normcheck.sources.checkpoint_folders import FolderKind, kind_of_folder
 from normcheck.sources.limits import DEFAULT_LIMITS, Budget, Limits
 from normcheck.sources.opening import open_source, open_sources
 from normcheck.sources.place import Place, RemotePath
-from normcheck.sources.source import Source
+from normcheck.sources.source import MemorySource, Source
 from normcheck.wording import plural
 
 if TYPE_CHECKING:
@@ -51,6 +51,21 @@ def read_checkpoint(path: Place, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
         return _guarded(str(path), [], lambda: _read_folder(path, folder, limits))
     source = open_source(path)
     return _read_source(path, source, limits)
+
+
+def read_memory(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
+    """Read what the bytes of a checkpoint file hold, as ``read_checkpoint`` does a file.
+
+    Args:
+        data: The whole file.
+        name: How the report calls it.
+        limits: As for a file.
+
+    Raises:
+        UnreadableError: As for a file.
+    """
+    source = MemorySource(data, name)
+    return _guarded(name, [source], lambda: _read_file(source, limits))
 
 
 def _read_source(path: Place, source: Source, limits: Limits) -> Checkpoint:
@@ -180,8 +195,10 @@ def _read_file(source: Source, limits: Limits) -> Checkpoint:
 
 def _read_zip(source: Source, limits: Limits) -> Checkpoint:
     # zipfile is imported with this reader: the other formats do without it.
+    from normcheck.formats.torch_archive import why_reader_refuses, why_torch_load_refuses
     from normcheck.formats.torch_zip import pickle_member, read_torch_zip
     from normcheck.formats.zip_members import has_checksum, open_archive
+    from normcheck.pickles.safe_names import needs_trust
 
     budget = Budget(limits)
     archive = open_archive(source, budget)
@@ -194,10 +211,25 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
         from normcheck.formats.torchscript.script_archive import read_torchscript
 
         script = read_torchscript(source, archive, root, budget)
-        return _checkpoint(source, "torch zip", Found([script]))
+        why = _cannot_load("torch.jit.load", why_reader_refuses(source, archive, budget))
+        return replace(_checkpoint(source, "torch zip", Found([script])), refused_by_torch=why)
     found = locate_models(read_torch_zip(source, archive, budget), budget)
     note = "" if has_checksum(pickled) else "saved without checksums: damage would not show"
-    return replace(_checkpoint(source, "torch zip", found, note), names=tuple(budget.names))
+    checkpoint = _checkpoint(source, "torch zip", found, note)
+    why = _cannot_load("torch.load", why_torch_load_refuses(source, archive, budget))
+    trust = needs_trust(budget.names)
+    return replace(
+        checkpoint,
+        names=tuple(budget.names),
+        notes=(*checkpoint.notes, *((trust,) if trust else ())),
+        refused_by_torch=why,
+    )
+
+
+def _cannot_load(loader: str, why: str) -> str:
+    from normcheck.formats.torch_archive import TORCH
+
+    return f"{loader} of torch {TORCH} cannot load it: {why}" if why else ""
 
 
 def _is_torchscript(names: list[str], root: str) -> bool:
@@ -224,7 +256,13 @@ def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
     left = source.size - end
     note = f"{left:,} bytes behind its end were not read" if left else ""
     form = "legacy torch file" if is_torch else "pickle"
-    return replace(_checkpoint(source, form, found, note), names=tuple(budget.names))
+    checkpoint = _checkpoint(source, form, found, note)
+    if is_torch:  # a plain pickle is nothing that torch.load takes
+        from normcheck.pickles.safe_names import needs_trust
+
+        trust = needs_trust(budget.names)
+        checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *((trust,) if trust else ())))
+    return replace(checkpoint, names=tuple(budget.names))
 
 
 def _checkpoint(source: Source, form: str, found: Found, note: str = "") -> Checkpoint:

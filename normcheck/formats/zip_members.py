@@ -62,7 +62,27 @@ def open_archive(source: Source, budget: Budget | None = None) -> zipfile.ZipFil
         raise UnreadableError(
             f"{source.name}: the archive holds {twice[:80]} more than once", _REWRITTEN
         )
+    _check_case(source, names)
     return archive
+
+
+def _check_case(source: Source, names: list[str]) -> None:
+    """Refuse names that differ in case alone: torch looks members up without regard to it.
+
+    Code of TorchScript aside, whose files are named after classes; torch reads it by its list.
+
+    Raises:
+        UnreadableError: There are two.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other != name and "/code/" not in name:
+            raise UnreadableError(
+                f"{source.name}: the archive holds {other[:80]} and {name[:80]}: which one a "
+                "program reads is its choice",
+                _REWRITTEN,
+            )
 
 
 _DIRECTORY_ERRORS = (

@@ -22,7 +22,10 @@ class Weights:
         """
         dtype = getattr(torch, ref.dtype.name, None)
         if ref.storage is None or not ref.readable or not isinstance(dtype, torch.dtype):
-            raise UnreadableError(f"a tensor without values: {ref.note or ref.dtype.name}")
+            raise UnreadableError(
+                f"a tensor without values: {ref.note or ref.dtype.name}",
+                "save the model with its values, as plain tensors; or build it with --model",
+            )
         if ref.storage.big_endian:
             # Rare enough for a copy: the bytes of such a file lie the other way round.
             tensor = torch.from_numpy(ref.values().astype(ref.values().dtype.newbyteorder("=")))

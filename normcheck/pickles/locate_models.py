@@ -14,6 +14,7 @@ from normcheck.pickles.inert import (
     Inert,
     OrderedRecord,
     attributes_of,
+    brief,
     children_of,
     entries_of,
 )
@@ -155,7 +156,15 @@ def _state_dict(
         "." in name or name in _PARAMETER_NAMES or _PARAMETER_LIKE.search(name) for name in tensors
     ):
         budget.copy(len(tensors), len(where))
-        return SavedModel(where, Form.STATE_DICT, tensors, versions=_versions(value, budget))
+        left_out = dict(_left_out(entries))
+        budget.copy(len(left_out))
+        return SavedModel(
+            where,
+            Form.STATE_DICT,
+            tensors,
+            versions=_versions(value, budget),
+            left_out=left_out,
+        )
     # Some save dictionaries within dictionaries, one for each module.
     leaves = sum(_is_leaf(child) for child in entries.values())
     if leaves >= _NESTED_LEAVES:
@@ -193,6 +202,16 @@ def _named_tensors(entries: Mapping[object, object]) -> Iterator[tuple[str, Tens
         tensor = as_tensor(value)
         if isinstance(name, str) and tensor is not None:
             yield name, tensor
+
+
+def _left_out(entries: Mapping[object, object]) -> Iterator[tuple[str, str]]:
+    """Tensors under keys that are no text, or in lists, which no model's state dict has."""
+    for name, value in entries.items():
+        if not isinstance(name, str):
+            if as_tensor(value) is not None:
+                yield brief(name), f"its key is of type {type(name).__name__}, not text"
+        elif isinstance(value, list | tuple) and any(isinstance(v, TensorRef) for v in value):
+            yield name, "it lies in a list"
 
 
 def _versions(value: object, budget: Budget) -> dict[str, int]:

@@ -54,7 +54,20 @@ def saved_module(where: str, root: object, budget: Budget) -> SavedModel:
             for name, tensor in (*record.parameters.items(), *record.buffers.items()):
                 if tensor is not None and name not in record.non_persistent:
                     tensors[prefix + name] = tensor
-    return SavedModel(where, Form.MODULE, tensors, records, root=root)
+    left_out = {
+        name: reason for draft in drafts if draft.registered for name, reason in _left_out(draft)
+    }
+    return SavedModel(where, Form.MODULE, tensors, records, root=root, left_out=left_out)
+
+
+def _left_out(draft: _Draft) -> Iterator[tuple[str, str]]:
+    """Parameters and buffers that are no tensors that are known here."""
+    state = attributes_of(draft.value)
+    for part in ("_parameters", "_buffers"):
+        for name, value in entries_of(state.get(part)).items():
+            if value is not None and as_tensor(value) is None and isinstance(name, str):
+                kind = value.class_path if isinstance(value, Inert) else type(value).__name__
+                yield _join(draft.path, name), f"{kind[:80] or 'an object'}, not read as a tensor"
 
 
 def _walk(root: object, budget: Budget) -> list[_Draft]:

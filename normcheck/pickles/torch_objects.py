@@ -160,6 +160,15 @@ def _rebuild_sparse(_layout: object, data: object) -> TensorRef:
     )
 
 
+def _rebuild_nested(buffer: object, *_rest: object) -> TensorRef:
+    dtype = buffer.dtype if isinstance(buffer, TensorRef) else FLOAT32
+    return tensor_without_data(dtype, (), "a nested tensor, whose parts have lengths of their own")
+
+
+def _rebuild_jagged(*_args: object) -> TensorRef:
+    return _rebuild_nested(None)
+
+
 def _moved_from_cpu(data: object, *_rest: object) -> object:
     return data
 
@@ -179,7 +188,9 @@ def _from_type(
         # Never itself again: torch does not nest it, and its depth would be the file's choice.
         if build is not None and not function.name.startswith("_rebuild_from_type"):
             return build(*args)
-    return Inert(cls, args if isinstance(args, tuple) else (args,))
+    # Whatever it is made by, a tensor is what comes of it: said, not passed over.
+    name = brief(cls) if isinstance(cls, GlobalName) else "a tensor subclass"
+    return tensor_without_data(FLOAT32, (), f"{name}, a tensor subclass that is not read")
 
 
 def _distributed(args: tuple[object, ...], state: object) -> TensorRef | None:
@@ -277,6 +288,8 @@ def constructors(
         ("torch._utils", "_rebuild_meta_tensor_no_storage"): _rebuild_meta,
         ("torch._utils", "_rebuild_wrapper_subclass"): _rebuild_wrapper,
         ("torch._utils", "_rebuild_qtensor"): _rebuild_quantised,
+        ("torch._utils", "_rebuild_nested_tensor"): _rebuild_nested,
+        ("torch.nested._internal.nested_tensor", "_rebuild_njt"): _rebuild_jagged,
         ("torch._utils", "_rebuild_sparse_tensor"): _rebuild_sparse,
         ("torch._utils", "_rebuild_sparse_csr_tensor"): _rebuild_sparse,
         ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _moved_from_cpu,

@@ -6,14 +6,16 @@ process, in a worker, and on another machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from normcheck.config.settings import HeldBack
-from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError
+from normcheck.errors import NoModelError, NormcheckError, NoValuesError, UnknownFormatError
 from normcheck.findings import Failure, Skipped
 from normcheck.formats.read_checkpoint import complete, read_checkpoint
 from normcheck.live.run_request import Running
 from normcheck.norms.find_norms import anatomy_of
+from normcheck.pipeline.given import Given
 from normcheck.pipeline.judge import BUG, Asides, Known, judge
 from normcheck.pipeline.results import FileResult, Verdicts
 from normcheck.report.report import ModelReport
@@ -21,10 +23,15 @@ from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.place import is_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from normcheck.config.settings import Settings
     from normcheck.sources.targets import Target
+
+
+_SAVE_AGAIN = "fetch it again, or load its parts by hand and save them with torch"
 
 
 def examine(target: Target, settings: Settings) -> FileResult:
@@ -43,9 +50,21 @@ def examine(target: Target, settings: Settings) -> FileResult:
         return FileResult(name, errors=(Failure(name, f"{name}: not enough memory to read it"),))
     except Exception as error:  # one file must not end the audit of the others
         return FileResult(name, errors=(_broke(name, "reading", error),))
+    return _examined(name, checkpoint, settings, explicit=target.explicit)
+
+
+def _examined(
+    name: str, checkpoint: Checkpoint, settings: Settings, *, explicit: bool
+) -> FileResult:
+    """Judge every model of what was read, and close it."""
     asides, judged = Asides(), list[tuple[ModelReport, Verdicts]]()
+    if checkpoint.refused_by_torch:
+        # An error and not a note: whoever wants to use the file has to know before all else, and
+        # in a folder of healthy files a note is not shown. What was read is judged all the same.
+        message = f"{name}: {checkpoint.refused_by_torch}"
+        asides.errors.append(Failure(name, message, _SAVE_AGAIN))
     try:
-        known = _known(checkpoint, settings, asides, explicit=target.explicit)
+        known = _known(checkpoint, settings, asides, explicit=explicit)
         judged.extend(judge(checkpoint, known, settings, asides))
     except NormcheckError as error:
         complete(error, name)
@@ -60,22 +79,72 @@ def examine(target: Target, settings: Settings) -> FileResult:
     return _result(name, judged, asides, files)
 
 
-def examine_module(module: nn.Module, settings: Settings) -> FileResult:
-    """Run and judge a live module."""
-    from normcheck.live.process.run_saved import run_live
-    from normcheck.live.watching.live_records import described
+def examine_object(kind: Given, value: Any, settings: Settings) -> Iterator[FileResult]:
+    """Judge a live object, and run it where it can run.
 
-    saved = described(module, modes_known=True)
-    name = type(module).__name__
-    size = sum(tensor.numel * tensor.dtype.itemsize for tensor in saved.tensors.values())
-    checkpoint = Checkpoint(name, "in memory", size, (saved,))
+    Args:
+        kind: What it is; no file.
+        value: A module, a mapping of tensors or of what a file may hold, an exported program.
+        settings: What to check.
+
+    Raises:
+        NormcheckError: There is no model in it.
+    """
+    if kind is Given.MODULE:
+        yield _examine_module(value, type(value).__name__, settings)
+    elif kind is Given.TENSORS:
+        from normcheck.live.in_memory import checkpoint_of
+
+        name = type(value).__name__
+        checkpoint, modules = checkpoint_of(value, settings.limits)
+        if checkpoint is not None:
+            yield _examine_in_memory(checkpoint, settings, run=settings.running)
+        for where, module in modules:
+            yield _examine_module(module, f"{name}.{where}", settings)
+    else:
+        from normcheck.live.in_memory import checkpoint_of_export
+
+        checkpoint = checkpoint_of_export(value, settings.limits)
+        yield _examine_in_memory(checkpoint, settings, run=settings.running or Running())
+
+
+def _examine_in_memory(
+    checkpoint: Checkpoint, settings: Settings, *, run: Running | None
+) -> FileResult:
+    """Judge what was read from memory; it runs in this process, which alone has it."""
+    here = replace(run, isolation=None) if run is not None else None
+    return _examined(checkpoint.name, checkpoint, replace(settings, running=here), explicit=True)
+
+
+def _examine_module(module: nn.Module, name: str, settings: Settings) -> FileResult:
+    """Run and judge a live module."""
+    from normcheck.live.process.run_saved import behind_wrappers, run_live
+    from normcheck.live.watching.live_records import described
+    from normcheck.live.watching.sound_modules import check_sound
+
+    module, notes = behind_wrappers(module)
     asides = Asides()
     try:
-        outcome = run_live(module, settings.running or Running())
-        known = Known(saved, outcome.anatomy, outcome.run)
+        check_sound(module)
+        saved = described(module, modes_known=True)
     except NormcheckError as error:
-        asides.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
-        known = Known(saved, anatomy_of(saved))
+        return FileResult(name, errors=(Failure(name, f"{name}: {error.message}", error.hint),))
+    except RecursionError:
+        message = f"{name}: its modules are nested deeper than Python follows"
+        hint = "raise the limit with sys.setrecursionlimit, or scan a part of it"
+        return FileResult(name, errors=(Failure(name, message, hint),))
+    size = sum(tensor.numel * tensor.dtype.itemsize for tensor in saved.tensors.values())
+    checkpoint = Checkpoint(name, "in memory", size, (saved,))
+    try:
+        outcome = run_live(module, settings.running or Running())
+        known = Known(saved, outcome.anatomy, outcome.run, notes)
+    except NormcheckError as error:
+        known = Known(saved, anatomy_of(saved), None, notes)
+        if isinstance(error, NoValuesError) and settings.running is None:
+            # Nobody asked for a run, and there is nothing to run: no fault of the module.
+            known = replace(known, notes=(*notes, f"not run: {error.message}"))
+        else:
+            asides.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
     return _result(name, list(judge(checkpoint, [known], settings, asides)), asides)
 
 

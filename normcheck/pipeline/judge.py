@@ -15,6 +15,7 @@ from normcheck.report.run_summary import summarise_run
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.rules.settled_by_run import settled
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
+from normcheck.saved.unread_tensors import unread_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,7 +97,7 @@ def _judged(
         layers=tuple(summarise(layer, exported=anatomy.exported) for layer in anatomy.layers),
         rules=tuple(rule.code for rule in rules),
         agreement=_agreement(anatomy, keep_predictions),
-        notes=(*checkpoint.notes, *folding(anatomy), *known.notes),
+        notes=(*checkpoint.notes, *unread_notes(model), *folding(anatomy), *known.notes),
         run=summarise_run(known.run) if known.run else None,
     )
     return report, Verdicts(model.where, tuple(found), tuple(ran))

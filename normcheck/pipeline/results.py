@@ -67,6 +67,26 @@ def models_of(result: FileResult) -> tuple[ModelReport, ...]:
     return models
 
 
+def renamed(result: FileResult, name: str) -> FileResult:
+    """The same under another name. For what is scanned here, whose models are not packed.
+
+    Args:
+        result: Of a live object.
+        name: How the report calls it.
+    """
+    return replace(
+        result,
+        target=name,
+        verdicts=tuple(
+            replace(v, findings=tuple(replace(f, model=name) for f in v.findings))
+            for v in result.verdicts
+        ),
+        skipped=tuple(replace(entry, model=name) for entry in result.skipped),
+        errors=tuple(replace(entry, model=name) for entry in result.errors),
+        models=tuple(replace(model, target=name) for model in result.models),
+    )
+
+
 def lost(target: str, why: str, hint: str) -> FileResult:
     """The result of a file whose process is gone: an error, and nothing else.
 

@@ -10,6 +10,12 @@ def reading(model: ModelReport) -> tuple[str, str]:
     """A verdict in a few words, and the sentences below it; the second may be empty."""
     if not model.layers:
         return "Nothing to judge: this model has no normalization layers", ""
+    unread = sum(layer.unread for layer in model.layers)
+    if unread:
+        return "Not judged: running statistics without values", (
+            f"The values of {plural(unread, 'layer')} are not there, or cannot be read: the notes "
+            "above say why. Nothing is said of statistics that nobody saw."
+        )
     stored = sum(layer.mean is not None and layer.variance is not None for layer in model.layers)
     run = model.run
     if run is not None and run.drifts:

@@ -63,6 +63,11 @@ class LayerSummary:
     suppressed: tuple[str, ...] = ()
     """Codes of the suppressed findings that name it."""
 
+    @property
+    def unread(self) -> bool:
+        """Whether eval mode uses statistics that could not be read: nothing is said of them."""
+        return self.eval_uses == "running stats" and (self.mean is None or self.variance is None)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:

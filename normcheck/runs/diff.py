@@ -16,6 +16,7 @@ from normcheck.findings import Failure, Finding, Skipped, Suppressed
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.safetensors_file import natural_order
 from normcheck.live.run_request import Running
+from normcheck.pipeline.given import not_settings, paths_in
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.diff_report import Diff
 from normcheck.report.report import ModelReport, Report, summarise
@@ -57,10 +58,12 @@ def diff(
         ``errors``; the others are compared all the same where two are left.
 
     Raises:
-        UsageError: Fewer than two files, or no model in common.
+        UsageError: Fewer than two files, or no model in common; or what is no path.
     """
+    if settings is not None and not isinstance(settings, Settings):
+        raise not_settings(settings)
+    words = paths_in(targets, "diff compares")
     run = _Run(settings or Settings(), ranks, tuple(where))
-    words = [str(target) for target in targets]
     files = list(_files(words, run.settings.redirects, run.errors))
     if len(files) < 2 and not run.errors:
         raise UsageError(

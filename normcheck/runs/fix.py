@@ -9,6 +9,7 @@ import numpy as np
 
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.pipeline.given import paths_in
 from normcheck.repair.batch_counts import whole_counts
 from normcheck.repair.editing.named_tensors import all_tensors
 from normcheck.repair.editing.patched_copy import Patch, patch_of, single_source
@@ -47,15 +48,18 @@ def fix(target: str | Path, how: Fixing) -> Repair:
     Raises:
         NormcheckError: It cannot be done. Nothing was written.
     """
-    if is_remote(str(target)):
+    (word,) = paths_in([target], "fix repairs")
+    if not isinstance(how, Fixing):
+        raise UsageError(f"how is a {type(how).__name__}", "give a Fixing")
+    if is_remote(word):
         raise UsageError(
-            f"{shown(str(target))}: a file at an address is not repaired",
+            f"{shown(word)}: a file at an address is not repaired",
             "download it, repair the copy, and upload that",
         )
     # A link stays a link: what it points to is repaired.
-    path = Path(os.path.realpath(target))
-    output = _output(target, path, how)
-    checkpoint = read_checkpoint(Path(target))
+    path = Path(os.path.realpath(word))
+    output = _output(word, path, how)
+    checkpoint = read_checkpoint(Path(word))
     try:
         single_source(checkpoint)
         before = _stamp(path)

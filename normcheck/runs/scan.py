@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import os
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from normcheck.config.settings import Settings
 from normcheck.errors import UnreadableError
@@ -14,9 +15,10 @@ from normcheck.findings import Failure
 from normcheck.fleet.engine import examined
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.live.run_request import Running
-from normcheck.pipeline.examine import examine_module
+from normcheck.pipeline.examine import examine_object
+from normcheck.pipeline.given import Given, not_settings, targets_in
 from normcheck.pipeline.report_parts import part_of
-from normcheck.pipeline.results import FileResult
+from normcheck.pipeline.results import FileResult, renamed
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
@@ -25,11 +27,13 @@ from normcheck.sources.targets import Target, expand
 from normcheck.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from torch import nn
+    from torch.export import ExportedProgram
 
-    Targets = Iterable[str | Path | nn.Module] | str | Path | nn.Module
+    Object = nn.Module | Mapping[str, Any] | ExportedProgram
+    Targets = Iterable[str | Path | Object] | str | Path | Object
 
 
 def scan(
@@ -45,8 +49,9 @@ def scan(
     ``settings.running`` asks for a run. A live module is run, and left bit for bit as it was.
 
     Args:
-        targets: Files, folders (searched by extension), patterns, and live modules; or one of
-            them.
+        targets: Files, folders (searched by extension) and patterns; live modules; state dicts,
+            also within dictionaries as a training script saves them; exported programs. One of
+            these, or an iterable of several.
         settings: What to check, and whether and how to run; by default every rule, without.
         data: What to feed: a ``DataLoader``, a ``Dataset``, tensors, arrays, or any iterable of
             batches, with or without labels. With it the models are run.
@@ -56,7 +61,13 @@ def scan(
     Returns:
         The report, the same whoever did the work. A target that could not be read or run is
         one of its ``errors``; the others are scanned all the same.
+
+    Raises:
+        NormcheckError: A target is nothing that can be scanned (None, a tensor, a dictionary
+            without a model), or ``settings`` are no ``Settings``.
     """
+    if settings is not None and not isinstance(settings, Settings):
+        raise not_settings(settings)
     chosen = settings or Settings()
     if data is not None:
         running = chosen.running or Running()
@@ -81,35 +92,37 @@ def parts(
         settings: What to check.
         fleet: How the work is shared out.
     """
+    given = targets_in(targets)
     sieve = Sieve(settings)
     empty = Report(VERSION, (), (), (), (), (), (), settings.rules, settings.fail_on)
-    with closing(examined(_walked(targets, settings), settings, fleet or Fleet())) as results:
+    with closing(examined(_walked(given, settings), settings, fleet or Fleet())) as results:
         for result in results:
             yield part_of(result, sieve, empty)
     yield Part.of(replace(empty, unused=sieve.unused()))
 
 
-def is_module(value: object) -> TypeGuard[nn.Module]:
-    """Whether a target is a live ``nn.Module``; torch is there if one is."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.nn.Module)
-
-
-def _walked(targets: Targets, settings: Settings) -> Iterator[Target | FileResult]:
+def _walked(
+    given: Iterator[tuple[Given, Any]], settings: Settings
+) -> Iterator[Target | FileResult]:
     """The files under the targets, found while the run goes on; and what needs no reading."""
-    single = isinstance(targets, str | Path) or is_module(targets)
-    # A single word means no file twice, and memory must not grow with the files.
-    seen: set[str] | None = None if single or _one(targets) else set()
-    for target in [targets] if single else targets:  # type: ignore[union-attr]  # not a single one
-        if is_module(target):
-            yield examine_module(target, settings)
+    seen: set[str] = set()
+    first = True
+    names: Counter[str] = Counter()
+    for kind, target, last in _with_last(given):
+        if kind is not Given.FILE:
+            for result in examine_object(kind, target, settings):
+                yield _told_apart(result, names)
             continue
+        # A single word means no file twice, and memory must not grow with the files.
+        alone, first = first and last, False
+        word = os.fspath(target)
         try:
-            for found in expand([str(target)], settings.redirects):
-                if seen is not None:
-                    name = str(found.path)
-                    if name in seen:
-                        continue
+            word = word if isinstance(word, str) else os.fsdecode(word)
+            for found in expand([word], settings.redirects):
+                name = str(found.path)
+                if name in seen:
+                    continue
+                if not alone:
                     seen.add(name)
                 yield found
         except UnreadableError as error:
@@ -117,5 +130,19 @@ def _walked(targets: Targets, settings: Settings) -> Iterator[Target | FileResul
             yield FileResult(name, errors=(Failure(name, error.message, error.hint),))
 
 
-def _one(targets: object) -> bool:
-    return isinstance(targets, list | tuple) and len(targets) == 1
+def _with_last(
+    given: Iterator[tuple[Given, Any]],
+) -> Iterator[tuple[Given, Any, bool]]:
+    """Each target with whether it is the last, which is known only of those that are at hand."""
+    following = next(given, None)
+    while following is not None:
+        kind, target = following
+        following = next(given, None)
+        yield kind, target, following is None
+
+
+def _told_apart(result: FileResult, names: Counter[str]) -> FileResult:
+    """The same under a name of its own: two models of one class are two models of the report."""
+    names[result.target] += 1
+    count = names[result.target]
+    return result if count == 1 else renamed(result, f"{result.target} ({count})")

@@ -77,6 +77,8 @@ class SavedModel:
     """What it computes, of an export."""
     versions: Mapping[str, int] = field(default_factory=dict)
     """Module path to the version in the state dict's ``_metadata``, where it has one."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that are not in ``tensors``, by name, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +103,8 @@ class Checkpoint:
     """Further files that tensors lie in, opened only while they are read."""
     names: tuple[tuple[str, str], ...] = ()
     """Module and name of every class and function that its pickles name."""
+    refused_by_torch: str = ""
+    """Why the loader of torch that the file is for fails on it; empty where it has no reason."""
 
     @property
     def files(self) -> tuple[str, ...]:

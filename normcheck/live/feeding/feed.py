@@ -8,12 +8,12 @@ from torch import nn
 
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
+from normcheck.live.feeding.failed_trials import Failed, counted_modules, in_brief
 from normcheck.live.feeding.synthetic_input import guesses, made, parse
 from normcheck.live.feeding.user_data import all_alike, read_data, readings
 from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
-from normcheck.live.watching.forward import Forward
-from normcheck.wording import plural
+from normcheck.live.watching.forward import Forward, of_export
 
 SYNTHETIC_SAMPLES = 8
 """Made-up samples: the mechanics need a handful, and nothing is estimated from them."""
@@ -50,7 +50,7 @@ def feed_for(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
         return Feed((batch,), _made_up(shapes), False, False, size, given)
     shapes = _by_trial(model, forward)
     batch = made(shapes, SYNTHETIC_SAMPLES, model)
-    known = bool(getattr(model, "known_inputs", None))  # an export says what it takes
+    known = bool(of_export(model, "known_inputs"))  # an export says what it takes
     return Feed((batch,), _made_up(shapes), False, not known, size, given)
 
 
@@ -89,18 +89,18 @@ def _attempts(item: object, model: nn.Module, forward: Forward) -> Iterator[tupl
 
 
 def _by_trial(model: nn.Module, forward: Forward) -> list[Shape]:
-    start, tried, last = time.monotonic(), 0, ""
+    start = time.monotonic()
+    failures: list[Failed] = []
     for shapes in guesses(model):
-        if tried >= _TRIALS or time.monotonic() - start > _TRIAL_SECONDS:
+        if len(failures) >= _TRIALS or time.monotonic() - start > _TRIAL_SECONDS:
             break
-        tried += 1
-        error = forward.error(made(shapes, 2, model))
+        with counted_modules() as count:
+            error = forward.error(made(shapes, 2, model))
         if error is None:
             return shapes
-        last = error
+        failures.append(Failed(tuple(shapes), error, count[0]))
     raise NormcheckError(
-        f"no input was found that the model takes ({plural(tried, 'shape')} tried; the last "
-        f"failed with: {last})",
+        f"no input was found that the model takes ({in_brief(failures)})",
         "give its shape without the batch, --input-shape 3x224x224, or --data",
     )
 

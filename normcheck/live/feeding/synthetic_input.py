@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from normcheck.errors import UsageError
 from normcheck.live.batches import Batch
 from normcheck.live.input_shape import FLOAT, Shape
+from normcheck.live.watching.forward import of_export
 
 _LONG, _BOOL = "long", "bool"
 _DTYPES = {
@@ -80,7 +81,7 @@ def _values(shape: Shape, count: int, vocabulary: int, generator: torch.Generato
 
 def guesses(model: nn.Module) -> Iterator[list[Shape]]:
     """Inputs that the model may take, likeliest first, without a promise that any fits."""
-    known = getattr(model, "known_inputs", None)
+    known = of_export(model, "known_inputs")
     if known:
         yield known
         return

@@ -41,7 +41,8 @@ def load(checkpoint: Checkpoint, saved: SavedModel, how: Loading) -> Loaded:
     """
     if how.model:
         module = factory.build(how.model, how.arguments)
-        return Loaded(module, tuple(factory.load(module, saved, how.prefix)))
+        places = tuple(model.where for model in checkpoint.models)
+        return Loaded(module, tuple(factory.load(module, saved, how.prefix, places)))
     if saved.form is Form.STATE_DICT:
         raise NormcheckError(
             "a state dict has no code to run",

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.live.loading.nothing_fits import nothing_fits
 from normcheck.live.torch_tensors import Weights
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
@@ -231,21 +232,28 @@ def _shape(shape: Iterable[int]) -> str:
     return "x".join(str(n) for n in shape) or "scalar"
 
 
-def load(model: nn.Module, saved: SavedModel, prefix: str | None) -> list[str]:
+def load(
+    model: nn.Module, saved: SavedModel, prefix: str | None, places: tuple[str, ...] = ()
+) -> list[str]:
     """Put the weights of a file into a model, and say what did not fit.
 
     Args:
         model: Changed in place.
         saved: The model of the file.
         prefix: As the user chose it; None to look for one.
+        places: Of all models of the file, for the hint on how to choose another.
 
     Returns:
         Notes for the report; empty where every name found its place.
 
     Raises:
-        NormcheckError: A parameter would stay random, or has another shape.
+        NormcheckError: A parameter would stay random, or has another shape, or the model and
+            the file have no name in common.
     """
     fit = fitting(model, saved.tensors, prefix)
+    if len(fit.missing) == len(model.state_dict(keep_vars=True)):
+        # Also of a model without parameters: judging it would say nothing of the file.
+        raise nothing_fits(model, saved, prefix, places)
     parameters = frozenset(name for name, _ in model.named_parameters())
     problems = fit.problems(parameters)
     if problems:

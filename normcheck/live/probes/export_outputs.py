@@ -12,7 +12,7 @@ from normcheck.live.feeding.feed import device_of, feed_for
 from normcheck.live.loading.load_exported import load_exported
 from normcheck.live.output_match import OutputMatch
 from normcheck.live.run_request import Running
-from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.forward import Forward, Interrupted, mode, of_export
 from normcheck.live.watching.outputs import flips, relative
 from normcheck.live.watching.untouched import untouched
 
@@ -43,7 +43,7 @@ def outputs_compared(source: nn.Module, export: Path, how: Running) -> OutputMat
 def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch:
     device = device_of(how.device)
     feeding = how.feeding
-    known = getattr(export, "known_inputs", None)
+    known = of_export(export, "known_inputs")
     if feeding.data is None and not feeding.shapes and known:
         feeding = replace(feeding, shapes=tuple(str(shape) for shape in known))
     with untouched(source, export):

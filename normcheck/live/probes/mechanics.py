@@ -86,7 +86,8 @@ def _two_batches(feed: Feed, fixed: int | None) -> tuple[Batch, Batch]:
 
 
 def _in_eval_mode(probe: _Probe, tolerance: float) -> Mechanics:
-    still = still_training(probe.reached, probe.norm_paths)
+    fixed = probe.forward.fixed_mode  # flags of what has one mode say nothing
+    still = [] if fixed else still_training(probe.reached, probe.norm_paths)
     before = state_of(probe.reached)
     output, seen = probe.watched(probe.batch)
     between = state_of(probe.reached)

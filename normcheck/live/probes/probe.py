@@ -1,6 +1,7 @@
 """One run of a live model, from its modes to its numbers; the model is left as it was."""
 
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from normcheck.live.probes.against_data import against_data
 from normcheck.live.probes.mechanics import mechanics
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.own_values import check_values
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.untouched import untouched
@@ -22,6 +24,16 @@ _AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 def _is_lazy(value: object) -> bool:
     return isinstance(value, UninitializedParameter | UninitializedBuffer)
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
+    there = tensor.device
+    return there.type == device.type and device.index in (None, there.index)
 
 
 def run(
@@ -49,10 +61,13 @@ def run(
             f"it has parameters without values: {', '.join(lazy[:4])}",
             "run it once on an input and save it again",
         )
+    check_values(model)
     tell = how.progress
     with untouched(model):
         torch.manual_seed(how.seed)
-        model.to(device)
+        if not all(_is_on(tensor, device) for tensor in _tensors(model)):
+            # Moving in place makes new parameters of some wrappers, and none of others.
+            model.to(device)
         forward = Forward(model, device, _AUTOCAST.get(how.autocast))
         with mode(model, training=False):
             tell("looking for an input", 0)

@@ -12,7 +12,7 @@ def still_training(reached: list[Reached], norm_paths: frozenset[str]) -> list[t
     """Modules that are in train mode after ``eval()`` and would behave otherwise for it."""
     found = []
     for entry in reached:
-        if not entry.module.training:
+        if not getattr(entry.module, "training", False):  # frozen TorchScript has no such flag
             continue
         if _by_mode(entry.module, entry.path in norm_paths):
             found.append((entry, "norm"))

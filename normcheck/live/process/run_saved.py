@@ -1,7 +1,9 @@
 """Running the models of a file: each that the user's factory fits, or that the file can give."""
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -13,9 +15,12 @@ from normcheck.live.process.run_outcome import Outcome
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import in_words
 from normcheck.live.watching.live_records import described
+from normcheck.live.watching.sound_modules import check_sound
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
+
+_OURS = Path(__file__).parents[2]
 
 
 def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running) -> list[Outcome]:
@@ -54,6 +59,7 @@ def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: R
         return Outcome(anatomy, note="not run: --at names another model of the file")
     try:
         loaded = load(checkpoint, saved, how.loading)
+        check_sound(loaded.module)
         if how.against is not None:
             return Outcome(anatomy, outputs=outputs_compared(loaded.module, how.against, how))
         if how.loading.model:
@@ -67,9 +73,32 @@ def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: R
 
 
 def _broken(error: Exception) -> NormcheckError:
+    """What a probe's failure is to the user: the model's fault, or ours.
+
+    Raised within our own lines it is ours; raised in torch or in the model's code it comes of a
+    model that is not as torch's modules are, whoever called.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if frames and Path(frames[-1].filename).is_relative_to(_OURS):
+        hint = "this is a bug in normcheck; please report it"
+        return NormcheckError(f"a probe failed: {in_words(error)}", hint)
     return NormcheckError(
-        f"a probe failed: {in_words(error)}", "this is a bug in normcheck; please report it"
+        f"a probe failed in the model's code or in torch: {in_words(error)}",
+        "run model.eval() and one forward of it by hand: where that works, please report this",
     )
+
+
+def behind_wrappers(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module that ``torch.compile`` wraps, and a note on that; any other as it is.
+
+    Its tensors are those of the wrapper, its names those of a state dict before compiling, and
+    running it compiles nothing.
+    """
+    if type(module).__module__.startswith("torch._dynamo"):
+        inner = module._modules.get("_orig_mod")  # noqa: SLF001  (the wrapper forwards the rest)
+        if inner is not None:
+            return inner, ("the module behind torch.compile, run as it was before compiling",)
+    return module, ()
 
 
 def run_live(module: nn.Module, how: Running) -> Outcome:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from normcheck.live.watching.own_values import own_memory
 from normcheck.live.watching.reachable_modules import Reached
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -15,10 +16,13 @@ def state_of(reached: list[Reached]) -> dict[str, Tensor]:
         transient = entry.module._non_persistent_buffers_set  # noqa: SLF001
         named = {**entry.module._parameters, **entry.module._buffers}  # noqa: SLF001
         for name, tensor in named.items():
-            small = tensor is not None and not tensor.is_meta
-            if small and (name not in transient or name in _STATISTICS):
+            # Wrappers and quantised weights are left out: what compares tensors does not take
+            # them, and a forward has no way to write into most of them.
+            if tensor is None or own_memory(tensor) is None or tensor.is_quantized:
+                continue
+            if name not in transient or name in _STATISTICS:
                 path = f"{entry.path}.{name}" if entry.path else name
-                found[path] = tensor.detach().clone()  # type: ignore[union-attr]  # not None here
+                found[path] = tensor.detach().clone()
     return found
 
 

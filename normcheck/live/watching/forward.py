@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,15 @@ from torch import nn
 from normcheck.live.batches import Batch
 from normcheck.live.watching.fixed_batch import in_batches
 from normcheck.live.watching.outputs import Output, flattened
+
+
+def of_export(model: nn.Module, name: str) -> Any:
+    """What an export as we load it says of itself; None for any other module.
+
+    Only of classes that say so: an attribute of a file's module must not decide how it is probed.
+    """
+    ours = hasattr(type(model), "fixed_mode") or isinstance(model, torch.jit.ScriptModule)
+    return vars(model).get(name, getattr(type(model), name, None)) if ours else None
 
 
 class Interrupted(Exception):  # noqa: N818  (an outcome, not an error)
@@ -30,12 +40,12 @@ class Forward:
     @property
     def fixed_mode(self) -> bool:
         """Whether it is an export, which computes the same in whatever mode it is put."""
-        return getattr(self.model, "fixed_mode", False) is True
+        return of_export(self.model, "fixed_mode") is True or not switchable(self.model)
 
     @property
     def fixed_batch(self) -> int | None:
         """The only number of samples that an export takes; None where any is taken."""
-        size = getattr(self.model, "fixed_batch", None)
+        size = of_export(self.model, "fixed_batch")
         return size if isinstance(size, int) else None
 
     @property
@@ -97,6 +107,14 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
+def switchable(model: nn.Module) -> bool:
+    """Whether it has two modes: what ``torch.export`` and ``torch.jit.freeze`` make has one."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return hasattr(model, "training")
+    # An exported program's module has a train() of its own, which raises.
+    return not (isinstance(model, torch.fx.GraphModule) and "train" in vars(model))
+
+
 @contextlib.contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """The model in one mode as its user would put it there.
@@ -104,7 +122,8 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     ``model.train()`` is the user's own where overridden. The modes are put back by the
     ``untouched`` around every probe.
     """
-    model.train(training)
+    if switchable(model):
+        model.train(training)
     # The fused inference path of transformers hides the modules that it replaces.
     torch.backends.mha.set_fastpath_enabled(False)
     yield

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 _DEPTH = 6
@@ -59,6 +60,8 @@ def reachable(model: nn.Module) -> list[Reached]:
 def _hidden(
     module: nn.Module, seen: set[int], budget: list[int]
 ) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(module, torch.jit.ScriptModule):
+        return  # it keeps its own modules a second time, behind its methods
     gone_through: set[int] = set()
     for name, value in vars(module).items():
         if name not in _BOOKKEEPING:

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from normcheck.live.watching.own_values import inner_tensors, is_sparse_or_nested, own_memory
 from normcheck.live.watching.reachable_modules import own_attributes, reachable, slots_of
+from normcheck.live.watching.sharded_modules import sharding_undone
 
 _MOST = 1_000_000
 """Entries of containers that are remembered: beyond, an attribute is data, not state."""
@@ -65,6 +67,7 @@ def _models(models: Iterable[nn.Module]) -> list[Undo]:
     containers: list[Undo] = []
     tensors: dict[int, Tensor] = {}
     generators: list[Undo] = []
+    sharding: list[Undo] = []
     seen: set[int] = set()
     for model in models:
         for entry in reachable(model):
@@ -72,11 +75,14 @@ def _models(models: Iterable[nn.Module]) -> list[Undo]:
                 continue
             seen.add(id(entry.module))
             containers.append(_module(entry.module))
+            if (undo := sharding_undone(entry.module, _container)) is not None:
+                sharding.append(undo)
             for value in list(vars(entry.module).values()):
                 _remember(value, containers, tensors, generators, seen)
     storages: dict[int, Undo] = {}
     flags = [_tensor(tensor, storages) for tensor in tensors.values()]
-    return [*generators, *containers, *storages.values(), *flags]
+    # What is gathered from other processes goes back first: it registers other parameters.
+    return [*generators, *containers, *storages.values(), *flags, *sharding]
 
 
 def _module(module: nn.Module) -> Undo:
@@ -114,9 +120,9 @@ def _remember(
     while stack:
         value = stack.pop()
         if isinstance(value, Tensor):
-            tensors.setdefault(id(value), value)
-            if value.is_leaf and value.grad is not None:
-                stack.append(value.grad)
+            if id(value) not in tensors:
+                tensors[id(value)] = value
+                stack.extend(_behind(value))
             continue
         if id(value) in seen or isinstance(value, nn.Module | type | str | bytes | int | float):
             continue
@@ -200,21 +206,30 @@ def _array(array: "np.ndarray[Any, Any]") -> Undo:
     return undo
 
 
+def _behind(tensor: Tensor) -> Iterator[Tensor]:
+    """What belongs to a tensor: its gradient, and the tensors that a wrapper is made of."""
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001  (no code of the class)
+        grad = tensor.grad if tensor.is_leaf else None
+    if grad is not None:
+        yield grad
+    yield from inner_tensors(tensor)
+
+
 def _tensor(tensor: Tensor, storages: dict[int, Undo]) -> Undo:
     """Its place in memory, its gradient and flag; the memory itself once for all its views."""
-    cls, leaf, requires_grad = type(tensor), tensor.is_leaf, tensor.requires_grad
-    grad = tensor.grad if leaf else None
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001  (no code of the class)
+        cls, leaf, requires_grad = type(tensor), tensor.is_leaf, tensor.requires_grad
+        grad = tensor.grad if leaf else None
     alias: Tensor | None = None
-    try:
+    storage = own_memory(tensor, freed=True)
+    if storage is not None:
         alias = tensor.detach()
-        storage = alias.untyped_storage()
-        if not alias.is_meta and storage._cdata not in storages:  # noqa: SLF001
+        if storage._cdata not in storages:  # noqa: SLF001
             # _cdata is the storage's identity: data_ptr is 0 for every empty one.
             storages[storage._cdata] = _storage(alias, storage)  # noqa: SLF001
-    except (RuntimeError, NotImplementedError, ValueError):
-        # Sparse and nested tensors have no storage that could be had, and are kept whole.
-        if alias is not None:
-            alias = alias.clone()
+    elif is_sparse_or_nested(tensor):
+        # No storage that could be had: kept whole.
+        alias = tensor.detach().clone()
 
     def undo() -> None:
         if type(tensor) is not cls:  # a lazy parameter that got its values
@@ -234,16 +249,16 @@ def _tensor(tensor: Tensor, storages: dict[int, Undo]) -> Undo:
 
 
 def _same_place(tensor: Tensor, alias: Tensor) -> bool:
-    try:
-        return (
-            tensor.dtype == alias.dtype
-            and tensor.untyped_storage()._cdata == alias.untyped_storage()._cdata  # noqa: SLF001
-            and tensor.shape == alias.shape
-            and tensor.stride() == alias.stride()
-            and tensor.storage_offset() == alias.storage_offset()
-        )
-    except (RuntimeError, NotImplementedError):
-        return False
+    first, second = own_memory(tensor, freed=True), own_memory(alias, freed=True)
+    return (
+        first is not None
+        and second is not None
+        and tensor.dtype == alias.dtype
+        and first._cdata == second._cdata  # noqa: SLF001
+        and tensor.shape == alias.shape
+        and tensor.stride() == alias.stride()
+        and tensor.storage_offset() == alias.storage_offset()
+    )
 
 
 def _storage(alias: Tensor, storage: torch.UntypedStorage) -> Undo:

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normcheck.errors import NormcheckError
+from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.own_values import check_values
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
+from normcheck.live.watching.sound_modules import check_sound
 from normcheck.live.watching.untouched import untouched
 from normcheck.repair.estimating.data_stream import open_stream
 from normcheck.repair.estimating.estimate import (
@@ -84,6 +86,19 @@ def recalibrate(
         NormcheckError: The model does not run on the data, has no running statistics, or they
             do not fit the type of a buffer. Nothing was changed.
     """
+    given: object = module
+    if not isinstance(given, nn.Module):
+        kind = "None" if given is None else f"a {type(given).__name__}"
+        raise UsageError(
+            f"recalibrate takes an nn.Module, not {kind}", "give the model itself, an instance"
+        )
+    if data is None:
+        raise UsageError(
+            "recalibrate needs data to estimate from",
+            "give a DataLoader, a Dataset, tensors, or an iterable of batches",
+        )
+    check_sound(module)
+    check_values(module)
     feeding = Feeding(data=data, batch_size=batch_size, samples=samples or _ALL)
     reached = reachable(module)
     tracked = tracked_norms(reached)

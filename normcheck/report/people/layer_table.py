@@ -24,6 +24,7 @@ VERDICTS = {
     None: ("✓", "green"),
 }
 _KNOWN = ("–", "dim")
+_OPEN = ("?", "dim")
 _HEADERS = ("layer", "kind", "over", "eval uses", "batches", "mean", "var")
 _HEADERS_ON_DATA = ("layer", "kind", "over", "shift", "var x", "off", "to blame")
 _RIGHT = frozenset({"batches", "shift", "var x", "to blame"})
@@ -67,6 +68,8 @@ def layer_table(
         mark, style = VERDICTS[layer.worst]
         if layer.worst is None and layer.suppressed:
             mark, style = _KNOWN  # no tick: its fault is known, not mended
+        elif layer.worst is None and layer.unread:
+            mark, style = _OPEN
         lines.append(
             Text(f"{mark} ", style=style).append(_line(headers, cells, columns), style="default")
         )

@@ -23,6 +23,7 @@ MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold ye
 """One sign and one colour a severity; both are readable on dark and light terminals."""
 _INFO_MARK = ("•", "cyan")
 _GOOD_MARK = ("✓", "bold green")
+_OPEN_MARK = ("?", "dim")
 _WHERE_NAMES = 8
 
 
@@ -125,7 +126,8 @@ def _inventory(model: ModelReport) -> str:
 
 def _in_a_line(console: Console, model: ModelReport, known: int) -> None:
     """A model among many in which nothing is wrong, or nothing new."""
-    line = Text(f"{_GOOD_MARK[0]} ", style=_GOOD_MARK[1])
+    mark, style = _mark(model)
+    line = Text(f"{mark} ", style=style)
     under = f" under '{printable(model.where)}'" if model.where else ""
     but = f", {plural(known, 'finding')} suppressed" if known else ""
     text = f"{printable(model.target)}{under} · {_inventory(model)}{but}"
@@ -144,11 +146,17 @@ def _size(size: int) -> str:
     raise AssertionError("unreachable")
 
 
+def _mark(model: ModelReport) -> tuple[str, str]:
+    """A tick where there is something that it can stand for."""
+    return _OPEN_MARK if any(layer.unread for layer in model.layers) else _GOOD_MARK
+
+
 def _verdict(console: Console, model: ModelReport) -> None:
     """What to think of a model in which nothing is wrong."""
     title, text = reading(model)
     line = Text()
-    line.append(_GOOD_MARK[0] + " ", style=_GOOD_MARK[1])
+    mark, style = _mark(model)
+    line.append(f"{mark} ", style=style)
     hanging(console, line.append(title, style="bold"), indent=2)
     if text:
         _paragraph(console, text)
