@@ -284,6 +284,7 @@ def _checkpoint(source: Source, form: str, found: Found, note: str = "") -> Chec
         models=tuple(found.models),
         optimizer_steps=found.optimizer_steps,
         optimizers=found.optimizers,
+        optimizer_states=tuple(found.optimizer_states),
         notes=(note,) if note else (),
         sources=(source,),
     )

@@ -211,6 +211,25 @@ class Decisiveness:
     """Median margin under re-estimated statistics."""
     t: float
     """Mean of the paired differences (given - stored) over its standard error."""
+    margin_t: float = 0.0
+    """The same of the margins in scores, not in deviations: whether the scores grow as well."""
+    entropy_t: float = 0.0
+    """The same of (entropy stored - entropy given), in nats."""
+    vague: float = 0.0
+    """Mean entropy under re-estimated statistics, in parts of that of guessing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How many of the user's labels the model hits, and how many it would hit by guessing."""
+
+    right: int
+    samples: int
+    chance: float
+    """Share of right answers without any skill: that of one class in all, or that of the model's
+    own answers dealt out anew, whichever is larger."""
+    classes: int
+    """Between which the output decides."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,7 +251,8 @@ class AgainstData:
     train_harmed: int | None
     """Labelled samples that are right in eval mode and wrong in train mode."""
     loss_t: float | None
-    """Mean of (loss in eval mode - loss under re-estimated statistics) over its standard error."""
+    """Mean of (loss in eval mode - loss under re-estimated statistics) over its standard error,
+    each sample's difference clipped, so that a few confident mistakes do not decide."""
     decisiveness: Decisiveness | None
     closings: tuple[Closing, ...]
     noise: tuple[NoiseAt, ...]
@@ -241,6 +261,10 @@ class AgainstData:
     domains: float | None
     """Separation of two groups of samples at the first norm, in standard deviations."""
     notes: tuple[str, ...] = ()
+    answers: Answers | None = None
+    """In eval mode; None without labels of single decisions."""
+    given_answers: Answers | None = None
+    """Under re-estimated statistics."""
 
     def regime(self, name: str) -> Regime | None:
         """One of the regimes; None where it was not run."""

@@ -19,6 +19,7 @@ from normcheck.pickles.inert import (
     entries_of,
 )
 from normcheck.pickles.module_records import is_module, saved_module
+from normcheck.pickles.optimizer_state import OptimizerState, optimizer_state
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.prefetch import fetch_ahead
@@ -58,7 +59,9 @@ class Found:
     models: list[SavedModel] = field(default_factory=list)
     optimizer_steps: int | None = None
     optimizers: int = 0
-    """Optimizer states, passed over."""
+    """Optimizer states."""
+    optimizer_states: list[OptimizerState] = field(default_factory=list)
+    """Those of them that keep averages of gradients."""
     tensors_without_names: int = 0
     """Tensors outside any model, for the message where no model is found."""
 
@@ -109,6 +112,9 @@ def locate_models(root: object, budget: Budget) -> Found:
                 fetch_ahead(as_tensor(held.get("step")) for held in described)
                 counted.extend(map(_step, described))
             found.optimizer_steps = max(counted) or None
+            kept = optimizer_state(entries, budget)
+            if kept is not None:
+                found.optimizer_states.append(kept)
             continue
         model = _state_dict(where.lstrip("."), value, entries, budget)
         if model is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from normcheck.config.settings import Settings
     from normcheck.live.measurement import Run
     from normcheck.norms.anatomy import Anatomy
+    from normcheck.norms.belonging.gradient_trace import GradientTrace
 
 BUG = "this is a bug in normcheck; please report it"
 
@@ -77,6 +79,7 @@ def _judged(
         siblings=tuple(other.anatomy for other in models if other is not known),
         optimizer_steps=checkpoint.optimizer_steps,
         alone=model.where == "" and model.form is not Form.LIVE,
+        gradients=partial(_gradients, checkpoint, known),
         run=known.run,
     )
     # Of a model without norms no rule can say anything, not even that it is well.
@@ -101,6 +104,16 @@ def _judged(
         run=summarise_run(known.run) if known.run else None,
     )
     return report, Verdicts(model.where, tuple(found), tuple(ran))
+
+
+def _gradients(checkpoint: Checkpoint, known: Known, paths: Sequence[str]) -> GradientTrace | None:
+    if not checkpoint.optimizer_states:
+        return None
+    from normcheck.norms.belonging.gradient_trace import (
+        gradient_trace,  # for training checkpoints only
+    )
+
+    return gradient_trace(known.model, known.anatomy.layers, paths, checkpoint.optimizer_states)
 
 
 def _agreement(anatomy: Anatomy, keep_predictions: bool) -> AgreementSummary | None:

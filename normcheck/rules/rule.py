@@ -17,6 +17,7 @@ from normcheck.norms.layer import Momentum, NormLayer
 if TYPE_CHECKING:
     from normcheck.compare.movement import Comparison
     from normcheck.live.measurement import Mechanics, Run
+    from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.rules.option import Option
     from normcheck.saved.graph import Op
 
@@ -61,6 +62,8 @@ class Subject:
     """Steps that an optimizer in the same file has counted."""
     alone: bool = True
     """Whether the model is the file's own object, with nothing beside it."""
+    gradients: Callable[[Sequence[str]], GradientTrace | None] = lambda _paths: None
+    """What the file's optimizers tell of the layers before these norms; reads when asked."""
     run: Run | None = None
     """What running the model showed; None where it was not run."""
     pair: Comparison | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Finding, Severity
 from normcheck.rules.data_verdict import ENOUGH_LABELS, Harm, Verdict, verdict
+from normcheck.rules.statistics.initial_stats import trained_in_eval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
 
 _ON_STATISTICS = frozenset({"NC101", "NC102", "NC103", "NC107", "NC108", "NC109"})
 """Rules that accuse statistics in the file of being wrong."""
+_AT_INITIAL_VALUES = frozenset({"NC101", "NC102"})
+"""Those of them that find statistics at 0 and 1."""
 _ON_DATA = frozenset({"NC401"})
 """Rules that would name the same layers again."""
+_GUESSES = "NC406"
+"""The rule that speaks where a model guesses and nothing else explains it."""
+_HARM = ("NC1", "NC2", "NC3", "NC4")
+"""Families whose warnings and errors can explain why a model guesses."""
 _NO_HARM = "Re-estimating them would not help: on your data eval mode is right as it is."
 
 
@@ -48,6 +55,9 @@ def settled(findings: Sequence[Finding], run: Run | None) -> list[Finding]:
                 kept.append(replace(finding, layers=rest))
         else:
             kept.append(finding)
+    if any(_open(f) and f.rule.startswith(_HARM) and f.rule != _GUESSES for f in kept):
+        # One cause is one finding: that the model guesses stands with what makes it guess.
+        kept = [f for f in kept if f.rule != _GUESSES]
     return kept
 
 
@@ -56,32 +66,58 @@ def _open(finding: Finding) -> bool:
 
 
 def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
-    detail = f"{finding.detail} {judged.text}"
-    match judged.harm:
-        case Harm.PROVEN:
-            return replace(
-                finding,
-                severity=Severity.ERROR,
-                confidence=Confidence.HIGH,
-                detail=detail,
-                consequence="Your data decide it: predictions in eval mode are worse than the "
-                "weights can do.",
-                fix="re-estimate the statistics on training data: normcheck fix, with the same "
-                "--model and --data, writes a repaired copy",
-            )
-        case Harm.STORED_RIGHT if run.fed.labelled:
-            return replace(
-                finding,
-                severity=Severity.INFO,
-                confidence=Confidence.HIGH,
-                detail=detail,
-                consequence=f"Your data decide it. {_NO_HARM}",
-                fix="keep the file as it is",
-            )
-        case Harm.NONE if run.fed.labelled and run.fed.samples >= ENOUGH_LABELS:
-            return replace(
-                finding, severity=Severity.INFO, detail=detail, consequence=_NO_HARM,
-                fix="keep the file as it is",
-            )  # fmt: skip
-        case _:
-            return replace(finding, detail=detail)
+    labelled = run.fed.labelled
+    if judged.harm in (Harm.PROVEN, Harm.SHOWN):
+        return replace(
+            finding,
+            severity=Severity.ERROR if judged.harm is Harm.PROVEN else finding.severity,
+            confidence=Confidence.HIGH,
+            detail=f"{finding.detail} {judged.text}",
+            consequence="Your data decide it: predictions in eval mode are worse than the "
+            "weights can do.",
+            fix="re-estimate the statistics on training data: normcheck fix, with the same "
+            "--model and --data, writes a repaired copy",
+        )
+    if finding.rule in _AT_INITIAL_VALUES and labelled:
+        told = _trained_in_eval(finding, judged)
+        if told is not None:
+            return told
+    finding = replace(finding, detail=f"{finding.detail} {judged.text}")
+    if judged.guesses or finding.rule in _AT_INITIAL_VALUES:
+        return finding  # no good word for a model that guesses, or whose norms do nothing
+    if judged.harm is Harm.STORED_RIGHT and labelled:
+        return replace(
+            finding,
+            severity=Severity.INFO,
+            confidence=Confidence.HIGH,
+            consequence=f"Your data decide it. {_NO_HARM}",
+            fix="keep the file as it is",
+        )
+    if judged.harm is Harm.NONE and labelled and run.fed.samples >= ENOUGH_LABELS:
+        return replace(
+            finding, severity=Severity.INFO, consequence=_NO_HARM, fix="keep the file as it is"
+        )
+    return finding
+
+
+def _trained_in_eval(finding: Finding, judged: Verdict) -> Finding | None:
+    """Statistics at 0 and 1 that the weights were trained with; None where nothing shows it."""
+    if judged.both_guess:
+        return trained_in_eval(
+            finding,
+            f"{judged.text} Weights that were trained on normalised activations would predict "
+            "with re-estimated statistics.",
+            "The model is as wrong as guessing: it learned nothing, as deep models do not without "
+            "normalisation. (Labels that are not the model's would look the same.)",
+            Severity.ERROR,
+        )
+    if judged.harm is not Harm.STORED_RIGHT:
+        return None
+    return trained_in_eval(
+        finding,
+        judged.text,
+        "The model is as wrong as guessing."
+        if judged.guesses
+        else "The model predicts all the same, and re-estimated statistics would ruin it.",
+        Severity.ERROR if judged.guesses else Severity.WARNING,
+    )

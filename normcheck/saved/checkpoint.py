@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from normcheck.pickles.optimizer_state import OptimizerState
 from normcheck.saved.graph import Graph
 from normcheck.saved.tensors import TensorRef
 from normcheck.sources.source import Source
@@ -96,6 +97,8 @@ class Checkpoint:
     """The largest ``step`` in an optimizer state of the same file."""
     optimizers: int = 0
     """How many optimizer states the file holds."""
+    optimizer_states: tuple[OptimizerState, ...] = ()
+    """Those of them that keep averages of gradients."""
     notes: tuple[str, ...] = ()
     """What the reader wants the user to know."""
     sources: tuple[Source, ...] = ()

@@ -8,6 +8,7 @@ from normcheck.live.measurement import AgainstData, Drift, NoiseAt
 from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.probes.regime_comparison import (
+    answers,
     changed_answers,
     decisiveness,
     difference,
@@ -22,15 +23,21 @@ from normcheck.live.watching.input_moments import Moments, student_quantile
 from normcheck.live.watching.observe import Place
 from normcheck.live.watching.regimes import Collected, Outputs, Regimes, Statistics
 from normcheck.live.watching.untouched import untouched
+from normcheck.wording import number
 
 ERROR_RATE = 0.01
 """Probability that any channel of a model whose statistics are right has a bound above 0."""
-ROUNDS = 2
-"""Rounds of re-estimation after the first; the residual is reported."""
+UNSETTLED = 0.1
+"""Residual, in standard deviations, from which an estimate is no estimate."""
 NOISE_SIZES = (1, 2, 4, 8, 16, 32)
 _NOISE_SAMPLES = 64
 _FEWEST = 4
 """Samples below which nothing is compared with data."""
+_MOST_BYTES = 1 << 30
+"""Of activations, as far as they can be foreseen, up to which half of the samples go through the
+model in one batch."""
+_ALIVE = 4
+"""Activations of the largest size that are held at once."""
 
 
 def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> AgainstData | None:
@@ -52,22 +59,27 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
     at_batch = regimes.batch(feed, batchwise)
     if not evaluated.stored:
         return _without_statistics(regimes, feed, at_eval)
-    first, second = feed.halves()
-    estimated, residual, crossed = _crossed(regimes, first, second)
+    estimated, residual, crossed = _crossed(regimes, feed, together=_fits(evaluated, feed))
     order = list(evaluated.stored)
     others, places = regrouped(feed)
     noise = _noise(regimes, feed, estimated, batchwise)
     train, note = _in_train_mode(regimes, feed)
     if note:
         notes.append(note)
-    regimes_measured = [
-        regime("eval", at_eval, at_eval),
-        regime("re-estimated", crossed[1], crossed[0]),
-        regime("batch", at_batch, at_eval),
-    ]
+    regimes_measured = [regime("eval", at_eval, at_eval)]
+    # No figure of an estimate that does not reproduce itself goes into a verdict.
+    settled = residual <= UNSETTLED
+    if settled:
+        regimes_measured.append(regime("re-estimated", crossed[1], crossed[0]))
+    else:
+        notes.append(
+            "re-estimated statistics did not settle (another pass still moves a layer by "
+            f"{number(residual)} standard deviations): nothing is judged by them"
+        )
+    regimes_measured.append(regime("batch", at_batch, at_eval))
     if train is not None:
         regimes_measured.append(regime("train", train, at_eval))
-    healed, harmed = changed_answers(*crossed)
+    healed, harmed = changed_answers(*crossed) if settled else (None, None)
     in_train = (None, None) if train is None else changed_answers(at_eval, train)
     return AgainstData(
         drifts=_drifts(batchwise, evaluated, order, norm_paths),
@@ -77,13 +89,15 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
         harmed=harmed,
         train_healed=in_train[0],
         train_harmed=in_train[1],
-        loss_t=loss_gain(*crossed),
-        decisiveness=decisiveness(*crossed),
-        closings=closings(regimes, feed, estimated, order),
+        loss_t=loss_gain(*crossed) if settled else None,
+        decisiveness=decisiveness(*crossed) if settled else None,
+        closings=closings(regimes, feed, estimated, order) if settled else (),
         noise=noise,
         residual=residual,
         domains=separation(torch.cat(batchwise.samples)),
         notes=tuple(notes),
+        answers=answers(at_eval),
+        given_answers=answers(crossed[1]) if settled else None,
     )
 
 
@@ -110,11 +124,12 @@ def _without_statistics(regimes: Regimes, feed: Feed, at_eval: Outputs) -> Again
         residual=0.0,
         domains=None,
         notes=(note,) if note else (),
+        answers=answers(at_eval),
     )
 
 
 def _crossed(
-    regimes: Regimes, first: Feed, second: Feed
+    regimes: Regimes, feed: Feed, *, together: bool
 ) -> tuple[Statistics, float, tuple[Outputs, Outputs]]:
     """Re-estimate on one half, judge on the other, both ways.
 
@@ -122,18 +137,26 @@ def _crossed(
         The statistics of the first half, the larger residual, and the outputs of all samples
         in eval mode and under statistics that were estimated without them.
     """
-    from_first, left = regimes.estimated(first, ROUNDS)
-    from_second, left_too = regimes.estimated(second, ROUNDS)
+    halves = feed.halves()
+    found = [regimes.estimated(half, together=together) for half in halves]
     stored = Outputs([], [])
     given = Outputs([], [])
-    for feed, statistics in ((second, from_first), (first, from_second)):
+    for half, other in zip(halves, reversed(found), strict=True):
         for gathered, run in (
-            (stored, regimes.stored(feed)),
-            (given, regimes.given(feed, statistics)),
+            (stored, regimes.stored(half)),
+            (given, regimes.given(half, other.statistics)),
         ):
             gathered.mains += run.mains
             gathered.labels += run.labels
-    return from_first, max(left, left_too), (stored, given)
+    return found[0].statistics, max(e.residual for e in found), (stored, given)
+
+
+def _fits(seen: Collected, feed: Feed) -> bool:
+    """Whether half of the samples may go through the model at once."""
+    largest = max(
+        (m.values / max(1, m.samples) * len(m.m) for m in seen.moments.values()), default=0.0
+    )
+    return feed.samples / 2 * largest * 4 * _ALIVE <= _MOST_BYTES
 
 
 def _drifts(

@@ -2,18 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import log
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from normcheck.live.batches import Feed
-from normcheck.live.measurement import Decisiveness, Regime
+from normcheck.live.measurement import Answers, Decisiveness, Regime
 from normcheck.live.watching import outputs
 from normcheck.live.watching.regimes import Outputs
 
 _FEWEST_CLASSES = 3
 """With two, the margin in deviations is the same for every sample."""
+_CLIP = 2.0
+"""Nats at which the difference of one sample's losses is cut: a few samples that are wrong with
+great confidence would otherwise decide alone."""
+_CLIP_SCALE = 5.0
+"""The same for squared errors, in medians of the differences."""
 
 
 def regime(name: str, measured: Outputs, against: Outputs) -> Regime:
@@ -61,22 +67,50 @@ def _losses(measured: Outputs) -> Tensor | None:
 
 
 def _right(measured: Outputs) -> Tensor | None:
-    """Whether each answer is right; None without labels that fit."""
+    """Whether each sample's answer is right, as a share where it has several.
+
+    The sample is the unit: the pixels of one image are not independent. None without labels
+    that fit.
+    """
     found = []
     for main, labels in zip(measured.mains, measured.labels, strict=True):
         right = None if labels is None else outputs.correct(main, labels)
         if right is None:
             return None
-        found.append(right.flatten())
+        found.append(right.reshape(len(right), -1).double().mean(dim=1))
     return torch.cat(found) if found else None
 
 
 def changed_answers(stored: Outputs, given: Outputs) -> tuple[int | None, int | None]:
-    """Samples that are right only under ``given``, and only under ``stored``."""
+    """Samples that are answered better under ``given``, and better under ``stored``."""
     before, after = _right(stored), _right(given)
     if before is None or after is None or before.shape != after.shape:
         return None, None
-    return int((~before & after).sum()), int((before & ~after).sum())
+    return int((before < after).sum()), int((before > after).sum())
+
+
+def answers(measured: Outputs) -> Answers | None:
+    """Right answers, and those that guessing would give; None without one label a sample."""
+    decided: list[Tensor] = []
+    wanted: list[Tensor] = []
+    right, classes = 0, 2
+    for main, labels in zip(measured.mains, measured.labels, strict=True):
+        found = None if labels is None else outputs.correct(main, labels)
+        chosen = outputs.decisions(main)
+        if found is None or chosen is None or labels is None or chosen.ndim != 1:
+            return None
+        right += int(found.sum())
+        classes = max(classes, main.shape[1] if main.ndim == 2 else 2)
+        decided.append(chosen)
+        wanted.append(labels.reshape(-1).to(chosen.device))
+    if not decided:
+        return None
+    answered, expected = torch.cat(decided), torch.cat(wanted)
+    shares = [
+        float((answered == c).double().mean() * (expected == c).double().mean())
+        for c in {int(label) for label in expected}
+    ]
+    return Answers(right, len(answered), max(sum(shares), 1 / classes), classes)
 
 
 def loss_gain(stored: Outputs, given: Outputs) -> float | None:
@@ -84,34 +118,67 @@ def loss_gain(stored: Outputs, given: Outputs) -> float | None:
     before, after = _losses(stored), _losses(given)
     if before is None or after is None or before.shape != after.shape or len(before) < 2:
         return None
-    gain = before - after
+    # Infinite against infinite is no difference; against a number it is the largest.
+    gain = torch.nan_to_num(before, nan=torch.inf) - torch.nan_to_num(after, nan=torch.inf)
+    gain = gain.nan_to_num(nan=0.0)
+    clip = _CLIP
+    if any(label is not None and label.is_floating_point() for label in stored.labels):
+        clip = _CLIP_SCALE * float(gain.abs().median())
+    gain = gain.clamp(-clip, clip) if clip > 0 else gain
     error = float(gain.std()) / len(gain) ** 0.5
-    t = float(gain.mean()) / error if error > 0 else 0.0
+    # All samples gain the same, clipped: as sure as it gets.
+    t = float(gain.mean()) / error if error > 0 else float(gain.mean().sign()) * len(gain)
     return t if np.isfinite(t) else None
 
 
 def decisiveness(stored: Outputs, given: Outputs) -> Decisiveness | None:
     """Margins of the decisions of the same samples; None where outputs are not classes."""
-    before, after = _margins(stored), _margins(given)
+    before, after = _scores(stored), _scores(given)
     if before is None or after is None or before.shape != after.shape or len(before) < 2:
         return None
-    gain = after - before
-    error = float(gain.std()) / len(gain) ** 0.5
-    t = float(gain.mean()) / error if error > 0 else 0.0
-    return Decisiveness(float(before.median()), float(after.median()), t)
+    margins = [_margin(scores) for scores in (before, after)]
+    relative = [
+        margin / scores.std(dim=1).clamp_min(1e-12)
+        for margin, scores in zip(margins, (before, after), strict=True)
+    ]
+    if before.shape[1] < _FEWEST_CLASSES:
+        relative = margins  # in deviations it is the same for every sample
+    entropies = [_entropy(scores) for scores in (before, after)]
+    return Decisiveness(
+        float(relative[0].median()),
+        float(relative[1].median()),
+        paired_t(relative[1] - relative[0]),
+        paired_t(margins[1] - margins[0]),
+        paired_t((entropies[0] - entropies[1]).clamp(-_CLIP, _CLIP)),
+        float(entropies[1].mean()) / log(before.shape[1]),
+    )
 
 
-def _margins(measured: Outputs) -> Tensor | None:
-    """Difference of the best two scores of each sample, in deviations over its classes."""
-    found = []
-    for main in measured.mains:
-        if main.ndim != 2 or main.shape[1] < _FEWEST_CLASSES:
-            return None
-        scores = main.double()
-        best = scores.topk(2, dim=1).values
-        found.append((best[:, 0] - best[:, 1]) / scores.std(dim=1).clamp_min(1e-12))
-    margins = torch.cat(found) if found else torch.zeros(0)
-    return margins if len(margins) and bool(margins.isfinite().all()) else None
+def _scores(measured: Outputs) -> Tensor | None:
+    """Scores of classes, ``(N, C)``; None where the outputs are something else."""
+    if not measured.mains or any(m.ndim != 2 or m.shape[1] < 2 for m in measured.mains):
+        return None
+    try:
+        scores = torch.cat([main.double() for main in measured.mains])
+    except RuntimeError:  # of several lengths
+        return None
+    return scores if len(scores) and bool(scores.isfinite().all()) else None
+
+
+def _margin(scores: Tensor) -> Tensor:
+    best = scores.topk(2, dim=1).values
+    return best[:, 0] - best[:, 1]
+
+
+def _entropy(scores: Tensor) -> Tensor:
+    logarithms = scores.log_softmax(dim=1)
+    return -(logarithms.exp() * logarithms).sum(dim=1)
+
+
+def paired_t(differences: Tensor) -> float:
+    """Mean over its standard error; 0 where nothing differs."""
+    error = float(differences.std()) / len(differences) ** 0.5
+    return float(differences.mean()) / error if error > 0 else 0.0
 
 
 def regrouped(feed: Feed) -> tuple[Feed, Tensor]:

@@ -164,7 +164,10 @@ def correct(main: Tensor, labels: Tensor) -> Tensor | None:
 
 
 def loss(main: Tensor, labels: Tensor) -> Tensor | None:
-    """The loss of each sample: cross-entropy for classes, squared error for numbers."""
+    """The loss of each sample: cross-entropy for classes, squared error for numbers.
+
+    Of outputs with a decision at each place (segmentation, tokens) the mean over the places.
+    """
     labels = labels.to(main.device)
     if labels.is_floating_point():
         if labels.numel() != main.numel():
@@ -172,8 +175,26 @@ def loss(main: Tensor, labels: Tensor) -> Tensor | None:
         return (
             (main.double() - labels.reshape(main.shape)).square().reshape(len(main), -1).mean(dim=1)
         )
-    if main.ndim != 2 or labels.shape != main.shape[:1] or not len(labels):
+    if main.ndim < 2 or not len(labels):
         return None
-    if int(labels.min()) >= 0 and int(labels.max()) < main.shape[1]:
-        return torch.nn.functional.cross_entropy(main.double(), labels.long(), reduction="none")
-    return None
+    # (N, T, C) decides over its last axis, as ``decisions`` has it; the others over the second.
+    scores = main.movedim(2, 1) if main.ndim == 3 else main
+    if scores.shape[1] < 2 or labels.shape != scores.shape[:1] + scores.shape[2:]:
+        return None
+    counted = _labelled(labels, scores.shape[1])
+    if counted is None or not bool(counted.any()):
+        return None
+    safe = torch.where(counted, labels, torch.zeros_like(labels)).long()
+    each = torch.nn.functional.cross_entropy(scores.double(), safe, reduction="none")
+    each = (each * counted).reshape(len(main), -1)
+    shares = counted.reshape(len(main), -1)
+    return each.sum(dim=1) / shares.sum(dim=1).clamp_min(1)
+
+
+def _labelled(labels: Tensor, classes: int) -> Tensor | None:
+    """Which labels count; None where there are others than classes and "ignore this place"."""
+    counted = (labels >= 0) & (labels < classes)
+    if labels.ndim == 1:
+        return counted if bool(counted.all()) else None
+    ignored = (labels == -100) | (labels == 255)
+    return counted if bool((counted | ignored).all()) else None

@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from normcheck.live.measurement import AgainstData, Regime
-from normcheck.live.probes.regime_comparison import changed_answers, decisiveness, loss_gain, regime
+from normcheck.live.probes.regime_comparison import (
+    answers,
+    changed_answers,
+    decisiveness,
+    loss_gain,
+    regime,
+)
 from normcheck.live.watching.regimes import Outputs
 from normcheck.repair.estimating.data_stream import Stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
@@ -85,7 +91,8 @@ def judge(
             drifts=(), regimes=(stored, given), effect=None, healed=healed,
             harmed=harmed, train_healed=None, train_harmed=None, loss_t=loss_gain(before, after),
             decisiveness=decisiveness(before, after), closings=(), noise=(),
-            residual=estimate.residual, domains=None,
+            residual=estimate.residual, domains=None, answers=answers(before),
+            given_answers=answers(after),
         )
     )  # fmt: skip
     objections = list(_against(found, stored, given, loss_gain(before, after), initial=initial))

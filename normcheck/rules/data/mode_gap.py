@@ -11,7 +11,7 @@ branch on `self.training`, dropout before a batch norm, a norm written by hand, 
 are off in many channels by less than the data can prove.
 
 ## How severe
-An error where labels show it.
+An error where labels show that answers suffer; a warning where the loss does alone.
 
 ## What to do
 Look at the rules on mechanics first (NC203, NC3). Compare with more data.
@@ -20,7 +20,8 @@ Look at the rules on mechanics first (NC203, NC3). Compare with more data.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.data_verdict import SIGNIFICANT, Harm, sign_test, verdict
+from normcheck.rules.data.skill import sign_test
+from normcheck.rules.data_verdict import SIGNIFICANT, Harm, verdict
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
 from normcheck.wording import percent, plural
 
@@ -34,9 +35,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     judged = verdict(run)
     if judged is not None and judged.off:
         return  # the layers are known, NC401 or a rule on the file names them
-    if judged is not None and judged.harm is Harm.PROVEN:
+    if judged is not None and judged.harm in (Harm.PROVEN, Harm.SHOWN):
+        severity, _ = judged.severity
         first = data.closings[0] if data.closings else None
         yield RULE.finding(
+            severity=severity,
             confidence=Confidence.MEDIUM,
             layers=[first.path] if first and first.share >= 0.3 else (),
             title="eval mode predicts worse than re-estimated statistics do",

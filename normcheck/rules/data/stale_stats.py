@@ -17,12 +17,15 @@ shifted and scaled, and predictions suffer without any error.
 Moments alone neither acquit nor convict: batch norms frozen from the first step or fine-tuned in
 eval mode differ from the data and predict well. So the outputs decide.
 
-- **error**: labels show that re-estimated statistics predict significantly better (exact McNemar
-  test, statistics from one half of the data, answers from the other);
-- **warning**: without labels, the decisions are clearer under re-estimated statistics: the margin
-  between the best two classes grows (paired t of at least 2). Weights decide most clearly under the
+- **error**: labels show that re-estimated statistics give significantly more right answers (exact
+  McNemar test at 1 %, statistics from one half of the data, answers from the other);
+- **warning**: labels show that the loss falls (a paired test over the samples, each difference
+  clipped at 2 nats) while no more answers turn wrong than right. Or, without labels, the decisions
+  are clearer under re-estimated statistics by three measures: weights decide most clearly under the
   statistics that they were trained with;
 - **info**: outputs do not change, or nothing tells which statistics are right.
+
+How often each is wrong is measured: see [running](../running.md).
 
 Statistics that a rule on the file has named already (never updated, reset, under-warmed, foreign)
 are not named again: that finding gets these numbers.
@@ -38,10 +41,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.data.unfamiliar_input import unfamiliar
-from normcheck.rules.data_verdict import MATERIAL, Harm, share_off, verdict
+from normcheck.rules.data_verdict import MATERIAL, Harm, Verdict, share_off, verdict
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number, percent, plural
 
@@ -63,7 +66,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not judged.off or unfamiliar(judged, subject) is not None:
         return
     data = subject.run.against_data if subject.run else None
-    severity, confidence = _SEVERITIES[judged.harm]
+    severity, confidence = judged.severity
     paths = list(dict.fromkeys(d.path for d in judged.off))
     means = max(_median(d.shift) for d in judged.off)
     scales = max(_median(d.log_scale) for d in judged.off)
@@ -77,10 +80,12 @@ def check(subject: Subject) -> Iterator[Finding]:
             f"{number(float(np.exp(scales)))} in the variance (medians over a layer's channels; "
             f"{plural(judged.off[0].samples, 'sample')}). {judged.text}"
         ),
-        consequence=_CONSEQUENCES[judged.harm] + (_ranking(data) if data else ""),
+        consequence=_consequence(judged) + (_ranking(data) if data else ""),
         fix=(
-            "re-estimate the statistics on training data (normcheck fix --model … --data …)"
-            if judged.harm in (Harm.PROVEN, Harm.HINTED)
+            "check labels and preprocessing first: with neither statistics the model knows anything"
+            if judged.both_guess
+            else "re-estimate the statistics on training data (normcheck fix --model … --data …)"
+            if judged.harm in (Harm.PROVEN, Harm.SHOWN, Harm.HINTED)
             else "give labels with the data to see whether it matters; keep the file if not"
         ),
         evidence=(
@@ -91,20 +96,20 @@ def check(subject: Subject) -> Iterator[Finding]:
     )
 
 
-_SEVERITIES = {
-    Harm.PROVEN: (Severity.ERROR, Confidence.HIGH),
-    Harm.HINTED: (Severity.WARNING, Confidence.MEDIUM),
-    Harm.STORED_RIGHT: (Severity.INFO, Confidence.MEDIUM),
-    Harm.NONE: (Severity.INFO, Confidence.HIGH),
-    Harm.UNKNOWN: (Severity.INFO, Confidence.LOW),
-}
 _CONSEQUENCES = {
     Harm.PROVEN: "Predictions in eval mode are worse than the weights can do.",
+    Harm.SHOWN: "Predictions in eval mode are less sure of the right answers than they could be.",
     Harm.HINTED: "Predictions in eval mode are probably worse than the weights can do.",
     Harm.STORED_RIGHT: "The weights know these statistics: re-estimating would harm.",
     Harm.NONE: "Predictions do not suffer on these samples.",
     Harm.UNKNOWN: "It may not matter: statistics that were frozen in training look the same.",
 }
+
+
+def _consequence(judged: Verdict) -> str:
+    if judged.both_guess:
+        return "With these or others, the model answers no better than guessing."
+    return _CONSEQUENCES[judged.harm]
 
 
 def _median(values: Floats) -> float:

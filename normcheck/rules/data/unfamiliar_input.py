@@ -11,8 +11,9 @@ subtracted, another channel order. In eval mode every prediction is made on inpu
 does not know.
 
 ## How severe
-As NC401: an error where labels show that predictions suffer, a warning where the decisions hint at
-it, else info: a first layer that was frozen while the data changed looks the same.
+As NC401: an error where labels show that predictions suffer, a warning where the losses or the
+decisions hint at it, or where the model is as wrong as guessing; else info: a first layer that was
+frozen while the data changed looks the same.
 
 ## What to do
 Compare the preprocessing with that of training. One constant ratio over all channels is a factor
@@ -34,12 +35,18 @@ from normcheck.wording import number
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normcheck.live.measurement import Drift
+    from normcheck.live.measurement import AgainstData, Drift
 
 _SHARE = 0.5
 """Of the first norm's channels that have to be off."""
 _ELSEWHERE = 0.25
 """Largest share off in later norms, in parts of the first norm's."""
+_FAR = 0.25
+"""Largest distance of the later norms from their statistics, in parts of the first norm's, where
+the first is this far off: borders of zeros carry some of a wrong offset on."""
+_CLEARER = 6.0
+"""Paired t of the margins from which decisions on other input count as clearer: where the first
+norm alone is off, augmentation has 4.8 at most."""
 _FEWEST_LAYERS = 3
 """With fewer, a first norm that is off cannot be told from a model that is."""
 _CONSTANT = 0.2
@@ -62,10 +69,10 @@ def check(subject: Subject) -> Iterator[Finding]:
             f" The ratio is the same in all channels: the input seems to be multiplied by "
             f"{number(float(np.exp(log_scale / 2)))}."
         )
-    severity, confidence = {
-        Harm.PROVEN: (Severity.ERROR, Confidence.HIGH),
-        Harm.HINTED: (Severity.WARNING, Confidence.MEDIUM),
-    }.get(judged.harm, (Severity.INFO, Confidence.LOW))
+    severity, confidence = judged.severity
+    data = subject.run.against_data if subject.run else None
+    if severity is Severity.INFO and (judged.guesses or _clearer(data)):
+        severity, confidence = Severity.WARNING, Confidence.MEDIUM
     yield RULE.finding(
         severity=severity,
         confidence=confidence,
@@ -93,14 +100,26 @@ def unfamiliar(judged: Verdict, subject: Subject) -> Drift | None:
     """The first norm, where it alone is off; None where it is not, or others are as well."""
     data = subject.run.against_data if subject.run else None
     drifts = data.drifts if data else ()
-    if len(drifts) < _FEWEST_LAYERS or judged.harm is Harm.STORED_RIGHT:
+    known_better = judged.harm is Harm.STORED_RIGHT and not judged.guesses
+    if len(drifts) < _FEWEST_LAYERS or known_better:
         return None
     first, later = drifts[0], drifts[1:]
     share = share_off(first)
     if share < _SHARE or first.at_initial_values:
         return None
     others = float(np.mean([share_off(drift) for drift in later]))
-    return first if others <= _ELSEWHERE * share else None
+    if others <= _ELSEWHERE * share:
+        return first
+    return first if median([_far(drift) for drift in later]) <= _FAR * _far(first) else None
+
+
+def _far(drift: Drift) -> float:
+    """How far a norm is off: the larger of its median shift and log variance ratio."""
+    return max(median(np.abs(values)) for values in (drift.shift, drift.log_scale))
+
+
+def _clearer(data: AgainstData | None) -> bool:
+    return bool(data and data.decisiveness and data.decisiveness.t >= _CLEARER)
 
 
 RULE = Rule(

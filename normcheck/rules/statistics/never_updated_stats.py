@@ -15,26 +15,45 @@ says so: training looked fine.
 - **Lost or never collected**: the weights were trained in train mode; the statistics were
   lost on the way (only parameters were copied, buffers were reset). Eval mode is ruined and
   re-estimating the statistics from training data heals it.
-- **Trained in eval mode throughout**: `model.eval()` was called before training, or the
-  layers were frozen from the first step. Eval mode then predicts as it was trained, and
-  re-estimating the statistics would ruin it.
+- **Trained in eval mode throughout**: `model.eval()` was called and `model.train()` never
+  again, a well-known bug. The layers did not normalise while training: shallow models learn
+  all the same, deep ones stay at chance. No statistics are better for these weights than 0
+  and 1, so no repair of the file can help, and `normcheck fix` refuses.
 
-Statistics folded into weight and bias look the same, most often without a count.
+Norms that were frozen from the first step on purpose read as the second, and so do statistics
+that were folded into weight and bias (most often without a count): ignore the finding for these
+layers, with that reason.
+
+## What tells them apart
+- **The optimizer in a training checkpoint.** A norm that normalises by the batch takes the mean
+  of each channel away, so the gradient of a bias right before it is zero but for rounding. The
+  averaged gradient (Adam's `exp_avg`, SGD's `momentum_buffer`; coupled weight decay taken out) of
+  that bias is below 0.001 of its weight's where the statistics were lost, and above 0.1 in every
+  such layer where the stored ones were used. Without biases, a gradient that is orthogonal to
+  every filter shows the first.
+- **Labelled data.** Statistics re-estimated on one half of them predict the other half better
+  (lost), or worse (trained with 0 and 1). Where both are as wrong as guessing, the weights do not
+  know batch statistics either: trained in eval mode, without success.
+- **The rest of the file.** A copy of the model that has real statistics, or other layers that
+  counted batches while these trained layers counted none, shows the loss.
 
 ## How severe
-A warning. An error where the file itself shows the loss: a copy of the model in the same
-file has real statistics, or other layers counted batches while these trained layers counted
-none. Info where γ and β are untouched too: a model, or a layer, that was never trained. β
+A warning; an error where the statistics were lost for certain, or where the model is as wrong as
+guessing. Info where γ and β are untouched too: a model, or a layer, that was never trained. β
 is the witness there, as some initialisations draw γ at random.
 
 ## What to do
-Compare accuracy (or loss) on a few labelled batches in eval mode and with the batch norms in
-train mode. Where eval mode is worse, re-estimate the statistics on training data:
-`normcheck fix` does both, and writes a repaired copy only where that helps. Where eval mode is
-better, keep the file as it is and ignore this finding with that reason.
+Lost: re-estimate on training data with `normcheck fix`, which writes a repaired copy only where
+that helps. Trained in eval mode: train again, with `model.train()` at the start of each epoch and
+`model.eval()` only around validation. Where the file cannot tell, scan it with `--model` and
+labelled `--data`.
 
 ## Example
-    model = Net()
+    for epoch in range(epochs):
+        model.eval()  # left over from validation: should be model.train()
+        for images, labels in loader: ...
+
+    model = Net()  # or: statistics that are lost
     model.load_state_dict(dict(trained.named_parameters()), strict=False)  # no buffers!
     torch.save(model.state_dict(), "model.pt")  # running statistics are still 0 and 1
 """
@@ -45,6 +64,7 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject, affine_untouched, never_trained
+from normcheck.rules.statistics.initial_stats import FIX_UNTOLD, UNTOLD, told_by_optimizer
 from normcheck.wording import plural
 
 
@@ -77,15 +97,11 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         f"while {_what_trained(stale)} trained."
     )
     severity, confidence = Severity.WARNING, Confidence.HIGH
-    consequence = (
-        "In eval mode these layers do not normalise. If the statistics were lost, predictions "
-        "are wrong; if the model was trained in eval mode throughout, it predicts as trained "
-        "and re-estimating would ruin it. The file alone cannot tell."
-    )
+    consequence, told = UNTOLD, False
     if subject.optimizer_steps:
         detail += f" The optimizer in this file counted {subject.optimizer_steps:,} steps."
     if copy is not None:
-        severity = Severity.ERROR
+        severity, told = Severity.ERROR, True
         detail += f" The copy under '{copy}' has real statistics for the same layers."
         consequence = (
             "The statistics of this copy were lost: in eval mode its predictions are wrong."
@@ -103,17 +119,14 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         )
     elif counted:
         confidence = Confidence.MEDIUM
-    return RULE.finding(
+    finding = RULE.finding(
         severity=severity,
         confidence=confidence,
         layers=stale,
         title=f"{plural(len(stale), 'batch norm layer')} {_were(stale)} never updated",
         detail=detail,
         consequence=consequence,
-        fix=(
-            "compare accuracy in eval mode and with batch statistics on a few labelled batches; "
-            "where eval is worse, re-estimate on training data (normcheck fix does both)"
-        ),
+        fix=FIX_UNTOLD,
         evidence=(
             Evidence("running_mean in every channel", 0.0, 0.0, channels),
             Evidence("running_var in every channel", 1.0, 1.0, channels),
@@ -121,6 +134,8 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         ),
         discriminator="trained",
     )
+    trace = None if told else subject.gradients([n.path for n in stale])
+    return finding if trace is None else told_by_optimizer(finding, trace)
 
 
 def _what_trained(stale: Sequence[NormLayer]) -> str:

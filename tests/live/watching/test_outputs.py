@@ -188,7 +188,51 @@ def test_loss_gain_and_decisiveness_have_a_sign() -> None:
     found = comparison.decisiveness(vague, sure)
     assert found is not None
     assert found == comparison.decisiveness(vague, sure)
-    assert comparison.decisiveness(measured(torch.randn(5, 2)), measured(torch.randn(5, 2))) is None
+    assert min(found.t, found.margin_t, found.entropy_t) > 5
+    two = comparison.decisiveness(
+        measured(noise[:, :2]), measured(noise[:, :2] + 3 * torch.eye(2)[labels % 2])
+    )
+    assert two is not None
+    assert two.margin_t > 2
+    single = measured(torch.randn(5, 1))
+    assert comparison.decisiveness(single, single) is None
+
+
+def test_few_confident_mistakes_do_not_decide() -> None:
+    """The difference of one sample's losses is clipped: forty small gains outweigh one ruin."""
+    labels = torch.zeros(41, dtype=torch.long)
+    before = torch.zeros(41, 3)
+    after = before + 0.3 * torch.eye(3)[0]
+    after[0] = torch.tensor([-500.0, 500.0, 0.0])
+    gain = comparison.loss_gain(measured(before, labels=labels), measured(after, labels=labels))
+    assert (gain or 0) > 2
+
+
+def test_dense_outputs_count_samples_not_pixels() -> None:
+    """A thousand pixels of one image that turn wrong are one sample that did."""
+    labels = torch.zeros(3, 32, 32, dtype=torch.long)
+    right = torch.stack([torch.ones(3, 32, 32), torch.zeros(3, 32, 32)], dim=1)
+    worse = right.clone()
+    worse[0, 1] = 2
+    stored, given = measured(right, labels=labels), measured(worse, labels=labels)
+    assert comparison.changed_answers(stored, given) == (0, 1)
+    assert comparison.regime("re-estimated", given, stored).accuracy == pytest.approx(2 / 3)
+    assert comparison.answers(stored) is None
+    assert (comparison.loss_gain(stored, given) or 0) < 0
+
+
+def test_answers_know_chance() -> None:
+    """One of the classes, or what the model's own answers would hit dealt out anew."""
+    labels = torch.arange(40) % 4
+    found = comparison.answers(measured(torch.eye(8)[labels], labels=labels))
+    assert found is not None
+    assert (found.right, found.samples, found.classes) == (40, 40, 8)
+    assert found.chance == pytest.approx(1 / 4)
+    # A model that always says the most frequent class knows nothing.
+    skewed = torch.tensor([0] * 36 + [1, 2, 3, 1])
+    always = comparison.answers(measured(torch.eye(4)[torch.zeros(40).long()], labels=skewed))
+    assert always is not None
+    assert always.chance == pytest.approx(0.9)
 
 
 def test_regrouped() -> None:

@@ -67,13 +67,15 @@ def two_pass(model: nn.Module, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("size", [3, 8, 24, 100])
-def test_estimated_statistics(size: int) -> None:
+def test_estimated_statistics(size: int, together: bool) -> None:
     """They are those of an exact pass over all the data at once, for any size of batches."""
     x = rows(24, 3, 9, 9)
     torch.manual_seed(0)
     model = images()
-    found, residual = regimes(model).estimated(feed_of(x, size), 4)
+    estimate = regimes(model).estimated(feed_of(x, size), together=together)
+    found, residual = estimate.statistics, estimate.residual
     exact = two_pass(model, x)
     assert [place.path for place in found] == list(exact)
     for place, (mean, variance) in found.items():
@@ -87,8 +89,37 @@ def test_few_rounds_leave_a_residual() -> None:
     torch.manual_seed(0)
     run = regimes(Deep(6))
     feed = feed_of(rows(32, 6), 4)
-    assert run.estimated(feed, 0)[1] == float("inf")
-    assert run.estimated(feed, 1)[1] > run.estimated(feed, 6)[1]
+    assert run.estimated(feed, 0).residual == float("inf")
+    assert run.estimated(feed, 1).residual > run.estimated(feed, 6).residual
+
+
+class Steep(nn.Module):
+    """Norms whose inputs grow a hundredfold where the norm before them is off."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm1d(4) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for norm in self.norms:
+            x = norm(x + x.abs() * x)
+        return x
+
+
+def test_an_estimate_that_runs_away_settles() -> None:
+    """First estimates from batches of two are far off, and each pass mends one more layer.
+
+    One batch of all mends them at once.
+    """
+    run, feed = regimes(Steep(8)), feed_of(rows(32, 4), 2)
+    assert run.estimated(feed, 2).residual > 0.1
+    settled, at_once = run.estimated(feed), run.estimated(feed, together=True)
+    assert settled.residual < 0.01
+    assert at_once.residual < 0.01
+    assert at_once.rounds == 2
+    for place, (mean, variance) in at_once.statistics.items():
+        assert torch.allclose(settled.statistics[place][0], mean, atol=0.05)
+        assert torch.allclose(settled.statistics[place][1], variance, rtol=0.05)
 
 
 def test_nothing_of_the_model_is_written() -> None:
@@ -99,7 +130,7 @@ def test_nothing_of_the_model_is_written() -> None:
     versions = [tensor._version for tensor in (*model.parameters(), *model.buffers())]
     run = regimes(model)
     feed = feed_of(rows(12, 3, 9, 9))
-    estimated, _ = run.estimated(feed, 2)
+    estimated = run.estimated(feed, 2).statistics
     run.stored(feed, Collected())
     run.batch(feed)
     run.given(feed, estimated)
@@ -117,7 +148,7 @@ def test_outputs_of_the_regimes() -> None:
     with torch.no_grad():
         assert torch.equal(run.stored(feed).mains[0], model(x))
         batch = run.batch(feed).mains[0]
-        estimated, _ = run.estimated(feed, 3)
+        estimated = run.estimated(feed, 3).statistics
         given = run.given(feed, estimated).mains[0]
         assert torch.allclose(batch, given, atol=1e-3)
         model.eval()
@@ -156,7 +187,8 @@ def test_batches_of_one() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     x = rows(6, 3, 9, 9)
     single = Feed(tuple(Batch((row[None],)) for row in x), "", True, batch_size=1)
-    found, residual = regimes(model).estimated(single, 1)
+    estimate = regimes(model).estimated(single, 1)
+    found, residual = estimate.statistics, estimate.residual
     (mean, variance) = next(iter(found.values()))
     with torch.no_grad():
         values = model[0](x).double()
@@ -171,7 +203,7 @@ def test_norms_without_statistics_are_left_alone() -> None:
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.InstanceNorm2d(4)
     )
     run, feed = regimes(model), feed_of(rows(8, 3, 9, 9))
-    assert run.estimated(feed, 1)[0] == {}
+    assert run.estimated(feed, 1).statistics == {}
     stored, batch = run.stored(feed).mains, run.batch(feed).mains
     assert all(torch.equal(a, b) for a, b in zip(stored, batch, strict=True))
 
@@ -183,7 +215,7 @@ def test_the_wrong_layer_is_ranked_first(depth: int, wrong: int) -> None:
     model = Deep(depth)
     feed = feed_of(rows(24, 6), 24)
     run = regimes(model)
-    estimated, _ = run.estimated(feed, 3)
+    estimated = run.estimated(feed, 3).statistics
     for place, (mean, variance) in estimated.items():
         norm = model.get_submodule(place.path)
         norm.running_mean.copy_(mean)

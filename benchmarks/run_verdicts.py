@@ -1,0 +1,415 @@
+"""What a scan with data says of networks whose damage is known: false alarms and sensitivity.
+
+Run from the repository root as ``python -m benchmarks.run_verdicts --seeds 3``. Small networks are
+trained on data that scikit-learn ships; from each come healthy variants that resemble sick ones,
+and sick ones whose damage is measured on all samples that were held out: the accuracy that statistics
+of the training data would give, minus that of the stored ones.
+
+A false alarm is a warning or an error about statistics on a network that loses less than half a
+point by them. Look-alikes are trained, not made up: norms frozen from scratch, fine-tuning in eval
+mode, augmentation (where strong augmentation does cost points on clean data, it is counted among
+the sick); or healthy networks on data that are not their own: of one class, noise, wrongly
+scaled, which must not be blamed on the statistics.
+"""
+
+import argparse
+import copy
+import json
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits, load_sample_images
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normcheck import Settings, scan
+from normcheck.live.run_request import Feeding, Running
+from sample_models.networks import DigitsNet
+
+SAMPLES = 256
+"""What a scan is given."""
+BANDS = ((0.5, 1), (1, 2), (2, 5), (5, 15), (15, 100))
+"""Points of accuracy lost, by which sick networks are told apart."""
+_HARMLESS = 0.5
+"""Points below which statistics cost nothing that could be told from luck."""
+_OTHERS = frozenset({"NC404", "NC405"})
+"""Rules that blame the data, which is right where the data are wrong."""
+_STATISTICS = ("NC1", "NC4")
+"""Families whose findings are about statistics."""
+
+
+# Data
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Samples to train on, to show to a scan, and to measure the damage by."""
+
+    train: tuple[Tensor, Tensor]
+    shown: tuple[Tensor, Tensor]
+    judge: tuple[Tensor, Tensor]
+    classes: int
+
+
+def _split(x: Tensor, y: Tensor, seed: int, train: int) -> Data:
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    parts = order[:train], order[train : train + SAMPLES], order[train:]
+    (a, b, c) = ((x[rows], y[rows]) for rows in parts)
+    return Data(a, b, c, int(y.max()) + 1)
+
+
+def digits(seed: int) -> Data:
+    """Images of digits, 1x8x8, 10 classes."""
+    found = load_digits()
+    x = torch.tensor(found.images[:, None] / 16, dtype=torch.float32)
+    return _split((x - x.mean()) / x.std(), torch.tensor(found.target), seed, 1000)
+
+
+def patches(seed: int) -> Data:
+    """Patches of two photographs, 3x8x8; the class is the sixth of which photograph."""
+    random, images, labels = np.random.default_rng(seed), [], []
+    for number, photo in enumerate(load_sample_images().images):
+        high, wide = photo.shape[0] // 2, photo.shape[1] // 3
+        for part in range(6):
+            top, left = part // 3 * high, part % 3 * wide
+            for _ in range(200):
+                y = top + random.integers(high - 16)
+                x = left + random.integers(wide - 16)
+                images.append(photo[y : y + 16, x : x + 16])
+                labels.append(6 * number + part)
+    pixels = torch.tensor(np.stack(images), dtype=torch.float32).permute(0, 3, 1, 2) / 255
+    pixels = functional.avg_pool2d(pixels, 2)
+    return _split((pixels - pixels.mean()) / pixels.std(), torch.tensor(labels), seed, 1400)
+
+
+def cancer(seed: int) -> Data:
+    """Thirty measurements of tumours, 2 classes, with a part of the labels noisy."""
+    found = load_breast_cancer()
+    x = torch.tensor(found.data, dtype=torch.float32)
+    x = (x - x.mean(0)) / x.std(0)
+    return _split(x, torch.tensor(found.target), seed, 300)
+
+
+DATA: dict[str, Callable[[int], Data]] = {"digits": digits, "patches": patches, "cancer": cancer}
+
+
+# Networks
+
+
+def _conv(i: int, o: int, act: Callable[[], nn.Module], *, k: int = 3, **more: int) -> nn.Module:
+    conv = nn.Conv2d(i, o, k, padding=k // 2, bias=False, **more)  # type: ignore[arg-type]
+    return nn.Sequential(conv, nn.BatchNorm2d(o), act())
+
+
+def _head(width: int, classes: int, *before: nn.Module) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), *before, nn.Linear(width, classes)]
+
+
+def residual(channels: int, classes: int) -> nn.Module:
+    """The sample models' network: a residual block, a depthwise and a pointwise convolution."""
+    net = DigitsNet()
+    net.stem.conv = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+    net.head = nn.Linear(32, classes)
+    return net
+
+
+def plain(channels: int, classes: int) -> nn.Module:
+    """As VGG: convolutions, ReLU, max pooling."""
+    return nn.Sequential(
+        _conv(channels, 16, nn.ReLU), nn.MaxPool2d(2), _conv(16, 32, nn.ReLU),
+        _conv(32, 32, nn.ReLU), *_head(32, classes),
+    )  # fmt: skip
+
+
+def mobile(channels: int, classes: int) -> nn.Module:
+    """Depthwise and pointwise convolutions with SiLU."""
+    return nn.Sequential(
+        _conv(channels, 16, nn.SiLU), _conv(16, 16, nn.SiLU, groups=16), _conv(16, 24, nn.SiLU, k=1),
+        _conv(24, 24, nn.SiLU, groups=24), _conv(24, 32, nn.SiLU, k=1), *_head(32, classes),
+    )  # fmt: skip
+
+
+def leaky(channels: int, classes: int) -> nn.Module:
+    """Wide kernels, leaky ReLU, dropout before the head."""
+    act = lambda: nn.LeakyReLU(0.1)  # noqa: E731
+    return nn.Sequential(
+        _conv(channels, 16, act, k=5), _conv(16, 16, act), _conv(16, 32, act),
+        *_head(32, classes, nn.Dropout(0.2)),
+    )  # fmt: skip
+
+
+def perceptron(features: int, classes: int) -> nn.Module:
+    """Two hidden layers with BatchNorm1d."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(features, 48), nn.BatchNorm1d(48), nn.ReLU(),
+        nn.Linear(48, 48), nn.BatchNorm1d(48), nn.ReLU(), nn.Linear(48, classes),
+    )  # fmt: skip
+
+
+def deep_perceptron(features: int, classes: int) -> nn.Module:
+    """Four hidden layers, dropout between them."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width in (features, 32, 32, 32):
+        layers += [nn.Linear(width, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1)]
+    return nn.Sequential(*layers, nn.Linear(32, classes))
+
+
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
+    "residual": residual, "plain": plain, "mobile": mobile, "leaky": leaky,
+    "perceptron": perceptron, "deep perceptron": deep_perceptron,
+}  # fmt: skip
+
+
+def combinations() -> list[tuple[str, str]]:
+    """Networks and data that go together: tables have no image to convolve."""
+    return [
+        (network, data)
+        for network in NETWORKS
+        for data in DATA
+        if data != "cancer" or "perceptron" in network
+    ]
+
+
+# Training
+
+
+def norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    """The batch norms of a model."""
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
+def fit(
+    model: nn.Module,
+    part: tuple[Tensor, Tensor],
+    seed: int,
+    *,
+    steps: int = 260,
+    rate: float = 3e-3,
+    change: Callable[[Tensor], Tensor] = lambda x: x,
+    after: Callable[[int], None] = lambda _step: None,
+) -> nn.Module:
+    """Train in whatever modes the modules have; of even seeds the rate falls to nothing."""
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    for step in range(steps):
+        if seed % 2 == 0:
+            optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
+        rows = torch.randint(len(part[0]), (32,))
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(change(part[0][rows])), part[1][rows])
+        torch.autograd.backward(loss)
+        optimizer.step()
+        after(step)
+    return model.eval()
+
+
+def _norms_in_eval(model: nn.Module) -> nn.Module:
+    model.train()
+    for norm in norms(model):
+        norm.eval()
+    return model
+
+
+@torch.no_grad()
+def pass_over(model: nn.Module, x: Tensor, seed: int, batches: int) -> nn.Module:
+    """Forwards in train mode, which only move the statistics."""
+    order = torch.Generator().manual_seed(seed)
+    model.train()
+    for _ in range(batches):
+        model(x[torch.randint(len(x), (32,), generator=order)])
+    return model.eval()
+
+
+@torch.no_grad()
+def reestimated(model: nn.Module, x: Tensor) -> nn.Module:
+    """A copy with the statistics of these samples, exactly: one batch at momentum 1."""
+    found = copy.deepcopy(model)
+    for module in found.modules():
+        module.train(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d))
+    for norm in norms(found):
+        norm.momentum = 1.0
+    found(x)
+    return found.eval()
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, part: tuple[Tensor, Tensor]) -> float:
+    """Share of right answers in eval mode, in per cent."""
+    return 100 * float((model.eval()(part[0]).argmax(1) == part[1]).double().mean())
+
+
+# Cases
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A network, the data that the scan is to see, and what may be said of it."""
+
+    kind: str
+    model: nn.Module
+    shown: tuple[Tensor, Tensor]
+    sick: bool
+    change: Callable[[Tensor], Tensor] | None = lambda x: x
+    """What its own data are made by from those of the set; None where it is shown data of others,
+    which cost it nothing that its statistics could help."""
+    labelled: tuple[bool, ...] = (False, True)
+    others: frozenset[str] = frozenset()
+    """Rules that may speak although the statistics are right."""
+
+
+def _with_residue(model: nn.Module, residue: float) -> nn.Module:
+    changed = copy.deepcopy(model)
+    for norm in norms(changed):
+        norm.running_mean.mul_(1 - residue)  # type: ignore[union-attr]
+        norm.running_var.mul_(1 - residue).add_(residue)  # type: ignore[union-attr]
+    return changed
+
+
+def cases(network: str, data: str, seed: int) -> Iterator[Case]:
+    """All cases of one trained network."""
+    found = DATA[data](seed)
+    build = NETWORKS[network]
+    inputs = found.train[0][0].numel() if "perceptron" in network else found.train[0].shape[1]
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(1000 + seed)
+        return build(inputs, found.classes)
+
+    shown, noise = found.shown, torch.Generator().manual_seed(seed)
+    early: list[nn.Module] = []
+    average: list[nn.Module] = []
+
+    def watch(step: int) -> None:
+        if step in (90, 180):
+            early.append(copy.deepcopy(model).eval())
+        if step == 90:
+            average.append(copy.deepcopy(model).eval())
+        if average:
+            for kept, moving in zip(average[0].parameters(), model.parameters(), strict=True):
+                kept.data.lerp_(moving.data, 0.02)
+
+    model = fresh().train()
+    fit(model, found.train, seed, after=watch)
+    yield Case("healthy", model, shown, sick=False)
+    # What resembles a fault.
+    frozen = fresh()
+    for norm in norms(frozen):
+        norm.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+    yield Case("frozen from scratch", fit(_norms_in_eval(frozen), found.train, seed), shown, False)
+    tuned = copy.deepcopy(model)
+    dim = lambda x: 0.45 * x - 0.5  # noqa: E731
+    tuned = fit(_norms_in_eval(tuned), found.train, seed, steps=200, rate=2e-3, change=dim)
+    yield Case("fine-tuned in eval mode", tuned, (dim(shown[0]), shown[1]), False, dim)
+    for strength in (0.3, 0.7):
+        augmented = fit(
+            fresh().train(), found.train, seed,
+            change=lambda x, s=strength: x + s * torch.randn_like(x),  # type: ignore[misc]
+        )  # fmt: skip
+        yield Case(f"augmented by noise of {strength}", augmented, shown, False)
+    one = (found.judge[1] == found.judge[1][0]).nonzero()[:60, 0]
+    yield Case("data of one class", model, (found.judge[0][one], found.judge[1][one]), False, None)
+    static = torch.randn(shown[0].shape, generator=noise)
+    yield Case("noise for data", model, (static, shown[1]), False, None, (False,), _OTHERS)
+    for name, change in (
+        ("four times too bright", lambda x: 4 * x),
+        ("shifted by one", lambda x: x + 1),
+        ("inverted", lambda x: -x),
+    ):
+        data_changed = (change(shown[0]), shown[1])
+        yield Case(f"input {name}", model, data_changed, False, None, others=_OTHERS | {"NC406"})
+    # Faults.
+    for residue in (0.01, 0.03, 0.1, 0.3):
+        yield Case(
+            f"{residue:.0%} of the initial value", _with_residue(model, residue), shown, True
+        )
+    for number, kept in enumerate(early):
+        stale = copy.deepcopy(model)
+        for new, old in zip(norms(stale), norms(kept), strict=True):
+            new.running_mean, new.running_var = old.running_mean, old.running_var
+        yield Case(f"statistics of an earlier step {number + 1}", stale, shown, True)
+    yield Case("averaged weights", average[0], shown, True)
+    order = found.train[1].argsort(stable=True)
+    sorted_by = copy.deepcopy(model).train()
+    with torch.no_grad():
+        for chosen in order.split(32):
+            if len(chosen) == 32:
+                sorted_by(found.train[0][chosen])
+    yield Case("sorted by class", sorted_by.eval(), shown, True)
+    few = copy.deepcopy(model)
+    for norm in norms(few):
+        norm.reset_running_stats()
+        norm.momentum = None
+    yield Case("of two small batches", pass_over(few, found.train[0][:40], seed, 2), shown, True)
+    other = copy.deepcopy(model)
+    dimmer = 0.8 * found.train[0] - 0.15
+    yield Case("of dimmer data", pass_over(other, dimmer, seed, 60), shown, True)
+    single = copy.deepcopy(model)
+    norms(single)[-1].running_mean += 0.7 * norms(single)[-1].running_var.sqrt()  # type: ignore[union-attr,operator]
+    yield Case("one layer shifted", single, shown, True)
+    lost = copy.deepcopy(model)
+    for norm in norms(lost):
+        norm.reset_running_stats()
+    yield Case("lost", lost, shown, True)
+
+
+def cost(case: Case, data: Data) -> float:
+    """Points of accuracy that the stored statistics cost on the network's own data."""
+    if case.change is None:
+        return 0.0
+    judge = (case.change(data.judge[0]), data.judge[1])
+    best = reestimated(case.model, case.change(data.train[0]))
+    return accuracy(best, judge) - accuracy(case.model, judge)
+
+
+@dataclass(slots=True)
+class Said:
+    """What a scan said of a case, beside what is true of it."""
+
+    network: str
+    data: str
+    seed: int
+    kind: str
+    labelled: bool
+    sick: bool
+    damage: float
+    """Points of accuracy that the stored statistics cost, on samples that were not shown."""
+    loud: list[str]
+    """Codes of warnings and errors about statistics or data."""
+    alarm: bool
+    """Whether one of them blames the statistics."""
+    measured: dict[str, float | None] = field(default_factory=dict)
+
+
+def judged(job: tuple[str, str, int]) -> list[Said]:
+    """Scan all cases of one network."""
+    network, data, seed = job
+    torch.set_num_threads(1)
+    found = DATA[data](seed)
+    said = []
+    for case in cases(network, data, seed):
+        damage = cost(case, found)
+        for labelled in case.labelled:
+            shown = case.shown if labelled else case.shown[0]
+            settings = Settings(running=Running(feeding=Feeding(samples=SAMPLES)))
+            report = scan(case.model.eval(), settings, data=shown)
+            if report.errors:
+                raise SystemExit(f"{job} {case.kind}: {report.errors[0].message}")
+            loud = {
+                f.rule for f in report.findings
+                if f.severity.rank and f.rule.startswith(_STATISTICS)
+            }  # fmt: skip
+            said.append(
+                Said(
+                    network, data, seed, case.kind, labelled, case.sick, damage, sorted(loud),
+                    bool(loud - case.others - _OTHERS),
+                )
+            )  # fmt: skip
+    return said

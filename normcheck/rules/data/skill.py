@@ -1,0 +1,87 @@
+"""Answers against chance: whether a share of right answers says anything, and two differ."""
+
+from __future__ import annotations
+
+from math import comb, exp, lgamma, log, log1p
+from typing import TYPE_CHECKING
+
+from normcheck.wording import number, percent, plural
+
+if TYPE_CHECKING:
+    from normcheck.live.measurement import Answers
+
+BEYOND_GUESSING = 0.01
+"""Probability that guessing gives so many right answers, below which a model knows something."""
+_NEARLY_ALL = 2.58
+"""Deviations of the interval's upper end, one-sided 0.5 %."""
+_LITTLE = 0.3
+"""Share of the way from guessing to perfect below which the upper end has to lie: with too few
+samples a model that knows something looks like one that guesses."""
+
+
+def sign_test(more: int, fewer: int) -> float:
+    """Probability of at least ``more`` of all changed answers going one way by chance.
+
+    The exact one-sided test of McNemar.
+    """
+    total = more + fewer
+    if total > 1000:
+        return 0.0 if more - fewer > 4 * total**0.5 else 1.0
+    return float(sum(comb(total, k) for k in range(more, total + 1)) / 2**total)
+
+
+def at_chance(answers: Answers | None) -> bool:
+    """Whether a model is, for all that these samples show, as wrong as guessing, or more."""
+    if answers is None or answers.chance >= 1:
+        return False
+    if at_least(answers.right, answers.samples, answers.chance) < BEYOND_GUESSING:
+        return False
+    most = answers.chance + _LITTLE * (1 - answers.chance)
+    return upper_end(answers.right, answers.samples) < most
+
+
+def at_least(right: int, samples: int, chance: float) -> float:
+    """Probability of so many right answers or more, where each is right by chance (binomial)."""
+    if right <= 0:
+        return 1.0
+    terms = (
+        lgamma(samples + 1) - lgamma(k + 1) - lgamma(samples - k + 1)
+        + k * log(chance) + (samples - k) * log1p(-chance)
+        for k in range(right, samples + 1)
+    )  # fmt: skip
+    return min(1.0, sum(map(exp, terms)))
+
+
+def upper_end(right: int, samples: int) -> float:
+    """Upper end of Wilson's interval for the share of right answers."""
+    z, share = _NEARLY_ALL, right / samples
+    middle = share + z * z / (2 * samples)
+    half = z * (share * (1 - share) / samples + z * z / (4 * samples * samples)) ** 0.5
+    return float((middle + half) / (1 + z * z / samples))
+
+
+def in_words(stored: Answers, given: Answers | None, healed: int, harmed: int) -> str:
+    """Two accuracies on the same samples, what guessing gives, and whether they differ.
+
+    Args:
+        stored: In eval mode.
+        given: Under re-estimated statistics; None where there are none.
+        healed: Samples that are right only under ``given``.
+        harmed: Samples that are right only under ``stored``.
+    """
+    chance = f"guessing gives {percent(stored.chance)}"
+    text = f"On {plural(stored.samples, 'labelled sample')} accuracy is "
+    text += f"{percent(stored.right / stored.samples)} with the stored statistics"
+    if given is None:
+        return f"{text}; {chance}."
+    text += (
+        f" and {percent(given.right / given.samples)} with statistics re-estimated from other "
+        f"samples ({chance}): "
+    )
+    if at_chance(stored) and at_chance(given):
+        return f"{text}both are at chance, so accuracy decides nothing between them."
+    p = sign_test(max(healed, harmed), min(healed, harmed))
+    changed = f"{plural(healed, 'answer')} become right, {harmed} wrong"
+    if p < BEYOND_GUESSING:
+        return f"{text}{changed} (sign test: p = {number(p)})."
+    return f"{text}{changed}, no more than chance gives."

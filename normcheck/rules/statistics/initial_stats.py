@@ -1,0 +1,143 @@
+"""The two histories of statistics at 0 and 1, their words and their fixes.
+
+Lost: the weights were trained on normalised activations, re-estimating heals eval mode. Trained
+with them: ``model.eval()`` before every epoch, the layers never normalised, and no statistics
+can be better for these weights than 0 and 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.belonging.gradient_trace import (
+    ALIVE,
+    ORTHOGONAL,
+    VANISHED,
+    GradientTrace,
+    Used,
+)
+from normcheck.wording import number, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TRAIN_MODE = "put model.train() at the start of each epoch"
+FROZEN = (
+    "Norms frozen from scratch on purpose read the same: ignore this finding for them, with that "
+    "reason (per-layer-ignores)."
+)
+FIX_TRAINED = (
+    f"{TRAIN_MODE} (model.eval() belongs around validation only) and train again; no repair of "
+    "this file can help"
+)
+FIX_LOST = (
+    "re-estimate the statistics on training data: normcheck fix, with --model and --data, writes "
+    "a repaired copy"
+)
+FIX_UNTOLD = (
+    "scan with --model and labelled --data, which tells the two apart; if the statistics were "
+    f"lost, normcheck fix re-estimates them on training data; if not, {TRAIN_MODE} and train again"
+)
+UNTOLD = (
+    "In eval mode these layers do not normalise. Either the statistics were lost on the way: then "
+    "predictions are wrong, and re-estimating heals them. Or the model was trained in eval mode "
+    f"throughout, without model.train(): then no repair of the file helps. {FROZEN} "
+    "The file alone cannot tell."
+)
+_BATCH = (
+    "The optimizer in this file shows that these layers normalised by the batch while training: "
+)
+_STORED = (
+    "The optimizer in this file shows that these layers used the stored 0 and 1 while training: "
+)
+
+
+def trained_in_eval(finding: Finding, evidence: str, effect: str, severity: Severity) -> Finding:
+    """The finding, where it is known that the weights were trained with 0 and 1.
+
+    Args:
+        finding: On layers at 0 and 1.
+        evidence: By what that is known, one sentence or more.
+        effect: What it does to predictions, one sentence or more.
+        severity: By the harm.
+    """
+    count = len(finding.layers)
+    were = "was" if count == 1 else "were"
+    return replace(
+        finding,
+        severity=severity,
+        confidence=Confidence.HIGH,
+        title=f"{plural(count, 'batch norm layer')} {were} trained in eval mode throughout",
+        detail=f"{finding.detail} {evidence}",
+        consequence=f"These layers never normalised while training. {effect} {FROZEN}",
+        fix=FIX_TRAINED,
+    )
+
+
+def lost(finding: Finding, evidence: str, consequence: str) -> Finding:
+    """The finding, where it is known that the statistics were lost."""
+    return replace(
+        finding,
+        severity=Severity.ERROR,
+        confidence=Confidence.HIGH,
+        detail=f"{finding.detail} {evidence}",
+        consequence=consequence,
+        fix=FIX_LOST,
+    )
+
+
+def told_by_optimizer(finding: Finding, trace: GradientTrace) -> Finding:
+    """The finding in the light of an optimizer's averages of gradients."""
+    finding = replace(finding, evidence=(*finding.evidence, *_evidence(trace)))
+    if trace.used is Used.BATCH:
+        return lost(
+            finding,
+            _BATCH + _numbers(trace),
+            "The statistics were lost after training: in eval mode these layers do not normalise, "
+            "and predictions are wrong.",
+        )
+    told = trained_in_eval(
+        finding,
+        _STORED + _numbers(trace),
+        "What the model learned, it learned without them; deep models learn nothing.",
+        Severity.WARNING,
+    )
+    if trace.adjacent:
+        return told
+    unless = (
+        " That holds unless an activation or a dropout stands between each of these layers and "
+        "its norm, which the names do not tell."
+    )
+    return replace(told, confidence=Confidence.MEDIUM, detail=told.detail + unless)
+
+
+def _numbers(trace: GradientTrace) -> str:
+    if trace.ratios:
+        low, high = min(trace.ratios), max(trace.ratios)
+        span = number(low) if low == high else f"{number(low)} to {number(high)}"
+        means = (
+            "the batch's mean was taken away, and the bias with it"
+            if trace.used is Used.BATCH
+            else "nothing took the mean of the batch away"
+        )
+        return (
+            f"the averaged gradient of the bias before each of {plural(len(trace.ratios), 'norm')} "
+            f"is {span} of its weight's, and {means}."
+        )
+    return (
+        "the averaged gradient is orthogonal to the filters before "
+        f"{plural(len(trace.cosines), 'norm')} (|cos|·√n up to {number(max(trace.cosines))}), as "
+        "it is only where their length does not matter."
+    )
+
+
+def _evidence(trace: GradientTrace) -> Sequence[Evidence]:
+    if trace.ratios:
+        batch = trace.used is Used.BATCH
+        value = max(trace.ratios) if batch else min(trace.ratios)
+        name = "averaged gradient of the bias over its weight's"
+        return (Evidence(name, value, VANISHED if batch else ALIVE, len(trace.ratios)),)
+    name = "|cos|·√n of averaged gradient and filter"
+    return (Evidence(name, max(trace.cosines), ORTHOGONAL, len(trace.cosines)),)
