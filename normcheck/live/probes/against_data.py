@@ -31,6 +31,8 @@ UNSETTLED = 0.1
 """Residual, in standard deviations, from which an estimate is no estimate."""
 NOISE_SIZES = (1, 2, 4, 8, 16, 32)
 _NOISE_SAMPLES = 64
+_NOISE_BATCHES = 16
+"""Most forwards at one batch size: how far outputs scatter is no finer matter than that."""
 _FEWEST = 4
 """Samples below which nothing is compared with data."""
 _MOST_BYTES = 1 << 30
@@ -81,17 +83,25 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
         regimes_measured.append(regime("train", train, at_eval))
     healed, harmed = changed_answers(*crossed) if settled else (None, None)
     in_train = (None, None) if train is None else changed_answers(at_eval, train)
+    drifts = _drifts(batchwise, evaluated, order, norm_paths)
+    gain = loss_gain(*crossed) if settled else None
+    # Layers are ranked where one of them is off, or where outputs say that something is.
+    ranked = (
+        any(np.any(d.shift_bound > 0) or np.any(d.log_scale_bound > 0) for d in drifts)
+        or (healed or 0) > (harmed or 0)
+        or (gain or 0.0) > 1
+    )
     return AgainstData(
-        drifts=_drifts(batchwise, evaluated, order, norm_paths),
+        drifts=drifts,
         regimes=tuple(regimes_measured),
         effect=effect(at_eval, at_batch, regimes.batch(others), places),
         healed=healed,
         harmed=harmed,
         train_healed=in_train[0],
         train_harmed=in_train[1],
-        loss_t=loss_gain(*crossed) if settled else None,
+        loss_t=gain,
         decisiveness=decisiveness(*crossed) if settled else None,
-        closings=closings(regimes, feed, estimated, order) if settled else (),
+        closings=closings(regimes, feed, estimated, order) if settled and ranked else (),
         noise=noise,
         residual=residual,
         domains=separation(torch.cat(batchwise.samples)),
@@ -234,7 +244,7 @@ def _noise(
         return ()
     count = min(_NOISE_SAMPLES, whole.size)
     some = feed.spread(count)
-    settled = regimes.given(some.rebatched(32), estimated).mains
+    settled = torch.cat(regimes.given(some.rebatched(32), estimated).mains)
     # The spread is that of the layer whose batch means scatter most.
     spread = max(
         (float(np.median(collected.moments[place].spread())) for place in collected.stored),
@@ -245,11 +255,12 @@ def _noise(
         if size > count:
             break
         effective = size / spread if spread > 0 else float("inf")
+        part = min(count, _NOISE_BATCHES * size)
         try:
-            noisy = regimes.batch(some.rebatched(size)).mains
+            noisy = regimes.batch(some.part(range(part)).rebatched(size)).mains
         except Interrupted:
             found.append(NoiseAt(size, None, None, effective))
             continue
-        a, b = [torch.cat(noisy)], [torch.cat(settled)]
+        a, b = [torch.cat(noisy)], [settled[:part]]
         found.append(NoiseAt(size, difference(a, b), outputs.flips(a, b), effective))
     return tuple(found)

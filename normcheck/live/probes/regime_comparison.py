@@ -14,7 +14,7 @@ from normcheck.live.watching import outputs
 from normcheck.live.watching.regimes import Outputs
 
 _FEWEST_CLASSES = 3
-"""With two, the margin in deviations is the same for every sample."""
+"""With two, the margin in deviations is the same for every sample, and any input is decided."""
 _CLIP = 2.0
 """Nats at which the difference of one sample's losses is cut: a few samples that are wrong with
 great confidence would otherwise decide alone."""
@@ -136,13 +136,13 @@ def decisiveness(stored: Outputs, given: Outputs) -> Decisiveness | None:
     before, after = _scores(stored), _scores(given)
     if before is None or after is None or before.shape != after.shape or len(before) < 2:
         return None
+    if before.shape[1] < _FEWEST_CLASSES:
+        return None
     margins = [_margin(scores) for scores in (before, after)]
     relative = [
         margin / scores.std(dim=1).clamp_min(1e-12)
         for margin, scores in zip(margins, (before, after), strict=True)
     ]
-    if before.shape[1] < _FEWEST_CLASSES:
-        relative = margins  # in deviations it is the same for every sample
     entropies = [_entropy(scores) for scores in (before, after)]
     return Decisiveness(
         float(relative[0].median()),

@@ -1,7 +1,11 @@
-"""Stored statistics against real data: what is accused, what is not, and on which evidence."""
+"""Stored statistics against real data: what is accused, what is not, and on which evidence.
+
+The networks are committed: no verdict here hangs on the trajectory of one training, which differs
+from processor to processor. Rates over many trainings are in ``test_verdict_rates.py``.
+"""
 
 import copy
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from normcheck import Report, Settings, scan
-from normcheck.findings import Severity
+from normcheck.findings import Finding, Severity
 from normcheck.live.run_request import Feeding, Running
 from sample_models import build
 from sample_models.data import Part, load
 from sample_models.networks import DigitsNet
+from tests.live.probes.networks.build import FOLDER, SAMPLES, norms
 
 pytestmark = pytest.mark.kernels
 
-_ON_DATA = {"NC401", "NC402", "NC403", "NC404", "NC405"}
+_ON_DATA = {"NC401", "NC402", "NC403", "NC404", "NC405", "NC406"}
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +32,17 @@ def digits() -> tuple[Part, Part]:
     return load()
 
 
+def network(path: Path) -> nn.Module:
+    """The digits network with committed weights."""
+    model = DigitsNet().eval()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
 @pytest.fixture(scope="session")
-def trained(digits: tuple[Part, Part]) -> nn.Module:
+def trained() -> nn.Module:
     """A healthy network; tests change copies of it."""
-    return build.trained(DigitsNet, digits[0])
+    return network(SAMPLES / "digits-healthy.pt")
 
 
 def rows(part: Part, count: int, form: str = "images") -> tuple[Tensor, Tensor]:
@@ -53,10 +65,6 @@ def on_data(report: Report) -> dict[str, Severity]:
     return {f.rule: f.severity for f in report.findings if f.rule in _ON_DATA}
 
 
-def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-
-
 def with_residue(model: nn.Module, residue: float) -> nn.Module:
     """A copy whose statistics hold this share of the initial 0 and 1, and no count of it."""
     changed = copy.deepcopy(model)
@@ -64,28 +72,6 @@ def with_residue(model: nn.Module, residue: float) -> nn.Module:
         norm.running_mean.mul_(1 - residue)
         norm.running_var.mul_(1 - residue).add_(residue)
     return changed
-
-
-def fitted(
-    model: nn.Module,
-    part: Part,
-    *,
-    form: str = "images",
-    epochs: int = 12,
-    rate: float = 3e-3,
-    change: Callable[[Tensor], Tensor] = lambda images: images,
-) -> nn.Module:
-    """Trained in whatever modes the model's modules have."""
-    torch.manual_seed(0)
-    images: Tensor = part.inputs[form]  # type: ignore[index]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
-    for epoch in range(epochs):
-        for chosen in build.batches(len(images), epoch):
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(model(change(images[chosen])), part.labels[chosen])
-            torch.autograd.backward(loss)
-            optimizer.step()
-    return model.eval()
 
 
 @pytest.mark.parametrize("count", [16, 64, 256])
@@ -98,16 +84,16 @@ def test_a_healthy_model_is_silent(
     assert on_data(judged(trained, images, labels)) == {}
 
 
-def test_one_point_of_accuracy_shows_in_64_unlabelled_images(
+def test_three_points_of_accuracy_show_in_unlabelled_images(
     digits: tuple[Part, Part], trained: nn.Module
 ) -> None:
-    """2 % of the initial value left cost about a point and a half, and are named."""
-    sick = with_residue(trained, 0.02)
+    """4 % of the initial value left cost three points or four, and are named."""
+    sick = with_residue(trained, 0.04)
     images, labels = digits[1].inputs["images"], digits[1].labels
     with torch.no_grad():
         right = [(m(images).argmax(1) == labels).double().mean() for m in (trained, sick.eval())]
-    assert 0.005 < right[0] - right[1] < 0.03
-    said = on_data(judged(sick, rows(digits[1], 64)[0]))
+    assert 0.02 < right[0] - right[1] < 0.05
+    said = on_data(judged(sick, rows(digits[1], 256)[0]))
     assert said == {"NC401": Severity.WARNING}
 
 
@@ -133,18 +119,17 @@ def test_the_layer_to_blame_is_ranked_first(digits: tuple[Part, Part], trained: 
 
 def test_averaged_weights_with_early_statistics(digits: tuple[Part, Part]) -> None:
     """An average of weights whose buffers were not updated is accused without labels."""
-    model = build.averaged(digits[0])
+    model = network(SAMPLES / "averaged-without-buffers.pt")
     for norm in norms(model):
         norm.num_batches_tracked.fill_(10_000)  # so that no rule on the file sees it
     said = on_data(judged(model, rows(digits[1], 64)[0]))
     assert said.get("NC401") is Severity.WARNING
 
 
-def test_class_sorted_training(digits: tuple[Part, Part]) -> None:
+def test_class_sorted_training(digits: tuple[Part, Part], trained: nn.Module) -> None:
     """Statistics of the last class that a sorted loader gave do not fit all classes."""
     part = digits[0]
-    model = build.trained(DigitsNet, part)
-    model.train()
+    model = copy.deepcopy(trained).train()
     order = part.labels.argsort(stable=True)
     with torch.no_grad():
         for chosen in order.split(32):
@@ -174,57 +159,92 @@ def test_scaled_input_is_one_finding_on_the_first_norm(
     assert "multiplied by 4" in finding.detail
 
 
-def test_never_updated_statistics_are_settled_by_labels(digits: tuple[Part, Part]) -> None:
-    """Lost statistics become an error, those of a model trained in eval mode an info."""
+def never_updated(report: Report) -> Finding:
+    """What NC101 says, which says it alone."""
+    (finding,) = [f for f in report.findings if f.rule == "NC101"]
+    assert not {"NC401", "NC406"} & {f.rule for f in report.findings}
+    return finding
+
+
+def test_lost_statistics_are_settled_by_labels(digits: tuple[Part, Part]) -> None:
+    """Statistics that re-estimation heals were lost: an error, with the repair."""
     images, labels = rows(digits[1], 256)
-    lost = build.forgotten(build.trained(DigitsNet, digits[0]))
-    report = judged(lost, images, labels)
-    assert {f.rule: f.severity for f in report.findings}["NC101"] is Severity.ERROR
-    assert "NC401" not in on_data(report)
-    in_eval = build.fresh(DigitsNet)
-    build.train(in_eval, digits[0], training=False)
+    finding = never_updated(judged(network(SAMPLES / "statistics-lost.pt"), images, labels))
+    assert finding.severity is Severity.ERROR
+    assert "normcheck fix" in finding.fix
+    assert "sign test" in finding.detail
+
+
+def test_trained_in_eval_mode_is_settled_by_labels(digits: tuple[Part, Part]) -> None:
+    """A model that predicts all the same: a warning of its own history, and no repair."""
+    images, labels = rows(digits[1], 256)
+    in_eval = network(SAMPLES / "never-updated-trained-in-eval.pt")
     report = judged(in_eval, images, labels)
-    severities = {f.rule: f.severity for f in report.findings}
-    assert severities["NC101"] is Severity.INFO
-    assert max(s.rank for s in severities.values()) == 0
+    finding = never_updated(report)
+    assert finding.severity is Severity.WARNING
+    assert "trained in eval mode throughout" in finding.title
+    assert "model.train()" in finding.fix
+    assert "no repair" in finding.fix
+    assert "on purpose" in finding.consequence
+    assert "✓ " not in str(report).split("NC101")[0]
 
 
-def test_frozen_from_scratch_is_not_accused(digits: tuple[Part, Part]) -> None:
-    """Batch norms in eval mode throughout training have foreign moments and are right."""
-    model = build.fresh(DigitsNet).train()
+def test_without_labels_both_histories_stand(digits: tuple[Part, Part]) -> None:
+    """Images alone leave the warning as it was: both readings, each with its fix."""
+    in_eval = network(SAMPLES / "never-updated-trained-in-eval.pt")
+    finding = never_updated(judged(in_eval, rows(digits[1], 256)[0]))
+    assert finding.severity is Severity.WARNING
+    assert "model.train()" in finding.fix
+    assert "normcheck fix" in finding.fix
+
+
+def untrained() -> nn.Module:
+    """γ and β that moved, weights that know nothing: what a deep model is after eval mode."""
+    torch.manual_seed(3)
+    model = DigitsNet().eval()
     for norm in norms(model):
-        norm.eval()
-        norm.running_mean.normal_(0, 0.1)  # so that they are not at 0 and 1
-    model = fitted(model, digits[0])
+        norm.weight.data.add_(0.1 * torch.randn_like(norm.weight))
+        norm.bias.data.add_(0.1 * torch.randn_like(norm.bias))
+    return model
+
+
+def test_both_at_chance_decide_nothing(digits: tuple[Part, Part]) -> None:
+    """As wrong as guessing with these statistics and with others: an error, and no comparison."""
     images, labels = rows(digits[1], 256)
-    for data in ((images,), (images, labels)):
-        said = on_data(judged(model, *data))
-        assert all(severity is Severity.INFO for severity in said.values())
+    report = judged(untrained(), images, labels)
+    finding = never_updated(report)
+    assert finding.severity is Severity.ERROR
+    assert "both are at chance" in finding.detail
+    assert "guessing gives 1" in finding.detail
+    assert "model.train()" in finding.fix
+    assert "speaks for" not in str(report)
 
 
-def test_fine_tuned_in_eval_mode_is_not_accused(
-    digits: tuple[Part, Part], trained: nn.Module
+@pytest.mark.parametrize("with_labels", [False, True])
+@pytest.mark.parametrize("name", ["frozen-from-scratch", "fine-tuned-in-eval-mode", "augmented"])
+def test_look_alikes_are_not_accused(
+    digits: tuple[Part, Part], name: str, with_labels: bool
 ) -> None:
-    """Statistics of the data before fine-tuning, kept on purpose."""
-    model = copy.deepcopy(trained).eval()
-    model = fitted(model, digits[0], form="dim images", epochs=5, rate=1e-3)
-    images, labels = rows(digits[1], 256, "dim images")
-    for data in ((images,), (images, labels)):
-        said = on_data(judged(model, *data))
-        assert all(severity is Severity.INFO for severity in said.values())
+    """Moments far from the data's, and weights that were trained with them."""
+    form = "dim images" if name.startswith("fine") else "images"
+    images, labels = rows(digits[1], 256, form)
+    said = on_data(judged(network(FOLDER / f"{name}.pt"), images, labels if with_labels else None))
+    assert all(severity is Severity.INFO for severity in said.values())
 
 
-def test_strong_augmentation_is_not_accused(digits: tuple[Part, Part]) -> None:
-    """Training inputs that were noisier than the clean data they are judged by."""
-    model = fitted(
-        build.fresh(DigitsNet).train(),
-        digits[0],
-        change=lambda images: images + 0.7 * torch.randn_like(images),
-    )
+def test_an_inverted_input_is_never_a_remark(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """A model that is nearly always wrong gets a warning, whatever explains it."""
     images, labels = rows(digits[1], 256)
-    for data in ((images,), (images, labels)):
-        said = on_data(judged(model, *data))
-        assert all(severity is Severity.INFO for severity in said.values())
+    report = judged(trained, -images, labels)
+    assert max(s.rank for s in on_data(report).values()) >= Severity.WARNING.rank
+    assert "Nothing wrong" not in str(report)
+
+
+def test_shuffled_labels_are_said(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """Labels of another model: no better than guessing, and not the statistics' fault."""
+    images, labels = rows(digits[1], 256)
+    report = judged(trained, images, (labels + 1) % 10)
+    assert on_data(report) == {"NC406": Severity.WARNING}
 
 
 def test_one_sided_data_do_not_accuse(digits: tuple[Part, Part], trained: nn.Module) -> None:
