@@ -2,8 +2,8 @@
 
 Run from the repository root as ``python -m benchmarks.run_verdicts --seeds 3``. Small networks are
 trained on data that scikit-learn ships; from each come healthy variants that resemble sick ones,
-and sick ones whose damage is measured on all samples that were held out: the accuracy that statistics
-of the training data would give, minus that of the stored ones.
+and sick ones whose damage is measured on all samples that were held out: the accuracy that
+statistics of the training data would give, minus that of the stored ones.
 
 A false alarm is a warning or an error about statistics on a network that loses less than half a
 point by them. Look-alikes are trained, not made up: norms frozen from scratch, fine-tuning in eval
@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +132,9 @@ def plain(channels: int, classes: int) -> nn.Module:
 def mobile(channels: int, classes: int) -> nn.Module:
     """Depthwise and pointwise convolutions with SiLU."""
     return nn.Sequential(
-        _conv(channels, 16, nn.SiLU), _conv(16, 16, nn.SiLU, groups=16), _conv(16, 24, nn.SiLU, k=1),
-        _conv(24, 24, nn.SiLU, groups=24), _conv(24, 32, nn.SiLU, k=1), *_head(32, classes),
+        _conv(channels, 16, nn.SiLU), _conv(16, 16, nn.SiLU, groups=16),
+        _conv(16, 24, nn.SiLU, k=1), _conv(24, 24, nn.SiLU, groups=24),
+        _conv(24, 32, nn.SiLU, k=1), *_head(32, classes),
     )  # fmt: skip
 
 
@@ -273,19 +274,19 @@ def _with_residue(model: nn.Module, residue: float) -> nn.Module:
     return changed
 
 
-def cases(network: str, data: str, seed: int) -> Iterator[Case]:
-    """All cases of one trained network."""
-    found = DATA[data](seed)
-    build = NETWORKS[network]
-    inputs = found.train[0][0].numel() if "perceptron" in network else found.train[0].shape[1]
+@dataclass(slots=True)
+class Trained:
+    """A healthy network, and what its training left on the way."""
 
-    def fresh() -> nn.Module:
-        torch.manual_seed(1000 + seed)
-        return build(inputs, found.classes)
+    model: nn.Module
+    early: list[nn.Module]
+    average: nn.Module
+    """A moving average of the weights, with the statistics of when it began."""
 
-    shown, noise = found.shown, torch.Generator().manual_seed(seed)
-    early: list[nn.Module] = []
-    average: list[nn.Module] = []
+
+def healthy(fresh: Callable[[], nn.Module], data: Data, seed: int) -> Trained:
+    """Train a network, and keep copies of two earlier steps and an average."""
+    model, early, average = fresh().train(), list[nn.Module](), list[nn.Module]()
 
     def watch(step: int) -> None:
         if step in (90, 180):
@@ -296,17 +297,37 @@ def cases(network: str, data: str, seed: int) -> Iterator[Case]:
             for kept, moving in zip(average[0].parameters(), model.parameters(), strict=True):
                 kept.data.lerp_(moving.data, 0.02)
 
-    model = fresh().train()
-    fit(model, found.train, seed, after=watch)
-    yield Case("healthy", model, shown, sick=False)
-    # What resembles a fault.
+    fit(model, data.train, seed, after=watch)
+    return Trained(model, early, average[0])
+
+
+def cases(network: str, data: str, seed: int) -> Iterator[Case]:
+    """All cases of one network that is trained on one set of data."""
+    found = DATA[data](seed)
+    inputs = found.train[0][0].numel() if "perceptron" in network else found.train[0].shape[1]
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(1000 + seed)
+        return NETWORKS[network](inputs, found.classes)
+
+    trained = healthy(fresh, found, seed)
+    yield Case("healthy", trained.model, found.shown, sick=False)
+    yield from look_alikes(fresh, trained.model, found, seed)
+    yield from faults(trained, found, seed)
+
+
+def look_alikes(
+    fresh: Callable[[], nn.Module], model: nn.Module, found: Data, seed: int
+) -> Iterator[Case]:
+    """What resembles a fault of the statistics and is none."""
+    shown = found.shown
     frozen = fresh()
     for norm in norms(frozen):
         norm.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
     yield Case("frozen from scratch", fit(_norms_in_eval(frozen), found.train, seed), shown, False)
-    tuned = copy.deepcopy(model)
     dim = lambda x: 0.45 * x - 0.5  # noqa: E731
-    tuned = fit(_norms_in_eval(tuned), found.train, seed, steps=200, rate=2e-3, change=dim)
+    tuned = _norms_in_eval(copy.deepcopy(model))
+    tuned = fit(tuned, found.train, seed, steps=200, rate=2e-3, change=dim)
     yield Case("fine-tuned in eval mode", tuned, (dim(shown[0]), shown[1]), False, dim)
     for strength in (0.3, 0.7):
         augmented = fit(
@@ -314,50 +335,67 @@ def cases(network: str, data: str, seed: int) -> Iterator[Case]:
             change=lambda x, s=strength: x + s * torch.randn_like(x),  # type: ignore[misc]
         )  # fmt: skip
         yield Case(f"augmented by noise of {strength}", augmented, shown, False)
+    yield Case("Monte-Carlo dropout", Sampling(model), shown, sick=False)
     one = (found.judge[1] == found.judge[1][0]).nonzero()[:60, 0]
     yield Case("data of one class", model, (found.judge[0][one], found.judge[1][one]), False, None)
-    static = torch.randn(shown[0].shape, generator=noise)
+    static = torch.randn(shown[0].shape, generator=torch.Generator().manual_seed(seed))
     yield Case("noise for data", model, (static, shown[1]), False, None, (False,), _OTHERS)
     for name, change in (
         ("four times too bright", lambda x: 4 * x),
         ("shifted by one", lambda x: x + 1),
         ("inverted", lambda x: -x),
     ):
-        data_changed = (change(shown[0]), shown[1])
-        yield Case(f"input {name}", model, data_changed, False, None, others=_OTHERS | {"NC406"})
-    # Faults.
+        changed = (change(shown[0]), shown[1])
+        others = _OTHERS | {"NC406"}
+        yield Case(f"input {name}", model, changed, False, None, others=others)
+
+
+class Sampling(nn.Module):
+    """A network whose dropout before the scores is left on, on purpose."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores, some of them dropped at random."""
+        return functional.dropout(self.inner(x), 0.05, training=True)
+
+
+def faults(trained: Trained, found: Data, seed: int) -> Iterator[Case]:
+    """Statistics that are off, from by little to by everything."""
+    model, shown = trained.model, found.shown
     for residue in (0.01, 0.03, 0.1, 0.3):
-        yield Case(
-            f"{residue:.0%} of the initial value", _with_residue(model, residue), shown, True
-        )
-    for number, kept in enumerate(early):
+        sick = _with_residue(model, residue)
+        yield Case(f"{residue:.0%} of the initial value", sick, shown, sick=True)
+    for number, kept in enumerate(trained.early):
         stale = copy.deepcopy(model)
         for new, old in zip(norms(stale), norms(kept), strict=True):
             new.running_mean, new.running_var = old.running_mean, old.running_var
-        yield Case(f"statistics of an earlier step {number + 1}", stale, shown, True)
-    yield Case("averaged weights", average[0], shown, True)
-    order = found.train[1].argsort(stable=True)
+        yield Case(f"statistics of an earlier step {number + 1}", stale, shown, sick=True)
+    yield Case("averaged weights", trained.average, shown, sick=True)
     sorted_by = copy.deepcopy(model).train()
     with torch.no_grad():
-        for chosen in order.split(32):
+        for chosen in found.train[1].argsort(stable=True).split(32):
             if len(chosen) == 32:
                 sorted_by(found.train[0][chosen])
-    yield Case("sorted by class", sorted_by.eval(), shown, True)
+    yield Case("sorted by class", sorted_by.eval(), shown, sick=True)
     few = copy.deepcopy(model)
     for norm in norms(few):
         norm.reset_running_stats()
         norm.momentum = None
     yield Case("of two small batches", pass_over(few, found.train[0][:40], seed, 2), shown, True)
-    other = copy.deepcopy(model)
-    dimmer = 0.8 * found.train[0] - 0.15
-    yield Case("of dimmer data", pass_over(other, dimmer, seed, 60), shown, True)
+    dimmer = pass_over(copy.deepcopy(model), 0.8 * found.train[0] - 0.15, seed, 60)
+    yield Case("of dimmer data", dimmer, shown, sick=True)
     single = copy.deepcopy(model)
-    norms(single)[-1].running_mean += 0.7 * norms(single)[-1].running_var.sqrt()  # type: ignore[union-attr,operator]
-    yield Case("one layer shifted", single, shown, True)
+    last = norms(single)[-1]
+    last.running_mean += 0.7 * last.running_var.sqrt()  # type: ignore[union-attr,operator]
+    yield Case("one layer shifted", single, shown, sick=True)
     lost = copy.deepcopy(model)
     for norm in norms(lost):
         norm.reset_running_stats()
-    yield Case("lost", lost, shown, True)
+    yield Case("lost", lost, shown, sick=True)
 
 
 def cost(case: Case, data: Data) -> float:
@@ -385,7 +423,6 @@ class Said:
     """Codes of warnings and errors about statistics or data."""
     alarm: bool
     """Whether one of them blames the statistics."""
-    measured: dict[str, float | None] = field(default_factory=dict)
 
 
 def judged(job: tuple[str, str, int]) -> list[Said]:
@@ -413,3 +450,103 @@ def judged(job: tuple[str, str, int]) -> list[Said]:
                 )
             )  # fmt: skip
     return said
+
+
+# The table
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """95 % interval of a rate (Wilson, 1927)."""
+    if not count:
+        return 0.0, 1.0
+    z, share = 1.96, hits / count
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+
+
+def rate(said: list[Said]) -> str:
+    """``19 of 48 = 40 % (27 to 54)``."""
+    hits = sum(entry.alarm for entry in said)
+    if not said:
+        return "none"
+    low, high = wilson(hits, len(said))
+    share = 100 * hits / len(said)
+    return f"{hits} of {len(said)} = {share:.1f} % ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def is_harmless(entry: Said) -> bool:
+    """Whether nothing may be said of its statistics."""
+    return not entry.sick and entry.damage < _HARMLESS
+
+
+def table(said: list[Said]) -> list[str]:
+    """False alarms and sensitivity, with labels and without, as Markdown."""
+    lines = [
+        f"| networks with statistics that … | {SAMPLES} labelled samples | {SAMPLES} unlabelled |",
+        "|---|---|---|",
+    ]
+
+    def row(name: str, chosen: Callable[[Said], bool]) -> None:
+        cells = [rate([s for s in said if s.labelled is w and chosen(s)]) for w in (True, False)]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+
+    row("are harmless: false alarms", is_harmless)
+    for low, high in BANDS:
+        words = (
+            f"cost {low:g} to {high:g} points" if high < 100 else f"cost more than {low:g} points"
+        )
+        row(words, lambda s, low=low, high=high: low <= s.damage < high)  # type: ignore[misc]
+    return lines
+
+
+def by_kind(said: list[Said]) -> list[str]:
+    """Alarms on each kind of harmless network."""
+    kinds: dict[str, list[Said]] = defaultdict(list)
+    for entry in said:
+        if is_harmless(entry):
+            kinds[entry.kind].append(entry)
+    return [f"  {kind}: {rate(entries)}" for kind, entries in kinds.items()]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run_verdicts")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each network")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--networks", default="", help="only these, by commas")
+    parser.add_argument("--append", type=Path, help="keep what was measured as JSON lines there")
+    chosen = parser.parse_args()
+    networks = [name for name in chosen.networks.split(",") if name]
+    seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+    jobs = [
+        (network, data, seed)
+        for seed in seeds
+        for network, data in combinations()
+        if not networks or network in networks
+    ]
+    said: list[Said] = []
+    if chosen.append and chosen.append.exists():
+        said = [Said(**json.loads(line)) for line in chosen.append.read_text().splitlines()]
+    done = {(s.network, s.data, s.seed) for s in said}
+    start = time.perf_counter()
+    with ProcessPoolExecutor(chosen.jobs) as pool:
+        for number, found in enumerate(pool.map(judged, [job for job in jobs if job not in done])):
+            said += found
+            print(f"\r{number + 1} networks", end="", file=sys.stderr)
+            if chosen.append:
+                with chosen.append.open("a", encoding="utf-8") as kept:
+                    kept.writelines(json.dumps(asdict(entry)) + "\n" for entry in found)
+    trained = len({(s.network, s.data, s.seed) for s in said})
+    print(f"\n{trained} networks, {len(said)} scans, {time.perf_counter() - start:.0f} s")
+    print("\n".join(table(said)))
+    print("\nalarms on what is harmless, labelled and not:")
+    print("\n".join(by_kind(said)))
+    for entry in said:
+        if entry.alarm and is_harmless(entry):
+            print(f"    {entry}")
+
+
+if __name__ == "__main__":
+    main()

@@ -227,7 +227,7 @@ class Answers:
     samples: int
     chance: float
     """Share of right answers without any skill: that of one class in all, or that of the model's
-    own answers dealt out anew, whichever is larger."""
+    own answers dealt out anew, whichever is larger (of labels of nearly one class the first)."""
     classes: int
     """Between which the output decides."""
 

@@ -18,6 +18,8 @@ _FEWEST_CLASSES = 3
 _CLIP = 2.0
 """Nats at which the difference of one sample's losses is cut: a few samples that are wrong with
 great confidence would otherwise decide alone."""
+_ONE_SIDED = 0.8
+"""Share of the most frequent label from which labels cannot show what a model knows of classes."""
 _CLIP_SCALE = 5.0
 """The same for squared errors, in medians of the differences."""
 
@@ -106,11 +108,11 @@ def answers(measured: Outputs) -> Answers | None:
     if not decided:
         return None
     answered, expected = torch.cat(decided), torch.cat(wanted)
-    shares = [
-        float((answered == c).double().mean() * (expected == c).double().mean())
-        for c in {int(label) for label in expected}
-    ]
-    return Answers(right, len(answered), max(sum(shares), 1 / classes), classes)
+    present = {c: float((expected == c).double().mean()) for c in sorted(set(expected.tolist()))}
+    dealt = sum(float((answered == c).double().mean()) * share for c, share in present.items())
+    # Of labels that are nearly all the same, the model's own answers hit as many in any order.
+    guessed = dealt if max(present.values()) <= _ONE_SIDED else 0.0
+    return Answers(right, len(answered), max(guessed, 1 / classes), classes)
 
 
 def loss_gain(stored: Outputs, given: Outputs) -> float | None:

@@ -47,8 +47,12 @@ the first is this far off: borders of zeros carry some of a wrong offset on."""
 _CLEARER = 6.0
 """Paired t of the margins from which decisions on other input count as clearer: where the first
 norm alone is off, augmentation has 4.8 at most."""
-_FEWEST_LAYERS = 3
-"""With fewer, a first norm that is off cannot be told from a model that is."""
+_FEWEST_LAYERS = 2
+"""With one, a first norm that is off cannot be told from a model that is."""
+_MANY_LAYERS = 3
+"""With fewer, the others being near is little evidence: the first has to be far off."""
+_FAR_OFF = 0.5
+"""Median shift, or log variance ratio, of a first norm that is far off."""
 _CONSTANT = 0.2
 """Scatter of the log variance ratio over channels below which it is one factor."""
 
@@ -106,6 +110,8 @@ def unfamiliar(judged: Verdict, subject: Subject) -> Drift | None:
     first, later = drifts[0], drifts[1:]
     share = share_off(first)
     if share < _SHARE or first.at_initial_values:
+        return None
+    if len(drifts) < _MANY_LAYERS and _far(first) < _FAR_OFF:
         return None
     others = float(np.mean([share_off(drift) for drift in later]))
     if others <= _ELSEWHERE * share:

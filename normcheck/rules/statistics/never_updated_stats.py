@@ -28,7 +28,7 @@ layers, with that reason.
 - **The optimizer in a training checkpoint.** A norm that normalises by the batch takes the mean
   of each channel away, so the gradient of a bias right before it is zero but for rounding. The
   averaged gradient (Adam's `exp_avg`, SGD's `momentum_buffer`; coupled weight decay taken out) of
-  that bias is below 0.001 of its weight's where the statistics were lost, and above 0.1 in every
+  that bias is below 0.01 of its weight's where the statistics were lost, and above 0.1 in every
   such layer where the stored ones were used. Without biases, a gradient that is orthogonal to
   every filter shows the first.
 - **Labelled data.** Statistics re-estimated on one half of them predict the other half better

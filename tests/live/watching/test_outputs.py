@@ -226,10 +226,14 @@ def test_answers_know_chance() -> None:
     assert (found.right, found.samples, found.classes) == (40, 40, 8)
     assert found.chance == pytest.approx(1 / 4)
     # A model that always says the most frequent class knows nothing.
-    skewed = torch.tensor([0] * 36 + [1, 2, 3, 1])
+    skewed = torch.tensor([0] * 30 + [1, 2, 3, 1, 2] * 2)
     always = comparison.answers(measured(torch.eye(4)[torch.zeros(40).long()], labels=skewed))
     assert always is not None
-    assert always.chance == pytest.approx(0.9)
+    assert always.chance == pytest.approx(0.75)
+    one = measured(torch.eye(4)[torch.arange(40) % 2], labels=torch.zeros(40).long())
+    found = comparison.answers(one)
+    assert found is not None
+    assert (found.right, found.chance) == (20, 1 / 4)
 
 
 def test_regrouped() -> None:

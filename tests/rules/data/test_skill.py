@@ -1,0 +1,53 @@
+"""Answers against guessing."""
+
+import pytest
+
+from normcheck.live.measurement import Answers
+from normcheck.rules.data.skill import at_chance, at_least, in_words, sign_test, upper_end
+
+
+@pytest.mark.parametrize(
+    ("right", "samples", "chance", "guesses"),
+    [
+        (22, 256, 0.1, True),  # the well-known bug: 8.6 % of ten classes
+        (0, 256, 0.1, True),  # inverted input: worse than guessing
+        (46, 256, 0.1, False),  # 18 %: little, and more than guessing
+        (130, 256, 0.5, True),
+        (160, 256, 0.5, False),
+        (3, 16, 0.1, False),  # too few to tell
+        (0, 16, 0.1, True),
+        (9, 16, 0.5, False),
+        (250, 256, 0.1, False),
+        (240, 256, 0.95, True),  # nothing but the most frequent class
+        (60, 60, 1.0, False),
+    ],
+)
+def test_at_chance(right: int, samples: int, chance: float, guesses: bool) -> None:
+    """Said where it is so and enough samples were there to show otherwise."""
+    assert at_chance(Answers(right, samples, chance, 10)) is guesses
+
+
+def test_no_labels_no_guess() -> None:
+    """Without answers nothing is at chance."""
+    assert not at_chance(None)
+
+
+def test_exact_tests() -> None:
+    """The binomial tail, McNemar's test, and an interval that reaches no further than 1."""
+    assert at_least(3, 4, 0.5) == pytest.approx(5 / 16)
+    assert at_least(0, 4, 0.5) == 1
+    assert sign_test(5, 0) == pytest.approx(1 / 32)
+    assert sign_test(3, 3) > 0.5
+    assert 0.9 < upper_end(20, 20) <= 1
+
+
+def test_words_hold_a_test_and_the_number_of_samples() -> None:
+    """No two accuracies side by side without what their difference is worth."""
+    better = in_words(Answers(166, 256, 0.1, 10), Answers(112, 256, 0.1, 10), 10, 64)
+    assert "256 labelled samples" in better
+    assert "guessing gives 10 %" in better
+    assert "sign test: p = " in better
+    same = in_words(Answers(200, 256, 0.1, 10), Answers(203, 256, 0.1, 10), 8, 5)
+    assert "no more than chance gives" in same
+    both = in_words(Answers(22, 256, 0.1, 10), Answers(18, 256, 0.1, 10), 18, 22)
+    assert "both are at chance, so accuracy decides nothing" in both
