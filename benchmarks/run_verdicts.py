@@ -422,7 +422,7 @@ class Said:
     loud: list[str]
     """Codes of warnings and errors about statistics or data."""
     alarm: bool
-    """Whether one of them blames the statistics."""
+    """Whether one of them blames the statistics because of the run."""
 
 
 def judged(job: tuple[str, str, int]) -> list[Said]:
@@ -443,10 +443,12 @@ def judged(job: tuple[str, str, int]) -> list[Said]:
                 f.rule for f in report.findings
                 if f.severity.rank and f.rule.startswith(_STATISTICS)
             }  # fmt: skip
+            # What the file alone makes of it is another matter, unless the run confirms it.
+            blamed = {rule for rule in loud if labelled or rule.startswith("NC4")}
             said.append(
                 Said(
                     network, data, seed, case.kind, labelled, case.sick, damage, sorted(loud),
-                    bool(loud - case.others - _OTHERS),
+                    bool(blamed - case.others - _OTHERS),
                 )
             )  # fmt: skip
     return said
@@ -467,7 +469,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 def rate(said: list[Said]) -> str:
     """``19 of 48 = 40 % (27 to 54)``."""
-    hits = sum(entry.alarm for entry in said)
+    hits = sum(entry.alarm if is_harmless(entry) else bool(entry.loud) for entry in said)
     if not said:
         return "none"
     low, high = wilson(hits, len(said))

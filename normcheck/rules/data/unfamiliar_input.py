@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from normcheck.live.measurement import AgainstData, Drift
 
-_SHARE = 0.5
+_SHARE = 0.4
 """Of the first norm's channels that have to be off."""
 _ELSEWHERE = 0.25
 """Largest share off in later norms, in parts of the first norm's."""
@@ -51,7 +51,7 @@ _FEWEST_LAYERS = 2
 """With one, a first norm that is off cannot be told from a model that is."""
 _MANY_LAYERS = 3
 """With fewer, the others being near is little evidence: the first has to be far off."""
-_FAR_OFF = 0.5
+_FAR_OFF = 0.3
 """Median shift, or log variance ratio, of a first norm that is far off."""
 _CONSTANT = 0.2
 """Scatter of the log variance ratio over channels below which it is one factor."""
