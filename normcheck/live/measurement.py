@@ -232,6 +232,22 @@ class Answers:
     """Between which the output decides."""
 
 
+@dataclass(frozen=True, slots=True)
+class OtherCode:
+    """A function that the statistics fit, where they do not fit the one that the code computes."""
+
+    words: str
+    """``eps 0.001``, ``its activations left out``."""
+    before: float
+    """Largest median distance of a layer from its statistics: in standard deviations, or a log
+    variance ratio."""
+    after: float
+    """The same under the other function."""
+    last_right: str
+    """Path of the norm before the first that is off."""
+    first_wrong: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AgainstData:
     """The stored statistics and outputs against the user's data."""
@@ -265,6 +281,7 @@ class AgainstData:
     """In eval mode; None without labels of single decisions."""
     given_answers: Answers | None = None
     """Under re-estimated statistics."""
+    other_code: OtherCode | None = None
 
     def regime(self, name: str) -> Regime | None:
         """One of the regimes; None where it was not run."""

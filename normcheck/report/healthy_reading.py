@@ -3,6 +3,7 @@
 from normcheck.norms.anatomy import Anatomy
 from normcheck.report.report import ModelReport
 from normcheck.report.run_summary import RunSummary
+from normcheck.rules.data_verdict import Harm
 from normcheck.wording import fold, percent, plural
 
 
@@ -19,7 +20,9 @@ def reading(model: ModelReport) -> tuple[str, str]:
     stored = sum(layer.mean is not None and layer.variance is not None for layer in model.layers)
     run = model.run
     if run is not None and run.drifts:
-        return "Nothing wrong in the file, in its forwards or on your data", _on_data(run)
+        if vouched(model):
+            return "Nothing wrong in the file, in its forwards or on your data", _on_data(run)
+        return "Nothing wrong in the file; your data leave the statistics open", _on_data(run)
     nothing = (
         "Nothing wrong in what the file can tell"
         if run is None
@@ -33,6 +36,18 @@ def reading(model: ModelReport) -> tuple[str, str]:
             "input gives the same output in train and eval mode."
         )
     return nothing, "The file holds no running statistics that could be judged."
+
+
+def vouched(model: ModelReport) -> bool:
+    """Whether a check mark is earned.
+
+    It is not where statistics are off and nothing tells whether that does harm.
+    """
+    run = model.run
+    if run is None or not run.drifts:
+        return True
+    open_ends = run.verdict in ("", Harm.UNKNOWN.value)
+    return not (open_ends and any(drift.off > 0 for drift in run.drifts))
 
 
 def folding(anatomy: Anatomy) -> tuple[str, ...]:
@@ -57,23 +72,17 @@ def folding(anatomy: Anatomy) -> tuple[str, ...]:
 def _on_data(run: RunSummary) -> str:
     off = sum(drift.off > 0 for drift in run.drifts)
     judged = plural(len(run.drifts), "layer")
-    given = next((r for r in run.regimes if r.name == "re-estimated"), None)
-    changed = ""
-    if given is not None and given.flips is not None:
-        changed = f"{percent(given.flips)} of the predictions change under re-estimated statistics"
-    elif given is not None:
-        changed = f"Outputs change by {percent(given.difference)} under re-estimated statistics"
-    stored = next((r for r in run.regimes if r.name == "eval"), None)
-    if off and given and stored and given.accuracy is not None and stored.accuracy is not None:
-        state = (
-            f"{off} of {judged} differ from the data, and accuracy speaks for the stored "
-            f"statistics: {percent(stored.accuracy)} against {percent(given.accuracy)}."
+    if not run.verdict:
+        return (
+            f"{off} of {judged} differ from the data. What that does to outputs could not be "
+            "judged (see the notes)."
         )
-    elif off:
-        state = f"{off} of {judged} differ from the data, without harm that could be seen."
-    else:
-        state = f"no channel of {judged} lies provably outside the data."
-    return f"{changed}; {state}" if changed else state.capitalize()
+    if not off:
+        return f"{run.words} No channel of {judged} lies provably outside the data."
+    differ = f"{off} of {judged} differ from the data"
+    if run.verdict == Harm.NONE.value:
+        differ += ", without harm that could be seen"
+    return f"{differ}. {run.words}"
 
 
 def _statistics(model: ModelReport, stored: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcheck.rules.data_verdict import share_off
+from normcheck.rules.data_verdict import share_off, verdict
 
 if TYPE_CHECKING:
     from normcheck.live.measurement import Drift, Fed, NoiseAt, Regime, Run
@@ -46,12 +46,17 @@ class RunSummary:
     forwards: int
     residual: float | None
     notes: tuple[str, ...]
+    verdict: str = ""
+    """What was found of the stored statistics: a :class:`normcheck.rules.data_verdict.Harm`."""
+    words: str = ""
+    """The numbers that it rests on, in a sentence or two."""
 
 
 def summarise_run(run: Run) -> RunSummary:
     """Reduce a run to plain values."""
     data, seen = run.against_data, run.mechanics
     closes = {c.path: c.share for c in data.closings} if data else {}
+    found = verdict(run)
     return RunSummary(
         fed=run.fed,
         allclose=seen.modes_allclose,
@@ -65,6 +70,8 @@ def summarise_run(run: Run) -> RunSummary:
         forwards=run.forwards,
         residual=data.residual if data and data.drifts else None,
         notes=(*run.notes, *seen.notes, *(data.notes if data else ())),
+        verdict=found.harm.value if found else "",
+        words=found.text if found else "",
     )
 
 

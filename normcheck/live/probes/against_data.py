@@ -19,6 +19,7 @@ from normcheck.live.probes.regime_comparison import (
 )
 from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import Interrupted, mode
+from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Moments, student_quantile
 from normcheck.live.watching.observe import Place
 from normcheck.live.watching.regimes import Collected, Outputs, Regimes, Statistics
@@ -108,6 +109,7 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
         notes=tuple(notes),
         answers=answers(at_eval),
         given_answers=answers(crossed[1]) if settled else None,
+        other_code=other_code(regimes, feed, evaluated.stored, evaluated.eps) if ranked else None,
     )
 
 

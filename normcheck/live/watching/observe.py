@@ -46,6 +46,13 @@ _RANDOM = frozenset(
         "geometric_", "multinomial", "poisson", "random_",
     )
 )  # fmt: skip
+_ACTIVATIONS = frozenset(
+    f"aten::{name}{in_place}"
+    for name in (
+        "relu", "leaky_relu", "silu", "gelu", "hardswish", "hardtanh", "elu", "mish", "softplus",
+    )
+    for in_place in ("", "_")
+)  # fmt: skip
 _ATTENTION = "aten::_scaled_dot_product"
 
 
@@ -128,9 +135,13 @@ class BatchNormCall:
         cudnn = self.op._schema.name == "aten::cudnn_batch_norm"  # noqa: SLF001
         return float(self.args[7] if cudnn else self.args[-1])
 
-    def with_batch_statistics(self) -> Any:
-        """What it gives with the statistics of its own input, without an update."""
-        return self._result(None, None, training=True)
+    def with_batch_statistics(self, eps: float | None = None) -> Any:
+        """What it gives with the statistics of its own input, without an update.
+
+        Args:
+            eps: Another one than its own.
+        """
+        return self._result(None, None, training=True, eps=eps)
 
     def with_statistics(self, mean: Tensor, variance: Tensor) -> Any:
         """What it gives with these statistics."""
@@ -138,11 +149,19 @@ class BatchNormCall:
         kind = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
         return self._result(mean.to(x.device, kind), variance.to(x.device, kind), training=False)
 
-    def _result(self, mean: Tensor | None, variance: Tensor | None, *, training: bool) -> Any:
+    def _result(
+        self,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        *,
+        training: bool,
+        eps: float | None = None,
+    ) -> Any:
         weight, bias, x = self.args[1], self.args[2], self.input
         if mean is not None and weight is not None and weight.dtype != mean.dtype:
             weight, bias = weight.to(mean.dtype), None if bias is None else bias.to(mean.dtype)
-        out = torch.native_batch_norm(x, weight, bias, mean, variance, training, 0.0, self.eps)
+        eps = self.eps if eps is None else eps
+        out = torch.native_batch_norm(x, weight, bias, mean, variance, training, 0.0, eps)
         if _RESULTS.get(self.op._schema.name) == 4:  # noqa: SLF001
             return (*out, torch.empty(0, dtype=torch.uint8, device=x.device))
         return out
@@ -150,6 +169,8 @@ class BatchNormCall:
 
 Intervene = Callable[[BatchNormCall], Any]
 """Called for every batch norm over the batch; returns its result, or None to let it run."""
+Activation = Callable[[Tensor], Tensor]
+"""What an activation gives for its input."""
 Trace = Callable[[str, str, Any], None]
 """Called after every operator with module path, operator and result."""
 
@@ -175,6 +196,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         self.size = size
         self.intervene: Intervene | None = None
         self.trace: Trace | None = None
+        self.activation: Activation | None = None
+        """Takes the place of every activation."""
+        self.activations = 0
+        """How many ran."""
         self.without_dropout = False
         """Whether dropout gives what it gives on average: its input."""
         self.per_sample: set[Place] = set()
@@ -229,11 +254,23 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
                 result = _on_average(func, args)
             if result is None:
                 self._random(func)
+        elif kind == "activation":
+            self.activations += 1
+            if self.activation is not None:
+                result = self._activated(func, args[0])
         if result is None:
             result = func(*args, **(kwargs or {}))
         if self.trace is not None:
             self.trace(self.path, func._schema.name, result)  # noqa: SLF001
         return result
+
+    def _activated(self, func: Op, x: Tensor) -> Tensor | None:
+        if self.activation is None:
+            return None
+        in_place = func._schema.name.endswith("_")  # noqa: SLF001
+        with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001
+            found = self.activation(x)
+            return x.copy_(found) if in_place else found
 
     def _batch_norm(self, func: Op, args: tuple[Any, ...]) -> Any:
         name = func._schema.name  # noqa: SLF001
@@ -317,6 +354,8 @@ def _kind(func: Op) -> str:
         return "random"
     if name.startswith("aten::rrelu_with_noise"):
         return "noise"
+    if name in _ACTIVATIONS:
+        return "activation"
     return "attention" if name.startswith(_ATTENTION) else "other"
 
 

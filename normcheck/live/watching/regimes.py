@@ -16,7 +16,7 @@ from torch import Tensor
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.input_moments import Moments
-from normcheck.live.watching.observe import BatchNormCall, Intervene, Place, watching
+from normcheck.live.watching.observe import Activation, BatchNormCall, Intervene, Place, watching
 from normcheck.live.watching.outputs import Output
 from normcheck.live.watching.reachable_modules import Reached
 
@@ -69,14 +69,28 @@ class Regimes:
     tick: Tick = lambda _samples: None
 
     def run(
-        self, batches: Iterator[Batch] | tuple[Batch, ...], how: Intervene | None
+        self,
+        batches: Iterator[Batch] | tuple[Batch, ...],
+        how: Intervene | None,
+        activation: Activation | None = None,
+        activations: list[int] | None = None,
     ) -> Iterator[tuple[Batch, Output]]:
-        """Forwards of all batches, each batch norm going through ``how``."""
+        """Forwards of all batches, each batch norm going through ``how``.
+
+        Args:
+            batches: What is fed.
+            how: Gives the result of a batch norm.
+            activation: Takes the place of every activation.
+            activations: Its first number becomes the count of activations in a forward.
+        """
         for batch in batches:
             with watching(self.forward.model, batch.size, self.reached) as watch:
                 watch.per_sample |= self.per_sample
                 watch.intervene = how
+                watch.activation = activation
                 output = self.forward(batch)
+            if activations is not None:
+                activations[0] = watch.activations
             self.tick(batch.size)
             yield batch, output
 

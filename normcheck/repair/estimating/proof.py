@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from normcheck.live.measurement import AgainstData, Regime
+from normcheck.live.measurement import AgainstData, OtherCode, Regime
 from normcheck.live.probes.regime_comparison import (
     answers,
     changed_answers,
@@ -17,6 +17,7 @@ from normcheck.repair.estimating.data_stream import Stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
 from normcheck.rules.data_verdict import CLEARER, Harm, Verdict, judged
+from normcheck.rules.statistics.initial_stats import FIX_TRAINED
 from normcheck.wording import number, percent, plural
 
 FEWEST_SAMPLES = 32
@@ -73,7 +74,12 @@ def held_out(
 
 
 def judge(
-    outputs: tuple[Outputs, Outputs], estimate: Estimate, judged_by: str, *, initial: bool
+    outputs: tuple[Outputs, Outputs],
+    estimate: Estimate,
+    judged_by: str,
+    *,
+    initial: bool,
+    meant: OtherCode | None = None,
 ) -> Judged:
     """What the outputs say, and whether anything speaks against the new statistics.
 
@@ -82,6 +88,7 @@ def judge(
         estimate: What is to be written.
         judged_by: Which samples judged, in words.
         initial: Whether stored statistics are exactly 0 and 1.
+        meant: The function that the stored statistics fit, where the code computes another.
     """
     before, after = outputs
     stored, given = regime("eval", before, before), regime("re-estimated", after, before)
@@ -97,6 +104,11 @@ def judge(
     )  # fmt: skip
     objections = list(_against(found, stored, given, loss_gain(before, after), initial=initial))
     objections += _too_little(estimate, given.samples)
+    if meant is not None:
+        objections.append(
+            f"the stored statistics fit another function than this code computes ({meant.words}): "
+            "correct the code first, re-estimating would only hide it"
+        )
     proof = Proof(
         replace(stored, name="before"), replace(given, name="after"), found.text, judged_by
     )
@@ -114,7 +126,14 @@ def _against(
             if initial
             else f"{trained}, or the data are not like those of the training"
         )
-        return [f"{why}; with new ones the model predicts worse"]
+        why += "; with new ones the model predicts worse"
+        return [f"{why}. {FIX_TRAINED[0].upper()}{FIX_TRAINED[1:]}" if initial else why]
+    if found.both_guess:
+        why = (
+            "with the stored statistics and with new ones the model answers no better than "
+            "guessing: neither is right by it"
+        )
+        return [f"{why}. If it was trained in eval mode, {FIX_TRAINED}" if initial else why]
     if given.accuracy is not None and stored.accuracy is not None:
         if given.accuracy < stored.accuracy:
             return [

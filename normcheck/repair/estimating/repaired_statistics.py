@@ -8,19 +8,22 @@ import torch
 from torch import nn
 
 from normcheck.errors import NormcheckError
+from normcheck.live.batches import Feed
 from normcheck.live.feeding.feed import device_of
 from normcheck.live.loading.load_model import load
 from normcheck.live.loading.model_factory import Fitting, fitting
+from normcheck.live.measurement import OtherCode
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.reachable_modules import reachable
-from normcheck.live.watching.regimes import Regimes, Tick
+from normcheck.live.watching.regimes import Collected, Regimes, Tick
 from normcheck.live.watching.untouched import untouched
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import NormLayer
 from normcheck.repair.batch_counts import COUNT, outdated_count
 from normcheck.repair.editing.named_tensors import all_tensors, joined
-from normcheck.repair.estimating.data_stream import open_stream
+from normcheck.repair.estimating.data_stream import Stream, open_stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator, Tracked, tracked_norms
 from normcheck.repair.estimating.proof import Judged, crossed, held_out, judge
 from normcheck.repair.repair_request import Fixing
@@ -92,6 +95,10 @@ def reestimated(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> Model
     )
 
 
+_LOOKED_AT = 128
+"""Samples by which the code is looked at."""
+
+
 def _tick(running: Running) -> Tick:
     return lambda samples: running.progress("re-estimating", samples)
 
@@ -125,7 +132,23 @@ def _measured(
             "be compared",
             "seed its random draws, or give other data to judge by with --holdout",
         )
-    return estimate, judge(outputs, estimate, by, initial=initial), data.source, data.shapes
+    meant = None if initial else _other_code(estimator.regimes, data)
+    verdict = judge(outputs, estimate, by, initial=initial, meant=meant)
+    return estimate, verdict, data.source, data.shapes
+
+
+def _other_code(regimes: Regimes, data: Stream) -> OtherCode | None:
+    """The function that the stored statistics fit, where it is another than the code's."""
+    batches, samples = [], 0
+    for batch in data:
+        batches.append(batch)
+        samples += batch.size
+        if samples >= _LOOKED_AT:
+            break
+    feed = Feed(tuple(batches), data.source, real=True)
+    seen = Collected()
+    regimes.stored(feed, seen)
+    return other_code(regimes, feed, seen.stored, seen.eps)
 
 
 def _layer(norm: Tracked, mean: torch.Tensor, variance: torch.Tensor) -> LayerRepair:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normcheck.findings import Finding, Severity
-from normcheck.report.healthy_reading import reading
+from normcheck.report.healthy_reading import reading, vouched
 from normcheck.report.people.console import PROSE, hanging
 from normcheck.report.people.layer_table import layer_table
 from normcheck.report.people.run_text import fed_line, run_section
@@ -148,7 +148,8 @@ def _size(size: int) -> str:
 
 def _mark(model: ModelReport) -> tuple[str, str]:
     """A tick where there is something that it can stand for."""
-    return _OPEN_MARK if any(layer.unread for layer in model.layers) else _GOOD_MARK
+    unread = any(layer.unread for layer in model.layers)
+    return _GOOD_MARK if vouched(model) and not unread else _OPEN_MARK
 
 
 def _verdict(console: Console, model: ModelReport) -> None:

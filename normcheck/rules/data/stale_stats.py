@@ -66,6 +66,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not judged.off or unfamiliar(judged, subject) is not None:
         return
     data = subject.run.against_data if subject.run else None
+    if data is not None and data.other_code is not None:
+        return  # other-code names it: the statistics are right, of another function
     severity, confidence = judged.severity
     paths = list(dict.fromkeys(d.path for d in judged.off))
     means = max(_median(d.shift) for d in judged.off)

@@ -1,0 +1,75 @@
+"""The statistics fit another function than the one that the code computes.
+
+## What it does
+Where the first norms fit their statistics and later ones do not, nothing but code lies between
+them. It then tries what conversions and ports most often change: eps 0.001 and 0.00001, activations
+taken out, put in behind the norms, or exchanged for another (ReLU, SiLU, GELU, leaky ReLU), and
+names the one under which all norms fit.
+
+## Why is this bad?
+The weights and the statistics are right, the model class is not the one that was trained: a
+conversion lost an activation or put one in, eps is another framework's. Predictions are wrong, and
+re-estimating the statistics hides the cause: the weights go on computing what they were not
+trained for.
+
+## How severe
+As the outputs say: an error where labels show that answers suffer, a warning otherwise.
+
+## What to do
+Correct the code (or load the file into the class that was trained), and scan again. `normcheck fix`
+refuses to re-estimate while another function fits.
+
+## Example
+    class Norm(nn.SyncBatchNorm):  # trained: this class also applied ReLU
+        def forward(self, x): return F.relu(super().forward(x))
+    # served: nn.BatchNorm2d, without it
+"""
+
+from collections.abc import Iterator
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.rules.data_verdict import Harm, verdict
+from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
+from normcheck.wording import number
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """One finding, on the first layer that is off."""
+    data = subject.run.against_data if subject.run else None
+    found = data.other_code if data else None
+    judged = verdict(subject.run) if subject.run else None
+    if found is None or judged is None or impossible_statistics(subject):
+        return
+    yield RULE.finding(
+        severity=Severity.ERROR if judged.harm is Harm.PROVEN else Severity.WARNING,
+        confidence=Confidence.MEDIUM,
+        layers=[found.first_wrong],
+        title="the statistics fit another function than this code computes",
+        detail=(
+            f"Up to {place(found.last_right)} the norms fit their statistics; from "
+            f"{place(found.first_wrong)} on they do not (off by up to {number(found.before)}, in "
+            "standard deviations or a log variance ratio), although nothing but code lies "
+            f"between. With {found.words} all norms fit (at most {number(found.after)} off). "
+            f"{judged.text}"
+        ),
+        consequence=(
+            "The file is right, for another model class: check eps and the activation before "
+            "anything is re-estimated, which would only hide it."
+        ),
+        fix="load the file into the code that was trained: compare eps and activations with it",
+        evidence=(
+            Evidence("largest distance with this code", found.before, found.after),
+            Evidence("function that fits", found.words),
+        ),
+    )
+
+
+RULE = Rule(
+    code="NC407",
+    name="other-code",
+    summary="the statistics are right for another eps or activation",
+    severity=Severity.ERROR,
+    need=Need.DATA,
+    page=__doc__ or "",
+    check=check,
+)
