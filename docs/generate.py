@@ -32,6 +32,8 @@ WITH_PARTS = (
 """Files that have generated parts."""
 SAMPLE = "sample_models/statistics-lost.pt"
 RUN = ("--model", "sample_models.networks:DigitsNet", "--data", "sample_models/digits.npz")
+FAMOUS = "sample_models/trained-in-eval-mode.pt"
+FAMOUS_RUN = ("--model", "sample_models.networks:deep_digits", "--data", "sample_models/digits.npz")
 PAIR = ("sample_models/digits-healthy.pt", SAMPLE)
 EXPORT = "sample_models/exported-in-train-mode.pt2"
 EXPORTED = ("sample_models/digits-healthy.pt", "sample_models/digits-healthy.pt2")
@@ -206,6 +208,10 @@ def parts() -> dict[str, str]:
         "data": (
             f"```console\n$ normcheck scan {SAMPLE} \\\n    {' '.join(RUN[:2])} \\\n    "
             f"{' '.join(RUN[2:])}\n{run('scan', SAMPLE, *RUN)}\n```"
+        ),
+        "famous": (
+            f"```console\n$ normcheck scan {FAMOUS} \\\n    {' '.join(FAMOUS_RUN[:2])} \\\n    "
+            f"{' '.join(FAMOUS_RUN[2:])}\n{run('scan', FAMOUS, *FAMOUS_RUN)}\n```"
         ),
         "fix": repair(SAMPLE),
         "fix refused": repair("sample_models/never-updated-trained-in-eval.pt"),

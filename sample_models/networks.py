@@ -1,5 +1,7 @@
 """The networks behind the sample files, all small enough to train in seconds."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -94,6 +96,17 @@ class DigitsNet(nn.Module):
             maps = functional.relu(layer(maps))
         scores: Tensor = self.head(maps.mean(dim=(2, 3)))
         return scores
+
+
+def deep_digits() -> nn.Sequential:
+    """Return ten plain convolutions with BatchNorm: too deep to learn without normalisation."""
+    widths = [1] + [NARROW] * 10
+    blocks = [
+        layer
+        for inputs, outputs in pairwise(widths)
+        for layer in (ConvNorm(inputs, outputs), nn.ReLU())
+    ]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(NARROW, CLASSES))
 
 
 class DigitsTransformer(nn.Module):

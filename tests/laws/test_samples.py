@@ -24,6 +24,7 @@ SAYS = {
     "statistics-partly-lost.pt": {"NC101"},
     "statistics-reset-count-kept.pt": {"NC102"},
     "too-few-batches-mild.pt": {"NC103"},
+    "trained-in-eval-mode.pt": {"NC101"},
     "too-few-batches.pt": {"NC103"},
     "foreign-statistics.pt": {"NC108"},
     "exported-in-train-mode.pt2": {"NC204"},

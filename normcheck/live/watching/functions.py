@@ -25,7 +25,7 @@ _SAMPLES = 128
 FITS = 0.1
 """Median distance of a layer from its statistics (standard deviations, or log variance ratio) up
 to which it fits."""
-OFF = 0.2
+OFF = 0.15
 """Distance from which it does not."""
 _BETTER = 0.3
 """Part of the largest distance that may be left under the function that was meant."""

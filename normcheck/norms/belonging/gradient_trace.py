@@ -314,4 +314,4 @@ def _cosine(tensor: TensorRef, moment: TensorRef, group: ParameterGroup) -> floa
     if not np.any(alive):
         return None
     cosines = np.abs(np.sum(flat * filters, axis=1)[alive]) / lengths[alive]
-    return median(cosines) * float(filters.shape[1]) ** 0.5
+    return float(median(cosines) * filters.shape[1] ** 0.5)

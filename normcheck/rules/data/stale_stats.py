@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from normcheck.live.measurement import AgainstData
     from normcheck.norms.layer import Floats
 
+_MOSTLY = 0.5
+"""Share of the first norm's channels from which the input is a suspect as well."""
 _NAMED = 3
 """Layers named in the ranking."""
 
@@ -82,7 +84,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             f"{number(float(np.exp(scales)))} in the variance (medians over a layer's channels; "
             f"{plural(judged.off[0].samples, 'sample')}). {judged.text}"
         ),
-        consequence=_consequence(judged) + (_ranking(data) if data else ""),
+        consequence=_consequence(judged) + _first(data) + (_ranking(data) if data else ""),
         fix=(
             "check labels and preprocessing first: with neither statistics the model knows anything"
             if judged.both_guess
@@ -106,6 +108,14 @@ _CONSEQUENCES = {
     Harm.NONE: "Predictions do not suffer on these samples.",
     Harm.UNKNOWN: "It may not matter: statistics that were frozen in training look the same.",
 }
+
+
+def _first(data: AgainstData | None) -> str:
+    """A doubt where the first norm, which only the input precedes, is among the worst."""
+    shares = [share_off(drift) for drift in data.drifts] if data else []
+    if len(shares) < 2 or shares[0] < _MOSTLY or shares[0] < max(shares[1:]):
+        return ""
+    return " The first norm is off the most: rule out another preprocessing first."
 
 
 def _consequence(judged: Verdict) -> str:

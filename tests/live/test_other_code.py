@@ -1,0 +1,119 @@
+"""Statistics that are right, of another function than the one that the code computes."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normcheck import Report, Settings, scan
+from normcheck.findings import Severity
+from normcheck.live.run_request import Feeding, Running
+
+Build = Callable[[Callable[[], nn.Module], float], nn.Module]
+
+
+def plain(activation: Callable[[], nn.Module], eps: float = 1e-5) -> nn.Module:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for i, o in ((3, 12), (12, 16), (16, 16)):
+        layers += [nn.Conv2d(i, o, 3, bias=False), nn.BatchNorm2d(o, eps=eps), activation()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+
+
+class Functional(nn.Module):
+    """Activations that are no modules."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.norm1 = nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12)
+        self.second, self.norm2 = nn.Conv2d(12, 16, 3), nn.BatchNorm2d(16)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.norm1(self.first(x)))
+        return self.activation(self.norm2(self.second(x))).mean((2, 3))
+
+
+def images(seed: int, count: int = 128) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    smooth = functional.avg_pool2d(torch.randn(count, 3, 14, 14, generator=random), 3, 1, 1)
+    return 2 * smooth + 0.3
+
+
+def trained(model: nn.Module) -> dict[str, Tensor]:
+    """Its state with the exact statistics of the data, its γ and β drawn as training draws them."""
+    torch.manual_seed(2)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.weight.data.uniform_(0.5, 1.5)
+        norm.bias.data.normal_(0, 0.3)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images(0))
+    return model.state_dict()
+
+
+def judged(model: nn.Module, state: dict[str, Tensor]) -> Report:
+    """What a scan says of the state in this code."""
+    model.load_state_dict(state)
+    report = scan(model.eval(), Settings(running=Running(feeding=Feeding())), data=images(1))
+    assert report.errors == ()
+    return report
+
+
+def named(report: Report) -> str:
+    """What the finding on other code names; it speaks in place of the one on stale statistics."""
+    (finding,) = [f for f in report.findings if f.rule == "NC407"]
+    assert finding.severity is not Severity.INFO
+    assert "NC401" not in {f.rule for f in report.findings}
+    return finding.detail
+
+
+@pytest.mark.parametrize(
+    ("meant", "served", "words"),
+    [
+        (nn.Identity, nn.ReLU, "its activations left out"),
+        (nn.ReLU, nn.Identity, "ReLU behind each norm"),
+        (nn.SiLU, nn.ReLU, "SiLU in place of its activations"),
+    ],
+)
+def test_an_activation_is_named(
+    meant: type[nn.Module], served: type[nn.Module], words: str
+) -> None:
+    """Lost in a conversion, put in by one, or exchanged."""
+    state = trained(plain(meant))
+    assert words in named(judged(plain(served), state))
+    assert not {"NC401", "NC407"} & {f.rule for f in judged(plain(meant), state).findings}
+
+
+def test_functional_activations() -> None:
+    """Found where they run, not by modules; the in-place kind as well."""
+    state = trained(Functional(lambda x: x))
+    assert "left out" in named(judged(Functional(functional.relu_), state))
+    assert "left out" in named(judged(Functional(torch.relu), state))
+
+
+def test_eps_is_named() -> None:
+    """A port from a framework whose eps is 0.001, of small activations."""
+
+    def small(eps: float) -> nn.Module:
+        model = plain(nn.ReLU, eps)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data.mul_(0.05)
+        return model
+
+    state = trained(small(1e-3))
+    assert "With eps 0.001 all norms fit" in named(judged(small(1e-5), state))
+
+
+def test_stale_statistics_are_no_other_code() -> None:
+    """Where no function that is tried makes the norms fit, the statistics are what is off."""
+    state = trained(plain(nn.ReLU))
+    state["4.running_mean"] += 0.5 * state["4.running_var"].sqrt()
+    rules = {f.rule for f in judged(plain(nn.ReLU), state).findings}
+    assert "NC407" not in rules
+    assert "NC401" in rules
