@@ -493,7 +493,8 @@ def table(said: list[Said]) -> list[str]:
         cells = [rate([s for s in said if s.labelled is w and chosen(s)]) for w in (True, False)]
         lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
 
-    row("are harmless: false alarms", is_harmless)
+    row("are harmless: false alarms", lambda s: is_harmless(s) and not s.kind.startswith("input"))
+    row("are harmless, blamed for wrong input", lambda s: s.kind.startswith("input"))
     for low, high in BANDS:
         words = (
             f"cost {low:g} to {high:g} points" if high < 100 else f"cost more than {low:g} points"
