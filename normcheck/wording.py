@@ -15,6 +15,8 @@ ANYWHERE = (
     r"|section_(?:start|end):|travis_(?:fold|time):"  # of GitLab and of Travis CI
 )
 """What makes a CI service take a part of a log for a command; it ends in the sign to break."""
+HINTS = ("##", "section_", "travis_")
+"""One of them is in whatever ``ANYWHERE`` finds; to look for these is quicker."""
 _COMMAND = re.compile(
     # At the beginning of a line: ::error:: of GitHub, and a heading of Buildkite's.
     rf"{ANYWHERE}|::|(?:-{{3}}|\+{{3}}|~{{3}}|\^{{3}})(?= |$)"
@@ -23,7 +25,7 @@ _COMMAND = re.compile(
 
 def visible(text: str) -> bool:
     """Whether every character of a text has a shape, or is a space."""
-    return text.isprintable() and not _FILLER.search(text)
+    return text.isprintable() and (text.isascii() or not _FILLER.search(text))
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,6 @@ key lies beside the user's configuration, not beside the cache. Without a key th
 
 import contextlib
 import hashlib
-import hmac
 import os
 import stat
 from pathlib import Path
@@ -45,7 +44,9 @@ class Seal:
 
     def is_of(self, seal: bytes, *parts: bytes) -> bool:
         """Whether a row was sealed with this key and is as it was."""
-        return hmac.compare_digest(seal, self.of(*parts))
+        # Nobody asks us often enough to learn a seal from how long the answer takes: that would
+        # be a run for each guess. To import hmac takes as long as to read a hundred rows.
+        return seal == self.of(*parts)
 
 
 def users_seal() -> Seal:

@@ -81,7 +81,7 @@ def _own(kind: Any) -> Arms:
         members = {member.value: member for member in kind}
         return {str: lambda raw, _: members[raw]}
     if isinstance(kind, type) and is_dataclass(kind) and kind.__module__.startswith(_OURS):
-        build = _Build(kind)
+        build = _builder(kind)
         return {list: build, int: _known(kind)} if kind in SHARED else {list: build}
     raise TypeError(f"{kind!r} is nothing that travels")
 
@@ -113,9 +113,13 @@ def _tuple_of(arguments: tuple[Any, ...]) -> Convert:
         plain = frozenset(raw for raw, made in arms.items() if made is None)
 
         def members(raw: list[Any], seen: Seen) -> tuple[Any, ...]:
-            if plain.issuperset(map(type, raw)):
+            kinds = set(map(type, raw))
+            if kinds <= plain:
                 return tuple(raw)
-            return tuple([convert(item, arms, seen) for item in raw])
+            if len(kinds) > 1:
+                return tuple([convert(item, arms, seen) for item in raw])
+            made = arms[kinds.pop()]
+            return tuple([made(item, seen) for item in raw])  # type: ignore[misc]  # not plain
 
         return members
     each = [arms_of(argument) for argument in arguments]
@@ -153,56 +157,43 @@ def _array(raw: list[Any], seen: Seen) -> Any:
     return seen[-1]
 
 
-class _Build:
-    """Makes values of one dataclass; looks at its annotations when the first is made."""
+def _builder(kind: type) -> Convert:
+    """What makes values of a dataclass; looks at its annotations when the first is made."""
+    each: list[Arms] = []
+    rest: list[tuple[int, Arms]] = []
+    known: set[tuple[type, ...]] = set()
+    shared = kind in SHARED
 
-    __slots__ = ("_each", "_kind", "_rest", "_shared", "_signatures")
-
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
-        self._shared = kind in SHARED
-        self._each: tuple[Arms, ...] | None = None
-        self._rest: tuple[tuple[int, Arms], ...] = ()
-        self._signatures: set[tuple[type, ...]] = set()
-
-    def __call__(self, raw: list[Any], seen: Seen) -> Any:
-        signature = tuple(map(type, raw))
-        if signature not in self._signatures:
-            self._check(signature)
-        if not self._shared:
-            return self._made(raw, seen)
-        number = len(seen)
-        seen.append(None)
-        seen[number] = self._made(raw, seen)
-        return seen[number]
-
-    def _made(self, raw: list[Any], seen: Seen) -> Any:
-        for place, arms in self._rest:
-            item = raw[place]
-            made = arms[type(item)]
-            if made is not None:
-                raw[place] = made(item, seen)
-        return self._kind(*raw)
-
-    def _check(self, signature: tuple[type, ...]) -> None:
-        """See that each part may stand where it stands.
-
-        Raises:
-            ValueError: It may not.
-        """
-        each = self._each
-        if each is None:
-            each = self._each = tuple(arms_of(hint) for hint in _hints(self._kind))
-            self._rest = tuple(
-                (place, arms) for place, arms in enumerate(each) if any(arms.values())
-            )
+    def check(signature: tuple[type, ...]) -> None:
+        if not each:
+            each.extend(arms_of(hint) for hint in _hints(kind))
+            rest.extend((place, arms) for place, arms in enumerate(each) if any(arms.values()))
         fits = len(signature) == len(each) and all(
             part in arms for part, arms in zip(signature, each, strict=True)
         )
         if not fits:
-            raise ValueError(f"not the parts of {self._kind.__name__}")
-        if len(self._signatures) < _MOST_SIGNATURES:
-            self._signatures.add(signature)
+            raise ValueError(f"not the parts of {kind.__name__}")
+        if len(known) < _MOST_SIGNATURES:
+            known.add(signature)
+
+    def build(raw: list[Any], seen: Seen) -> Any:
+        # Thousands for one run: to have seen the same types before is a third of the time.
+        signature = tuple(map(type, raw))
+        if signature not in known:
+            check(signature)
+        number = len(seen)
+        if shared:
+            seen.append(None)
+        for place, arms in rest:
+            made = arms[signature[place]]
+            if made is not None:
+                raw[place] = made(raw[place], seen)
+        value = kind(*raw)
+        if shared:
+            seen[number] = value
+        return value
+
+    return build
 
 
 def _hints(kind: type) -> list[Any]:

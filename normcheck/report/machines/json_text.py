@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from normcheck.wording import ANYWHERE, visible
+from normcheck.wording import ANYWHERE, HINTS, visible
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _COMMAND = re.compile(ANYWHERE)
@@ -43,8 +43,9 @@ def _harmless(text: str) -> str:
     Characters without a shape, and what a CI service would take for a command, are written as
     numbers.
     """
-    text = _COMMAND.sub(lambda sign: f"{sign[0][:-1]}\\u{ord(sign[0][-1]):04x}", text)
-    if visible(text) or visible(text.replace("\n", "")):
+    if any(hint in text for hint in HINTS):
+        text = _COMMAND.sub(lambda sign: f"{sign[0][:-1]}\\u{ord(sign[0][-1]):04x}", text)
+    if visible(text.replace("\n", "")):
         return f"{text}\n"
     # UTF-8 has no bytes for half a pair; within JSON a backslash is written twice.
     text = _LONE_SURROGATE.sub(lambda half: f"\\\\u{ord(half.group()):04x}", text)

@@ -257,6 +257,7 @@ def test_legacy_file(web: Web) -> None:
     """A legacy file is walked storage by storage; the places are asked for together."""
     state = {f"{n}.weight": torch.ones(100_000) for n in range(20)}
     state |= {f"bn.{name}": torch.ones(7) for name in ("weight", "bias", "running_mean")}
+    web.delay = 0.05
     torch.save(state, web.folder / "old.pt", _use_new_zipfile_serialization=False)
     checkpoint = read_checkpoint(RemotePath(f"{web.address}/old.pt"))
     assert checkpoint.models[0].tensors["bn.running_mean"].values().tolist() == [1.0] * 7
