@@ -36,6 +36,7 @@ from typing import Any
 
 from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.fleet.cache_file import place_of_database, remove_empty
 from normcheck.fleet.cache_row import LAYOUT, MOST_BYTES, pieces_of, result_of, sealed
 from normcheck.fleet.cache_scope import Scopes, code_digest
 from normcheck.fleet.cache_seal import Seal, users_seal
@@ -43,7 +44,6 @@ from normcheck.fleet.file_stamp import Stamp, digest_of, stamp_of
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.pipeline.results import FileResult
 from normcheck.sources.targets import Target
-from normcheck.writing.destination import Kind, Place, place_of
 
 _APPLICATION = 0x6E6F726D
 """Signs the file as ours, in SQLite's own header."""
@@ -158,7 +158,7 @@ class Store:
         self._scopes = Scopes(settings, self._code)
         self._last = time.monotonic()
         self._rows: list[tuple[object, ...]] = []
-        place = _file_of(path)
+        place = place_of_database(path)
         try:
             self._base = sqlite3.connect(place.path, timeout=_LOCK_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
@@ -170,7 +170,7 @@ class Store:
             self._prepare()
         except sqlite3.Error as error:
             self._base.close()
-            _leave_nothing(place)
+            remove_empty(place)
             raise UsageError(
                 f"--cache {path}: not a cache of normcheck that can be used ({error})",
                 "name another file, or delete this one if it is a cache: it can be made again",
@@ -270,28 +270,6 @@ class Store:
         """Write what is left, and close the file."""
         self._write()
         self._base.close()
-
-
-def _file_of(path: Path) -> Place:
-    """Where the database is or comes to be, all links followed.
-
-    Raises:
-        UsageError: SQLite cannot keep anything there; a FIFO would be waited for in vain.
-    """
-    place = place_of(path)
-    if not place.replaced:
-        raise UsageError(
-            f"--cache {path}: a cache is a regular file, and this is none", "name another file"
-        )
-    return place
-
-
-def _leave_nothing(place: Place) -> None:
-    """Remove a new database that nothing could be written into."""
-    if place.kind is Kind.NEW:
-        with contextlib.suppress(OSError):
-            if not place.path.stat().st_size:
-                place.path.unlink()
 
 
 def _stamps(result: FileResult, before: _Before) -> list[Stamp] | None:

@@ -39,7 +39,7 @@ def runs(tmp_path: Path, samples: Path) -> Path:
         (["--gpus-per-task", "1"], "--gpus-per-task belongs to --engine ray"),
         (["--cpus-per-task", "0"], "--cpus-per-task belongs to --engine ray"),
         (["--jobs", "0"], "'--jobs' / '-j'"),
-        (["--cache", "no/such/folder/file"], "cannot be opened"),
+        (["--cache", "no/such/folder/file"], "no such folder"),
         (["--cache", "cache", "--run"], "a run depends"),
     ],
 )

@@ -20,7 +20,7 @@ ALLOWED = {
     ("cli/main.py", "open"): "os.devnull, in place of streams that are closed",
     ("live/process/child_process.py", "open"): "os.devnull, and the pipe to the parent",
     ("live/process/child_process.py", "fdopen"): "the pipe to the parent",
-    ("fleet/result_cache.py", "unlink"): "a new database that nothing could be written into",
+    ("fleet/cache_file.py", "unlink"): "a new database that nothing could be written into",
 }
 
 

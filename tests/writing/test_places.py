@@ -1,6 +1,7 @@
 """Each writer, each kind of place: what is no regular file is never replaced."""
 
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from tests.cli.conftest import Normcheck
 from tests.writing.writers import (
     EACH,
     REPLACING,
+    SICK,
     Writer,
     fifo_reader,
     files_up_to,
@@ -23,7 +25,8 @@ from tests.writing.writers import (
 
 @pytest.fixture(autouse=True)
 def _what_it_needs(request: pytest.FixtureRequest) -> None:
-    writer = request.node.callspec.params.get("writer")
+    case = getattr(request.node, "callspec", None)
+    writer = case.params.get("writer") if case else None
     if writer is not None and writer.name == "plot":
         pytest.importorskip("matplotlib")
 
@@ -298,3 +301,29 @@ def test_long_names(writer: Writer, normcheck: Normcheck, tmp_path: Path) -> Non
     ran = normcheck(*writer.words(name))
     assert ran.code in {0, 1}, ran.err
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_cache_is_a_regular_file(normcheck: Normcheck, tmp_path: Path, short: Path) -> None:
+    """Links to one are followed; whatever else is there is left alone, and not waited for."""
+    model = tmp_path / "model.pt"
+    model.write_bytes(SICK.read_bytes())
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):  # it is made, and used
+        assert normcheck("scan", model, "-q", "--cache", "link").code == 1
+    assert (tmp_path / "link").readlink() == Path("real")
+    assert (tmp_path / "real").read_bytes().startswith(b"SQLite format 3")
+    os.mkfifo(tmp_path / "fifo")
+    make_device(tmp_path / "null", "null")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(short / "socket"))
+        for place in ("fifo", "null", str(short / "socket"), "-"):
+            ran = normcheck("scan", model, "-q", "--cache", place)
+            assert ran.code == 2, place
+            assert "--cache" in ran.err or "two outputs" in ran.err
+            assert "hint:" in ran.err
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+    assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
+    with files_up_to(20):
+        ran = normcheck("scan", model, "-q", "--cache", "new")
+    assert ran.code == 2
+    assert not (tmp_path / "new").exists()

@@ -1,7 +1,6 @@
 """Every way in which the command writes something, and every kind of thing to write to."""
 
 import os
-import resource
 import socket
 import stat
 import threading
@@ -125,6 +124,7 @@ def listening(path: Path) -> Iterator[Reader]:
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
     """Files cannot grow beyond so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
