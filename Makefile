@@ -26,8 +26,19 @@ setup: $(VENV)/.developer  ## install with everything that developers use
 test: $(VENV)/.developer  ## install, and run the tests
 	$(BIN)/python -m pytest -n 2
 
+test-fast: $(VENV)/.developer  ## run all but the slow tests, in less than a minute
+	$(BIN)/python -m pytest -n 2 -m "not slow" --durations=5
+
 test-kernels: $(VENV)/.developer  ## run what depends on arithmetic under the kernels of other processors
 	$(BIN)/python -m tests.kernels -n 2
+
+# Where no build of torch's oldest version fits the machine: make test-floors TORCH=2.13.0
+test-floors:  ## run the tests with the oldest versions of everything that pyproject.toml allows
+	rm -rf $(VENV)-floors
+	$(PYTHON) -m venv $(VENV)-floors
+	$(PYTHON) -m tests.floors $(if $(TORCH),torch=$(TORCH)) plot images onnx > $(VENV)-floors/requirements.txt
+	$(VENV)-floors/bin/python -m pip install --quiet -r $(VENV)-floors/requirements.txt
+	$(VENV)-floors/bin/python -m pytest -n 2 -m "not slow or kernels" $(addprefix tests/,architectures checkpoint cli compare config exports fleet live norms repair report rules)
 
 fuzz: $(VENV)/.developer  ## fuzz the readers: a million executions, RUNS=N for another number
 	$(BIN)/python -m tests.fuzz --runs $(or $(RUNS),1000000)
@@ -77,6 +88,6 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 	$(BIN)/python benchmarks/many.py
 
 clean:  ## remove what the verbs above made
-	rm -rf $(VENV) $(VENV)-without-torch build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-without-torch $(VENV)-floors build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test test-kernels fuzz agreement lint docs docs-rules drift site samples without-torch bench clean
+.PHONY: help demo setup test test-fast test-kernels test-floors fuzz agreement lint docs docs-rules drift site samples without-torch bench clean

@@ -30,6 +30,8 @@ from . import (
     state_dict_truth,
 )
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 300_000
 FACTORIES = {**ARCHITECTURES, **huggingface_architectures()}
 REFUSED = {**STATE_DICT_ONLY, **HUGGINGFACE_STATE_DICT_ONLY}

@@ -18,6 +18,8 @@ from jsonschema import Draft7Validator
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 ACTION = ROOT / "action.yml"
 
 

@@ -17,6 +17,8 @@ from markdown_it.token import Token
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 Build = Callable[[], subprocess.CompletedProcess[str]]
 PAGES = sorted(
     path

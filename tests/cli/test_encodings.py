@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.fleet.deadly import write_model
 
+pytestmark = pytest.mark.slow
+
 NAME = "schicht_ü_γ_層"
 """Of a layer: a sign that Western Europe's code page has, and two that it lacks."""
 

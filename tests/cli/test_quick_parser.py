@@ -14,6 +14,8 @@ from normcheck.cli.flags.run_words import RunWords
 from normcheck.cli.flags.shared_flags import Color, FailOn, MinConfidence, MinSeverity, OutputFormat
 from normcheck.cli.quick_parser import _CHOICES, _SWITCHES, _VALUES, scan_words
 
+pytestmark = pytest.mark.slow
+
 
 def by_typer(words: list[str]) -> ScanWords | None:
     """What Typer makes of the words; None where it refuses them."""

@@ -17,6 +17,8 @@ from normcheck.live.feeding.user_data import read_data
 from normcheck.live.run_request import Feeding
 from tests.cli.conftest import Normcheck
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 STATE = "sample_models/digits-healthy.pt"
 LOST = "sample_models/statistics-lost.pt"

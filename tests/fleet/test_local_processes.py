@@ -33,7 +33,7 @@ from tests.conftest import PATIENCE
 from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
 from tests.report.everything import render
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 DEADLY = Settings(rules=(*RULES, RULE))
 

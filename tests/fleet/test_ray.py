@@ -25,6 +25,8 @@ from normcheck.sources.targets import Target
 from tests.conftest import PATIENCE, ROOT
 from tests.fleet.deadly import EXITS, RULE, write_model
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'normcheck[ray]'")
 BY_RAY = Fleet(engine=Engine.RAY)
 

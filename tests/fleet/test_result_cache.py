@@ -37,6 +37,8 @@ from normcheck.sources.limits import Limits
 from normcheck.sources.targets import Target
 from tests.fleet.deadly import write_model
 
+pytestmark = pytest.mark.slow
+
 CACHED = Fleet(cache=Path("cache.sqlite"))
 
 

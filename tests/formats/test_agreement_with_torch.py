@@ -22,6 +22,8 @@ from normcheck.saved.checkpoint import Checkpoint
 from normcheck.saved.tensors import TensorRef
 from tests.saved.test_dtypes import COMPLEX, FLOAT8, PLAIN
 
+pytestmark = pytest.mark.slow
+
 MANY = int(os.environ.get("NORMCHECK_EXAMPLES", "0"))
 """Files of each kind that ``make agreement`` asks for; without it a share, always the same."""
 EXAMPLES = settings(

@@ -12,7 +12,7 @@ from tests.formats.watched import FLOATS, MODEL
 from tests.pickles import attacks
 from tests.pickles.bombs import bombs
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 VICTIM = """
 import copyreg, pickle, sys

@@ -393,6 +393,7 @@ def same(
     return there
 
 
+@pytest.mark.slow
 def test_a_scan_without_them(elsewhere, command) -> None:
     """The same report of every sample model, in one process and in two."""
     alone = same(elsewhere, command, "scan", "sample_models", "--jobs", "1")
@@ -402,6 +403,7 @@ def test_a_scan_without_them(elsewhere, command) -> None:
     assert shared.stdout == alone.stdout
 
 
+@pytest.mark.slow
 def test_a_run_without_them(elsewhere, command) -> None:
     """In a process of its own, in one of the pool's, and what cannot be bounded is said."""
     pytest.importorskip("torch")
@@ -416,6 +418,7 @@ def test_a_run_without_them(elsewhere, command) -> None:
     assert bounded.processes > 3
 
 
+@pytest.mark.slow
 def test_a_repair_without_them(elsewhere, tmp_path: Path) -> None:
     """The copy is whole, and nothing is left beside it."""
     pytest.importorskip("torch")

@@ -10,7 +10,7 @@ from normcheck.norms.belonging.agreement import Agreement
 
 from .settled import CHANNELS, anatomy, conv_net, settle
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
 
 def _agreement(model: nn.Module, folder: Path, *shape: int) -> Agreement:

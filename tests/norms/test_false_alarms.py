@@ -21,6 +21,8 @@ from tests.norms.saved import (
     build,
 )
 
+pytestmark = pytest.mark.slow
+
 INPUTS = {**EXAMPLE_INPUTS, **huggingface_example_inputs()}
 PASSES = 60
 LEFT = 0.005

@@ -29,6 +29,8 @@ from tests.norms.saved import (
     layers_in,
 )
 
+pytestmark = pytest.mark.slow
+
 every_name = pytest.mark.parametrize("name", sorted(FACTORIES))
 every_module = pytest.mark.parametrize("name", sorted(FACTORIES.keys() - NO_MODULE.keys()))
 

@@ -11,7 +11,7 @@ from normcheck.sources.limits import Limits
 from tests.formats import by_hand as hand
 from tests.pickles.appetites import APPETITES, ZIPPED
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 MEMORY = 4 << 20
 """As in the large, so in the small: the count is the same, the test takes a tenth of a second."""

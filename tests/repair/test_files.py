@@ -17,7 +17,7 @@ from normcheck.runs.fix import fix
 from normcheck.saved.tensors import PlainRegion
 from tests.repair.files import HEALTHY, LOST, lost_model, saved, statistics, wanted
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 

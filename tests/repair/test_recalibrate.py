@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from normcheck import NormcheckError, recalibrate
 from tests.conftest import PATIENCE, ROOT
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
 
 class Net(nn.Module):

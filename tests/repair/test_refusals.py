@@ -12,6 +12,8 @@ from sample_models.data import load
 from sample_models.networks import DigitsNet
 from tests.repair.files import DATA, HEALTHY, LOST, TRAINED_IN_EVAL, wanted
 
+pytestmark = pytest.mark.slow
+
 
 def accuracy(path: Path) -> float:
     """On 600 digits that neither training nor repair saw."""

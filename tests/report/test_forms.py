@@ -14,6 +14,8 @@ from normcheck.report.people.text_style import TextStyle
 from tests.conftest import ROOT as PROJECT
 from tests.report.everything import MACHINE_FORMS, clean, everything, render
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path("/project")
 ENDINGS = {

@@ -29,6 +29,8 @@ from normcheck.runs.scan import parts, scan
 from tests.report.everything import clean, everything, hostile
 from tests.report.test_json_schema import closed
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = Settings(layer_ignores=(LayerIgnore("stem.*", ("NC103",), "known"),))
 

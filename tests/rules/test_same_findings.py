@@ -10,7 +10,7 @@ from torch import nn
 from normcheck import scan
 from tests.formats.exports.models import Residual
 
-pytestmark = [pytest.mark.kernels, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.kernels, pytest.mark.filterwarnings("ignore")]
 
 EXAMPLE = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 

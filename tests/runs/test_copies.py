@@ -14,6 +14,8 @@ from normcheck.report.people.diff_text import render_diff_text
 from normcheck.report.people.text_style import TextStyle
 from tests.runs.training_runs import Net, batches, compared, copy_of, save, told, train, trained
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 

@@ -18,7 +18,7 @@ from normcheck.report.people.diff_text import render_diff_text
 from normcheck.report.people.text_style import TextStyle
 from tests.formats.exports.models import CASES
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 CASE = CASES[0]
 

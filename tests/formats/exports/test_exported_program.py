@@ -15,7 +15,7 @@ from normcheck.saved.graph import NORMS, Node, Op
 from tests.formats.exports import pt2_by_hand as hand
 from tests.formats.exports.models import Convolutional, Shared
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 LAYOUTS = ("today", "2.8", "2.6")
 
 

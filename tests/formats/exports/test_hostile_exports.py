@@ -17,7 +17,7 @@ from tests.formats import by_hand
 from tests.formats.exports import hostile, hostile_programs, hostile_scripts
 from tests.pickles import attacks
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 READ = [""]
 SECONDS = 15

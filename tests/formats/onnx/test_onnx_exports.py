@@ -24,6 +24,8 @@ from tests.formats.onnx.onnx_exported import (
     randomised,
 )
 
+pytestmark = pytest.mark.slow
+
 EXPORTERS = pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
 TRACED = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 STATISTICS = ("running_mean", "running_var")

@@ -15,7 +15,7 @@ from normcheck.live.loading.load_exported import load_exported
 from tests.formats.exports import hostile
 from tests.formats.exports.hostile import node, value
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 TARGETS = (
     "torch.ops.aten.from_file.default", "torch.ops.aten.from_file.out",

@@ -20,7 +20,7 @@ from tests.conftest import PATIENCE
 from tests.formats import by_hand as hand
 from tests.pickles import attacks
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 READER = """
 import json, os, sys

@@ -20,7 +20,7 @@ from sample_models.data import Part, load
 from sample_models.networks import DigitsNet
 from tests.live.probes.networks.build import FOLDER, SAMPLES, norms
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
 _ON_DATA = {"NC401", "NC402", "NC403", "NC404", "NC405", "NC406"}
 

@@ -16,7 +16,7 @@ from normcheck.errors import UsageError
 from normcheck.live.process import isolated_run as isolated
 from tests.conftest import PATIENCE
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 CODE = """
 import ctypes, os, sys, time

@@ -8,7 +8,7 @@ from normcheck import Report, scan
 from normcheck.findings import Finding, Severity
 from tests.formats.exports.models import CASES, Case, exported, scripted, traced
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def _accusations(path: Path) -> list[Finding]:

@@ -20,6 +20,8 @@ from normcheck.sources.remote.remote_source import ATTEMPTS, RemoteSource
 from tests.sources.remote.conftest import convolutional
 from tests.sources.remote.server import Web
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cr3t-signature"  # noqa: S105  (what must not be shown)
 
 

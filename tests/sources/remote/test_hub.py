@@ -13,6 +13,8 @@ import pytest
 
 from tests.sources.remote.hub import Hub, serving_hub
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("huggingface_hub")
 Scan = Callable[..., tuple[int, dict[str, Any], str]]
 

@@ -17,6 +17,8 @@ from normcheck.sources.remote.remote_source import RemoteSource
 from normcheck.sources.targets import Target, expand
 from tests.sources.remote.conftest import convolutional
 
+pytestmark = pytest.mark.slow
+
 
 def put(bucket: str, name: str, path: Path) -> str:
     """Uploads a file; its address."""
