@@ -27,6 +27,8 @@ class ExportedPair:
 
     track: Track
     match: ExportMatch
+    files: tuple[str, ...]
+    """All that they were read from."""
 
 
 def may_be_export(path: Path) -> bool:
@@ -105,4 +107,4 @@ def _compared(
     sides = [side_of(files[0], source, old), side_of(files[1], export, new)]
     step = measured(old, new, (0, 1), (None, None))
     track = Track(source, old, new, sides, [step])
-    return ExportedPair(track, match)
+    return ExportedPair(track, match, (*files[0].files, *files[1].files))

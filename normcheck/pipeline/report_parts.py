@@ -37,7 +37,8 @@ def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:
     heads = tuple((result.target, verdicts.where) for verdicts in result.verdicts)
     # The line was made of all findings, so it is right where all of them count.
     line = "" if gone else result.line
-    return Part(rest, heads, lambda: _models(result, sifted), line)
+    files = (result.target, *result.files)
+    return Part(rest, heads, lambda: _models(result, sifted), line, files)
 
 
 def lined(result: FileResult) -> FileResult:

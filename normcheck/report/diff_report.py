@@ -15,6 +15,8 @@ class Diff:
     """One for each model that the files have in common."""
     report: Report
     """With the last checkpoint's models, so that every output of a scan can show it."""
+    files: tuple[str, ...] = ()
+    """All that was read for it."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -19,6 +19,7 @@ class Part:
         heads: Target and place within the file of each model.
         load: Gives the models.
         line: The file's line of JSON Lines, if somebody has made it already.
+        files: All that was read for it.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class Part:
         heads: tuple[tuple[str, str], ...],
         load: Callable[[], tuple[ModelReport, ...]],
         line: str = "",
+        files: tuple[str, ...] = (),
     ) -> None:
         """See the class."""
         self.rest = rest
         self.heads = heads
         self.line = line
+        self.files = files
         self._load = load
 
     @classmethod

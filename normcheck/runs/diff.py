@@ -76,6 +76,7 @@ def diff(
         pair = exported_pair(local, run.settings.limits, run.where, running)
         if pair is not None:
             run.tracks, run.match = [pair.track], pair.match
+            run.files += pair.files
             return run.result()
     if running is not None:
         raise UsageError(
@@ -110,11 +111,13 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
         self.sieve = Sieve(settings)
+        self.files: list[str] = []
         self.match: ExportMatch | None = None
         """Of a model and its export."""
 
     def read(self, path: Place, number: int) -> None:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""
+        self.files.append(str(path))
         try:
             checkpoint = read_checkpoint(path, self.settings.limits)
         except NormcheckError as error:
@@ -123,6 +126,7 @@ class _Run:
         except MemoryError:
             self.errors.append(Failure(str(path), f"{path}: not enough memory to read it"))
             return
+        self.files += checkpoint.files
         try:
             models = checkpoint.models
             if self.where:
@@ -192,7 +196,7 @@ class _Run:
             self.settings.rules,
             self.settings.fail_on,
         )
-        return Diff(tuple(comparisons), report)
+        return Diff(tuple(comparisons), report, tuple(self.files))
 
     def _judge(self, track: Track, comparison: Comparison) -> list[Finding]:
         side = comparison.sides[-1]
