@@ -24,9 +24,9 @@ from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.sent_settings import sent
+from normcheck.formats.targets import Target
 from normcheck.live.process.wire import DAMAGED, read
 from normcheck.pipeline.results import FileResult, lost
-from normcheck.sources.targets import Target
 
 AHEAD = 256
 """Files that may be done before an earlier one is: beyond it one slow file holds up the rest,

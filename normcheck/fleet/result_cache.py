@@ -36,9 +36,9 @@ from normcheck.errors import UsageError
 from normcheck.fleet.cache_scope import Scopes, code_digest
 from normcheck.fleet.file_stamp import Stamp, digest_of, stamp_of
 from normcheck.fleet.fleet_request import Fleet
+from normcheck.formats.targets import Target
 from normcheck.live.process.wire import DAMAGED, read, written
 from normcheck.pipeline.results import FileResult, packed
-from normcheck.sources.targets import Target
 from normcheck.writing.destination import Kind, Place, place_of
 
 _LAYOUT = 2

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from normcheck.config.settings import Settings
-    from normcheck.sources.targets import Target
+    from normcheck.formats.targets import Target
 
 
 def examine(target: Target, settings: Settings) -> FileResult:

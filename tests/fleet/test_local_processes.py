@@ -19,6 +19,7 @@ from normcheck.fleet import local_processes as local
 from normcheck.fleet.file_task import done
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.fleet.local_processes import examined_by_processes
+from normcheck.formats.targets import Target
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
 from normcheck.report.people.text_stream import render_text
@@ -26,7 +27,6 @@ from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts, scan
-from normcheck.sources.targets import Target
 from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
 from tests.report.everything import render
 

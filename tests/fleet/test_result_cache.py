@@ -21,6 +21,7 @@ from normcheck.fleet import file_stamp as stamp
 from normcheck.fleet import file_task as task
 from normcheck.fleet import result_cache as cache
 from normcheck.fleet.fleet_request import Fleet
+from normcheck.formats.targets import Target
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.results import FileResult
@@ -30,7 +31,6 @@ from normcheck.report.tally import Tally
 from normcheck.rules.catalogue import RULES, select
 from normcheck.runs.scan import parts, scan
 from normcheck.sources.limits import Limits
-from normcheck.sources.targets import Target
 from tests.fleet.deadly import write_model
 
 CACHED = Fleet(cache=Path("cache.sqlite"))
