@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from normcheck.errors import NormcheckError  # noqa: E402
 from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
+from normcheck.formats.targets import expand  # noqa: E402
 from normcheck.norms.anatomy import Anatomy  # noqa: E402
 from normcheck.norms.find_norms import anatomy_of  # noqa: E402
 from normcheck.rules.rule import CannotTell, Subject  # noqa: E402
@@ -40,7 +41,6 @@ from normcheck.saved.tensors import (  # noqa: E402
     contiguous_strides,
 )
 from normcheck.sources.source import MemorySource  # noqa: E402
-from normcheck.sources.targets import expand  # noqa: E402
 
 Tensors = dict[str, npt.NDArray[np.float64]]
 Fault = Callable[[Tensors, np.random.Generator], Tensors]

@@ -12,13 +12,13 @@ from normcheck.compare.model_pairing import chosen
 from normcheck.compare.model_snapshot import snapshot
 from normcheck.compare.model_track import Track, side_of
 from normcheck.errors import UsageError
-from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.read_checkpoint import FORMATS, read_checkpoint
 from normcheck.live.process.run_models import ran
 from normcheck.live.run_request import Running
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import Limits
 
-_SUFFIXES = (".onnx", ".pt2", ".ptl", ".jit")
+_SUFFIXES = tuple(suffix for form in FORMATS if form.export for suffix in form.suffixes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,9 +9,9 @@ from itertools import chain, islice
 from normcheck.config.settings import Settings
 from normcheck.fleet.file_task import done
 from normcheck.fleet.fleet_request import Engine, Fleet
+from normcheck.formats.targets import Target
 from normcheck.pipeline.results import FileResult
 from normcheck.platforms import processors
-from normcheck.sources.targets import Target
 
 Work = Iterable[Target | FileResult]
 """Files to examine, and results that are there already and keep their place among them."""

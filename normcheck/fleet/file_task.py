@@ -1,10 +1,10 @@
 """The work on one file, the same whoever does it."""
 
 from normcheck.config.settings import Settings
+from normcheck.formats.targets import Target
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.report_parts import lined
 from normcheck.pipeline.results import FileResult
-from normcheck.sources.targets import Target
 
 
 def done(target: Target, settings: Settings) -> FileResult:

@@ -23,9 +23,9 @@ from normcheck.errors import NormcheckError
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.sent_settings import sent
 from normcheck.fleet.worker_messages import MESSAGES, Announcement, Progress, Ready, Result
+from normcheck.formats.targets import Target
 from normcheck.live.process.wire import LONGEST, DamagedError, read_message
 from normcheck.pipeline.results import FileResult, lost
-from normcheck.sources.targets import Target
 
 AHEAD = 256
 """Files that may be done before an earlier one is: beyond it one slow file holds up the rest,

@@ -18,10 +18,10 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.fleet.fleet_request import Cluster
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.sent_settings import sent
+from normcheck.formats.targets import Target
 from normcheck.live.process.wire import DamagedError, read, written
 from normcheck.pipeline.results import FileResult, lost
 from normcheck.platforms import processors
-from normcheck.sources.targets import Target
 from normcheck.version import VERSION
 
 AHEAD = 1024

@@ -42,8 +42,8 @@ from normcheck.fleet.cache_scope import Scopes, code_digest
 from normcheck.fleet.cache_seal import Seal, users_seal
 from normcheck.fleet.file_stamp import Stamp, digest_of, stamp_of
 from normcheck.fleet.fleet_request import Fleet
+from normcheck.formats.targets import Target
 from normcheck.pipeline.results import FileResult
-from normcheck.sources.targets import Target
 
 _APPLICATION = 0x6E6F726D
 """Signs the file as ours, in SQLite's own header."""

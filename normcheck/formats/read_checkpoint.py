@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
 from normcheck.formats import foreign_files as foreign
 from normcheck.formats.bounded_json import read_json
+from normcheck.formats.folders.folder_kinds import FolderKind, kind_of_folder
+from normcheck.formats.format import Format
 from normcheck.formats.safetensors_file import header_length, natural_order, read_safetensors
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
-from normcheck.sources.checkpoint_folders import FolderKind, kind_of_folder
 from normcheck.sources.limits import DEFAULT_LIMITS, Budget, Limits
 from normcheck.sources.opening import open_source, open_sources
 from normcheck.sources.place import Place, RemotePath
@@ -174,23 +175,45 @@ def complete(error: NormcheckError, name: str) -> None:
 
 def _read_file(source: Source, limits: Limits) -> Checkpoint:
     start = source.read_at(0, min(_SNIFFED, source.size))
-    if start.startswith(b"PK\x03\x04"):
-        return _read_zip(source, limits)
-    # Before pickles: a header of 640 bytes begins with 80 02 like a pickle of protocol 2.
-    length = header_length(start)
-    if length is not None:
-        tensors = read_safetensors(source, length, limits)
-        found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])
-        return _checkpoint(source, "safetensors", found)
-    if _PICKLE.match(start):
-        return _read_pickles(source, limits)
-    if start.startswith(b"\x08"):
-        # Files that begin so are few, and the reader of those that are ONNX is not small.
-        from normcheck.formats.onnx.onnx_file import looks_like_onnx, read_onnx
-
-        if looks_like_onnx(start):
-            return read_onnx(source, limits)
+    for form in FORMATS:
+        if form.sign(start):
+            return _read_as(form, source, limits)
     raise foreign.explain(source.name, source.size, start)
+
+
+def _read_as(form: Format, source: Source, limits: Limits) -> Checkpoint:
+    try:
+        return form.read(source, limits)
+    except ImportError as error:
+        if not form.extra:
+            raise
+        raise UnreadableError(
+            f"{source.name}: {form.name}, which takes the package {form.extra} to read",
+            f"pip install 'normcheck[{form.extra}]'",
+        ) from error
+
+
+def _read_safetensors(source: Source, limits: Limits) -> Checkpoint:
+    length = header_length(source.read_at(0, min(_SNIFFED, source.size)))
+    assert length is not None  # noqa: S101  (its sign)
+    tensors = read_safetensors(source, length, limits)
+    found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])
+    return _checkpoint(source, "safetensors", found)
+
+
+def _is_onnx(start: bytes) -> bool:
+    if not start.startswith(b"\x08"):
+        return False
+    # Files that begin so are few, and the reader of those that are ONNX is not small.
+    from normcheck.formats.onnx.onnx_file import looks_like_onnx
+
+    return looks_like_onnx(start)
+
+
+def _read_onnx(source: Source, limits: Limits) -> Checkpoint:
+    from normcheck.formats.onnx.onnx_file import read_onnx
+
+    return read_onnx(source, limits)
 
 
 def _read_zip(source: Source, limits: Limits) -> Checkpoint:
@@ -369,3 +392,30 @@ def _shards(folder: Place, files: list[str], limits: Limits) -> dict[str, Checkp
             source.close()
         raise
     return shards
+
+
+def _is_zip(start: bytes) -> bool:
+    return start.startswith(b"PK\x03\x04")
+
+
+FORMATS = (
+    Format(
+        "a file of torch.save",
+        (".pt", ".pth", ".th", ".ckpt", ".bin", ".pth.tar", ".model"),
+        sign=_is_zip,
+        read=_read_zip,
+    ),
+    # What is in an archive its members tell, so that these three have one reader.
+    Format("a TorchScript archive", (".ptl", ".jit"), sign=_is_zip, read=_read_zip, export=True),
+    Format("a program of torch.export", (".pt2",), sign=_is_zip, read=_read_zip, export=True),
+    # Before pickles: a header of 640 bytes begins with 80 02 like a pickle of protocol 2.
+    Format(
+        "a safetensors file",
+        (".safetensors",),
+        sign=lambda start: header_length(start) is not None,
+        read=_read_safetensors,
+    ),
+    Format("a pickle", (".pkl", ".pickle"), sign=_PICKLE.match, read=_read_pickles),
+    Format("an ONNX model", (".onnx",), sign=_is_onnx, read=_read_onnx, export=True, extra="onnx"),
+)
+"""Every format, in the order in which files are held against their signs."""

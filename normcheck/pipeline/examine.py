@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from normcheck.config.settings import Settings
-    from normcheck.sources.targets import Target
+    from normcheck.formats.targets import Target
 
 
 _SAVE_AGAIN = "fetch it again, or load its parts by hand and save them with torch"

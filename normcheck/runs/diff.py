@@ -15,6 +15,7 @@ from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure, Finding, Skipped, Suppressed
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.safetensors_file import natural_order
+from normcheck.formats.targets import expand
 from normcheck.live.run_request import Running
 from normcheck.pipeline.given import not_settings, paths_in
 from normcheck.pipeline.suppress import Sieve
@@ -23,7 +24,6 @@ from normcheck.report.report import ModelReport, Report, summarise
 from normcheck.rules.rule import CannotTell, Need, Subject
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.place import Place, shown
-from normcheck.sources.targets import expand
 from normcheck.version import VERSION
 
 if TYPE_CHECKING:

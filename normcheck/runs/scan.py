@@ -14,6 +14,7 @@ from normcheck.errors import UnreadableError
 from normcheck.findings import Failure
 from normcheck.fleet.engine import examined
 from normcheck.fleet.fleet_request import Fleet
+from normcheck.formats.targets import Target, expand
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine_object
 from normcheck.pipeline.given import Given, not_settings, targets_in
@@ -23,7 +24,6 @@ from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.sources.place import shown
-from normcheck.sources.targets import Target, expand
 from normcheck.version import VERSION
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from normcheck.cli.flags.limit_words import isolation
 from normcheck.cli.screen import progress
 from normcheck.config.settings import Settings
 from normcheck.fleet import file_task as task
+from normcheck.formats.targets import Target
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.results import FileResult
-from normcheck.sources.targets import Target
 from tests.cli.conftest import Normcheck
 
 

@@ -20,6 +20,7 @@ from normcheck.fleet.file_task import done
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.fleet.local_processes import examined_by_processes
 from normcheck.fleet.worker_messages import Result
+from normcheck.formats.targets import Target
 from normcheck.live.process.wire import read_message
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
@@ -28,7 +29,6 @@ from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts, scan
-from normcheck.sources.targets import Target
 from tests.conftest import PATIENCE
 from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
 from tests.report.everything import render

@@ -16,12 +16,12 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.fleet import ray_cluster
 from normcheck.fleet.fleet_request import Cluster, Engine, Fleet
 from normcheck.fleet.ray_cluster import examined_by_ray
+from normcheck.formats.targets import Target
 from normcheck.live.run_request import Isolation, Running
 from normcheck.pipeline.results import FileResult
 from normcheck.report.machines.as_json import render_json
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import scan
-from normcheck.sources.targets import Target
 from tests.conftest import PATIENCE, ROOT
 from tests.fleet.deadly import EXITS, RULE, write_model
 

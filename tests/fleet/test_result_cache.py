@@ -24,6 +24,7 @@ from normcheck.fleet import file_task as task
 from normcheck.fleet import result_cache as cache
 from normcheck.fleet.cache_seal import Seal, users_seal
 from normcheck.fleet.fleet_request import Fleet
+from normcheck.formats.targets import Target
 from normcheck.live.process.wire import written
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine
@@ -34,7 +35,6 @@ from normcheck.report.tally import Tally
 from normcheck.rules.catalogue import RULES, select
 from normcheck.runs.scan import parts, scan
 from normcheck.sources.limits import Limits
-from normcheck.sources.targets import Target
 from tests.fleet.deadly import write_model
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from normcheck.errors import NoModelError, NormcheckError, UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.sources.targets import expand
+from normcheck.formats.targets import expand
 
 STATE = {
     "layers.0.norm.weight": torch.arange(3.0),

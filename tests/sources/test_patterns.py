@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from normcheck.formats.targets import expand
 from normcheck.sources import patterns
 from normcheck.sources.patterns import matching
-from normcheck.sources.targets import expand
 
 
 @pytest.fixture(scope="module")

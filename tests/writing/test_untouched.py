@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
-from normcheck.sources.targets import Target, expand
+from normcheck.formats.targets import Target, expand
 from tests.cli.conftest import Normcheck
 from tests.conftest import SAMPLES
 from tests.writing.writers import listing

@@ -97,7 +97,7 @@ class Bar:
 
     def _count(self) -> None:
         from normcheck.errors import NormcheckError
-        from normcheck.sources.targets import expand
+        from normcheck.formats.targets import expand
 
         if any("://" in target for target in self._targets):
             return  # to list what is far away would cost the scan's own requests again

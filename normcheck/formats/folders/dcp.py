@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcheck.errors import UnreadableError
+from normcheck.formats.folders.folder_kinds import METADATA
 from normcheck.formats.legacy_pickles import read_pickle_stream
 from normcheck.pickles.inert import Inert, attributes_of, entries_of
 from normcheck.pickles.torch_objects import dtype_named
 from normcheck.saved.tensor_pieces import Piece, in_pieces
 from normcheck.saved.tensors import TensorRef, tensor_without_data
-from normcheck.sources.checkpoint_folders import METADATA
 from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.opening import FilePart, Files, open_source
 from normcheck.sources.place import Place

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from normcheck.errors import NoModelError, UnreadableError
+from normcheck.formats.folders.folder_kinds import FolderKind
 from normcheck.pickles.inert import entries_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.tensor_pieces import Piece, in_pieces, part_of, piece_of
 from normcheck.saved.tensors import TensorRef, contiguous_strides
-from normcheck.sources.checkpoint_folders import FolderKind
 from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.opening import open_sources
 from normcheck.sources.place import Place, RemotePath

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from normcheck.errors import UnreadableError
 from normcheck.formats.folders.deepspeed_megatron import Read, listed, one_checkpoint
+from normcheck.formats.folders.folder_kinds import FSDP_MODEL, FolderKind
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.tensor_pieces import Piece, in_pieces, piece_of
 from normcheck.saved.tensors import TensorRef, TensorShard
-from normcheck.sources.checkpoint_folders import FSDP_MODEL, FolderKind
 from normcheck.sources.limits import Limits
 from normcheck.sources.place import Place
 

@@ -49,9 +49,10 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
         limits: Bounds.
 
     Raises:
-        UnreadableError: Damaged, external data that is missing, or the package ``onnx`` is.
+        UnreadableError: Damaged, or external data that is missing.
         RefusedError: Past the limits.
         NoModelError: A model without a graph.
+        ImportError: The package ``onnx`` is missing.
     """
     budget = Budget(limits)
     model, left_out = _parsed(source, budget)
@@ -80,15 +81,10 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
 
 
 def _parsed(source: Source, budget: Budget) -> tuple["ModelProto", LeftOut]:
-    try:
-        # Here and nowhere else: it takes longer to import than any other file to read.
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
-        from onnx import ModelProto
-    except ImportError as error:
-        raise UnreadableError(
-            f"{source.name}: an ONNX model, which takes the package onnx to read",
-            "pip install 'normcheck[onnx]'",
-        ) from error
+    # Here and nowhere else: it takes longer to import than any other file to read.
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
+    from onnx import ModelProto
+
     short = lean(source, ModelProto.DESCRIPTOR, budget)
     try:
         model: ModelProto = ModelProto.FromString(short.data)

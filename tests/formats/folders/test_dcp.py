@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.metadata import (
 
 from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.sources.targets import expand
+from normcheck.formats.targets import expand
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 

@@ -12,7 +12,7 @@ from torch import nn
 import normcheck
 from normcheck.errors import UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.sources.targets import expand
+from normcheck.formats.targets import expand
 
 
 def network() -> nn.Module:

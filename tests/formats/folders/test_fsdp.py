@@ -13,8 +13,8 @@ import torch.distributed as dist
 import normcheck
 from normcheck.errors import UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.targets import expand
 from normcheck.saved.tensors import TensorShard
-from normcheck.sources.targets import expand
 from tests.conftest import PATIENCE
 
 pytestmark = pytest.mark.skipif(

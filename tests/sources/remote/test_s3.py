@@ -9,12 +9,12 @@ import normcheck
 from normcheck.config.settings import Settings
 from normcheck.fleet import file_task as task
 from normcheck.fleet.fleet_request import Fleet
+from normcheck.formats.targets import Target, expand
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.results import FileResult
 from normcheck.sources.place import RemotePath
 from normcheck.sources.remote import file_systems as remote
 from normcheck.sources.remote.remote_source import RemoteSource
-from normcheck.sources.targets import Target, expand
 from tests.sources.remote.conftest import convolutional
 
 pytestmark = pytest.mark.slow

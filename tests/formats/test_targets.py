@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from normcheck.errors import UnreadableError
-from normcheck.sources.targets import CHECKPOINT_SUFFIXES, expand
+from normcheck.formats.targets import CHECKPOINT_SUFFIXES, expand
 
 
 def files(folder: Path, *names: str) -> Path:

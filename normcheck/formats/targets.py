@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from normcheck.errors import UnreadableError
-from normcheck.sources.checkpoint_folders import kind_of_folder
+from normcheck.formats.folders.folder_kinds import kind_of_folder
+from normcheck.formats.read_checkpoint import FORMATS
 from normcheck.sources.patterns import matching
 from normcheck.sources.place import Place, RemotePath, place_of, shown
 
-CHECKPOINT_SUFFIXES = (
-    ".pt", ".pth", ".th", ".ckpt", ".safetensors", ".bin", ".pkl", ".pickle", ".pth.tar", ".model",
-    ".pt2", ".ptl", ".jit", ".onnx",
-)  # fmt: skip
+CHECKPOINT_SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
 """Files that a folder is searched for; a file named outright is read whatever it is called."""
 _INDEX_SUFFIX = ".index.json"
 _SKIPPED_FOLDERS = frozenset({".git", "__pycache__", "node_modules", ".venv", ".cache"})
