@@ -11,7 +11,7 @@ from normcheck.norms.agreement import Agreement, agreement_of
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.links import Link, find_links
 from normcheck.norms.neighbours import biases_before_norms, dropouts_before_norms
-from normcheck.norms.numbers import read_values
+from normcheck.norms.numbers import read_count, read_values
 
 if TYPE_CHECKING:
     from normcheck.checkpoint.tensors import TensorRef
@@ -58,7 +58,14 @@ def anatomy_of(
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
         agreement=agreement,
         biases_before_norms=biases_before_norms(model, layers),
+        averages=_averages(model),
     )
+
+
+def _averages(model: SavedModel) -> float | None:
+    """How many times an average took in weights; beside a wrapped model in its state dict."""
+    count = read_count(model.tensors.get("n_averaged"))
+    return count.value if count is not None and count.value > 0 else None
 
 
 def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormLayer:

@@ -186,6 +186,9 @@ class Anatomy:
     """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""
+    averages: float | None = None
+    """``n_averaged`` of ``torch.optim.swa_utils.AveragedModel``: how many times it took in
+    weights; None for a model that is no average, or does not say."""
     exported: bool = False
     """Whether it is an export, whose modes are part of its operators."""
     baked: tuple[BakedMode, ...] = ()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from normcheck.checkpoint.model import SavedModel
 from normcheck.checkpoint.tensors import TensorRef
+from normcheck.norms.between import Between
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 
@@ -59,6 +60,11 @@ class Link:
     """Of a PReLU that stands between source and weights."""
     inflow: "Inflow | None" = None
     """What reaches the weights, where a graph shows it."""
+    either_way: bool = False
+    """Whether the weights are square and nothing tells a convolution from a transposed one."""
+    among: tuple[str, ...] = ()
+    """Activations of which one stands between, by names of ``ACTIVATIONS``, where a module tree
+    tells; empty where any may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +92,11 @@ def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, 
     more than probable.
     """
     steps = _steps(model, layers)
+    tree = Between(model.modules) if model.modules is not None else None
     if model.ordered:
-        return tuple(_links(steps, ordered=True))
-    after = tuple(_links(sorted(steps, key=_usual_order), ordered=False))
-    before = tuple(_links(sorted(steps, key=_norm_first), ordered=False))
+        return tuple(_links(steps, tree, ordered=True))
+    after = tuple(_links(sorted(steps, key=_usual_order), tree, ordered=False))
+    before = tuple(_links(sorted(steps, key=_norm_first), tree, ordered=False))
     # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
     # right one of the two orders lets more layers fit together.
     return after if len(after) >= len(before) else before
@@ -151,7 +158,7 @@ def _norm_first(step: _Step) -> tuple[list[tuple[int, int, str]], int, int]:
     return parts, number, -kind
 
 
-def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
+def _links(steps: list[_Step], tree: Between | None, *, ordered: bool) -> Iterator[Link]:
     for index, step in enumerate(steps):
         if not step.is_weights or index + 1 >= len(steps):
             continue
@@ -165,7 +172,8 @@ def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
         if source is None or target is None or not usable(source, target):
             continue
         weights = step.leaves["weight"]
-        kind = _weights_kind(weights, source.features or 0, target.features or 0)
+        transposed = tree.transposed(step.path) if tree is not None else None
+        kind = _weights_kind(weights, source.features or 0, target.features or 0, transposed)
         if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
             continue
         yield Link(
@@ -178,6 +186,10 @@ def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
             role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
             _certainty(source.path, step.path, target.path, ordered=ordered),
             slopes,
+            either_way=kind is Weights.CONVOLUTION
+            and transposed is None
+            and weights.shape[0] == weights.shape[1],
+            among=tree.activations(source.path, step.path) if tree is not None else (),
         )
 
 
@@ -193,11 +205,22 @@ def usable(source: NormLayer, target: NormLayer) -> bool:
     )
 
 
-def _weights_kind(weights: TensorRef, made_of: int, makes: int) -> Weights | None:
-    """How ``weights`` leads from so many channels to so many; None where it cannot."""
+def _weights_kind(
+    weights: TensorRef, made_of: int, makes: int, transposed: bool | None
+) -> Weights | None:
+    """How ``weights`` leads from so many channels to so many; None where it cannot.
+
+    Args:
+        weights: Of a linear layer or a convolution.
+        made_of: Channels that it takes.
+        makes: Channels that it gives.
+        transposed: Whether it is a transposed convolution, where that is known.
+    """
     if not weights.readable or not made_of or not makes:
         return None
     out, inner = weights.shape[:2]
+    if transposed:
+        return Weights.TRANSPOSED if (out, inner) == (made_of, makes) else None
     if weights.ndim == 2:
         return Weights.LINEAR if (out, inner) == (makes, made_of) else None
     if out == makes:
@@ -207,7 +230,7 @@ def _weights_kind(weights: TensorRef, made_of: int, makes: int) -> Weights | Non
             return Weights.DEPTHWISE
         if made_of % inner == 0 and out % (made_of // inner) == 0:
             return Weights.GROUPED
-    if (out, inner) == (made_of, makes):
+    if (out, inner) == (made_of, makes) and transposed is None:
         return Weights.TRANSPOSED
     return None
 

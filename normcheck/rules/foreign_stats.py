@@ -10,7 +10,8 @@ The fraction of the stored means that the weights explain is 0.9 to 1 in healthy
 perfect, 0 as good as predicting nothing, below 0 worse). Reported are
 - models in which hardly any layer's statistics fit: those of another model or of a far-off
   point of training, permuted channels, mean and variance swapped;
-- models whose statistics follow the weights by a wrong common factor: other units;
+- models whose means follow the weights by a wrong common factor: other units. The ratio of
+  variances says nothing of the kind, as it depends on how inputs correlate;
 - models whose variances all stand on one floor: part of the initial value is left;
 - single layers that do not fit, where layers at the same place of other blocks do.
 
@@ -48,8 +49,8 @@ from normcheck.norms.numbers import median
 from normcheck.norms.prediction import Fit
 from normcheck.norms.weights_budget import BEYOND
 from normcheck.rules.mismatch import (
-    LARGEST_LOG_SCALE,
-    SMALLEST_LOG_SCALE,
+    TOO_LARGE,
+    TOO_SMALL,
     UNCORRELATED,
     UNEXPLAINED,
     Cause,
@@ -84,7 +85,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
     certain = len(inside) >= FEWEST_LINKS
     fits = inside if certain else likely
-    cause = whole_model(fits, certain=certain)
+    cause = whole_model(fits)
     if cause is not None and cause.key == "initial value" and _counted_too_few(subject, fits):
         return
     odd, fitting = odd_layers(likely) if cause is None else ([], [])
@@ -145,9 +146,9 @@ def _finding(fits: Sequence[Fit], cause: Cause, confidence: Confidence) -> Findi
                 channels,
             ),
             Evidence(
-                "log of stored over predicted variance",
-                median([f.log_scale for f in fits]),
-                f"{SMALLEST_LOG_SCALE} to {LARGEST_LOG_SCALE}",
+                "stored over predicted means",
+                median([f.slope for f in fits]),
+                f"{TOO_SMALL} to {TOO_LARGE}",
                 channels,
             ),
         ),
