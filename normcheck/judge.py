@@ -10,12 +10,14 @@ from normcheck.checkpoint.model import Checkpoint, Form, SavedModel
 from normcheck.errors import NormcheckError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.fleet.result import Verdicts
+from normcheck.report.certificate import certificate_of
 from normcheck.report.fit import AgreementSummary, summarise_agreement
 from normcheck.report.reading import folding
 from normcheck.report.report import ModelReport, summarise
 from normcheck.report.run import summarise_run
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.rules.settle import settled
+from normcheck.vouching import standings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,7 +83,11 @@ def _judged(
     something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
     rules = rules if something else ()
     ran: list[str] = []
+    before = len(asides.skipped)
     found = settled(list(_findings(checkpoint.name, subject, rules, ran, asides)), known.run)
+    run = summarise_run(known.run) if known.run else None
+    skipped = {entry.rule for entry in asides.skipped[before:]}
+    standing = standings(anatomy, run, ran, skipped)
     report = ModelReport(
         target=checkpoint.name,
         where=model.where,
@@ -90,13 +96,18 @@ def _judged(
         size=checkpoint.size,
         class_path=anatomy.class_path,
         tensors=anatomy.tensor_count,
-        layers=tuple(summarise(layer, exported=anatomy.exported) for layer in anatomy.layers),
+        layers=tuple(
+            summarise(layer, exported=anatomy.exported, standing=standing[layer.path])
+            for layer in anatomy.layers
+        ),
         rules=tuple(rule.code for rule in rules),
         agreement=_agreement(anatomy, keep_predictions),
         notes=(*checkpoint.notes, *folding(anatomy), *known.notes),
-        run=summarise_run(known.run) if known.run else None,
+        run=run,
+        ran=len(ran),
     )
-    return report, Verdicts(model.where, tuple(found), tuple(ran))
+    earned = certificate_of(report.layers).earned
+    return report, Verdicts(model.where, tuple(found), tuple(ran), vouched=earned)
 
 
 def _agreement(anatomy: Anatomy, keep_predictions: bool) -> AgreementSummary | None:
