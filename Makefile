@@ -30,7 +30,7 @@ fuzz: $(VENV)/.developer  ## fuzz the readers: a million executions, RUNS=N for 
 	$(BIN)/python -m tests.fuzz --runs $(or $(RUNS),1000000)
 
 agreement: $(VENV)/.developer  ## hold what is read against torch.load, on 10,000 generated files
-	NORMCHECK_EXAMPLES=5000 $(BIN)/python -m pytest -q -n 2 tests/checkpoint/test_agreement_with_torch.py
+	NORMCHECK_EXAMPLES=5000 $(BIN)/python -m pytest -q -n 2 tests/formats/test_agreement_with_torch.py
 
 lint: $(VENV)/.developer  ## style, and types with mypy strict
 	$(BIN)/ruff check .

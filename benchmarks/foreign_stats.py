@@ -24,22 +24,23 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from normcheck.checkpoint.dtypes import BY_NAME  # noqa: E402
-from normcheck.checkpoint.model import Form, SavedModel  # noqa: E402
-from normcheck.checkpoint.read import read_checkpoint  # noqa: E402
-from normcheck.checkpoint.source import MemorySource  # noqa: E402
-from normcheck.checkpoint.targets import expand  # noqa: E402
-from normcheck.checkpoint.tensors import (  # noqa: E402
+from normcheck.errors import NormcheckError  # noqa: E402
+from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
+from normcheck.norms.find_norms import anatomy_of  # noqa: E402
+from normcheck.norms.layer import Anatomy  # noqa: E402
+from normcheck.rules.rule import CannotTell, Subject  # noqa: E402
+from normcheck.rules.statistics import foreign_stats  # noqa: E402
+from normcheck.rules.statistics import mismatch_causes as mismatch  # noqa: E402
+from normcheck.saved.checkpoint import Form, SavedModel  # noqa: E402
+from normcheck.saved.dtypes import BY_NAME  # noqa: E402
+from normcheck.saved.tensors import (  # noqa: E402
     PlainRegion,
     Storage,
     TensorRef,
     contiguous_strides,
 )
-from normcheck.errors import NormcheckError  # noqa: E402
-from normcheck.norms.find import anatomy_of  # noqa: E402
-from normcheck.norms.layer import Anatomy  # noqa: E402
-from normcheck.rules import foreign_stats, mismatch  # noqa: E402
-from normcheck.rules.rule import CannotTell, Subject  # noqa: E402
+from normcheck.sources.source import MemorySource  # noqa: E402
+from normcheck.sources.targets import expand  # noqa: E402
 
 Tensors = dict[str, npt.NDArray[np.float64]]
 Fault = Callable[[Tensors, np.random.Generator], Tensors]

@@ -19,7 +19,7 @@ from sparse import Made, many_tensors, model, sharded, torch_zip
 
 COUNTED = """
 import sys
-from normcheck.checkpoint.source import FileSource
+from normcheck.sources.source import FileSource
 read_at, count = FileSource.read_at, [0, 0]
 def counted(self, offset, length):
     count[0] += length

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.forward import Forward
-from normcheck.live.reach import reachable
-from normcheck.live.regimes import Collected, Regimes
+from normcheck.live.watching.forward import Forward
+from normcheck.live.watching.reachable_modules import reachable
+from normcheck.live.watching.regimes import Collected, Regimes
 
 ROUNDS = 7
 WIDTH = 64

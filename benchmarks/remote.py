@@ -18,7 +18,7 @@ from machine import described, measured
 from sparse import Made, model, sharded, torch_zip
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.remote.server import Web, serving
+from tests.sources.remote.server import Web, serving
 
 GIGABIT = 125e6
 """Bytes a second."""

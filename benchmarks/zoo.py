@@ -26,7 +26,7 @@ from torch import nn
 
 import normcheck
 from normcheck.findings import Severity
-from normcheck.live.request import Feeding, Running
+from normcheck.live.run_request import Feeding, Running
 
 _SECONDS = 60
 """For one model."""

@@ -15,13 +15,13 @@ from normcheck.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from normcheck.compare.run import Diff, diff
+    from normcheck.config.settings import Settings
     from normcheck.errors import NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
-    from normcheck.repair.recalibrate import Recalibration, recalibrate
+    from normcheck.repair.estimating.recalibrate import Recalibration, recalibrate
     from normcheck.report.report import Report
-    from normcheck.session import scan
-    from normcheck.settings import Settings
+    from normcheck.runs.diff import Diff, diff
+    from normcheck.runs.scan import scan
 
 __all__ = [
     "Confidence",
@@ -42,18 +42,18 @@ __all__ = [
 
 _HOMES = {
     "Confidence": "normcheck.findings",
-    "Diff": "normcheck.compare.run",
+    "Diff": "normcheck.runs.diff",
     "Evidence": "normcheck.findings",
     "Finding": "normcheck.findings",
     "NormcheckError": "normcheck.errors",
-    "Recalibration": "normcheck.repair.recalibrate",
+    "Recalibration": "normcheck.repair.estimating.recalibrate",
     "Report": "normcheck.report.report",
-    "Settings": "normcheck.settings",
+    "Settings": "normcheck.config.settings",
     "Severity": "normcheck.findings",
     "Suppressed": "normcheck.findings",
-    "diff": "normcheck.compare.run",
-    "recalibrate": "normcheck.repair.recalibrate",
-    "scan": "normcheck.session",
+    "diff": "normcheck.runs.diff",
+    "recalibrate": "normcheck.repair.estimating.recalibrate",
+    "scan": "normcheck.runs.scan",
 }
 
 

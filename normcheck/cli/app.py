@@ -4,32 +4,10 @@ from typing import Annotated
 
 import typer
 
-from normcheck.cli.complete import complete_rule
-from normcheck.cli.flags import (
-    BaselineFile,
-    Color,
-    ColorFlag,
-    ConfigFile,
-    ExitZero,
-    ExtendSelect,
-    FailOnFlag,
-    Forms,
-    Ignore,
-    Isolated,
-    MinConfidenceFlag,
-    MinSeverityFlag,
-    Outputs,
-    Plot,
-    Quiet,
-    Select,
-    ShowSettings,
-    Statistics,
-    Strict,
-    Targets,
-    Verbose,
-    WriteBaseline,
-)
-from normcheck.cli.fleet_flags import (
+from normcheck.cli.commands.kinds_command import print_kinds
+from normcheck.cli.commands.rule_command import print_rule
+from normcheck.cli.flags.completion import complete_rule
+from normcheck.cli.flags.fleet_flags import (
     CacheFile,
     CpusPerTask,
     EngineFlag,
@@ -38,10 +16,14 @@ from normcheck.cli.fleet_flags import (
     Jobs,
     RayAddress,
 )
-from normcheck.cli.kinds import print_kinds
-from normcheck.cli.limit_flags import MemoryLimit, NoIsolation, ReadLimits, TimeLimit, WeightsBudget
-from normcheck.cli.rule import print_rule
-from normcheck.cli.run_flags import (
+from normcheck.cli.flags.limit_flags import (
+    MemoryLimit,
+    NoIsolation,
+    ReadLimits,
+    TimeLimit,
+    WeightsBudget,
+)
+from normcheck.cli.flags.run_flags import (
     Autocast,
     AutocastFlag,
     BatchSize,
@@ -69,6 +51,30 @@ from normcheck.cli.run_flags import (
     Std,
     Trust,
     Unwarm,
+)
+from normcheck.cli.flags.shared_flags import (
+    BaselineFile,
+    Color,
+    ColorFlag,
+    ConfigFile,
+    ExitZero,
+    ExtendSelect,
+    FailOnFlag,
+    Forms,
+    Ignore,
+    Isolated,
+    MinConfidenceFlag,
+    MinSeverityFlag,
+    Outputs,
+    Plot,
+    Quiet,
+    Select,
+    ShowSettings,
+    Statistics,
+    Strict,
+    Targets,
+    Verbose,
+    WriteBaseline,
 )
 from normcheck.version import VERSION
 
@@ -164,9 +170,9 @@ def scan(  # noqa: PLR0917  (a flag is a parameter)
     the flags of their names.
     """
     # Imported here, so that --help and the other commands do not wait for numpy.
-    from normcheck.cli.fleet import FleetWords
-    from normcheck.cli.running import RunWords
-    from normcheck.cli.scan import ScanWords, run_scan
+    from normcheck.cli.commands.scan_command import ScanWords, run_scan
+    from normcheck.cli.flags.fleet_words import FleetWords
+    from normcheck.cli.flags.run_words import RunWords
     from normcheck.config.merge import Flags
 
     return run_scan(
@@ -299,8 +305,8 @@ def diff(  # noqa: PLR0917  (a flag is a parameter)
 
     Exit codes: 0 nothing found, 1 findings, 2 something could not be read or done.
     """
-    from normcheck.cli.diff import DiffWords, run_diff
-    from normcheck.cli.running import RunWords
+    from normcheck.cli.commands.diff_command import DiffWords, run_diff
+    from normcheck.cli.flags.run_words import RunWords
     from normcheck.config.merge import Flags
 
     return run_diff(
@@ -385,8 +391,8 @@ def fix_command(  # noqa: PLR0917  (a flag is a parameter)
     Exit codes: 0 written, 1 refused (nothing is written, the reason is said), 2 could not be
     done.
     """
-    from normcheck.cli.fix import FixWords, run_fix
-    from normcheck.cli.running import RunWords
+    from normcheck.cli.commands.fix_command import FixWords, run_fix
+    from normcheck.cli.flags.run_words import RunWords
 
     return run_fix(
         FixWords(

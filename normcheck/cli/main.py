@@ -3,7 +3,7 @@
 import os
 import sys
 
-from normcheck.cli.errors import report_error
+from normcheck.cli.screen.error_messages import report_error
 from normcheck.errors import NormcheckError
 
 NOT_DONE = 2
@@ -81,15 +81,15 @@ def _enough() -> int:
 
 def _dispatch(words: list[str]) -> int:
     if len(words) > 1 and words[0] == "scan" and not _completing():
-        from normcheck.cli.quick import scan_words
+        from normcheck.cli.flags.quick_parser import scan_words
 
         plain = scan_words(words[1:])
         if plain is not None:
-            from normcheck.cli.scan import run_scan
+            from normcheck.cli.commands.scan_command import run_scan
 
             return run_scan(plain)
     if len(words) > 2 and words[0] == "diff" and not any(w.startswith("-") for w in words):
-        from normcheck.cli.diff import DiffWords, run_diff
+        from normcheck.cli.commands.diff_command import DiffWords, run_diff
 
         return run_diff(DiffWords(targets=words[1:]))
     import typer

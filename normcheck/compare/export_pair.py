@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from normcheck.checkpoint.model import Checkpoint, SavedModel
-from normcheck.checkpoint.read import read_checkpoint
-from normcheck.compare.export import export_match
-from normcheck.compare.match import ExportMatch
-from normcheck.compare.measure import measured
-from normcheck.compare.places import chosen
-from normcheck.compare.snapshot import snapshot
-from normcheck.compare.track import Track, side_of
+from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.export_numbers import export_match
+from normcheck.compare.measure_movement import measured
+from normcheck.compare.model_pairing import chosen
+from normcheck.compare.model_snapshot import snapshot
+from normcheck.compare.model_track import Track, side_of
+from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
-from normcheck.live.request import Running
-from normcheck.live.road import ran
-from normcheck.settings import Settings
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.live.process.run_models import ran
+from normcheck.live.run_request import Running
+from normcheck.saved.checkpoint import Checkpoint, SavedModel
 
 _SUFFIXES = (".onnx", ".pt2", ".ptl", ".jit")
 

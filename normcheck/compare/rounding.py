@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from normcheck.checkpoint.dtypes import Array, DType
+from normcheck.saved.dtypes import Array, DType
 
 _MANTISSA_BITS = {
     "float64": 52,

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normcheck.config.discover import discover, named, shown
+from normcheck.config.file_values import FileSettings
 from normcheck.config.keys import ENVIRONMENT, FAILING, FORMATS
 from normcheck.config.parse import parse
-from normcheck.config.value import FileSettings
+from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import select
-from normcheck.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +113,7 @@ def with_baseline(resolved: Resolved) -> Settings:
     """
     if resolved.baseline is None:
         return resolved.settings
-    from normcheck.baseline import read_baseline  # most runs have none
+    from normcheck.config.baseline import read_baseline  # most runs have none
 
     return replace(resolved.settings, baseline=read_baseline(resolved.baseline))
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from normcheck.config.discover import shown
+from normcheck.config.file_values import FileSettings, RuleSettings
 from normcheck.config.keys import CONFIDENCES, FAILING, FORMATS, IGNORE, MODEL, SEVERITIES, TOP, Key
-from normcheck.config.value import FileSettings, RuleSettings
+from normcheck.config.settings import LayerIgnore, ModelSettings
 from normcheck.errors import ConfigError, UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import check_selector, find
-from normcheck.settings import LayerIgnore, ModelSettings
 
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TRUST = "trust"

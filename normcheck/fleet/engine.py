@@ -6,11 +6,11 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 
-from normcheck.checkpoint.targets import Target
-from normcheck.fleet.request import Engine, Fleet, processors
-from normcheck.fleet.result import FileResult
-from normcheck.fleet.task import done
-from normcheck.settings import Settings
+from normcheck.config.settings import Settings
+from normcheck.fleet.file_task import done
+from normcheck.fleet.fleet_request import Engine, Fleet, processors
+from normcheck.pipeline.results import FileResult
+from normcheck.sources.targets import Target
 
 Work = Iterable[Target | FileResult]
 """Files to examine, and results that are there already and keep their place among them."""
@@ -33,7 +33,7 @@ def examined(work: Work, settings: Settings, fleet: Fleet) -> Generator[FileResu
         NormcheckError: The processes, the cluster or the cache cannot be had.
     """
     if fleet.cache is not None:
-        from normcheck.fleet.cache import remembered
+        from normcheck.fleet.result_cache import remembered
 
         def cached(work: Work) -> Generator[FileResult, None, None]:
             # Lines are kept for a run that wants them, whatever this one does.
@@ -92,7 +92,7 @@ def _in_processes(
     jobs: int,
     meanwhile: Callable[[Target], FileResult] | None = None,
 ) -> Generator[FileResult | None, None, None]:
-    from normcheck.fleet.local import examined_by_processes
+    from normcheck.fleet.local_processes import examined_by_processes
 
     yield from examined_by_processes(work, settings, jobs, meanwhile)
 

@@ -13,14 +13,14 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from normcheck.checkpoint.targets import Target
+from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError, UsageError
-from normcheck.fleet.order import InOrder
-from normcheck.fleet.request import Cluster, processors
-from normcheck.fleet.result import FileResult, lost
-from normcheck.fleet.settings_sent import sent
-from normcheck.live.wire import read, written
-from normcheck.settings import Settings
+from normcheck.fleet.fleet_request import Cluster, processors
+from normcheck.fleet.result_order import InOrder
+from normcheck.fleet.sent_settings import sent
+from normcheck.live.process.wire import read, written
+from normcheck.pipeline.results import FileResult, lost
+from normcheck.sources.targets import Target
 from normcheck.version import VERSION
 
 AHEAD = 1024
@@ -223,8 +223,8 @@ def _examined(
     """
     from dataclasses import replace
 
-    from normcheck.fleet.result import packed
-    from normcheck.fleet.task import done
+    from normcheck.fleet.file_task import done
+    from normcheck.pipeline.results import packed
 
     with contextlib.suppress(OSError):  # absolute names work all the same
         os.chdir(folder)

@@ -14,9 +14,9 @@ from normcheck.norms.kinds import Family, NormKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from normcheck.checkpoint.dtypes import DType
-    from normcheck.norms.agreement import Agreement
-    from normcheck.norms.baked import BakedMode
+    from normcheck.norms.belonging.agreement import Agreement
+    from normcheck.norms.recognise.baked_modes import BakedMode
+    from normcheck.saved.dtypes import DType
 
 Floats = npt.NDArray[np.float64]
 

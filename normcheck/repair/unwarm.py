@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from normcheck.checkpoint.model import SavedModel
 from normcheck.errors import NormcheckError
-from normcheck.norms.find import anatomy_of
+from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Momentum, NormLayer
-from normcheck.repair.result import Change
+from normcheck.repair.repair_result import Change
 from normcheck.rules.rule import count_is_trusted
+from normcheck.saved.checkpoint import SavedModel
 from normcheck.wording import fold, percent, plural
 
 _LEFT = 1e-6

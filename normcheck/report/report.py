@@ -8,9 +8,9 @@ import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
 from normcheck.norms.layer import Floats, NormLayer, Values
-from normcheck.norms.numbers import middle_of
-from normcheck.report.fit import AgreementSummary
-from normcheck.report.run import RunSummary
+from normcheck.norms.layer_numbers import middle_of
+from normcheck.report.fit_summary import AgreementSummary
+from normcheck.report.run_summary import RunSummary
 from normcheck.rules.rule import Rule
 
 OWN_INPUT = "its own input"

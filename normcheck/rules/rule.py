@@ -14,10 +14,10 @@ from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Anatomy, Momentum, NormLayer
 
 if TYPE_CHECKING:
-    from normcheck.checkpoint.graph import Op
-    from normcheck.compare.change import Comparison
+    from normcheck.compare.movement import Comparison
     from normcheck.live.measurement import Mechanics, Run
     from normcheck.rules.option import Option
+    from normcheck.saved.graph import Op
 
 DEFAULT_MOMENTUM = 0.1
 """BatchNorm's momentum in torch where nobody chose another; a state dict does not hold it."""

@@ -195,5 +195,5 @@ def test_the_install_step_installs(tmp_path: Path) -> None:
     ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     installed = tmp_path / "target" / "normcheck"
-    assert (installed / "report/normcheck-v1.schema.json").exists()
+    assert (installed / "report/machines/normcheck-v1.schema.json").exists()
     assert (installed / "py.typed").exists()

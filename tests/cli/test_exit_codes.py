@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from normcheck.checkpoint.limits import Limits
-from normcheck.checkpoint.model import Checkpoint
-from normcheck.checkpoint.read import read_checkpoint
 from normcheck.config.keys import FORMATS
 from normcheck.errors import NormcheckError
+from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.rules.catalogue import RULES
+from normcheck.saved.checkpoint import Checkpoint
+from normcheck.sources.limits import Limits
 from tests.cli.conftest import Normcheck
 
 HEALTHY, MODULE = "digits-healthy.pt", "digits-healthy-module.pt"
@@ -110,9 +110,9 @@ def test_no_crash_looks_like_a_verdict(
         raise error
 
     home = {
-        "scan": "normcheck.cli.scan.parts",
-        "render": "normcheck.report.formats.render",
-    }.get(place, f"normcheck.examine.{place}")
+        "scan": "normcheck.cli.commands.scan_command.parts",
+        "render": "normcheck.report.forms.render",
+    }.get(place, f"normcheck.pipeline.examine.{place}")
     monkeypatch.setattr(home, broken)
     ran = normcheck("scan", samples / MODULE, "-f", "sarif", "-o", "out.sarif")
     assert ran.code == 2
@@ -139,7 +139,7 @@ def test_an_interruption_stays_one(
                 raise
             raise wrapped("something went wrong") from error
 
-    monkeypatch.setattr("normcheck.cli.scan.parts", interrupted)
+    monkeypatch.setattr("normcheck.cli.commands.scan_command.parts", interrupted)
     ran = normcheck("scan", samples / MODULE, *words)
     assert (ran.code, ran.err) == (130, "error: interrupted\n")
 
@@ -154,7 +154,7 @@ def test_one_file_that_breaks_the_reader_does_not_stop_the_others(
             raise IndexError("a bug")
         return read_checkpoint(path, limits)
 
-    monkeypatch.setattr("normcheck.examine.read_checkpoint", broken)
+    monkeypatch.setattr("normcheck.pipeline.examine.read_checkpoint", broken)
     ran = normcheck("scan", mixed)
     assert ran.code == 2
     assert "reading it failed: IndexError: a bug" in ran.err

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from normcheck.checkpoint.targets import Target
-from normcheck.cli import progress
-from normcheck.cli.bounds import isolation
-from normcheck.examine import examine
-from normcheck.fleet import task
-from normcheck.fleet.result import FileResult
-from normcheck.settings import Settings
+from normcheck.cli.flags.limit_words import isolation
+from normcheck.cli.screen import progress
+from normcheck.config.settings import Settings
+from normcheck.fleet import file_task as task
+from normcheck.pipeline.examine import examine
+from normcheck.pipeline.results import FileResult
+from normcheck.sources.targets import Target
 from tests.cli.conftest import Normcheck
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normcheck.checkpoint.dtypes import BY_NAME
 from normcheck.compare.rounding import coarsest, moved, spacing
+from normcheck.saved.dtypes import BY_NAME
 
 FLOAT32 = BY_NAME["float32"]
 TORCH = {

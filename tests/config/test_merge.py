@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from normcheck.config.merge import DEFAULT, Flags, Resolved, resolve, with_baseline
+from normcheck.config.settings import ModelSettings, Settings
 from normcheck.errors import ConfigError, UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, find
-from normcheck.settings import ModelSettings, Settings
 
 
 def merged(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from normcheck.config.file_values import FileSettings
 from normcheck.config.keys import IGNORE, MODEL, TOP
 from normcheck.config.parse import parse
-from normcheck.config.value import FileSettings
+from normcheck.config.settings import LayerIgnore
 from normcheck.errors import ConfigError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.rule import Rule
-from normcheck.settings import LayerIgnore
 
 FILE = Path("/project/normcheck.toml")
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from normcheck.checkpoint.targets import Target
+from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.fleet import ray_cluster
+from normcheck.fleet.fleet_request import Cluster, Engine, Fleet
 from normcheck.fleet.ray_cluster import examined_by_ray
-from normcheck.fleet.request import Cluster, Engine, Fleet
-from normcheck.fleet.result import FileResult
-from normcheck.live.request import Isolation, Running
-from normcheck.report.as_json import render_json
+from normcheck.live.run_request import Isolation, Running
+from normcheck.pipeline.results import FileResult
+from normcheck.report.machines.as_json import render_json
 from normcheck.rules.catalogue import RULES
-from normcheck.session import scan
-from normcheck.settings import LayerIgnore, Settings
+from normcheck.runs.scan import scan
+from normcheck.sources.targets import Target
 from tests.conftest import ROOT
 from tests.fleet.deadly import EXITS, RULE, write_model
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.checkpoint import by_hand as hand
-from tests.exports import hostile
+from tests.formats import by_hand as hand
+from tests.formats.exports import hostile
 
 FOLDER = Path(__file__).parent / "corpus"
 _BLOCKS = f"""{hostile.HEAD}  eps : Final[float] = 1e-05
@@ -127,7 +127,7 @@ def _exports() -> Iterator[tuple[str, str, bytes]]:
 def _onnx() -> bytes:
     from onnx import helper, numpy_helper
 
-    from tests.exports import onnx_by_hand
+    from tests.formats.onnx import onnx_by_hand
 
     square = numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
     nodes = [

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.checkpoint import by_hand as hand
-from tests.exports import hostile
+from tests.formats import by_hand as hand
+from tests.formats.exports import hostile
 
 Numbers = dict[str, list[float]]
 """What a file holds: float32 numbers by tensor name."""

@@ -8,20 +8,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from normcheck.checkpoint.dtypes import FLOAT32
-from normcheck.checkpoint.limits import Budget, Limits
-from normcheck.checkpoint.model import Checkpoint
-from normcheck.checkpoint.plain_pickle import embedded_storage
-from normcheck.checkpoint.read import _read_file, complete, read_checkpoint
-from normcheck.checkpoint.source import MemorySource, stream
-from normcheck.checkpoint.tensors import Storage
-from normcheck.checkpoint.torch_objects import constructors
-from normcheck.checkpoint.unpickler import InertUnpickler
 from normcheck.errors import NormcheckError
-from normcheck.norms.find import anatomy_of
-from tests.checkpoint import by_hand as hand
-from tests.checkpoint.archives import Member, archive
-from tests.exports import hostile
+from normcheck.formats.legacy_pickles import embedded_storage
+from normcheck.formats.read_checkpoint import _read_file, complete, read_checkpoint
+from normcheck.norms.find_norms import anatomy_of
+from normcheck.pickles.machine import InertUnpickler
+from normcheck.pickles.torch_objects import constructors
+from normcheck.saved.checkpoint import Checkpoint
+from normcheck.saved.dtypes import FLOAT32
+from normcheck.saved.tensors import Storage
+from normcheck.sources.limits import Budget, Limits
+from normcheck.sources.source import MemorySource, stream
+from tests.formats import by_hand as hand
+from tests.formats.archives import Member, archive
+from tests.formats.exports import hostile
 
 LIMITS = Limits(
     memory_bytes=64 << 20, opcodes=20_000, pickle_bytes=1 << 20, json_bytes=1 << 16,

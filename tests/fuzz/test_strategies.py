@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from normcheck.checkpoint.read import _read_file, complete
-from normcheck.checkpoint.source import MemorySource
 from normcheck.errors import NormcheckError
-from normcheck.norms.find import anatomy_of
+from normcheck.formats.read_checkpoint import _read_file, complete
+from normcheck.norms.find_norms import anatomy_of
+from normcheck.sources.source import MemorySource
 
 from .strategies import CHECKED, Saved, damaged, files
 from .targets import LIMITS

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from normcheck.checkpoint.read import read_checkpoint
-from normcheck.norms.find import anatomy_of
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Anatomy, NormLayer
 from tests.architectures import (
     ARCHITECTURES,

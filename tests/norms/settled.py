@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from normcheck.checkpoint.read import read_checkpoint
-from normcheck.norms.find import anatomy_of
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Anatomy
 
 PASSES = 12

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from normcheck.norms.agreement import Agreement
+from normcheck.norms.belonging.agreement import Agreement
 
 from .settled import CHANNELS, anatomy, conv_net, settle
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from normcheck.checkpoint.graph import Graph, Node, Op, Setting
-from normcheck.norms.composed import composed_norms
+from normcheck.norms.recognise.composed import composed_norms
+from normcheck.saved.graph import Graph, Node, Op, Setting
 
 STORED = ("w", "b")
 NUMBERS = {"eps": 1e-6, "one": 1.0, "half": 0.5}

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from normcheck.checkpoint.read import read_checkpoint
-from normcheck.checkpoint.source import FileSource
-from normcheck.norms.find import anatomy_of
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.norms.belonging.links import Link, Weights, find_links
+from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Confidence
-from normcheck.norms.links import Link, Weights, find_links
+from normcheck.sources.source import FileSource
 
 from .settled import settle
 

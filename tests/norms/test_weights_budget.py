@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import normcheck
-from normcheck.norms.weights_budget import BEYOND
-from normcheck.settings import Settings
+from normcheck.config.settings import Settings
+from normcheck.norms.belonging.weights_budget import BEYOND
 
 WIDTH = 64
 BLOCK = WIDTH * WIDTH * 9 * 4

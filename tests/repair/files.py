@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from normcheck.cli.running import RunWords, requested
-from normcheck.repair.request import Fixing
+from normcheck.cli.flags.run_words import RunWords, requested
+from normcheck.repair.repair_request import Fixing
 from sample_models.networks import DigitsNet
 from tests.conftest import SAMPLES
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from normcheck import scan
-from normcheck.checkpoint.read import read_checkpoint
-from normcheck.checkpoint.tensors import PlainRegion
-from normcheck.checkpoint.zip_members import StoredRegion
 from normcheck.errors import NormcheckError
-from normcheck.repair.run import fix
-from normcheck.repair.tensors import all_tensors
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.zip_members import StoredRegion
+from normcheck.repair.editing.named_tensors import all_tensors
+from normcheck.runs.fix import fix
+from normcheck.saved.tensors import PlainRegion
 from tests.repair.files import HEALTHY, LOST, lost_model, saved, statistics, wanted
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from normcheck.errors import NormcheckError
-from normcheck.repair.run import fix
+from normcheck.runs.fix import fix
 from sample_models.data import load
 from sample_models.networks import DigitsNet
 from tests.repair.files import DATA, HEALTHY, LOST, TRAINED_IN_EVAL, wanted

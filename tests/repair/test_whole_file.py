@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from normcheck import NormcheckError
-from normcheck.repair.request import Fixing
-from normcheck.repair.run import fix
+from normcheck.repair.repair_request import Fixing
+from normcheck.runs.fix import fix
 from tests.conftest import ROOT, SAMPLES
 
 TRAIN_MODE = SAMPLES / "saved-in-train-mode-module.pt"
@@ -21,8 +21,8 @@ TRAIN_MODE = SAMPLES / "saved-in-train-mode-module.pt"
 _LOOP = """
 import sys
 from pathlib import Path
-from normcheck.repair.request import Fixing
-from normcheck.repair.run import fix
+from normcheck.repair.repair_request import Fixing
+from normcheck.runs.fix import fix
 print("ready", flush=True)
 while True:
     path = Path(sys.argv[1])

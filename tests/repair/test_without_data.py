@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from normcheck import NormcheckError, scan
-from normcheck.repair.request import Fixing
-from normcheck.repair.run import fix
+from normcheck.repair.repair_request import Fixing
+from normcheck.runs.fix import fix
 from sample_models.networks import DigitsNet
 from tests.conftest import ROOT, SAMPLES
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from normcheck.baseline import Baseline, Entry
+from normcheck.config.baseline import Baseline, Entry
+from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.findings import Confidence, Evidence, Finding, Severity, Skipped
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import find, select
-from normcheck.session import scan
-from normcheck.settings import LayerIgnore, Settings
+from normcheck.runs.scan import scan
 
 MACHINE_FORMS = ("json", "json-lines", "sarif", "junit", "github", "markdown")
 RULES = ["NC101", "NC104", "NC202", "NC504"]

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.findings import Severity
-from normcheck.report.as_json import render_json
-from normcheck.report.as_markdown import render_markdown
 from normcheck.report.certificate import ENOUGH, certificate_of
+from normcheck.report.machines.as_json import render_json
+from normcheck.report.people.as_markdown import render_markdown
+from normcheck.report.people.text_report import TextStyle, render_text
 from normcheck.report.report import ModelReport, Report, Standing
-from normcheck.report.text import TextStyle, render_text
 from normcheck.rules.catalogue import select
-from normcheck.session import scan
-from normcheck.settings import LayerIgnore, Settings
+from normcheck.runs.scan import scan
 from tests.norms.settled import conv_net, settle
 
 State = dict[str, torch.Tensor]

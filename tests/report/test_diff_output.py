@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from normcheck.compare.change import Change, Comparison
-from normcheck.compare.run import Diff, diff
-from normcheck.report.diff_json import render_diff_json
-from normcheck.report.diff_text import render_diff_text
-from normcheck.report.text import TextStyle
-from tests.rules.steps import MOVED, STILL, comparison, idle, layer, step, unlearned
+from normcheck.compare.movement import Change, Comparison
+from normcheck.report.machines.diff_json import render_diff_json
+from normcheck.report.people.diff_text import render_diff_text
+from normcheck.report.people.text_report import TextStyle
+from normcheck.runs.diff import Diff, diff
+from tests.rules.between.steps import MOVED, STILL, comparison, idle, layer, step, unlearned
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOWN = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
-from normcheck.report.figure import draw
-from normcheck.session import scan
-from normcheck.settings import Settings
+from normcheck.report.people.fit_figure import draw
+from normcheck.runs.scan import scan
 
 KEEP = Settings(keep_predictions=True)
 

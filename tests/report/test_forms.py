@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from normcheck.report.formats import render
-from normcheck.report.text import TextStyle, render_text
+from normcheck.report.forms import render
+from normcheck.report.people.text_report import TextStyle, render_text
 from tests.report.everything import MACHINE_FORMS, clean, everything
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from normcheck.findings import Severity
-from normcheck.report.as_github import render_github
+from normcheck.report.machines.as_github import render_github
 from tests.report.everything import clean, everything, finding_on
 
 ROOT = Path("/project")

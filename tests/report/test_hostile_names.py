@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from normcheck.report.formats import render
+from normcheck.report.forms import render
+from normcheck.report.people.text_report import TextStyle, render_text
 from normcheck.report.report import Report
-from normcheck.report.text import TextStyle, render_text
 from normcheck.wording import printable
 from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile
 

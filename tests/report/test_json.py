@@ -9,8 +9,8 @@ from math import inf, nan
 from pathlib import Path
 
 from normcheck.findings import Evidence
-from normcheck.report.as_json import render_json
-from normcheck.session import scan
+from normcheck.report.machines.as_json import render_json
+from normcheck.runs.scan import scan
 
 
 def test_numbers_that_json_lacks_become_strings(samples: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from normcheck.report.as_json import SCHEMA_FILE, SCHEMA_VERSION, render_json
-from normcheck.session import scan
+from normcheck.report.machines.as_json import SCHEMA_FILE, SCHEMA_VERSION, render_json
+from normcheck.runs.scan import scan
 from tests.report.everything import clean, everything, hostile
 
 

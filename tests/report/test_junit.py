@@ -8,7 +8,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase
 
 from normcheck.findings import Failure as Broken
 from normcheck.findings import Severity
-from normcheck.report.as_junit import render_junit
+from normcheck.report.machines.as_junit import render_junit
 from normcheck.report.report import Report
 from tests.report.everything import clean, everything
 

@@ -14,18 +14,18 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from rich.cells import cell_len
 
-from normcheck.report import as_json
-from normcheck.report.as_json import SCHEMA_FILE as REPORT_SCHEMA
-from normcheck.report.as_json_lines import SCHEMA_FILE, JsonLines, render_json_lines
-from normcheck.report.many import MANY
+from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.report.machines import as_json
+from normcheck.report.machines.as_json import SCHEMA_FILE as REPORT_SCHEMA
+from normcheck.report.machines.as_json_lines import SCHEMA_FILE, JsonLines, render_json_lines
 from normcheck.report.part import Part
+from normcheck.report.people.many_models import MANY
+from normcheck.report.people.rule_counts import StatisticsText
+from normcheck.report.people.text_report import TextStyle, render_text
+from normcheck.report.people.text_stream import TextReport
 from normcheck.report.report import Report, joined
-from normcheck.report.statistics import StatisticsText
 from normcheck.report.tally import WORST, Tally
-from normcheck.report.text import TextStyle, render_text
-from normcheck.report.text_stream import TextReport
-from normcheck.session import parts, scan
-from normcheck.settings import LayerIgnore, Settings
+from normcheck.runs.scan import parts, scan
 from tests.report.everything import clean, everything, hostile
 from tests.report.test_json_schema import closed
 
@@ -207,7 +207,7 @@ def test_every_line_is_valid_and_holds_nothing_undescribed(pieces: list[Report])
 
 def test_lines_hold_what_the_whole_report_holds(pieces: list[Report]) -> None:
     """Nothing is lost on the way, and the counts are those of the report."""
-    from normcheck.report.as_json import render_json
+    from normcheck.report.machines.as_json import render_json
 
     lines = [json.loads(line) for line in streamed(JsonLines(), pieces).splitlines()]
     whole = json.loads(render_json(joined(pieces[0], pieces)))

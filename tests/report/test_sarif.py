@@ -10,10 +10,10 @@ import pytest
 from jsonschema import Draft4Validator, Draft7Validator
 
 from normcheck.findings import Severity
-from normcheck.report.as_sarif import render_sarif
+from normcheck.report.machines.as_sarif import render_sarif
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
-from normcheck.session import scan
+from normcheck.runs.scan import scan
 from tests.report.everything import clean, everything, finding_on, hostile
 
 ROOT = Path("/project")

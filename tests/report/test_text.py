@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.findings import Severity
+from normcheck.report.people.text_report import TextStyle, render_text
 from normcheck.report.report import Report
-from normcheck.report.text import TextStyle, render_text
-from normcheck.session import scan
-from normcheck.settings import LayerIgnore, Settings
+from normcheck.runs.scan import scan
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOWN = (

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from normcheck.checkpoint.dtypes import BY_NAME as DTYPES
 from normcheck.findings import Finding
 from normcheck.norms.kinds import BY_NAME as KINDS
 from normcheck.norms.kinds import Family, NormKind
@@ -21,6 +20,7 @@ from normcheck.norms.layer import (
 )
 from normcheck.rules.catalogue import find
 from normcheck.rules.rule import Need, Subject
+from normcheck.saved.dtypes import BY_NAME as DTYPES
 
 CHANNELS = 8
 CERTAIN = Recognition(Confidence.HIGH, "made by hand")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from normcheck.session import scan
+from normcheck.runs.scan import scan
 from tests.norms.settled import CHANNELS, settle
 
 

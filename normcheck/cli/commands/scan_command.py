@@ -1,0 +1,191 @@
+"""``normcheck scan``: read, judge, report. The flags themselves are in ``app.py``."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing, nullcontext, redirect_stdout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from normcheck.cli.flags.fleet_words import FleetWords, requested_fleet
+from normcheck.cli.flags.run_words import RunWords, requested
+from normcheck.cli.screen.error_messages import report_error, report_note
+from normcheck.cli.screen.output_places import Look, Output, pair, write
+from normcheck.cli.screen.progress import watched
+from normcheck.cli.screen.streamed_outputs import opened
+from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
+from normcheck.config.settings import Settings
+from normcheck.errors import UsageError
+from normcheck.findings import Failure
+from normcheck.fleet.fleet_request import Engine
+from normcheck.report.part import Part
+from normcheck.report.report import Report, joined
+from normcheck.report.tally import Tally
+from normcheck.runs.scan import parts
+from normcheck.sources.place import shown
+from normcheck.wording import plural
+
+BASELINE = "normcheck-baseline.json"
+"""Where a baseline is written that nobody named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanWords:
+    """The words of one ``normcheck scan``, as the flags give them."""
+
+    targets: Sequence[str]
+    flags: Flags = field(default_factory=Flags)
+    exit_zero: bool = False
+    color: str = "auto"
+    quiet: bool = False
+    verbose: int = 0
+    statistics: bool = False
+    show_settings: bool = False
+    write_baseline: bool = False
+    plot: str = ""
+    run: RunWords | None = None
+    """None where no flag asks for a run."""
+    fleet: FleetWords = field(default_factory=FleetWords)
+    limits: Sequence[str] = ()
+    """Of reading, as ``--limit`` gives them."""
+    weights_budget: str = ""
+    """Size, empty for the usual one."""
+
+
+def run_scan(words: ScanWords) -> int:
+    """Scan, write the report, and return the exit code."""
+    resolved = resolve(words.flags, os.environ, Path.cwd())
+    if words.show_settings:
+        from normcheck.cli.commands.show_settings import settings_text
+
+        write(settings_text(resolved, words.targets), "-")
+        return 0
+    if not words.targets:
+        raise UsageError("no target is named", "name a file or a folder: normcheck scan model.pt")
+    outputs = pair(resolved.formats, resolved.outputs)
+    _check_combination(words, resolved)
+    if words.flags.select and all(rule.need.compares for rule in resolved.settings.rules):
+        raise UsageError(
+            f"{', '.join(words.flags.select):.60}: these rules compare checkpoints, a scan has one",
+            "run them with: normcheck diff OLD NEW",
+        )
+    known = resolved.settings if words.write_baseline else with_baseline(resolved)
+    settings = limited(replace(known, keep_predictions=bool(words.plot)), words.limits)
+    if words.weights_budget:
+        from normcheck.cli.flags.limit_words import size_in_bytes
+
+        most = size_in_bytes(words.weights_budget, "--weights-budget")
+        settings = replace(settings, weights_budget=most)
+    tally = _scan(words, settings, resolved, outputs)
+    _tell(tally, words)
+    return exit_code(tally, settings, exit_zero=words.exit_zero)
+
+
+def limited(settings: Settings, words: Sequence[str]) -> Settings:
+    """The settings with the limits of ``--limit``."""
+    if not words:
+        return settings
+    from normcheck.cli.flags.limit_words import read_limits
+
+    return replace(settings, limits=read_limits(words, settings.limits))
+
+
+def _scan(
+    words: ScanWords, settings: Settings, resolved: Resolved, outputs: Sequence[Output]
+) -> Tally:
+    """Scan, write each part of the report as it comes, and return the counts."""
+    fleet = requested_fleet(words.fleet)
+    running = requested(words.run, jobs=words.fleet.jobs or 1) if words.run else None
+    look = Look(words.color, words.quiet, words.verbose > 0, words.statistics)
+    tally = Tally()
+    with (
+        watched(words.targets, quiet=words.quiet) as bar,
+        opened(outputs, look, bar.away) as sinks,
+        # Libraries that write to stdout, as Ray does when a process of its dies, write beside
+        # the report and not into it.
+        redirect_stdout(sys.stderr) if fleet.engine is Engine.RAY else nullcontext(),
+    ):
+        if running is not None:
+            running = replace(running, progress=bar.step, announce=bar.announce)
+            settings = replace(settings, running=running)
+        fleet = replace(fleet, progress=bar.files, announce=bar.announce)
+        settings = replace(settings, lines=any(o.form == "json-lines" for o in outputs))
+        with closing(parts(words.targets, settings, fleet)) as stream:
+            for part in _as_wanted(stream, words, resolved):
+                tally.add(part)
+                sinks.part(part)
+        bar.close()
+        sinks.end(tally)
+    return tally
+
+
+def _as_wanted(stream: Iterable[Part], words: ScanWords, resolved: Resolved) -> Iterable[Part]:
+    """The parts as they come, or one of all where something needs the whole report."""
+    if not words.write_baseline and not words.plot:
+        return stream
+    kept = [part.report for part in stream]
+    report = joined(kept[-1], kept)
+    if words.write_baseline:
+        report = _write_baseline(report, words, resolved)
+    if words.plot:
+        _plot(report, words.plot)
+    return [Part.of(report)]
+
+
+def _check_combination(words: ScanWords, resolved: Resolved) -> None:
+    if words.statistics and "text" not in resolved.formats:
+        raise UsageError("--statistics is a form of text", "leave it out, or use --format text")
+
+
+def _write_baseline(report: Report, words: ScanWords, resolved: Resolved) -> Report:
+    """Write what was found as known, and the report as the next run will have it."""
+    from normcheck.cli.commands.write_baseline import write_baseline
+
+    report, message = write_baseline(report, resolved.baseline or Path(BASELINE))
+    if not words.quiet:
+        report_note(message)
+        if resolved.baseline is None:
+            report_note(
+                f'use it with --baseline {BASELINE}, or baseline = "{BASELINE}" in the file'
+            )
+    return report
+
+
+def _tell(tally: Tally, words: ScanWords) -> None:
+    """Errors, and what else belongs on stderr."""
+    tell_errors(tally.errors, words.verbose)
+    if not tally.models and not tally.errors:
+        passed = f" ({plural(tally.skipped, 'file')} without a model)"
+        under = ", ".join(map(shown, words.targets))
+        report_error(
+            f"no checkpoint under {under}{passed if tally.skipped else ''}",
+            "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
+        )
+
+
+def tell_errors(errors: Iterable[Failure], verbose: int) -> None:
+    """The errors of a report on stderr, with tracebacks where these are wanted."""
+    for failure in errors:
+        report_error(failure.message, failure.hint)
+        if failure.trace and verbose > 1:
+            sys.stderr.write(failure.trace)
+
+
+def _plot(report: Report, file: str) -> None:
+    from normcheck.report.people.fit_figure import draw
+
+    if len(report.models) != 1:
+        raise UsageError(
+            f"--plot draws one model, the targets hold {len(report.models)}",
+            "name one file with one model",
+        )
+    draw(report.models[0], report.findings, Path(file))
+
+
+def exit_code(tally: Tally, settings: Settings, *, exit_zero: bool) -> int:
+    """The exit code of a finished run: 2 wins over 1, and 1 over 0."""
+    if tally.errors or (settings.strict and tally.missed):
+        return 2
+    if not tally.models:
+        return 3
+    return 1 if tally.failing and not exit_zero else 0

@@ -1,0 +1,1 @@
+"""The flags, and their words in the terms of what is run."""

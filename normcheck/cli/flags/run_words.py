@@ -1,0 +1,155 @@
+"""The flags of a run, in the terms of the run, and what is shown while it lasts."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from normcheck.cli.flags.limit_words import isolation
+from normcheck.errors import UsageError
+from normcheck.live.run_request import Feeding, Loading, Progress, Running
+from normcheck.wording import printable
+
+_REDRAW_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunWords:
+    """The words that ask for a run, as the flags give them."""
+
+    run: bool = False
+    model: str = ""
+    model_args: str = ""
+    prefix: str | None = None
+    at: str | None = None
+    trust: bool = False
+    data: str = ""
+    input_shape: Sequence[str] = ()
+    batch_size: int = 0
+    samples: int = 256
+    image_size: str = ""
+    mean: str = ""
+    std: str = ""
+    device: str = "cpu"
+    autocast: str = "off"
+    time_limit: float = 600.0
+    memory_limit: str = ""
+    no_isolation: bool = False
+
+
+def requested(words: RunWords, *, jobs: int = 1) -> Running | None:
+    """The run that the flags ask for; None where they ask for none.
+
+    Args:
+        words: The flags.
+        jobs: How many files run at once and share the memory.
+
+    Raises:
+        UsageError: A flag cannot be understood, or has no run to belong to.
+    """
+    wanted = words.run or words.model or words.data or words.input_shape or words.trust
+    if not wanted:
+        alone = [
+            flag
+            for flag, given in (
+                ("--model-args", words.model_args), ("--prefix", words.prefix is not None),
+                ("--at", words.at is not None), ("--batch-size", words.batch_size),
+                ("--image-size", words.image_size), ("--mean", words.mean), ("--std", words.std),
+                ("--device", words.device != "cpu"), ("--autocast", words.autocast != "off"),
+                ("--memory-limit", words.memory_limit), ("--no-isolation", words.no_isolation),
+            )
+            if given
+        ]  # fmt: skip
+        if alone:
+            raise UsageError(
+                f"{alone[0]} says how to run, and nothing asks for a run",
+                "add --run, --model or --data",
+            )
+        return None
+    return Running(
+        loading=Loading(
+            words.model, _arguments(words.model_args), words.prefix, words.at, words.trust
+        ),
+        feeding=Feeding(
+            data=words.data or None,
+            shapes=tuple(words.input_shape),
+            batch_size=words.batch_size,
+            samples=words.samples,
+            image_size=_size(words.image_size),
+            mean=_numbers("--mean", words.mean),
+            std=_numbers("--std", words.std),
+        ),
+        device=words.device,
+        autocast="" if words.autocast == "off" else words.autocast,
+        isolation=isolation(
+            words.time_limit, words.memory_limit, jobs=jobs, off=words.no_isolation
+        ),
+    )
+
+
+def _arguments(text: str) -> Mapping[str, Any] | list[Any]:
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--model-args: not JSON: {error}", """for example --model-args '{"classes": 10}'"""
+        ) from error
+    if not isinstance(value, dict | list):
+        raise UsageError("--model-args: neither an object nor a list", "put it in [ ]")
+    return value
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    words = text.lower().replace(",", "x").split("x")
+    if len(words) > 2 or not all(w.strip().isdecimal() and int(w) > 0 for w in words):
+        raise UsageError(f"--image-size {text}: not a size", "height and width, as 224 or 224x320")
+    return int(words[0]), int(words[-1])
+
+
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UsageError(
+            f"{flag} {text}: not numbers", f"for example {flag} 0.485,0.456,0.406"
+        ) from error
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
+    """A line on stderr that says what is being done, where stderr is a terminal.
+
+    Yields:
+        What to call with the step and the samples that were run; and what to call with a
+        sentence that the user has to see whatever happens.
+    """
+    shown = sys.stderr.isatty() and not quiet
+    state = {"samples": 0, "at": 0.0, "start": time.monotonic()}
+
+    def tick(what: str, samples: int) -> None:
+        state["samples"] += samples
+        now = time.monotonic()
+        if shown and now - state["at"] > _REDRAW_SECONDS:
+            state["at"] = now
+            count = f" · {state['samples']:,.0f} samples" if state["samples"] else ""
+            sys.stderr.write(f"\r\033[K{what}{count} · {now - state['start']:.0f} s")
+            sys.stderr.flush()
+
+    def announce(text: str) -> None:
+        if shown:
+            sys.stderr.write("\r\033[K")
+        sys.stderr.write(f"{printable(text)}\n")
+
+    try:
+        yield tick, announce
+    finally:
+        if shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""What is shown, and where reports are written."""

@@ -1,0 +1,48 @@
+"""An export beside its source, in a few words."""
+
+from normcheck.compare.export_match import ExportMatch, Fate, OutputMatch
+from normcheck.wording import percent, plural
+
+
+def match_story(match: ExportMatch) -> str:
+    """One line on the numbers, and one on the outputs where they were compared."""
+    wrong = match.wrong
+    kept, folded = match.of(Fate.KEPT), match.of(Fate.FOLDED)
+    parts = []
+    if kept:
+        parts.append(f"{plural(len(kept), 'norm')} with the same numbers")
+    if folded:
+        parts.append(f"{len(folded)} folded into the weights before, as their numbers say")
+    if wrong:
+        parts.append(f"{len(wrong)} with other numbers")
+    lost = match.of(Fate.NOT_FOUND)
+    if lost:
+        parts.append(f"{len(lost)} not found")
+    numbers = f"The export holds {_listed(parts)}" if parts else "There are no norms to compare"
+    training = (
+        f"; {plural(match.in_training, 'operator')} in training mode" if match.in_training else ""
+    )
+    return f"{numbers}{training}.{_outputs(match)}"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _outputs(match: ExportMatch) -> str:
+    outputs = match.outputs
+    if outputs is None:
+        return f" Outputs were not compared: {match.not_run}." if match.not_run else ""
+    if outputs.difference > outputs.tolerance:
+        return f" Outputs differ by {_share(outputs)}."
+    on = f" Outputs agree on {plural(outputs.samples, 'sample')}"
+    if outputs.difference == 0:
+        return f"{on}, to the last bit."
+    return f"{on}: they differ by {_share(outputs)}."
+
+
+def _share(outputs: OutputMatch) -> str:
+    small = outputs.difference < 1e-4
+    share = f"{outputs.difference:.1e} of their length" if small else percent(outputs.difference)
+    flips = "" if outputs.flips is None else f", {percent(outputs.flips)} of the decisions"
+    return f"{share}{flips}"

@@ -1,0 +1,134 @@
+"""One model through the checkpoints: what is kept of it while file after file is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from normcheck.compare.measure_movement import measured
+from normcheck.compare.model_snapshot import Snapshot, snapshot
+from normcheck.compare.movement import Comparison, Side, Step
+from normcheck.findings import Finding, Suppressed
+from normcheck.report.report import ModelReport, summarise
+from normcheck.saved.checkpoint import Checkpoint, SavedModel
+
+_FEW_IN_COMMON = 0.5
+"""Share of the smaller model's tensors below which the reader should know."""
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """Two snapshots, the first and the last so far, and the steps that were measured."""
+
+    model: SavedModel
+    """Of the first file, for its place and names; its tensors are not read any more."""
+    first: Snapshot
+    last: Snapshot
+    sides: list[Side]
+    steps: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, checkpoint: Checkpoint, model: SavedModel) -> "Track":
+        """The track of one model of the first file."""
+        now = snapshot(model, None)
+        return cls(model, now, now, [side_of(checkpoint, model, now)])
+
+    def follow(self, checkpoint: Checkpoint, model: SavedModel, *, ranks: bool) -> bool:
+        """Measure the step to one more checkpoint; False where it holds another model."""
+        now = snapshot(model, self.first)
+        if not _one_model(self.first, now):
+            return False
+        old, place = (self.first, 0) if ranks else (self.last, len(self.sides) - 1)
+        self.sides.append(side_of(checkpoint, model, now))
+        self.steps.append(self._measured(old, now, (place, len(self.sides) - 1)))
+        self.last = now
+        smaller = min(len(self.first.shapes), len(now.shapes))
+        if now.common < _FEW_IN_COMMON * smaller:
+            self.notes.append(
+                f"only {now.common} of {smaller} tensors have the same name and shape in "
+                f"{self.sides[0].target} and {checkpoint.name}"
+            )
+        return True
+
+    def comparison(self, *, ranks: bool) -> Comparison:
+        """What was measured, at the end of at least one step."""
+        total = self.steps[0]
+        if len(self.steps) > 1:
+            total = self._measured(self.first, self.last, (0, len(self.sides) - 1))
+        notes = list(self.notes)
+        exported = any(side.exported for side in self.sides)
+        if not ranks and not exported and any(_backwards(step) for step in self.steps):
+            notes.append("batch counts go down: are the files in the order they came about?")
+        compared = {layer.path for layer in total.layers}
+        return Comparison(
+            sides=tuple(self.sides),
+            steps=tuple(self.steps),
+            total=total,
+            ranks=ranks,
+            only_old=tuple(path for path in self.first.layers if path not in compared),
+            only_new=tuple(path for path in self.last.layers if path not in compared),
+            values_read=self.first.values_read,
+            values=self.first.values,
+            notes=tuple(notes),
+        )
+
+    def report(
+        self, found: list[Finding], suppressed: Sequence[Suppressed], rules: tuple[str, ...]
+    ) -> ModelReport:
+        """The last checkpoint's model, as a scan would list it."""
+        side, anatomy = self.sides[-1], self.last.anatomy
+        return ModelReport(
+            target=side.target,
+            where=side.where,
+            format=side.format,
+            form=side.form,
+            size=side.size,
+            class_path=anatomy.class_path,
+            tensors=anatomy.tensor_count,
+            layers=tuple(summarise(layer, found, suppressed) for layer in anatomy.layers),
+            rules=rules,
+            notes=tuple(self.notes),
+        )
+
+    def _measured(self, old: Snapshot, new: Snapshot, places: tuple[int, int]) -> Step:
+        before, after = (self.sides[place].optimizer_steps for place in places)
+        return measured(old, new, places, (before, after))
+
+
+def side_of(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
+    """What is said of one of the compared files."""
+    return Side(
+        target=checkpoint.name,
+        where=model.where,
+        format=checkpoint.format,
+        form=model.form.value,
+        exported=model.form.exported,
+        size=checkpoint.size,
+        # Of several optimizers (a GAN's two) nobody knows which one trains this model.
+        optimizer_steps=checkpoint.optimizer_steps if checkpoint.optimizers == 1 else None,
+        floating=now.floating,
+    )
+
+
+def _one_model(first: Snapshot, now: Snapshot) -> bool:
+    """Whether enough agrees: a norm layer, or where a file has none, any tensor."""
+    if not first.layers or not now.layers:
+        return now.common > 0
+    return any(path in first.layers for path in now.layers) and now.common > 0
+
+
+def _backwards(step: Step) -> bool:
+    """Whether counts fall though the statistics were not simply lost."""
+    lost = any(layer.at_initial_values[1] for layer in step.tracked)
+    return (step.batches or 0) < 0 and not lost
+
+
+def sibling_moved(comparison: Comparison, others: Sequence[Comparison]) -> str:
+    """Where another model of the same files lies whose statistics moved where these did not."""
+    if comparison.total.stats_moved:
+        return ""
+    mine = {layer.path for layer in comparison.total.tracked}
+    for other in others:
+        moved = {layer.path for layer in other.total.tracked if layer.stats_moved}
+        if other is not comparison and mine and mine <= moved:
+            return other.sides[-1].where or "the other model"
+    return ""

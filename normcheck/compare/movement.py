@@ -1,0 +1,224 @@
+"""What moved between checkpoints: plain values, from which rules and outputs are made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from normcheck.compare.export_match import ExportMatch
+from normcheck.norms.kinds import Family
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How far numbers moved from one checkpoint to another."""
+
+    distance: float
+    """0 where nothing moved; what it counts in stands where a Change is used."""
+    moved: bool
+    """Whether any number differs by more than the rounding of the types it is stored in."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """One normalization layer in two checkpoints. What either file lacks is None."""
+
+    path: str
+    """As the first file of the comparison calls it."""
+    kind: str
+    family: Family
+    features: int | None
+    weights_path: str = ""
+    """The layer whose output is most probably normalised here; empty where none is known."""
+    weights: Change | None = None
+    """Of that layer's weight and bias: length of the difference over their length."""
+    affine: Change | None = None
+    """Of γ and β together, likewise."""
+    mean: Change | None = None
+    """Of running_mean: root mean square over channels, in standard deviations."""
+    variance: Change | None = None
+    """Of running_var: median over channels of the absolute logarithm of the ratio."""
+    batches: tuple[float | None, float | None] = (None, None)
+    """Whole ``num_batches_tracked`` before and after; None where absent or no count."""
+    at_initial_values: tuple[bool, bool] = (False, False)
+    """Whether the statistics are exactly 0 and 1, before and after."""
+    has_statistics: tuple[bool, bool] = (False, False)
+    """Whether there are running statistics, before and after."""
+
+    @property
+    def tracked(self) -> bool:
+        """Whether both files have running statistics of this layer."""
+        return self.mean is not None and self.variance is not None
+
+    @property
+    def stats_moved(self) -> bool:
+        """Whether running_mean or running_var moved."""
+        return any(change is not None and change.moved for change in (self.mean, self.variance))
+
+    @property
+    def learned(self) -> bool | None:
+        """Whether the weights before the layer, γ or β moved; None where nothing is known."""
+        known = [c.moved for c in (self.weights, self.affine) if c is not None]
+        return any(known) if known else None
+
+    @property
+    def counted(self) -> float | None:
+        """Batches counted in between; None where a count is missing."""
+        before, after = self.batches
+        return None if before is None or after is None else after - before
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the compared checkpoints."""
+
+    target: str
+    """As the user wrote it."""
+    where: str
+    format: str
+    form: str
+    size: int
+    optimizer_steps: int | None
+    """Of the one optimizer in the file; None where there is none, or several."""
+    floating: str
+    """The element type of most of its weights."""
+    exported: bool = False
+    """Whether it is an export, in which an exporter may have changed weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From one checkpoint to another."""
+
+    old: int
+    """Number of the side, from 0."""
+    new: int
+    weights: Change | None
+    """All weights outside norms, taken together; None where no tensor could be compared."""
+    tensors_moved: int
+    tensors: int
+    """Tensors behind ``weights``."""
+    layers: tuple[LayerChange, ...]
+    optimizer_steps: tuple[int | None, int | None] = (None, None)
+
+    @property
+    def learned(self) -> bool:
+        """Whether any weight, γ or β moved."""
+        outside = self.weights is not None and self.weights.moved
+        return outside or any(c.affine is not None and c.affine.moved for c in self.layers)
+
+    @property
+    def tracked(self) -> tuple[LayerChange, ...]:
+        """Layers with running statistics on both sides."""
+        return tuple(layer for layer in self.layers if layer.tracked)
+
+    @property
+    def stats_moved(self) -> bool:
+        """Whether any running statistic moved."""
+        return any(layer.stats_moved for layer in self.tracked)
+
+    @property
+    def steps_made(self) -> int | None:
+        """Optimizer steps in between; None where a file has no optimizer."""
+        before, after = self.optimizer_steps
+        return None if before is None or after is None else after - before
+
+    @property
+    def one_sided(self) -> tuple[LayerChange, ...]:
+        """Layers whose running statistics are in one of the two files only."""
+        return tuple(layer for layer in self.layers if len(set(layer.has_statistics)) == 2)
+
+    @property
+    def batches(self) -> float | None:
+        """The commonest number of batches that layers counted in between."""
+        counted = [layer.counted for layer in self.tracked if layer.counted is not None]
+        return max(counted, key=lambda n: (counted.count(n), -n), default=None)
+
+    @property
+    def same_moment(self) -> bool:
+        """Whether these look like two ranks of one step.
+
+        Weights and counts are equal and statistics are not, none of them initial.
+        """
+        tracked = self.tracked
+        return (
+            self.weights is not None
+            and not self.learned
+            and self.stats_moved
+            and not any(any(layer.at_initial_values) for layer in tracked)
+            and all(layer.counted == 0 and layer.batches[0] for layer in tracked)
+            and not self.steps_made
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One model in all the compared checkpoints, in the order given."""
+
+    sides: tuple[Side, ...]
+    steps: tuple[Step, ...]
+    """From each checkpoint to the next; of ranks, from the first to each of the others."""
+    total: Step
+    """From the first to the last; for two checkpoints the only step."""
+    ranks: bool = False
+    """Whether the checkpoints are ranks of one step rather than moments of one run."""
+    only_old: tuple[str, ...] = ()
+    """Norm layers that the first checkpoint has and the last has not."""
+    only_new: tuple[str, ...] = ()
+    values_read: int = 0
+    """Weights looked at in the first checkpoint; fewer than ``values`` where it is large."""
+    values: int = 0
+    match: ExportMatch | None = None
+    """Where one side is an export of the other: how they hold against each other."""
+    sibling_moved: str = ""
+    """Another model in the same files whose statistics did move, where there is one."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sampled(self) -> bool:
+        """Whether large tensors were read in part only."""
+        return self.values_read < self.values
+
+    def name(self, side: int) -> str:
+        """A side's file, as short as it stays unique among the sides."""
+        return short_names(self.sides)[side]
+
+    def between(self, step: Step) -> str:
+        """``a.pt → b.pt``."""
+        names = short_names(self.sides)
+        return f"{names[step.old]} → {names[step.new]}"
+
+
+def short_names(sides: tuple[Side, ...]) -> tuple[str, ...]:
+    """The last parts of the targets, as many as it takes to tell them apart.
+
+    >>> at = lambda target: Side(target, "", "", "", 0, None, "")
+    >>> short_names((at("run/1/model.pt"), at("run/2/model.pt")))
+    ('1/model.pt', '2/model.pt')
+    """
+    parts = [side.target.rstrip("/").split("/") for side in sides]
+    places = [side.where for side in sides]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-length:]) for p in parts]
+        if len(set(names)) == len(set(map(tuple, parts))):
+            break
+    several = len(set(places)) > 1 and len(set(map(tuple, parts))) < len(parts)
+    if several:
+        names = [f"{n} ({w})" if w else n for n, w in zip(names, places, strict=True)]
+    return tuple(names)
+
+
+def runs_of(comparison: Comparison, steps: tuple[Step, ...]) -> str:
+    """Steps in words, neighbours together: ``a.pt → c.pt and e.pt → f.pt``."""
+    names = short_names(comparison.sides)
+    return " and ".join(f"{names[first.old]} → {names[last.new]}" for first, last in _runs(steps))
+
+
+def _runs(steps: tuple[Step, ...]) -> Iterator[tuple[Step, Step]]:
+    if not steps:
+        return
+    first = steps[0]
+    for before, after in pairwise(steps):
+        if after.old != before.new:
+            yield first, before
+            first = after
+    yield first, steps[-1]

@@ -1,0 +1,273 @@
+"""Files examined side by side in processes of this machine, which may die one by one.
+
+``concurrent.futures`` gives up a whole pool when one of its processes dies. Here that costs
+the file that the process was at: it becomes an error of the report, whatever else waited for
+the process is given to another, and a new one takes its place.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from normcheck.config.settings import Settings
+from normcheck.errors import NormcheckError
+from normcheck.fleet.result_order import InOrder
+from normcheck.fleet.sent_settings import sent
+from normcheck.live.process.wire import DAMAGED, read
+from normcheck.pipeline.results import FileResult, lost
+from normcheck.sources.targets import Target
+
+AHEAD = 256
+"""Files that may be done before an earlier one is: beyond it one slow file holds up the rest,
+and memory stays bounded."""
+_QUEUE = 2
+"""Files that a process has at most: one at work, and one so that it need not wait for us."""
+_STARTS = 3
+"""Processes that may die one after the other before any of them could begin."""
+_LOOK_SECONDS = 0.2
+_STOP_SECONDS = 2.0
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from normcheck.fleet.worker_process import main; main(int(sys.argv[2]))"
+)
+"""With -P, so that a folder called normcheck where the user stands is not taken for us. The
+main module of whoever called us is not imported there, as multiprocessing would: a script
+without a guard would start itself again."""
+
+
+def examined_by_processes(
+    work: Iterator[Target | FileResult],
+    settings: Settings,
+    jobs: int,
+    meanwhile: Callable[[Target], FileResult] | None = None,
+) -> Generator[FileResult | None, None, None]:
+    """As ``fleet.engine.examined``, in ``jobs`` processes.
+
+    Args:
+        work: Files, and results that are there already.
+        settings: What to check.
+        jobs: Number of processes.
+        meanwhile: Examines files in this process until the first of the others is ready.
+
+    Yields:
+        Results in the order of the work, and None now and then while none is ready.
+
+    Raises:
+        NormcheckError: No process can be started.
+    """
+    pool = _Pool(work, settings, jobs, meanwhile)
+    try:
+        yield from pool.results()
+    finally:
+        # Here, too, where the user interrupts: nothing of it goes on.
+        pool.stop()
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """One process and the files that it was given, in the order in which it takes them."""
+
+    process: "subprocess.Popen[bytes]"
+    link: Connection
+    files: deque[tuple[int, Target]] = field(default_factory=deque)
+    ready: bool = False
+
+
+class _Pool:
+    def __init__(
+        self,
+        work: Iterator[Target | FileResult],
+        settings: Settings,
+        jobs: int,
+        meanwhile: Callable[[Target], FileResult] | None,
+    ) -> None:
+        self._work = work
+        self._meanwhile = meanwhile
+        self._running = settings.running
+        self._request = sent(settings)
+        self._environment = _environment(settings)
+        self._jobs = jobs
+        self._workers: list[_Worker] = []
+        self._again: deque[tuple[int, Target]] = deque()
+        self._order = InOrder[FileResult](AHEAD)
+        self._exhausted = False
+        self._failed_starts = 0
+
+    def results(self) -> Generator[FileResult | None, None, None]:
+        while True:
+            self._hand_out()
+            yield from self._order.due()
+            if self._exhausted and not self._order.waiting:
+                return
+            yield None
+            if not any(worker.files for worker in self._workers):
+                continue  # all that came was known already: nobody is to be waited for
+            links = [worker.link for worker in self._workers]
+            for link in wait(links, 0 if self._did_one() else _LOOK_SECONDS):
+                self._listen(next(w for w in self._workers if w.link is link))
+
+    def _did_one(self) -> bool:
+        """Do a file here, as long as nobody else can."""
+        if self._meanwhile is None or any(worker.ready for worker in self._workers):
+            self._meanwhile = None
+            return False
+        place = self._next()
+        if place is None:
+            return False
+        self._order.put(place[0], self._meanwhile(place[1]))
+        return True
+
+    def _hand_out(self) -> None:
+        """Give every process its share of what is next, and start processes for it."""
+        while self._room():
+            place = self._next()
+            if place is None:
+                return
+            worker = self._freest()
+            worker.files.append(place)
+            try:
+                worker.link.send_bytes(pickle.dumps(place[1]))
+            except OSError:
+                self._bury(worker)
+
+    def _room(self) -> bool:
+        fewer = len(self._workers) < self._jobs
+        return fewer or any(len(worker.files) < _QUEUE for worker in self._workers)
+
+    def _freest(self) -> _Worker:
+        """The process with the least to do, or a new one while all are busy."""
+        least = min(self._workers, key=lambda worker: len(worker.files), default=None)
+        if least is None or (least.files and len(self._workers) < self._jobs):
+            least = self._started()
+            self._workers.append(least)
+        return least
+
+    def _next(self) -> tuple[int, Target] | None:
+        if self._again:
+            return self._again.popleft()
+        while self._order.open:
+            item = next(self._work, None)
+            if item is None:
+                self._exhausted = True
+                return None
+            number = self._order.enter()
+            if not isinstance(item, FileResult):
+                return number, item
+            self._order.put(number, item)
+        return None
+
+    def _started(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603  (ourselves)
+                [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=self._environment,
+                # Ctrl-C is for this process, which ends the others in its own way.
+                start_new_session=True,
+            )
+        worker = _Worker(process, Connection(ours.detach()))
+        with contextlib.suppress(OSError):  # dead already: reading says so
+            worker.link.send_bytes(self._request)
+        return worker
+
+    def _listen(self, worker: _Worker) -> None:
+        try:
+            message: tuple[Any, ...] = read(worker.link.recv_bytes())
+        except (OSError, *DAMAGED):
+            # The end of the process, or bytes of its own that make no sense.
+            self._bury(worker)
+            return
+        match message:
+            case ("ready",):
+                worker.ready, self._failed_starts = True, 0
+            case ("result", FileResult() as result) if worker.files:
+                number, _ = worker.files.popleft()
+                self._order.put(number, result)
+            case ("progress", str(what), int(count)) if self._running:
+                self._running.progress(what, count)
+            case ("announce", str(text)) if self._running:
+                self._running.announce(text)
+            case _:
+                self._bury(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """Take a dead process out: its first file is lost with it, the others wait again."""
+        self._workers.remove(worker)
+        worker.link.close()
+        code = _end(worker.process)
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _STARTS:
+                raise NormcheckError(
+                    f"processes for --jobs cannot be started: they {_how(code)}",
+                    "use --jobs 1 to read everything in this process",
+                )
+        elif worker.files:
+            number, target = worker.files.popleft()
+            why, hint = f"the process that scanned it {_how(code)}", _hint(code)
+            self._order.put(number, lost(str(target.path), why, hint))
+        self._again.extendleft(reversed(worker.files))
+
+    def stop(self) -> None:
+        """End all processes, those that they started included."""
+        for worker in self._workers:
+            worker.link.close()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                worker.process.terminate()
+        until = time.monotonic() + _STOP_SECONDS
+        for worker in self._workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, until - time.monotonic()))
+            _end(worker.process)
+        self._workers.clear()
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    environment = {**os.environ}
+    # The products of a scan are small; threads for them would only be in each other's way.
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if settings.running is not None:
+        # Models that run side by side share the processors: who waits must not spin.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return environment
+
+
+def _end(process: "subprocess.Popen[bytes]") -> int:
+    """The exit code of a process that is to be gone, as ``Popen`` has it."""
+    try:
+        return process.wait(timeout=0.2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return 0
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def _hint(code: int) -> str:
+    if -code == signal.SIGKILL:
+        return (
+            "a system without memory does that: scan the file alone, with fewer --jobs, or "
+            "where there is more memory"
+        )
+    return "scan the file alone, with --jobs 1, to see what happens"

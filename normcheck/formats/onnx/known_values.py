@@ -1,0 +1,102 @@
+"""What of an ONNX model is known without running it: stored tensors, numbers, lengths."""
+
+from math import prod
+
+from normcheck.errors import UnreadableError
+from normcheck.formats.onnx.flattened_graph import Call, Flat
+from normcheck.saved.tensors import TensorRef
+
+_FEW = 64
+"""Elements of a tensor that is looked at for numbers: axes, shapes, bounds."""
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_COPIES = frozenset({"Identity", "Cast", "CastLike"})
+
+
+class Known:
+    """Values by name, as far as the file gives them."""
+
+    def __init__(self, flat: Flat) -> None:
+        """Index the stored tensors, and what only copies or reshapes them."""
+        self.tensors: dict[str, TensorRef] = {**flat.initialisers, **flat.constants}
+        self.shapes = flat.shapes
+        self._numbers: dict[str, tuple[float, ...] | None] = dict(flat.numbers)
+        self._origins: dict[str, str] = {}
+        for call in flat.calls:
+            if not call.inputs or not call.outputs or call.domain:
+                continue
+            source, result = self.origin(call.inputs[0]), call.outputs[0]
+            if source not in self.tensors and self.numbers(source) is None:
+                continue
+            if call.op_type in _COPIES and self.numbers(source) is not None:
+                self._numbers.setdefault(result, self.numbers(source))
+            if call.op_type == "Identity" and source in self.tensors:
+                # Exporters store equal tensors once, and leave the names of the others so.
+                self.tensors[result] = self.tensors[source]
+            elif call.op_type in _VIEWS | _COPIES and source in self.tensors:
+                self._origins[result] = source
+
+    def origin(self, value: str) -> str:
+        """The stored tensor that a value is another shape or type of; itself if none."""
+        return self._origins.get(value, value)
+
+    def shape(self, value: str) -> tuple[int | None, ...] | None:
+        """Lengths of a value, as far as the file says."""
+        tensor = self.tensors.get(value)
+        return tensor.shape if tensor is not None else self.shapes.get(value)
+
+    def numbers(self, value: str) -> tuple[float, ...] | None:
+        """A stored value of few elements; None for what is not known."""
+        if value not in self._numbers:
+            self._numbers[value] = _read(self.tensors.get(value))
+        return self._numbers[value]
+
+    def scalar(self, value: str) -> float | None:
+        """A stored value of one element."""
+        numbers = self.numbers(value)
+        return numbers[0] if numbers is not None and len(numbers) == 1 else None
+
+    def integers(self, value: str) -> tuple[int, ...] | None:
+        """A stored list of lengths or axes."""
+        numbers = self.numbers(value)
+        if numbers is None or not all(n == n // 1 and abs(n) < 1 << 53 for n in numbers):
+            return None
+        return tuple(int(n) for n in numbers)
+
+    def constant(self, value: str, number: float) -> bool:
+        """Whether every element of a stored value is ``number``."""
+        tensor = self.tensors.get(self.origin(value))
+        if tensor is None or not tensor.readable or not 0 < tensor.numel < _MANY:
+            return False
+        return bool((tensor.values() == number).all())
+
+
+_MANY = 1 << 20
+"""Elements of what is looked at for being all ones or zeros: channels of a norm."""
+
+
+def _read(tensor: TensorRef | None) -> tuple[float, ...] | None:
+    if tensor is None or not tensor.readable or not 0 < prod(tensor.shape) <= _FEW:
+        return None
+    if tensor.dtype.name.startswith("complex"):
+        return None
+    try:
+        return tuple(float(n) for n in tensor.values().reshape(-1))
+    except UnreadableError:
+        return None  # a file beside it that went away; whoever needs the values says so
+
+
+def number_of(call: Call, name: str, default: float | None = None) -> float | None:
+    """An attribute that is a number."""
+    value = call.attributes.get(name, default)
+    return value if isinstance(value, int | float) else default
+
+
+def whole_of(call: Call, name: str, default: int) -> int:
+    """An attribute that is an integer."""
+    value = call.attributes.get(name)
+    return value if isinstance(value, int) else default
+
+
+def input_of(call: Call, position: int) -> str:
+    """The input at a position; empty where it is left out."""
+    return call.inputs[position] if position < len(call.inputs) else ""

@@ -1,0 +1,162 @@
+"""safetensors: a length, a JSON header, and the bytes of the tensors.
+
+Read by hand rather than with the ``safetensors`` package: its numpy side knows no
+bfloat16 and no 8-bit floats, and it maps the whole file.
+"""
+
+import re
+from collections.abc import Mapping
+from math import prod
+
+from normcheck.errors import UnreadableError
+from normcheck.formats.bounded_json import read_json
+from normcheck.saved.dtypes import BY_NAME, DType
+from normcheck.saved.tensors import (
+    PlainRegion,
+    Storage,
+    TensorRef,
+    checked_tensor,
+    contiguous_strides,
+    tensor_without_data,
+)
+from normcheck.sources.limits import Budget, Limits
+from normcheck.sources.source import Source
+
+_LENGTH_BYTES = 8
+_DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+_TENSOR_BYTES = 1_024
+"""A tensor with its storage, shape and place by name, from above."""
+_PACKED = DType("packed", 1, None)
+"""Element types below a byte (F4, F6): listed, but their values are not read."""
+
+
+def header_length(start: bytes) -> int | None:
+    """Length of the JSON header, where the first bytes look like a safetensors file.
+
+    Args:
+        start: At least the first nine bytes.
+    """
+    if len(start) <= _LENGTH_BYTES or start[_LENGTH_BYTES : _LENGTH_BYTES + 1] != b"{":
+        return None
+    length = int.from_bytes(start[:_LENGTH_BYTES], "little")
+    # A truncated download keeps its header length, so the file's size is no criterion.
+    return length if 2 <= length < 1 << 40 else None
+
+
+def read_safetensors(source: Source, length: int, limits: Limits) -> Mapping[str, TensorRef]:
+    """The tensors of the file by name, ``layer2`` before ``layer10``.
+
+    The format keeps no order of its own: writers sort by element type and name.
+
+    Args:
+        source: The file.
+        length: Of the JSON header, from :func:`header_length`.
+        limits: Bounds.
+    """
+    budget = Budget(limits)
+    header = read_json(source, _LENGTH_BYTES, length, budget, "the safetensors header")
+    if not isinstance(header, dict):
+        raise UnreadableError(f"{source.name}: the safetensors header is not an object")
+    begin = _LENGTH_BYTES + length
+    names = sorted((name for name in header if name != "__metadata__"), key=natural_order)
+    budget.spend(len(names) * _TENSOR_BYTES)
+    tensors = {name: _tensor(source, name, header[name], begin, limits) for name in names}
+    _check_layout(source, [header[name]["data_offsets"] for name in names], begin)
+    return tensors
+
+
+def _check_layout(source: Source, spans: list[list[int]], begin: int) -> None:
+    """Tensors lie one behind the other and fill the file, as the format asks for.
+
+    Raises:
+        UnreadableError: Gaps, overlaps, or bytes behind the last one: an offset was damaged, or
+            something else is hidden in the file.
+    """
+    end = 0
+    for first, last in sorted(spans):
+        if first != end:
+            raise UnreadableError(
+                f"{source.name}: tensors overlap or leave a gap at byte {begin + end:,}",
+                "the file is damaged or was changed; fetch it again",
+            )
+        end = last
+    if begin + end != source.size:
+        raise UnreadableError(
+            f"{source.name}: {source.size - begin - end:,} bytes lie behind the last tensor",
+            "the file is damaged or was changed; fetch it again",
+        )
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """A sort key by which numbers in names count as numbers."""
+    return [
+        (0, int(part), "") if part.isdecimal() and len(part) < 20 else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    ]
+
+
+def _tensor(source: Source, name: str, described: object, begin: int, limits: Limits) -> TensorRef:
+    if not isinstance(described, dict):
+        raise _invalid(source, name)
+    shape, span = described.get("shape"), described.get("data_offsets")
+    if (
+        not _lengths(shape)
+        or not isinstance(shape, list)
+        or not _lengths(span)
+        or not isinstance(span, list)
+        or len(span) != 2
+        or span[0] > span[1]
+        or len(shape) > limits.dimensions
+    ):
+        raise _invalid(source, name)
+    nbytes = span[1] - span[0]
+    if begin + span[1] > source.size:
+        raise UnreadableError(
+            f"{source.name}: {name:.80} ends at byte {begin + span[1]:,}, the file at "
+            f"{source.size:,}",
+            "it is probably a truncated download; fetch it again and compare sizes",
+        )
+    dtype = BY_NAME.get(_DTYPES.get(str(described.get("dtype")), ""))
+    if dtype is None:
+        note = f"element type {described.get('dtype')!r:.20}"
+        return tensor_without_data(_PACKED, tuple(shape), note)
+    if prod(shape) * dtype.itemsize != nbytes:
+        raise _invalid(source, name)
+    region = PlainRegion(source, begin + span[0], nbytes)
+    storage = Storage(name, dtype, nbytes, region=region)
+    strides = contiguous_strides(tuple(shape))
+    return checked_tensor(storage, 0, tuple(shape), strides, limits=limits)
+
+
+def _lengths(value: object) -> bool:
+    return isinstance(value, list) and all(
+        type(n) is int and n >= 0 and n.bit_length() < 64 for n in value
+    )
+
+
+def _invalid(source: Source, name: str) -> UnreadableError:
+    return UnreadableError(
+        f"{source.name}: the header entry of {name:.80} is not valid",
+        "the file is damaged; fetch it again",
+    )

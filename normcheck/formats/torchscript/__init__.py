@@ -1,0 +1,1 @@
+"""TorchScript: its archive, and its code followed as a graph."""

@@ -1,0 +1,1 @@
+"""What a model is fed: the user's data, or made-up input."""

@@ -1,0 +1,128 @@
+"""From what the user gave to what the model takes: the reading of the data that runs."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from normcheck.errors import NormcheckError
+from normcheck.live.batches import Batch, Feed
+from normcheck.live.feeding.synthetic_input import Shape, guesses, made, parse
+from normcheck.live.feeding.user_data import all_alike, read_data, readings
+from normcheck.live.run_request import Feeding
+from normcheck.live.watching.forward import Forward
+from normcheck.wording import plural
+
+SYNTHETIC_SAMPLES = 8
+"""Made-up samples: the mechanics need a handful, and nothing is estimated from them."""
+_DEFAULT_BATCH = 32
+_TRIALS = 120
+_TRIAL_SECONDS = 30.0
+"""For all trials together; afterwards the user is asked for the shape."""
+
+
+def feed_for(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
+    """What to feed: the user's data, shapes of the user's, or shapes found by trial.
+
+    Args:
+        model: In eval mode, on its device.
+        forward: Runs it.
+        feeding: What the user wants.
+
+    Raises:
+        NormcheckError: Nothing of it runs through the model; says why.
+    """
+    if feeding.data is not None:
+        return _real(model, forward, feeding)
+    size = forward.fixed_batch or feeding.batch_size or _DEFAULT_BATCH
+    given = bool(feeding.batch_size)
+    if feeding.shapes:
+        shapes = [parse(text) for text in feeding.shapes]
+        batch = made(shapes, SYNTHETIC_SAMPLES, model)
+        error = forward.error(made(shapes, 2, model))
+        if error is not None:
+            raise NormcheckError(
+                f"the model fails on input of shape {_words(shapes)}: {error}",
+                "without the batch dimension, as 3x224x224; token ids as 128:long",
+            )
+        return Feed((batch,), _made_up(shapes), False, False, size, given)
+    shapes = _by_trial(model, forward)
+    batch = made(shapes, SYNTHETIC_SAMPLES, model)
+    known = bool(getattr(model, "known_inputs", None))  # an export says what it takes
+    return Feed((batch,), _made_up(shapes), False, not known, size, given)
+
+
+def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
+    raw = read_data(feeding, model)
+    first: str | None = None
+    for number, batch in _attempts(raw.items[0], model, forward):
+        error = forward.error(batch.rows(range(min(2, batch.size))))
+        first = first or error
+        if error is None:
+            floats = number >= _AS_FLOATS
+            reading = number - _AS_FLOATS if floats else number
+            batches = all_alike(raw.items, reading, model)
+            if floats:
+                batches = tuple(b.floats(forward.dtype) for b in batches)
+            size = feeding.batch_size or min(raw.batch_size or _DEFAULT_BATCH, 256)
+            size = forward.fixed_batch or size
+            feed = Feed(batches, raw.source, True, False, size, bool(feeding.batch_size))
+            return feed.rebatched(size)
+    shapes = Batch((raw.items[0],)).shapes()
+    raise NormcheckError(
+        f"the model fails on the data ({shapes or type(raw.items[0]).__name__} a sample): {first}",
+        "images are channels first, (N, C, H, W); a loader can give exactly what forward takes",
+    )
+
+
+_AS_FLOATS = 1000
+"""Readings from this number on are the same ones with integers as floating numbers."""
+
+
+def _attempts(item: object, model: nn.Module, forward: Forward) -> Iterator[tuple[int, Batch]]:
+    found = list(readings(item, model))
+    yield from enumerate(found)
+    for number, batch in enumerate(found):
+        yield _AS_FLOATS + number, batch.floats(forward.dtype)
+
+
+def _by_trial(model: nn.Module, forward: Forward) -> list[Shape]:
+    start, tried, last = time.monotonic(), 0, ""
+    for shapes in guesses(model):
+        if tried >= _TRIALS or time.monotonic() - start > _TRIAL_SECONDS:
+            break
+        tried += 1
+        error = forward.error(made(shapes, 2, model))
+        if error is None:
+            return shapes
+        last = error
+    raise NormcheckError(
+        f"no input was found that the model takes ({plural(tried, 'shape')} tried; the last "
+        f"failed with: {last})",
+        "give its shape without the batch, --input-shape 3x224x224, or --data",
+    )
+
+
+def _words(shapes: list[Shape]) -> str:
+    return ", ".join(str(shape) for shape in shapes)
+
+
+def _made_up(shapes: list[Shape]) -> str:
+    random = "random numbers" if all(shape.dtype == "float" for shape in shapes) else "random input"
+    return f"{random} of shape {_words(shapes)}"
+
+
+def device_of(name: str) -> torch.device:
+    """The device that the user named.
+
+    Raises:
+        NormcheckError: Not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise NormcheckError(f"--device {name}: {reason}", "cpu always works") from error
+    return device

@@ -1,0 +1,309 @@
+"""The user's data as batches: arrays, tensors, folders of images, loaders."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset
+
+from normcheck.errors import NormcheckError, UsageError
+from normcheck.formats.safetensors_file import header_length, read_safetensors
+from normcheck.live.batches import Batch, evenly, joined
+from normcheck.live.feeding.image_folder import image_rows
+from normcheck.live.loading.model_factory import imported
+from normcheck.live.run_request import Feeding
+from normcheck.live.torch_tensors import Weights
+from normcheck.sources.limits import DEFAULT_LIMITS
+from normcheck.sources.source import FileSource
+from normcheck.wording import plural
+
+LABEL_NAMES = ("labels", "label", "targets", "target", "y", "y_true", "classes")
+INPUT_NAMES = ("inputs", "input", "x", "images", "image", "img", "data", "features", "samples")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawData:
+    """Items as a loader or a file gives them; what is input and what label is told later."""
+
+    items: tuple[Any, ...]
+    source: str
+    batch_size: int = 0
+    """The loader's own; 0 for arrays, which have none."""
+
+
+def read_data(feeding: Feeding, model: nn.Module) -> RawData:
+    """Get hold of the user's data, at most as many samples as wanted.
+
+    Rows of files and data sets are taken evenly over their whole length, so that data sorted by
+    class is not judged by its first class.
+
+    Raises:
+        NormcheckError: It cannot be read, or is empty.
+    """
+    data = feeding.data
+    if not isinstance(data, str | Path):
+        return _iterable(data, "data from Python", feeding)
+    text = str(data)
+    path = Path(text)
+    if path.is_dir():
+        items, source = image_rows(
+            path, feeding.samples, feeding.image_size, feeding.mean, feeding.std, channels(model)
+        )
+        return RawData((items,), source)
+    if path.suffix.lower() in _READERS and (path.exists() or ":" not in text):
+        if not path.is_file():
+            raise UsageError(f"--data {text}: no such file", "check the path")
+        return _file(path, feeding)
+    if ":" in text:
+        return _iterable(_called(imported(text, "--data"), text), text, feeding)
+    known = ", ".join(sorted(_READERS))
+    raise UsageError(
+        f"--data {text}: neither a folder, nor a file of a known kind",
+        f"give a file ({known}), a folder of images, or pkg.mod:loader",
+    )
+
+
+def channels(model: nn.Module) -> int | None:
+    """Input channels of the first convolution, where there is one."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return module.in_channels
+    return None
+
+
+def _called(value: Any, text: str) -> Any:
+    if inspect.isfunction(value) or inspect.isclass(value) or inspect.ismethod(value):
+        try:
+            return value()
+        except Exception as error:
+            raise UsageError(
+                f"--data {text} failed: {type(error).__name__}: {error}",
+                "it is called without arguments, and returns an iterable of batches",
+            ) from error
+    return value
+
+
+def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:
+    if isinstance(value, Tensor | np.ndarray):
+        return RawData((_rows(_tensor(value), feeding.samples),), source)
+    if isinstance(value, Mapping):
+        return RawData((_rows(as_tensors(value), feeding.samples),), source)
+    if (
+        isinstance(value, tuple)
+        and value
+        and all(isinstance(v, Tensor | np.ndarray) for v in value)
+    ):
+        return RawData((_rows(as_tensors(value), feeding.samples),), source)
+    if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, list):
+        # A data set: single samples by number, as torch.utils.data has them.
+        index = evenly(len(value), feeding.samples)
+        return RawData((_collated((value[i] for i in index), source),), source)
+    if isinstance(value, IterableDataset):
+        return RawData((_collated(islice(value, feeding.samples), source),), source)
+    if not isinstance(value, Iterable):
+        raise UsageError(
+            f"{source} gives a {type(value).__name__}, not batches",
+            "return a DataLoader, a Dataset, a list of batches, or tensors",
+        )
+    items, samples = [], 0
+    try:
+        for item in islice(value, feeding.samples):
+            converted = _cut(as_tensors(item), feeding.samples - samples)
+            items.append(converted)
+            samples += _length(converted)
+            if samples >= feeding.samples:
+                break
+    except NormcheckError:
+        raise
+    except Exception as error:
+        raise NormcheckError(
+            f"{source} failed after {plural(len(items), 'batch')}: {type(error).__name__}: {error}",
+            "the loader has to give at least one batch",
+        ) from error
+    if not items:
+        raise UsageError(f"{source} gave no batch", "the loader has to give at least one")
+    size = getattr(value, "batch_size", None)
+    own = size if isinstance(size, int) else _length(items[0])
+    return RawData(tuple(items), source, own)
+
+
+def _file(path: Path, feeding: Feeding) -> RawData:
+    try:
+        value = _READERS[path.suffix.lower()](path)
+    except NormcheckError:
+        raise
+    except Exception as error:
+        raise NormcheckError(
+            f"--data {path}: cannot be read: {type(error).__name__}: {error}",
+            "arrays and tensors are read without running code; objects of other classes come "
+            "from a loader, pkg.mod:loader",
+        ) from error
+    return _iterable(value, str(path), feeding)
+
+
+def _torch_file(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _safetensors(path: Path) -> Any:
+    source = FileSource(path)
+    try:
+        length = header_length(source.read_at(0, min(16, source.size)))
+        if length is None:
+            raise UsageError(f"--data {path}: not a safetensors file", "check the file")
+        found = read_safetensors(source, length, DEFAULT_LIMITS)
+        weights = Weights()
+        return {name: weights.tensor(ref) for name, ref in found.items()}
+    finally:
+        source.close()
+
+
+def _npz(path: Path) -> Any:
+    with np.load(path, allow_pickle=False) as file:
+        # Texts, such as the names of classes, are for people.
+        arrays = {name: file[name] for name in file.files if file[name].dtype.kind in "biufc"}
+    if arrays and all(name.startswith("arr_") for name in arrays):
+        return tuple(arrays.values())  # saved without names: in their order
+    return arrays
+
+
+_READERS = {
+    ".npy": lambda path: np.load(path, allow_pickle=False),
+    ".npz": _npz,
+    ".pt": _torch_file,
+    ".pth": _torch_file,
+    ".safetensors": _safetensors,
+}
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    array = np.ascontiguousarray(value)
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(array)
+
+
+def as_tensors(value: Any) -> Any:
+    """Arrays as tensors, whatever holds them."""
+    if isinstance(value, Tensor | np.ndarray):
+        return _tensor(value)
+    if isinstance(value, Mapping):
+        return {str(key): as_tensors(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(as_tensors(item) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(as_tensors(item) for item in value)
+    return value
+
+
+def _collated(samples: Iterable[Any], source: str) -> Any:
+    """Single samples of a data set as one batch."""
+    try:
+        return torch.utils.data.default_collate(list(samples))
+    except Exception as error:
+        raise NormcheckError(
+            f"{source}: its samples cannot be put together: {type(error).__name__}: {error}",
+            "give a DataLoader whose collate_fn makes the batches",
+        ) from error
+
+
+def _cut(value: Any, most: int) -> Any:
+    """At most so many samples of a batch."""
+    batch = Batch((value,))
+    return value if batch.size <= most else batch.rows(range(most)).args[0]
+
+
+def _length(value: Any) -> int:
+    return Batch((value,)).size
+
+
+def _rows(value: Any, samples: int) -> Any:
+    batch = Batch((value,))
+    return batch.rows(evenly(batch.size, samples)).args[0]
+
+
+def readings(item: Any, model: nn.Module) -> Iterator[Batch]:
+    """How an item can be meant: which parts are inputs and which are labels, likeliest first.
+
+    Args:
+        item: A tensor, a tuple or list, or a mapping, as a loader gives it.
+        model: Whose ``forward`` names and counts the inputs.
+    """
+    names, required, open_ended = parameters(model)
+    if isinstance(item, Mapping):
+        yield from _of_mapping(dict(item), names, open_ended=open_ended)
+    elif isinstance(item, list | tuple) and item:
+        yield from _of_sequence(list(item), required)
+    yield Batch((item,))
+
+
+def parameters(model: nn.Module) -> tuple[list[str], int, bool]:
+    """Names of what ``forward`` takes, how many it requires, and whether it takes any name."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):
+        return [], 1, True
+    given = list(signature.parameters.values())
+    names = [p.name for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    required = sum(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in given
+    )
+    return names, required, any(p.kind is p.VAR_KEYWORD for p in given)
+
+
+def _of_mapping(item: dict[str, Any], names: list[str], *, open_ended: bool) -> Iterator[Batch]:
+    label_name = next((name for name in LABEL_NAMES if name in item), None)
+    labels = item.pop(label_name) if label_name else None
+    labels = labels if isinstance(labels, Tensor) else None
+    known = {name: value for name, value in item.items() if name in names}
+    if known and (len(known) == len(item) or not open_ended):
+        yield Batch((), known, labels)
+    for name in INPUT_NAMES:
+        if name in item:
+            yield Batch((item[name],), {}, labels)
+    if open_ended:
+        yield Batch((), item, labels)
+    if len(item) == 1:
+        yield Batch(tuple(item.values()), {}, labels)
+    yield Batch((item,), {}, labels)
+
+
+def _of_sequence(item: list[Any], required: int) -> Iterator[Batch]:
+    # Text, paths and numbers that a data set adds are for people.
+    parts = [part for part in item if not _for_people(part)]
+    wanted = max(1, required)
+    last = parts[wanted] if len(parts) > wanted else None
+    labels = last if isinstance(last, Tensor) else None
+    if len(parts) >= wanted:
+        yield Batch(tuple(parts[:wanted]), {}, labels)
+    first = parts[0] if parts else None
+    if isinstance(first, list | tuple):
+        yield Batch(tuple(first), {}, parts[1] if len(parts) > 1 else None)
+    if isinstance(first, Mapping):
+        yield Batch((), dict(first), parts[1] if len(parts) > 1 else None)
+    yield Batch(tuple(parts))
+
+
+def _for_people(part: Any) -> bool:
+    if isinstance(part, list | tuple) and part:
+        return all(isinstance(entry, str) for entry in part)
+    return isinstance(part, str | int | float | type(None))
+
+
+def all_alike(items: tuple[Any, ...], reading: int, model: nn.Module) -> tuple[Batch, ...]:
+    """All items read in the way that worked for the first."""
+    found = []
+    for item in items:
+        batches = list(readings(item, model))
+        found.append(batches[min(reading, len(batches) - 1)])
+    merged = joined(found) if len(found) == 1 else None
+    return (merged,) if merged is not None else tuple(found)

@@ -1,0 +1,102 @@
+"""From a file to a live model, by the road that the user opened."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from normcheck.errors import NormcheckError, UsageError
+from normcheck.live.loading import model_factory as factory
+from normcheck.live.loading.load_exported import load_exported
+from normcheck.live.loading.rebuild import rebuild
+from normcheck.live.run_request import Loading
+from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
+
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A live model and what should be known of how it came about."""
+
+    module: nn.Module
+    notes: tuple[str, ...] = ()
+
+
+def load(checkpoint: Checkpoint, saved: SavedModel, how: Loading) -> Loaded:
+    """Make a model of a file live.
+
+    Args:
+        checkpoint: The file that was read.
+        saved: The model in it.
+        how: As the user's flags say.
+
+    Raises:
+        NormcheckError: It cannot be made, with what the user can do about it.
+    """
+    if how.model:
+        module = factory.build(how.model, how.arguments)
+        return Loaded(module, tuple(factory.load(module, saved, how.prefix)))
+    if saved.form is Form.STATE_DICT:
+        raise NormcheckError(
+            "a state dict has no code to run",
+            "give the model's factory: --model pkg.mod:factory",
+        )
+    if saved.form.exported:
+        return Loaded(
+            load_exported(checkpoint, saved, trust=how.trust), ("ran as it was exported",)
+        )
+    if how.trust:
+        return Loaded(_trusted(Path(checkpoint.name), saved), ("ran with the file's own code",))
+    return Loaded(rebuild(saved.root))
+
+
+def _trusted(path: Path, saved: SavedModel) -> nn.Module:
+    """Unpickle the file, code and all, and take the model from its place."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # The classes of a training script are most often found from where it was started.
+        sys.path.insert(0, here)
+    try:
+        value: Any = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise NormcheckError(
+            f"unpickling it failed: {type(error).__name__}: {error}",
+            "run normcheck where the file's classes can be imported",
+        ) from error
+    value = at_place(value, saved.where)
+    if not isinstance(value, nn.Module):
+        raise NormcheckError(f"no module at {saved.where or 'the top'} after unpickling")
+    return value
+
+
+def at_place(value: Any, where: str) -> Any:
+    """What sits at a place of what was unpickled.
+
+    Args:
+        value: The file's object.
+        where: As ``SavedModel`` has it: ``state_dict``, ``nets[0]``.
+
+    Raises:
+        UsageError: Nothing is there.
+    """
+    for index, name in _STEP.findall(where):
+        value = _step(value, index, name)
+    return value
+
+
+def _step(value: Any, index: str, name: str) -> Any:
+    if index:
+        return value[int(index)]
+    if isinstance(value, Mapping):
+        for key in (name, int(name) if name.isdecimal() else name):
+            if key in value:
+                return value[key]
+    if hasattr(value, name):
+        return getattr(value, name)
+    raise UsageError(f"nothing called {name} after unpickling")

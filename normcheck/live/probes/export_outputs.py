@@ -1,0 +1,86 @@
+"""The outputs of a model and of its export, on the same input."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from normcheck.compare.export_match import OutputMatch
+from normcheck.errors import NormcheckError
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.live.feeding.feed import device_of, feed_for
+from normcheck.live.loading.load_exported import load_exported
+from normcheck.live.run_request import Running
+from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.outputs import flips, relative
+from normcheck.live.watching.untouched import untouched
+
+_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
+_HALF = 3e-2
+"""Relative differences of outputs that other kernels and element types make."""
+
+
+def outputs_compared(source: nn.Module, export: Path, how: Running) -> OutputMatch:
+    """Feed both the same and compare the main outputs, both in eval mode.
+
+    Args:
+        source: Left as it was.
+        export: Of the same model.
+        how: What to feed and where.
+
+    Raises:
+        NormcheckError: One of them does not run, or they return nothing that can be compared.
+    """
+    checkpoint = read_checkpoint(export)
+    try:
+        other = load_exported(checkpoint, checkpoint.models[0], trust=how.loading.trust)
+        return _compared(source, other, how)
+    finally:
+        checkpoint.close()
+
+
+def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch:
+    device = device_of(how.device)
+    feeding = how.feeding
+    known = getattr(export, "known_inputs", None)
+    if feeding.data is None and not feeding.shapes and known:
+        feeding = replace(feeding, shapes=tuple(str(shape) for shape in known))
+    with untouched(source, export):
+        torch.manual_seed(how.seed)
+        source.to(device)
+        export.to(device)
+        ours, theirs = Forward(source, device), Forward(export, device)
+        with mode(source, training=False), mode(export, training=False):
+            feed = feed_for(source, ours, feeding)
+            mains: list[Tensor] = []
+            others: list[Tensor] = []
+            for batch in feed.batches:
+                how.progress("comparing", batch.size)
+                try:
+                    one = ours(batch).main(batch.size)
+                    two = theirs(batch).main(batch.size)
+                except Interrupted as error:
+                    raise NormcheckError(
+                        str(error),
+                        "the export has to take what its source takes, in the same order",
+                    ) from error
+                if one is None or two is None or one.numel() != two.numel():
+                    raise NormcheckError(
+                        "they return nothing of the same shape",
+                        "compare a version of the model that returns what the export returns",
+                    )
+                mains.append(one.double().cpu())
+                others.append(two.double().cpu().reshape(one.shape))
+        tolerance = max(_TOLERANCES.get(forward.dtype, _HALF) for forward in (ours, theirs))
+    a, b = torch.cat([t.flatten() for t in mains]), torch.cat([t.flatten() for t in others])
+    gap = b - a
+    finite = gap[gap.isfinite()]
+    return OutputMatch(
+        samples=feed.samples,
+        source=feed.source,
+        difference=relative(b, a),
+        largest=float(finite.abs().max()) if finite.numel() else 0.0,
+        flips=flips(mains, others),
+        tolerance=tolerance,
+    )

@@ -1,0 +1,97 @@
+"""One run of a live model, from its modes to its numbers; the model is left as it was."""
+
+import time
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from normcheck.errors import NormcheckError
+from normcheck.live.feeding.feed import device_of, feed_for
+from normcheck.live.measurement import Fed, Run
+from normcheck.live.probes.against_data import against_data
+from normcheck.live.probes.mechanics import mechanics
+from normcheck.live.run_request import Running
+from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.reachable_modules import reachable
+from normcheck.live.watching.regimes import Regimes
+from normcheck.live.watching.untouched import untouched
+
+_AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def _is_lazy(value: object) -> bool:
+    return isinstance(value, UninitializedParameter | UninitializedBuffer)
+
+
+def run(
+    model: nn.Module,
+    norm_paths: frozenset[str],
+    how: Running,
+    notes: tuple[str, ...] = (),
+) -> Run:
+    """Run a model and measure what rules ask for.
+
+    Args:
+        model: Left bit for bit as it was, on the device where it was.
+        norm_paths: Of its normalization layers.
+        how: What to feed and where.
+        notes: How the model came about, for the report.
+
+    Raises:
+        NormcheckError: It cannot be run at all; says why.
+    """
+    start = time.perf_counter()
+    device = device_of(how.device)
+    lazy = [name for name, value in model.named_parameters() if _is_lazy(value)]
+    if lazy:
+        raise NormcheckError(
+            f"it has parameters without values: {', '.join(lazy[:4])}",
+            "run it once on an input and save it again",
+        )
+    tell = how.progress
+    with untouched(model):
+        torch.manual_seed(how.seed)
+        model.to(device)
+        forward = Forward(model, device, _AUTOCAST.get(how.autocast))
+        with mode(model, training=False):
+            tell("looking for an input", 0)
+            feed = feed_for(model, forward, how.feeding)
+            reached = reachable(model)
+            tell("mechanics", 0)
+            try:
+                seen, per_sample = mechanics(forward, reached, feed, norm_paths)
+            except Interrupted as error:
+                raise NormcheckError(f"the model fails in eval mode: {error}") from error
+            data = None
+            if feed.real:
+                regimes = Regimes(
+                    forward, reached, per_sample, lambda samples: tell("comparing", samples)
+                )
+                try:
+                    data = against_data(regimes, feed, norm_paths)
+                except Interrupted as error:
+                    raise NormcheckError(
+                        f"the model fails on part of the data: {error}",
+                        "every batch has to be one that forward takes",
+                    ) from error
+        dtype = str(forward.autocast or forward.dtype).removeprefix("torch.")
+    return Run(
+        fed=Fed(
+            source=feed.source,
+            real=feed.real,
+            guessed=feed.guessed,
+            samples=feed.samples,
+            shapes=feed.batches[0].shapes(),
+            batch_size=feed.batch_size,
+            batch_size_given=feed.batch_size_given,
+            labelled=feed.labelled,
+            device=str(device),
+            dtype=f"{dtype} autocast" if forward.autocast else dtype,
+        ),
+        mechanics=seen,
+        against_data=data,
+        forwards=forward.count,
+        seconds=time.perf_counter() - start,
+        notes=(*notes, *feed.notes),
+    )

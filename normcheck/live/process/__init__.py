@@ -1,0 +1,1 @@
+"""Where models run: in this process, or in one of their own."""

@@ -1,0 +1,22 @@
+"""What became of one model when it was run; plain values, without torch."""
+
+from dataclasses import dataclass
+
+from normcheck.compare.export_match import OutputMatch
+from normcheck.errors import NormcheckError
+from normcheck.live.measurement import Run
+from normcheck.norms.layer import Anatomy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """One model after an attempt to run it."""
+
+    anatomy: Anatomy
+    """Of the live model where a factory made one: that knows more than a state dict."""
+    run: Run | None = None
+    note: str = ""
+    """Why it was not run, where others of the same file were."""
+    error: NormcheckError | None = None
+    outputs: OutputMatch | None = None
+    """Its outputs beside those of an export, where that was asked for."""

@@ -1,0 +1,1 @@
+"""A forward, what is seen of it, and the model left as it was."""

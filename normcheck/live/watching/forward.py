@@ -1,0 +1,110 @@
+"""One forward: no gradients, on the device, under autocast where wanted; errors as words."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from normcheck.live.batches import Batch
+from normcheck.live.watching.fixed_batch import in_batches
+from normcheck.live.watching.outputs import Output, flattened
+
+
+class Interrupted(Exception):  # noqa: N818  (an outcome, not an error)
+    """A forward of the model raised; carries its words."""
+
+
+@dataclass(slots=True)
+class Forward:
+    """Runs a model on batches."""
+
+    model: nn.Module
+    device: torch.device
+    autocast: torch.dtype | None = None
+    count: int = 0
+    """Forwards so far."""
+    samples: int = 0
+
+    @property
+    def fixed_mode(self) -> bool:
+        """Whether it is an export, which computes the same in whatever mode it is put."""
+        return getattr(self.model, "fixed_mode", False) is True
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only number of samples that an export takes; None where any is taken."""
+        size = getattr(self.model, "fixed_batch", None)
+        return size if isinstance(size, int) else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What floating inputs are converted to: that of the model's parameters."""
+        for tensor in self.model.parameters():
+            if tensor.is_floating_point() and tensor.dtype.itemsize >= 2:
+                return tensor.dtype
+        return torch.float32
+
+    def __call__(self, batch: Batch) -> Output:
+        """The output for one batch, in whatever mode the model is.
+
+        Raises:
+            Interrupted: The forward raised.
+        """
+        fed = batch.to(self.device, None if self.autocast else self.dtype)
+        self.count += 1
+        self.samples += batch.size
+        try:
+            with torch.no_grad(), self._autocast():
+                return self._output(fed)
+        except Exception as error:
+            # Some models take derivatives of their own output (forces from an energy).
+            if "does not require grad" in str(error):
+                try:
+                    with torch.enable_grad(), self._autocast():
+                        return self._output(fed)
+                except Exception as second:
+                    raise Interrupted(in_words(second)) from second
+            raise Interrupted(in_words(error)) from error
+
+    def error(self, batch: Batch) -> str | None:
+        """Why the model does not take this batch; None where it does, and gives tensors."""
+        try:
+            output = self(batch)
+        except Interrupted as error:
+            return str(error)
+        return None if output.tensors else "it returned no tensor"
+
+    def _output(self, batch: Batch) -> Output:
+        size = self.fixed_batch
+        if size is None or size == batch.size:
+            return flattened(self.model(*batch.args, **batch.kwargs))
+        return in_batches(lambda part: self.model(*part.args, **part.kwargs), size, batch)
+
+    @contextlib.contextmanager
+    def _autocast(self) -> Iterator[None]:
+        if self.autocast is None:
+            yield
+            return
+        with torch.autocast(self.device.type, dtype=self.autocast):
+            yield
+
+
+def in_words(error: BaseException) -> str:
+    """An exception in one short line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """The model in one mode as its user would put it there.
+
+    ``model.train()`` is the user's own where overridden. The modes are put back by the
+    ``untouched`` around every probe.
+    """
+    model.train(training)
+    # The fused inference path of transformers hides the modules that it replaces.
+    torch.backends.mha.set_fastpath_enabled(False)
+    yield

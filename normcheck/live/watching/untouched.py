@@ -1,0 +1,348 @@
+"""A probe that leaves no trace: everything is put back, bit for bit, also when it raises.
+
+What is put back: each module's class, attributes and their plain containers (so modes, hooks,
+buffers, cached tensors, counters), the values, gradients and ``requires_grad`` of every tensor
+in them, random number generators, grad mode, autocast and the other switches of torch that a
+forward can flip. Registered and hidden modules alike, and the objects of the user's that hang
+on them. Not put back: the inside of objects of other libraries (a file, a logger), and what a
+forward does outside of this process.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from normcheck.live.watching.reachable_modules import own_attributes, reachable, slots_of
+
+_MOST = 1_000_000
+"""Entries of containers that are remembered: beyond, an attribute is data, not state."""
+
+Undo = Callable[[], None]
+
+
+@contextmanager
+def untouched(*models: nn.Module) -> Iterator[None]:
+    """Run what is inside, then put the models and torch's global state back as they were.
+
+    Args:
+        models: The modules that the body will run or change.
+
+    Yields:
+        Nothing; the body may do with the models what it likes.
+    """
+    switches, state = _global_state(), _models(models)
+    try:
+        yield
+    finally:
+        # Tensors were remembered last and come back first: the attributes that hold them
+        # follow, and then the switches, which no_grad() would set once more when it ends.
+        with torch.no_grad():
+            failed = _undone(state)
+        failed += _undone(switches)
+        if failed:
+            raise failed[0]
+
+
+def _undone(steps: list[Undo]) -> list[Exception]:
+    """Undo all, the last first; one step that fails must not cost the others."""
+    failed = []
+    for step in reversed(steps):
+        try:
+            step()
+        except Exception as error:  # raised when all else is back
+            failed.append(error)
+    return failed
+
+
+def _models(models: Iterable[nn.Module]) -> list[Undo]:
+    containers: list[Undo] = []
+    tensors: dict[int, Tensor] = {}
+    generators: list[Undo] = []
+    seen: set[int] = set()
+    for model in models:
+        for entry in reachable(model):
+            if id(entry.module) in seen:
+                continue
+            seen.add(id(entry.module))
+            containers.append(_module(entry.module))
+            for value in list(vars(entry.module).values()):
+                _remember(value, containers, tensors, generators, seen)
+    storages: dict[int, Undo] = {}
+    flags = [_tensor(tensor, storages) for tensor in tensors.values()]
+    return [*generators, *containers, *storages.values(), *flags]
+
+
+def _module(module: nn.Module) -> Undo:
+    kept, cls = dict(vars(module)), type(module)
+    # A parametrization makes a class of its own for the module, with a property for each
+    # parametrized tensor; removing the parametrization deletes the property there.
+    properties = {
+        name: value
+        for name, value in (vars(cls) if parametrize.is_parametrized(module) else {}).items()
+        if isinstance(value, property)
+    }
+
+    def undo() -> None:
+        for name, value in properties.items():
+            if vars(cls).get(name) is not value:
+                setattr(cls, name, value)
+        if type(module) is not cls:  # a lazy module that became what it stands for
+            module.__class__ = cls
+        now = vars(module)
+        if list(now) != list(kept) or any(now[name] is not value for name, value in kept.items()):
+            now.clear()
+            now.update(kept)
+
+    return undo
+
+
+def _remember(
+    root: object,
+    containers: list[Undo],
+    tensors: dict[int, Tensor],
+    generators: list[Undo],
+    seen: set[int],
+) -> None:
+    stack = [root]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Tensor):
+            tensors.setdefault(id(value), value)
+            if value.is_leaf and value.grad is not None:
+                stack.append(value.grad)
+            continue
+        if id(value) in seen or isinstance(value, nn.Module | type | str | bytes | int | float):
+            continue
+        if isinstance(value, dict | list | set | deque):
+            seen.add(id(value))
+            containers.append(_container(value))
+            if len(value) <= _MOST:
+                stack.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, tuple):
+            seen.add(id(value))
+            stack.extend(value)
+        elif isinstance(value, np.ndarray):
+            seen.add(id(value))
+            containers.append(_array(value))
+        elif isinstance(value, torch.Generator):
+            generators.append(_bound(value.set_state, value.get_state()))
+        elif isinstance(value, random.Random):
+            generators.append(_bound(value.setstate, value.getstate()))
+        elif isinstance(value, np.random.Generator):
+            generators.append(_numpy_generator(value))
+        else:
+            if (attributes := own_attributes(value)) is not None:
+                stack.append(attributes)
+            for name, item in slots_of(value):
+                containers.append(_slot(value, name, item))
+                stack.append(item)
+
+
+def _slot(owner: object, name: str, kept: object) -> Undo:
+    def undo() -> None:
+        if getattr(owner, name, None) is not kept:
+            setattr(owner, name, kept)
+
+    return undo
+
+
+def _numpy_generator(generator: np.random.Generator) -> Undo:
+    kept = generator.bit_generator.state
+
+    def undo() -> None:
+        generator.bit_generator.state = kept
+
+    return undo
+
+
+def _bound(function: Callable[[Any], object], value: Any) -> Undo:
+    def undo() -> None:
+        function(value)
+
+    return undo
+
+
+def _container(value: Any) -> Undo:
+    kept = value.copy()
+
+    def same() -> bool:
+        if len(value) != len(kept):
+            return False
+        if isinstance(value, dict):
+            pairs = zip(value.items(), kept.items(), strict=True)
+            return all(a is c and b is d for (a, b), (c, d) in pairs)
+        if isinstance(value, set):
+            return bool(value == kept)
+        return all(a is b for a, b in zip(value, kept, strict=True))
+
+    def undo() -> None:
+        if not same():
+            value.clear()
+            value.extend(kept) if isinstance(value, list | deque) else value.update(kept)
+
+    return undo
+
+
+def _array(array: "np.ndarray[Any, Any]") -> Undo:
+    kept = array.copy()
+
+    def undo() -> None:
+        if array.flags.writeable:
+            array[...] = kept
+
+    return undo
+
+
+def _tensor(tensor: Tensor, storages: dict[int, Undo]) -> Undo:
+    """Its place in memory, its gradient and flag; the memory itself once for all its views."""
+    cls, leaf, requires_grad = type(tensor), tensor.is_leaf, tensor.requires_grad
+    grad = tensor.grad if leaf else None
+    alias: Tensor | None = None
+    try:
+        alias = tensor.detach()
+        storage = alias.untyped_storage()
+        if not alias.is_meta and storage._cdata not in storages:  # noqa: SLF001
+            # _cdata is the storage's identity: data_ptr is 0 for every empty one.
+            storages[storage._cdata] = _storage(alias, storage)  # noqa: SLF001
+    except (RuntimeError, NotImplementedError, ValueError):
+        # Sparse and nested tensors have no storage that could be had, and are kept whole.
+        if alias is not None:
+            alias = alias.clone()
+
+    def undo() -> None:
+        if type(tensor) is not cls:  # a lazy parameter that got its values
+            tensor.data = torch.empty(0, device=tensor.device)
+            tensor.__class__ = cls
+        elif alias is not None and not _same_place(tensor, alias):
+            tensor.data = alias
+        if leaf:
+            if not tensor.is_leaf:
+                tensor.detach_()  # a buffer that was updated together with its graph
+            if tensor.requires_grad is not requires_grad:
+                tensor.requires_grad_(requires_grad)
+            if tensor.grad is not grad:
+                tensor.grad = grad
+
+    return undo
+
+
+def _same_place(tensor: Tensor, alias: Tensor) -> bool:
+    try:
+        return (
+            tensor.dtype == alias.dtype
+            and tensor.untyped_storage()._cdata == alias.untyped_storage()._cdata  # noqa: SLF001
+            and tensor.shape == alias.shape
+            and tensor.stride() == alias.stride()
+            and tensor.storage_offset() == alias.storage_offset()
+        )
+    except (RuntimeError, NotImplementedError):
+        return False
+
+
+def _storage(alias: Tensor, storage: torch.UntypedStorage) -> Undo:
+    def as_bytes() -> Tensor:
+        return torch.empty(0, dtype=torch.uint8, device=alias.device).set_(storage)
+
+    kept = as_bytes().clone()
+
+    def undo() -> None:
+        if storage.nbytes() != kept.numel():
+            storage.resize_(kept.numel())
+        now = as_bytes()
+        # As bytes: NaN differs from itself, and -0.0 equals 0.0. Written only where they
+        # changed, for memory that is mapped read-only.
+        if not torch.equal(now, kept):
+            now.copy_(kept)
+
+    return undo
+
+
+def _global_state() -> list[Undo]:
+    undo = [
+        _bound(random.setstate, random.getstate()),
+        _bound(np.random.set_state, np.random.get_state()),
+        _bound(torch.set_rng_state, torch.get_rng_state()),
+        _bound(torch.set_grad_enabled, torch.is_grad_enabled()),
+        _bound(torch.set_default_dtype, torch.get_default_dtype()),
+        _bound(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
+        _bound(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled()),
+        _bound(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),
+        _deterministic(),
+        _cudnn(),
+        _attention(),
+        _default_device(),
+    ]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        undo.append(_bound(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    if torch.backends.mps.is_available():
+        undo.append(_bound(torch.mps.set_rng_state, torch.mps.get_rng_state()))
+    undo += [_autocast(device) for device in ("cpu", "cuda")]
+    hooks = torch.nn.modules.module
+    for name, value in list(vars(hooks).items()):
+        if name.startswith("_global_") and isinstance(value, dict):
+            undo.append(_container(value))
+    return undo
+
+
+def _deterministic() -> Undo:
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+
+    def undo() -> None:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+    return undo
+
+
+def _attention() -> Undo:
+    """Which implementations of attention may be used."""
+    backends = torch.backends.cuda
+    names = ("flash", "mem_efficient", "math", "cudnn")
+    kept = [getattr(backends, f"{name}_sdp_enabled")() for name in names]
+
+    def undo() -> None:
+        for name, value in zip(names, kept, strict=True):
+            getattr(backends, f"enable_{name}_sdp")(value)
+
+    return undo
+
+
+def _default_device() -> Undo:
+    kept = torch.get_default_device()
+
+    def undo() -> None:
+        if torch.get_default_device() != kept:
+            torch.set_default_device(kept)
+
+    return undo
+
+
+def _cudnn() -> Undo:
+    names = ("enabled", "benchmark", "deterministic", "allow_tf32")
+    kept = [getattr(torch.backends.cudnn, name) for name in names]
+
+    def undo() -> None:
+        for name, value in zip(names, kept, strict=True):
+            if getattr(torch.backends.cudnn, name) != value:
+                setattr(torch.backends.cudnn, name, value)
+
+    return undo
+
+
+def _autocast(device: str) -> Undo:
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    cached = torch.is_autocast_cache_enabled()
+
+    def undo() -> None:
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, dtype)
+        torch.set_autocast_cache_enabled(cached)
+
+    return undo

@@ -1,0 +1,1 @@
+"""Whether running statistics belong to the weights before them."""

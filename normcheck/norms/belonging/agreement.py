@@ -1,0 +1,285 @@
+"""Do running statistics belong to the weights before them? What fits, and under what.
+
+Prediction and stored statistics are compared link by link; see ``prediction.py`` for how a
+link predicts.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
+from normcheck.norms.belonging.links import Link, Weights
+from normcheck.norms.belonging.prediction import (
+    AS_GOOD,
+    Fit,
+    Hypothesis,
+    Prediction,
+    off_one,
+    predictions,
+)
+from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
+from normcheck.norms.layer import Confidence, Floats
+from normcheck.norms.layer_numbers import median
+from normcheck.saved.prefetch import fetch_ahead
+
+FEWEST_CHANNELS = 8
+"""Below this a good fit can be chance."""
+AGREES = 0.8
+"""Explained fraction from which a layer's statistics are said to agree with the weights. In
+healthy models most links reach 0.9 to 1; unrelated statistics reach 0.2 by chance."""
+LARGEST_FACTOR = 0.3
+"""Logarithm of a factor between means and weights up to which they agree."""
+CONVINCING = 0.9
+"""Alignment at which no other hypothesis is looked for."""
+CLEARLY_BETTER = 0.03
+"""Gain in the alignment for which one place of a model gets an activation of its own, or a max
+pooling."""
+FITS_AS_IT_IS = 0.6
+CLEARLY_TURNED = 0.1
+"""Alignment from which square weights are read as a convolution's, and the gain for which they
+are read as a transposed one's."""
+SAMPLED = 8
+"""Links from which the activation of a model is told."""
+TELLING = 0.25
+"""Mean of (stored mean / σ)² from which a link tells activations apart."""
+AS_NEAR = 0.05
+"""Difference of the logarithms of two factors that does not tell activations apart."""
+FEWEST_TELLING = 3
+THE_SAME = 0.001
+FAIR_SHARE = 0.25
+"""Share of the links on which an activation must do better to be taken for another that is about
+as good."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """The fits of a model, and what could not be judged."""
+
+    fits: tuple[Fit, ...]
+    activation: str
+    """The activation that most links are consistent with."""
+    unjudged: tuple[tuple[str, str], ...]
+    """Norms with statistics that no link predicts, and why."""
+
+    @property
+    def likely(self) -> tuple[Fit, ...]:
+        """The fits whose links probably exist: only these can speak against a model."""
+        return tuple(f for f in self.fits if f.link.recognition.confidence is not Confidence.LOW)
+
+    @property
+    def agreeing(self) -> tuple[Fit, ...]:
+        """The fits in which prediction and statistics agree, by whatever link."""
+        return tuple(
+            fit
+            for fit in self.fits
+            if fit.explained >= AGREES and off_one(fit.slope) <= LARGEST_FACTOR
+        )
+
+
+def agreement_of(
+    links: tuple[Link, ...], norms: tuple[str, ...], budget: int | None = None
+) -> Agreement:
+    """Predict the target of every link and compare.
+
+    Args:
+        links: Of one model.
+        norms: Paths of its norms with statistics, for the list of those not judged.
+        budget: Bytes of weights that are read; None for the usual number.
+    """
+    reasons = dict.fromkeys(norms, "no norm feeds it directly")
+    roles: dict[str, list[Link]] = defaultdict(list)
+    usable = []
+    for link in links:
+        reason = _cannot_judge(link)
+        if reason:
+            reasons[link.target.path] = reason
+        else:
+            usable.append(link)
+    chosen = within_budget(usable, budget)
+    reasons |= {link.target.path: BEYOND for i, link in enumerate(usable) if i not in chosen}
+    read = [usable[i] for i in sorted(chosen)]
+    fetch_ahead(link.weights for link in read)
+    # Weights of a model that diverged overflow on the way; their links are left out below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for link in _turned(read) if any(link.either_way for link in read) else read:
+            roles[link.role].append(link)
+        known: _Known = {}
+        usual = _usual_activation([link for members in roles.values() for link in members], known)
+        fits = [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
+    order = {link.target.path: i for i, link in enumerate(links)}
+    fits.sort(key=lambda fit: order[fit.link.target.path])
+    judged = {fit.link.target.path for fit in fits}
+    named = [fit.activation for fit in fits if fit.explained > 0.5]
+    common = max(set(named), key=lambda name: (named.count(name), name)) if named else ""
+    return Agreement(
+        tuple(fits), common, tuple((p, r) for p, r in reasons.items() if p not in judged)
+    )
+
+
+def _cannot_judge(link: Link) -> str:
+    target = link.target
+    mean, variance = target.running_mean, target.running_var
+    if mean is None or variance is None or mean.size < FEWEST_CHANNELS:
+        return f"fewer than {FEWEST_CHANNELS} channels"
+    if not (np.isfinite(mean.numbers).all() and np.isfinite(variance.numbers).all()):
+        return "its statistics are not finite"
+    if any(
+        stored is not None and not np.isfinite(stored.numbers).all()
+        for stored in (link.source.weight, link.source.bias)
+    ):
+        return "the scale or shift before it is not finite"
+    if (mean.numbers >= 0).all() and (variance.numbers >= 0).all():
+        # conv → activation → norm: means of rectified values, which a link does not predict.
+        return "its means are those of rectified values: the norm stands behind the activation"
+    return ""
+
+
+_HYPOTHESES = tuple(Hypothesis(name) for name in ACTIVATIONS)
+_PLACES = {hypothesis.activation: place for place, hypothesis in enumerate(_HYPOTHESES)}
+_SQUASHING = ("tanh", "sigmoid")
+_Known = dict[int, Prediction]
+"""Predictions under all activations by the link's identity: weights are read once for them."""
+
+
+def _usual_activation(links: list[Link], known: _Known) -> str:
+    """The activation that most models have throughout, told from a few links.
+
+    A single small layer would pick whichever of thirteen happens to fit its channels best.
+    """
+    free = [link for link in links if link.slopes is None and link.inflow is None]
+    order = list(Confidence)
+    free.sort(key=lambda link: order.index(link.recognition.confidence))
+    for prediction in predictions(free[:SAMPLED], _HYPOTHESES):
+        known[id(prediction.link)] = prediction
+    each = [prediction for prediction in known.values() if prediction.finite]
+    if not each:
+        return next(iter(ACTIVATIONS))
+    telling = [p for p in each if _is_certain(p.link) and p.energy > TELLING]
+    return _HYPOTHESES[_likeliest(telling if len(telling) >= FEWEST_TELLING else each)].activation
+
+
+def _is_certain(link: Link) -> bool:
+    return link.recognition.confidence is Confidence.HIGH
+
+
+def _likeliest(each: list[Prediction]) -> int:
+    """The place of the activation that several links share.
+
+    By the median alignment. Of those that are about as good, and the better on a fair share of
+    the links, the one whose factor is nearest to 1: that is what tells a ReLU from a leaky one.
+    """
+    scores = np.array([prediction.scores for prediction in each])
+    allowed = [_PLACES[name] for name in _allowed(each)]
+    middle = np.sort(scores, axis=0)[len(each) // 2]
+    plain = [place for place in allowed if _HYPOTHESES[place].activation not in _SQUASHING]
+    candidates = [p for p in allowed if p in plain or _is_squashing(p, plain, each, scores, middle)]
+    best = max(candidates, key=lambda place: (middle[place], -place))
+    equal = [
+        place
+        for place in candidates
+        if place == best
+        or (
+            middle[place] >= middle[best] - AS_GOOD
+            and float(np.mean(scores[:, place] >= scores[:, best] - THE_SAME)) >= FAIR_SHARE
+        )
+    ]
+    off = {p: median([off_one(prediction.slope_of(p)) for prediction in each]) for p in equal}
+    # The first, and simplest, of those whose factors are about as near.
+    nearest = min(off.values())
+    return min(place for place in equal if off[place] <= nearest + AS_NEAR)
+
+
+def _allowed(each: list[Prediction]) -> tuple[str, ...]:
+    """The activations that a module tree leaves for these links; all where there is none."""
+    named = {prediction.link.among for prediction in each}
+    among = named.pop() if len(named) == 1 else ()
+    return among or tuple(ACTIVATIONS)
+
+
+def _is_squashing(
+    place: int, plain: list[int], each: list[Prediction], scores: Floats, middle: Floats
+) -> bool:
+    """Whether a sigmoid or tanh is likely: much better than all others, on certain links.
+
+    Healthy ReLU networks with additions or max pooling fit a sigmoid about as well.
+    """
+    if not plain:
+        return True
+    certain = [i for i, prediction in enumerate(each) if _is_certain(prediction.link)]
+    if len(certain) < FEWEST_TELLING:
+        return False
+    other = float(max(middle[p] for p in plain))
+    here = float(np.sort(scores[certain, place])[len(certain) // 2])
+    much_better = here > 0.9 and middle[place] >= other + 0.05
+    nearly_exact = here > 0.98 and 1 - middle[place] < (1 - other) / 3
+    return bool(much_better or nearly_exact)
+
+
+def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
+    """Fits of the links at one place of a model's blocks, which share their activation."""
+    if links[0].inflow is not None:
+        each = [p for link in links if (p := Prediction(link, ())).finite]
+        return [prediction.fit(int(np.argmax(prediction.scores))) for prediction in each]
+    among = links[0].among
+    first = usual if not among or usual in among else among[0]
+    fits = [fit for link in links if (fit := _usual_fit(link, first, known)) is not None]
+    if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
+        return fits
+    if len(among) != 1:
+        each = [known.get(id(link)) or Prediction(link, _HYPOTHESES) for link in links]
+        each = [prediction for prediction in each if prediction.finite]
+        best = _likeliest(each)
+        others = [prediction.fit(best) for prediction in each]
+        if _median(others) >= _median(fits) + CLEARLY_BETTER:
+            fits = others
+    if _median(fits) >= CONVINCING or not all(has_room_for_pooling(link) for link in links):
+        return fits
+    pooled = []
+    for link in links:
+        prediction = Prediction(link, [Hypothesis(first, pool) for pool in POOLS])
+        if prediction.finite:
+            pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
+    return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
+
+
+def _usual_fit(link: Link, usual: str, known: _Known) -> Fit | None:
+    """The fit under the usual activation; None where the weights predict no numbers."""
+    prediction = known.get(id(link))
+    if prediction is not None:
+        return prediction.fit(_PLACES[usual]) if prediction.finite else None
+    prediction = Prediction(link, [Hypothesis(usual)])
+    return prediction.fit(0) if prediction.finite else None
+
+
+def _median(fits: list[Fit]) -> float:
+    return median([fit.alignment for fit in fits]) if fits else -1.0
+
+
+def _turned(links: list[Link]) -> list[Link]:
+    """The links with square weights read the other way, where that is clearly right.
+
+    A transposed convolution stores its inputs first. Told from a few links of the model that fit
+    as badly one way as the other fits well.
+    """
+    open_ones = [link for link in links if link.either_way]
+    sample = sorted(open_ones, key=lambda link: not _is_certain(link))[:SAMPLED]
+    plain = [Hypothesis("ReLU"), Hypothesis("no activation"), Hypothesis("leaky ReLU 0.2")]
+    here = [max(p.scores) for link in sample if (p := Prediction(link, plain)).finite]
+    if not here or median(here) >= FITS_AS_IT_IS:
+        return links
+    turned = [replace(link, kind=Weights.TRANSPOSED, either_way=False) for link in sample]
+    there = [max(p.scores) for link in turned if (p := Prediction(link, plain)).finite]
+    if len(there) < len(here) or median(there) < max(FITS_AS_IT_IS, median(here) + CLEARLY_TURNED):
+        return links
+    return [
+        replace(link, kind=Weights.TRANSPOSED, either_way=False) if link.either_way else link
+        for link in links
+    ]
+
+
+def has_room_for_pooling(link: Link) -> bool:
+    """Whether a max pooling could stand in the link: a Sequential without a gap has no room."""
+    certain = _is_certain(link)
+    return link.slopes is None and not (certain and link.role.endswith((" +1", " +2")))

@@ -1,0 +1,225 @@
+"""Links between norms that a graph shows, where a state dict's order only suggests them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from normcheck.norms.belonging.inflow import (
+    Averaged,
+    Inflow,
+    Normed,
+    Pooled,
+    Summed,
+    Tracer,
+    channels_of,
+    contains,
+    norms_of,
+    steps_of,
+)
+from normcheck.norms.belonging.links import Link, Weights, role_of, usable
+from normcheck.norms.layer import Confidence, NormLayer, Recognition
+from normcheck.norms.recognise.from_graph import GraphNorms
+from normcheck.saved.graph import Flow, Node, Op
+from normcheck.saved.tensors import TensorRef
+
+_MOST_MOMENTS = 1 << 22
+"""Channels times steps whose moments are taken for one model; some seconds. Links beyond are not
+judged."""
+
+
+def graph_links(
+    norms: GraphNorms, layers: tuple[NormLayer, ...], tensors: Mapping[str, TensorRef]
+) -> tuple[Link, ...]:
+    """The links of an exported model, in the order in which it runs.
+
+    Args:
+        norms: Of its graph.
+        layers: What they are layers of.
+        tensors: Its stored tensors.
+    """
+    by_path = {layer.path: layer for layer in layers}
+    placed = [
+        (entry.node, by_path[entry.path])
+        for entry in norms.placed
+        if entry.op is Op.BATCH_NORM and entry.path in by_path and entry.node.outputs
+    ]
+    made = {
+        node.outputs[0]: layer
+        for node, layer in placed
+        if layer.weight is None or layer.weight.size == layer.features
+    }
+    tracer = Tracer(norms.graph, norms.flow, made, tensors)
+    return tuple(_links(placed, tracer))
+
+
+def before_norms(
+    norms: GraphNorms, tensors: Mapping[str, TensorRef]
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, float, str], ...]]:
+    """What stands right before the norms of an export.
+
+    Returns:
+        Names of biases with the path of the norm that subtracts them again; and of each dropout
+        that a batch norm follows, perhaps behind weights and an activation, its path, its
+        probability and the path of that norm.
+    """
+    graph, flow = norms.graph, norms.flow
+    tracer = Tracer(graph, flow, {}, tensors)
+    biases: list[tuple[str, str]] = []
+    dropouts: list[tuple[str, float, str]] = []
+    for entry in norms.placed:
+        node, op, path = entry.node, entry.op, entry.path
+        if op not in (Op.BATCH_NORM, Op.INSTANCE_NORM):
+            continue
+        value = node.operands.get("input", "")
+        found = _weights_before(value, tracer)
+        bias = graph.stored.get(found[0].operands.get("bias", "")) if found is not None else None
+        if bias is not None:
+            biases.append((bias, path))
+        if op is Op.BATCH_NORM and (dropout := _dropout_before(value, flow)) is not None:
+            place = dropout.module or dropout.name
+            dropouts.append((place, dropout.dropped or 0.0, path))
+    return tuple(dict.fromkeys(biases)), tuple(dict.fromkeys(dropouts))
+
+
+def _dropout_before(value: str, flow: Flow) -> Node | None:
+    """The dropout that a value comes from through weights and activations alone."""
+    for _ in range(_STEPS_BACK):
+        node = flow.made_by.get(value)
+        if node is None:
+            return None
+        if node.op is Op.DROPOUT:
+            return node if node.dropped else None
+        if node.op not in (Op.SAME, Op.LINEAR, Op.CONVOLUTION, Op.ACTIVATION):
+            return None
+        value = node.operands.get("input", "")
+    return None
+
+
+_STEPS_BACK = 6
+
+
+def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Link]:
+    judged: set[str] = set()
+    taken = 0
+    for node, target in placed:
+        found = _weights_before(node.operands.get("input", ""), tracer)
+        # A norm that runs twice keeps one set of statistics for two inputs: no link predicts it.
+        if found is None or target.path in judged:
+            continue
+        judged.add(target.path)
+        made, weights, bias = found
+        inflow = tracer.inflow(made.operands.get("input", ""))
+        kind = _kind(made, weights, target)
+        if inflow is None or kind is None or not _fits(inflow, kind, weights, bias, target):
+            continue
+        source = norms_of(inflow)[0]
+        taken += (channels_of(inflow) or 0) * steps_of(inflow)
+        if taken > _MOST_MOMENTS or not usable(source, target):
+            continue
+        certain = tracer.graph.exact and not any(
+            contains(inflow, step) for step in (Summed, Averaged, Pooled)
+        )
+        path = tracer.graph.stored.get(_weights_value(made), made.module).rpartition(".")[0]
+        yield Link(
+            source=source,
+            weights_path=path,
+            weights=weights,
+            bias=bias,
+            target=target,
+            kind=kind,
+            role=role_of(source.path, path, target.path)
+            + ("" if isinstance(inflow, Normed) else " >"),
+            recognition=Recognition(
+                Confidence.HIGH if certain else Confidence.MEDIUM,
+                "connected in the graph" + ("" if certain else ", through a sum or pooling"),
+            ),
+            inflow=inflow,
+        )
+
+
+def _fits(
+    inflow: Inflow, kind: Weights, weights: TensorRef, bias: TensorRef | None, target: NormLayer
+) -> bool:
+    """Whether channels, weights and target are as many as they have to be to be multiplied."""
+    channels = channels_of(inflow)
+    if not channels or not weights.numel or weights.dtype.name.startswith("complex"):
+        return False
+    makes, takes = weights.shape[:2]
+    if kind is Weights.TRANSPOSED:
+        makes, takes = takes, makes
+    if bias is not None and bias.numel != makes:
+        return False
+    if makes != target.features:
+        return False
+    match kind:
+        case Weights.LINEAR:
+            return takes % channels == 0
+        case Weights.DEPTHWISE | Weights.GROUPED:
+            return channels % takes == 0 and makes % (channels // takes) == 0
+        case _:
+            return takes == channels
+
+
+def _weights_value(node: Node) -> str:
+    return node.operands.get("weight") or node.operands.get("transposed_weight", "")
+
+
+def _weights_before(value: str, tracer: Tracer) -> tuple[Node, TensorRef, TensorRef | None] | None:
+    """The operator with weights that makes a value, its weights (out first) and its bias."""
+    node = tracer.flow.made_by.get(value)
+    extra: TensorRef | None = None
+    for _ in range(4):
+        if node is None:
+            return None
+        if node.op is Op.SAME or (node.op is Op.VIEW and "squeeze" in node.target):
+            node = tracer.flow.made_by.get(node.operands.get("input", ""))
+        elif node.op is Op.ADD and extra is None:
+            # A bias that is added by an operator of its own, behind a matrix product.
+            stored = [v for v in node.inputs if v in tracer.graph.stored]
+            others = [v for v in node.inputs if v not in tracer.graph.stored]
+            if len(stored) != 1 or len(others) != 1:
+                return None
+            extra = tracer.tensors.get(tracer.graph.stored[stored[0]])
+            node = tracer.flow.made_by.get(others[0])
+        else:
+            break
+    if node is None or node.op not in (Op.CONVOLUTION, Op.LINEAR, Op.MATRIX_PRODUCT):
+        return None
+    weights = _stored_weights(node, tracer)
+    if weights is None or not weights.readable:
+        return None
+    bias_name = tracer.graph.stored.get(node.operands.get("bias", ""))
+    bias = tracer.tensors.get(bias_name) if bias_name is not None else extra
+    if "bias" in node.operands and bias_name is None:
+        return None
+    return node, weights, bias
+
+
+def _stored_weights(node: Node, tracer: Tracer) -> TensorRef | None:
+    """Weights with the outputs first; a transposed matrix is turned by its strides."""
+    value = _weights_value(node)
+    turned = "transposed_weight" in node.operands
+    made = tracer.flow.made_by.get(value)
+    if made is not None and made.op is Op.PERMUTE:
+        value, turned = made.operands.get("input", ""), not turned
+    name = tracer.graph.stored.get(value)
+    weights = tracer.tensors.get(name) if name is not None else None
+    if weights is None or weights.ndim < 2:
+        return None
+    if turned and weights.ndim == 2:
+        return replace(weights, shape=weights.shape[::-1], strides=weights.strides[::-1])
+    return weights
+
+
+def _kind(node: Node, weights: TensorRef, target: NormLayer) -> Weights | None:
+    if node.op is not Op.CONVOLUTION:
+        return Weights.LINEAR if weights.shape[0] == target.features else None
+    groups = node.settings.get("groups")
+    if node.settings.get("transposed") is True:
+        stride = node.settings.get("stride")
+        usual = isinstance(stride, tuple) and all(step == 2 for step in stride)
+        return Weights.TRANSPOSED if usual and groups == 1 else None
+    if weights.shape[0] != target.features or not isinstance(groups, int):
+        return None
+    if groups == 1:
+        return Weights.CONVOLUTION
+    return Weights.DEPTHWISE if weights.shape[1] == 1 else Weights.GROUPED

@@ -1,0 +1,264 @@
+"""Chains norm → activation → weights → norm: where one norm predicts the input of another.
+
+In a state dict the order of the keys is the order in which modules were registered, which is
+the order in which most of them run. What stands next to each other is therefore probably
+connected; inside one block it is nearly sure. A link that does not exist (across a residual
+add, between parallel branches) predicts nonsense, so each link says how sure it is.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from normcheck.norms.belonging.module_tree import Between
+from normcheck.norms.kinds import Family
+from normcheck.norms.layer import Confidence, NormLayer, Recognition
+from normcheck.saved.checkpoint import SavedModel
+from normcheck.saved.tensors import TensorRef
+
+if TYPE_CHECKING:
+    from normcheck.norms.belonging.inflow import Inflow
+
+_NUMBER = re.compile(r"\d+")
+_SIDE_BRANCH = re.compile(
+    r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match", re.IGNORECASE
+)
+"""Parts of names of layers that stand beside the main path, not behind what precedes them."""
+
+
+_NEIGHBOURS = 12
+"""Modules looked at on either side of a norm for the layer that it belongs to."""
+
+
+class Weights(StrEnum):
+    """How the weights between two norms combine their inputs."""
+
+    LINEAR = "linear"
+    CONVOLUTION = "convolution"
+    DEPTHWISE = "depthwise convolution"
+    GROUPED = "grouped convolution"
+    TRANSPOSED = "transposed convolution"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """Norm ``source`` → activation → ``weights`` → norm ``target``."""
+
+    source: NormLayer
+    weights_path: str
+    weights: TensorRef
+    bias: TensorRef | None
+    target: NormLayer
+    kind: Weights
+    role: str
+    """What links at the same place of other blocks share: their names without numbers."""
+    recognition: Recognition
+    """How sure it is that the two norms are connected in this way, and why."""
+    slopes: TensorRef | None = None
+    """Of a PReLU that stands between source and weights."""
+    inflow: "Inflow | None" = None
+    """What reaches the weights, where a graph shows it."""
+    either_way: bool = False
+    """Whether the weights are square and nothing tells a convolution from a transposed one."""
+    among: tuple[str, ...] = ()
+    """Activations of which one stands between, by names of ``ACTIVATIONS``, where a module tree
+    tells; empty where any may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One module that has tensors, in the order of the model."""
+
+    path: str
+    leaves: Mapping[str, TensorRef]
+    norm: NormLayer | None
+
+    @property
+    def is_weights(self) -> bool:
+        weight = self.leaves.get("weight")
+        return self.norm is None and weight is not None and weight.ndim >= 2
+
+    @property
+    def is_prelu(self) -> bool:
+        return self.norm is None and set(self.leaves) == {"weight"} and not self.is_weights
+
+
+def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, ...]:
+    """The links of a model, in its order.
+
+    Safetensors keep no order; their modules are put into the usual one, and no link is then
+    more than probable.
+    """
+    steps = _steps(model, layers)
+    tree = Between(model.modules) if model.modules is not None else None
+    if model.ordered:
+        return tuple(_links(steps, tree, ordered=True))
+    after = tuple(_links(sorted(steps, key=_usual_order), tree, ordered=False))
+    before = tuple(_links(sorted(steps, key=_norm_first), tree, ordered=False))
+    # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
+    # right one of the two orders lets more layers fit together.
+    return after if len(after) >= len(before) else before
+
+
+def weights_beside(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str, str]:
+    """For each norm the path of the layer whose output it most probably normalises.
+
+    That is the nearest one before it that makes as many features; where there is none, the
+    nearest one after it that takes as many (a norm before the first layer of its block).
+    """
+    steps = _steps(model, layers)
+    if not model.ordered:
+        steps.sort(key=_usual_order)
+    found: dict[str, str] = {}
+    for index, step in enumerate(steps):
+        if step.norm is None:
+            continue
+        weight = step.leaves.get("weight")
+        if weight is not None and weight.ndim >= 2 and step.norm.has_statistics:
+            found[step.path] = step.path  # a fused convolution
+            continue
+        before = [s for s in steps[max(0, index - _NEIGHBOURS) : index] if s.is_weights]
+        after = [s for s in steps[index + 1 : index + 1 + _NEIGHBOURS] if s.is_weights]
+        features = step.norm.features
+        makes = [s for s in reversed(before) if s.leaves["weight"].shape[0] == features]
+        takes = [s for s in after if s.leaves["weight"].shape[1] == features]
+        nearest = [*makes[:1], *takes[:1]]
+        if nearest:
+            found[step.path] = nearest[0].path
+    return found
+
+
+def _steps(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[_Step]:
+    leaves: dict[str, dict[str, TensorRef]] = {}
+    for name, tensor in model.tensors.items():
+        path, _, leaf = name.rpartition(".")
+        leaves.setdefault(path, {})[leaf] = tensor
+    norms = {layer.path: layer for layer in layers if layer.reached}
+    return [_Step(path, named, norms.get(path)) for path, named in leaves.items()]
+
+
+def _usual_order(step: _Step) -> tuple[list[tuple[int, int, str]], int, int]:
+    """Within a block: by the last number of the name, and weights before their norm."""
+    parent, _, last = step.path.rpartition(".")
+    numbers = _NUMBER.findall(last)
+    parts = [
+        (0, int(p), "") if p.isdecimal() and len(p) < 20 else (1, 0, p) for p in parent.split(".")
+    ]
+    return (
+        parts,
+        int(numbers[-1]) if numbers and len(numbers[-1]) < 10 else 0,
+        int(step.norm is not None),
+    )
+
+
+def _norm_first(step: _Step) -> tuple[list[tuple[int, int, str]], int, int]:
+    parts, number, kind = _usual_order(step)
+    return parts, number, -kind
+
+
+def _links(steps: list[_Step], tree: Between | None, *, ordered: bool) -> Iterator[Link]:
+    for index, step in enumerate(steps):
+        if not step.is_weights or index + 1 >= len(steps):
+            continue
+        target = steps[index + 1].norm
+        before = index - 1
+        slopes = None
+        if before >= 0 and steps[before].is_prelu:
+            slopes = steps[before].leaves["weight"]
+            before -= 1
+        source = steps[before].norm if before >= 0 else None
+        if source is None or target is None or not usable(source, target):
+            continue
+        weights = step.leaves["weight"]
+        transposed = tree.transposed(step.path) if tree is not None else None
+        kind = _weights_kind(weights, source.features or 0, target.features or 0, transposed)
+        if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
+            continue
+        yield Link(
+            source,
+            step.path,
+            weights,
+            step.leaves.get("bias"),
+            target,
+            kind,
+            role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
+            _certainty(source.path, step.path, target.path, ordered=ordered),
+            slopes,
+            either_way=kind is Weights.CONVOLUTION
+            and transposed is None
+            and weights.shape[0] == weights.shape[1],
+            among=tree.activations(source.path, step.path) if tree is not None else (),
+        )
+
+
+def usable(source: NormLayer, target: NormLayer) -> bool:
+    """Whether the source fixes each channel's distribution, and the target stores one."""
+    return (
+        source.kind.family in (Family.BATCH, Family.FROZEN_BATCH)
+        and source.kind.name != "fused conv-BatchNorm"
+        and target.kind.family in (Family.BATCH, Family.FROZEN_BATCH)
+        and target.has_statistics
+        and not target.at_initial_values
+        and (source.weight is None or source.weight.size == source.features)
+    )
+
+
+def _weights_kind(
+    weights: TensorRef, made_of: int, makes: int, transposed: bool | None
+) -> Weights | None:
+    """How ``weights`` leads from so many channels to so many; None where it cannot.
+
+    Args:
+        weights: Of a linear layer or a convolution.
+        made_of: Channels that it takes.
+        makes: Channels that it gives.
+        transposed: Whether it is a transposed convolution, where that is known.
+    """
+    if not weights.readable or not made_of or not makes:
+        return None
+    out, inner = weights.shape[:2]
+    if transposed:
+        return Weights.TRANSPOSED if (out, inner) == (made_of, makes) else None
+    if weights.ndim == 2:
+        return Weights.LINEAR if (out, inner) == (makes, made_of) else None
+    if out == makes:
+        if inner == made_of:
+            return Weights.CONVOLUTION
+        if inner == 1 and out == made_of:
+            return Weights.DEPTHWISE
+        if made_of % inner == 0 and out % (made_of // inner) == 0:
+            return Weights.GROUPED
+    if (out, inner) == (made_of, makes) and transposed is None:
+        return Weights.TRANSPOSED
+    return None
+
+
+def role_of(source: str, weights: str, target: str) -> str:
+    """The names without block numbers; within a Sequential the distance stays in it."""
+    gap = ""
+    first, last = source.rpartition("."), weights.rpartition(".")
+    if first[0] == last[0] and first[2].isdecimal() and last[2].isdecimal():
+        gap = f" +{int(last[2]) - int(first[2])}"
+    return " > ".join(_NUMBER.sub("#", path) for path in (source, weights, target)) + gap
+
+
+def _certainty(source: str, weights: str, target: str, *, ordered: bool) -> Recognition:
+    parents = [path.rpartition(".")[0] for path in (source, weights, target)]
+    lasts = [path.rpartition(".")[2] for path in (source, weights, target)]
+    if not ordered:
+        return Recognition(Confidence.LOW, "the file keeps no order; by names and shapes")
+    if any(_SIDE_BRANCH.search(part) for part in (weights, target)):
+        return Recognition(Confidence.LOW, "the name is that of a side branch")
+    if parents[0] == parents[1] == parents[2]:
+        if all(last.isdecimal() for last in lasts):
+            first, middle, end = (int(last) for last in lasts)
+            # An activation takes one place; a pooling or dropout would take another.
+            if middle - first <= 2 and end - middle == 1:
+                return Recognition(Confidence.HIGH, "neighbours in one Sequential")
+            return Recognition(Confidence.MEDIUM, "one Sequential, with something between")
+        return Recognition(Confidence.HIGH, "neighbours in one block")
+    if parents[1] == parents[2]:
+        return Recognition(Confidence.MEDIUM, "neighbouring units")
+    return Recognition(Confidence.LOW, "neighbours in the file")

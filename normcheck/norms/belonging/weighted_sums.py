@@ -1,0 +1,138 @@
+"""What weights make of the means and variances that reach them.
+
+For weights W, input means m and variances v, independent of each other:
+
+    mean_o = Σ_taps c(tap) Σ_i W[o, i, tap] m_i
+    variance_o ≈ Σ W² v
+
+c(tap) is the share of output positions at which a tap lies inside the image, with zero
+padding (1 - |dy| f)(1 - |dx| f), f about 1/size. Weights are read once, in the order and the
+precision in which they are stored: the sum over inputs comes first, which leaves a number for
+each tap, and the borders go through these.
+"""
+
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from normcheck.norms.belonging.links import Link, Weights
+from normcheck.norms.layer import Floats
+from normcheck.saved.dtypes import Array
+from normcheck.saved.prefetch import fetch_ahead
+from normcheck.saved.tensor_blocks import in_blocks
+
+BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5, 1.0)
+"""Values of f: images of no border, 32, 16, 8, 4, 2 pixels and of one, in which a padded
+convolution sees zeros around its middle (deep networks on small images end there)."""
+_APART = (Weights.LINEAR, Weights.CONVOLUTION)
+"""Weights whose rows are output channels that see every input: they are read in blocks."""
+
+
+def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats, Floats]:
+    """Means and variances behind the weights of a link, without its bias.
+
+    Of a transposed convolution as if each output position saw every tap: see
+    :func:`shares_seen`.
+
+    Args:
+        link: With the weights.
+        means: Of shape (channels, hypotheses).
+        variances: Of the same shape.
+
+    Returns:
+        Means of shape (out channels, hypotheses, borders), variances of shape (out channels,
+        hypotheses).
+
+    Raises:
+        UnreadableError: The file ends early, or its checksum is wrong.
+    """
+    weights = link.weights
+    inner = weights.shape[0 if link.kind is Weights.TRANSPOSED else 1]
+    # A depthwise convolution is one with as many groups as channels.
+    groups = means.shape[0] // inner
+    hypotheses, taps = means.shape[1], prod(weights.shape[2:])
+    shares = _shares(weights.shape[2:])
+    means = means.reshape(groups, 1, inner, -1)
+    repeated = np.repeat(variances, taps, axis=0).reshape(groups, inner * taps, -1)
+    fetch_ahead((weights,))
+    found: list[tuple[Floats, Floats]] = []
+    squares: Floats = np.empty(0)
+    for _, block in in_blocks(weights) if link.kind in _APART else ((0, weights.values()),):
+        rows = _rows(block, link).reshape(groups, -1, inner, taps)
+        if not found:  # every block is of one type
+            means, repeated, shares = (
+                factor.astype(rows.dtype, copy=False) for factor in (means, repeated, shares)
+            )
+        if squares.shape != rows.shape:
+            # Kept from block to block: to get fresh memory takes longer than to fill it.
+            squares = np.empty_like(rows)
+        np.square(rows, out=squares)
+        mean = _over_taps(rows, means) @ shares
+        variance = squares.reshape(groups, -1, inner * taps) @ repeated
+        found.append(
+            (mean.reshape(-1, hypotheses, shares.shape[1]), variance.reshape(-1, hypotheses))
+        )
+    mean, variance = (
+        np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True)
+    )
+    return np.broadcast_to(mean, (*variance.shape, len(BORDERS))), variance
+
+
+def shares_seen(link: Link) -> tuple[float, ...]:
+    """Shares of its taps that an output position may see.
+
+    All of them, but for a transposed convolution: at stride 2 it sees every second tap in each
+    dimension, at stride 4 every fourth, and a first one on a single pixel just one of 4 × 4.
+    """
+    if link.kind is not Weights.TRANSPOSED:
+        return (1.0,)
+    spread = sum(length > 1 for length in link.weights.shape[2:])
+    return tuple(2.0 ** (-halvings * spread) for halvings in range(3 if spread else 1))
+
+
+def _over_taps(rows: Floats, means: Floats) -> Floats:
+    """The sum over inputs, for each tap.
+
+    Args:
+        rows: Of shape (groups, out channels, inputs, taps).
+        means: Of shape (groups, 1, inputs, hypotheses).
+
+    Returns:
+        Of shape (groups, out channels, hypotheses, taps).
+    """
+    if rows.shape[-1] == 1:  # one product, not one for each output
+        return (rows[..., 0] @ means[:, 0])[..., None]
+    return (rows.swapaxes(2, 3) @ means).swapaxes(2, 3)
+
+
+def _rows(block: Array, link: Link) -> Array:
+    """Output channels first, in single precision at least.
+
+    Sums of some thousand products are exact to 10^-6 in it, and take half the time.
+    """
+    if link.kind is Weights.TRANSPOSED:
+        block = block.swapaxes(0, 1)
+    return (
+        block
+        if block.dtype in (np.float32, np.float64)
+        else block.astype(np.float32 if block.dtype == np.float16 else np.float64)
+    )
+
+
+@lru_cache(maxsize=256)
+def _shares(shape: tuple[int, ...]) -> Floats:
+    """Share of output positions at which each tap of a kernel lies inside the image.
+
+    Returns:
+        Of shape (taps, borders); one border where they are all the same, of a single tap.
+    """
+    columns = []
+    for border in BORDERS if prod(shape) > 1 else BORDERS[:1]:
+        shares: Floats = np.ones(())
+        for length in shape:
+            distance = np.abs(np.arange(length) - (length - 1) / 2)
+            inside = np.clip(1.0 - distance * border, 0.0, 1.0)
+            shares = np.asarray(np.multiply.outer(shares, inside))
+        columns.append(shares.reshape(-1))
+    return np.stack(columns, axis=1)

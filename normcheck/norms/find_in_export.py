@@ -1,0 +1,47 @@
+"""The anatomy of an exported model, which a graph of operators tells."""
+
+from normcheck.norms.belonging.graph_links import before_norms, graph_links
+from normcheck.norms.find_norms import agreement_with, power_iterations
+from normcheck.norms.layer import Anatomy
+from normcheck.norms.recognise.baked_modes import baked_modes
+from normcheck.norms.recognise.from_graph import norm_layers, norms_of
+from normcheck.saved.checkpoint import SavedModel
+from normcheck.saved.graph import Graph
+
+
+def anatomy_of_export(
+    model: SavedModel, graph: Graph, *, judge_links: bool, weights_budget: int | None
+) -> Anatomy:
+    """As ``find.anatomy_of``, for a model with a graph.
+
+    Args:
+        model: Of a file that is open.
+        graph: Of the model.
+        judge_links: As there.
+        weights_budget: As there.
+    """
+    norms = norms_of(graph)
+    layers = norm_layers(model, norms)
+    root = model.modules[0] if model.modules else None
+    biases, dropouts = before_norms(norms, model.tensors)
+    agreement = None
+    if judge_links:
+        agreement = agreement_with(
+            lambda: graph_links(norms, layers, model.tensors), layers, weights_budget
+        )
+    return Anatomy(
+        where=model.where,
+        layers=layers,
+        has_modules=True,
+        class_path=root.class_path if root else None,
+        training=root.training if root else None,
+        trainable=root is not None and any(t.requires_grad for t in model.tensors.values()),
+        tensor_count=len(model.tensors),
+        power_iterations=tuple(power_iterations(model)),
+        dropouts_before_norms=dropouts,
+        agreement=agreement,
+        biases_before_norms=biases,
+        exported=True,
+        baked=baked_modes(norms),
+        folded=graph.folded,
+    )

@@ -1,0 +1,75 @@
+"""The values of a norm's tensors, read where they can be."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from normcheck.errors import RefusedError
+from normcheck.norms.layer import BatchCount, Floats, Values
+from normcheck.saved.tensors import TensorRef
+
+_MOST_VALUES = 1 << 24
+"""Elements of one norm's tensor; the largest real ones have some 100,000."""
+
+
+_MOST_AHEAD = 1 << 18
+"""Elements of a norm's tensor up to which it is fetched before anybody asks."""
+
+
+def is_norm_sized(tensor: TensorRef | None) -> bool:
+    """Whether a tensor is worth fetching before anybody asks, as norms' own are.
+
+    Beside them may lie a weight of another size (of a fused convolution), which is not read.
+    """
+    return tensor is not None and (tensor.ndim <= 1 or tensor.numel <= _MOST_AHEAD)
+
+
+def read_values(tensor: TensorRef | None, name: str, unread: dict[str, str]) -> Values | None:
+    """The numbers of ``tensor`` in float64, flattened.
+
+    Args:
+        tensor: May be None, for a tensor that is not there.
+        name: Under which ``unread`` notes why values could not be had.
+        unread: Filled in where the file has the tensor but not its values.
+    """
+    if tensor is None:
+        return None
+    if not tensor.readable:
+        unread[name] = tensor.note or f"element type {tensor.dtype.name}"
+        return None
+    if tensor.numel > _MOST_VALUES:
+        raise RefusedError(f"{name}: {tensor.numel:,} values in one normalization layer")
+    values = tensor.values()
+    if values.dtype.kind == "c":
+        unread[name] = "complex numbers"
+        return None
+    numbers: Floats = values.reshape(-1)
+    if numbers.dtype != np.float64:
+        # Signalling NaNs warn when they are widened; they are found by the rules instead.
+        with np.errstate(invalid="ignore"):
+            numbers = numbers.astype(np.float64)
+    return Values(numbers, tensor.dtype, tensor.requires_grad)
+
+
+def read_count(tensor: TensorRef | None) -> BatchCount | None:
+    """``num_batches_tracked``; None where there is none, or where it is no single number."""
+    if tensor is None or not tensor.readable or tensor.numel != 1:
+        return None
+    return BatchCount(float(tensor.values().reshape(-1)[0]), tensor.dtype)
+
+
+def median(values: Sequence[float] | Floats) -> float:
+    """The median of at least one number.
+
+    Not ``np.median``, which imports ``numpy.ma``: that takes longer than a whole scan.
+    """
+    return middle_of(np.sort(np.asarray(values, dtype=np.float64), axis=None))
+
+
+def middle_of(ordered: Floats) -> float:
+    """The median of numbers in ascending order."""
+    middle = ordered.size // 2
+    if ordered.size % 2:
+        return float(ordered[middle])
+    # Halved first: the sum of two large numbers is infinite.
+    return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2

@@ -1,0 +1,1 @@
+"""Telling which layers are norms, and of which kind."""

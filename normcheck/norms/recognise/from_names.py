@@ -1,0 +1,264 @@
+"""Recognising norms in a bare state dict, by names, shapes and siblings.
+
+Only running statistics are certain. A pair of one-dimensional ``weight`` and ``bias`` is
+a norm of some kind; what kind, its name and the state dict's metadata can tell.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+
+from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
+from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
+from normcheck.norms.layer_count import LayerCount
+from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
+from normcheck.saved.prefetch import fetch_ahead
+from normcheck.saved.tensors import TensorRef
+
+_NORM_BASE_VERSION = 2
+"""``_version`` of BatchNorm and InstanceNorm in ``_metadata``; every other torch module
+that has the leaves of a norm is at 1."""
+
+_NAMED = re.compile(
+    r"""norm                      # norm1, input_layernorm, LayerNorm, group_norm, final_norm
+    | (?:^|_)(?:ln|bn|gn)(?:$|_|\d)   # ln_1, ln1, bn2, _bn0, gn
+    | (?:bn|ln)$              # conv1bn
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_NOT_NAMED = re.compile(r"normaliz|(?:weight|spectral)_?norm|normal(?:_|$)", re.IGNORECASE)
+_LAYER_NAMED = re.compile(r"layer_?norm|(?:^|_)ln(?:$|_|\d)|ln$", re.IGNORECASE)
+_GROUP_NAMED = re.compile(r"group_?norm|(?:^|_)gn(?:$|_|\d)", re.IGNORECASE)
+_BATCH_NAMED = re.compile(r"batch_?norm|(?:^|_)bn(?:$|_|\d)|bn$", re.IGNORECASE)
+_NEIGHBOURS = 12
+"""Weights looked at on either side of a norm for the layer that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The tensors of one module, by their last names, and where they stand in the order."""
+
+    path: str
+    leaves: dict[str, TensorRef]
+    position: int
+
+
+def norm_layers(
+    tensors: Mapping[str, TensorRef], versions: Mapping[str, int]
+) -> tuple[NormLayer, ...]:
+    """The normalization layers of a state dict, in its order.
+
+    Args:
+        tensors: By full name, in the model's order.
+        versions: Module path to version, from ``_metadata`` where there is one.
+    """
+    groups = _grouped(tensors)
+    weights = _matrices(groups)
+    # A model's own parameters, beside its modules, are those of no layer.
+    modules = [group for group in groups if group.path or len(groups) == 1]
+    recognised = [
+        (group, known)
+        for group in modules
+        if (known := _recognise(group, versions, weights)) is not None
+    ]
+    fetch_ahead(t for group, _ in recognised for t in group.leaves.values() if is_norm_sized(t))
+    found: list[NormLayer] = []
+    count = LayerCount()
+    for group, known in recognised:
+        version = versions.get(group.path)
+        norm_base = None if version is None else version == _NORM_BASE_VERSION
+        found.append(_layer(group, *known, norm_base))
+        count.add(found[-1])
+    return tuple(found)
+
+
+class Surroundings:
+    """The weights among which the norms of one model stand."""
+
+    def __init__(self, tensors: Mapping[str, TensorRef]) -> None:
+        """Group the tensors by the layers that they belong to, once for all norms."""
+        groups = _grouped(tensors)
+        self._positions = {group.path: group.position for group in groups}
+        self._matrices = _matrices(groups)
+
+    def batch_norm_at(self, path: str, features: int) -> NormKind:
+        """Which BatchNorm the one at ``path`` is, by the weights around it."""
+        position = self._positions.get(path)
+        if position is None:
+            return batch_norm(None)
+        neighbour = _neighbour(position, features, self._matrices)
+        return batch_norm(neighbour.ndim - 2 if neighbour else None)
+
+
+def _matrices(groups: list[_Group]) -> list[tuple[int, TensorRef]]:
+    """The weights of the layers between which norms stand, with their places."""
+    return [
+        (group.position, weight)
+        for group in groups
+        if (weight := group.leaves.get("weight")) is not None and weight.ndim >= 2
+    ]
+
+
+def _grouped(tensors: Mapping[str, TensorRef]) -> list[_Group]:
+    groups: dict[str, _Group] = {}
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        if path not in groups:
+            groups[path] = _Group(path, {}, len(groups))
+        groups[path].leaves[leaf] = tensor
+    return list(groups.values())
+
+
+def _recognise(
+    group: _Group, versions: Mapping[str, int], weights: list[tuple[int, TensorRef]]
+) -> tuple[NormKind, Recognition] | None:
+    leaves = group.leaves
+    statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
+    if statistics:
+        return _with_statistics(group, statistics, weights)
+    weight, bias = _affine(leaves)
+    if weight is None or not _norm_shaped(weight, bias):
+        return None
+    named = _named_part(group.path)
+    version = versions.get(group.path)
+    kind, why = _affine_kind(named, version, weight, bias, weights, group.position)
+    if named:
+        return kind, Recognition(Confidence.MEDIUM, f"called {named}, {why}")
+    if version == _NORM_BASE_VERSION:
+        return kind, Recognition(Confidence.HIGH, why)
+    if bias is not None and weight.numel > 1 and "scale" not in leaves:
+        # No module of torch.nn but a norm has a weight and a bias of one and the same
+        # shape (PReLU has no bias; a convolution's and a linear's weight have more
+        # dimensions than their bias). A project's own scaling layer has them too.
+        return kind, Recognition(Confidence.LOW, f"weight and bias of one shape; {why}")
+    return None
+
+
+def _with_statistics(
+    group: _Group, statistics: list[str], weights: list[tuple[int, TensorRef]]
+) -> tuple[NormKind, Recognition]:
+    leaves = group.leaves
+    weight = leaves.get("weight")
+    sure = Confidence.HIGH if len(statistics) == 2 else Confidence.MEDIUM
+    reason = f"has {' and '.join(statistics)}"
+    if weight is not None and weight.ndim > 1:
+        return BY_NAME["fused conv-BatchNorm"], Recognition(sure, f"{reason} beside a weight")
+    neighbour = _neighbour(group.position, leaves[statistics[0]].numel, weights)
+    if neighbour is None:
+        return batch_norm(None), Recognition(sure, reason)
+    return batch_norm(neighbour.ndim - 2), Recognition(
+        sure, f"{reason}; beside a weight of {neighbour.ndim} dimensions"
+    )
+
+
+def _neighbour(
+    position: int, features: int, weights: list[tuple[int, TensorRef]]
+) -> TensorRef | None:
+    """The layer whose outputs, or inputs, a norm most likely normalises."""
+    # By bisection: a model may have many thousands of norms, and of weights.
+    here = bisect_left(weights, position, key=itemgetter(0))
+    first = bisect_left(weights, position - _NEIGHBOURS, key=itemgetter(0))
+    last = bisect_right(weights, position + _NEIGHBOURS, key=itemgetter(0))
+    before = [w for _, w in weights[first:here]][::-1]
+    after = [w for p, w in weights[here:last] if p > position]
+    makes = [w for w in before if w.shape[0] == features]
+    takes = [w for w in after if w.shape[1] == features]
+    nearest = [*makes[:1], *takes[:1], *before[:1], *after[:1]]
+    return nearest[0] if nearest else None
+
+
+def _affine(leaves: Mapping[str, TensorRef]) -> tuple[TensorRef | None, TensorRef | None]:
+    if "weight" in leaves:
+        return leaves["weight"], leaves.get("bias")
+    if "gamma" in leaves and "beta" in leaves:
+        return leaves["gamma"], leaves["beta"]
+    if "scale" in leaves and set(leaves) <= {"scale", "bias", "offset"}:
+        return leaves["scale"], leaves.get("bias", leaves.get("offset"))
+    return None, None
+
+
+def _norm_shaped(weight: TensorRef, bias: TensorRef | None) -> bool:
+    """Whether a weight could be a norm's γ: one value a feature, β of the same shape."""
+    if weight.ndim == 0:
+        return False
+    if bias is not None:
+        return weight.shape == bias.shape
+    return sum(length > 1 for length in weight.shape) <= 1
+
+
+def _named_part(path: str) -> str:
+    """The part of the path that calls itself a norm; empty where none does.
+
+    The last part counts, and the one before it where the last is only a number.
+    """
+    parts = path.split(".")
+    last = parts[-1]
+    candidates = [last] if not last.isdecimal() or len(parts) == 1 else [last, parts[-2]]
+    for part in candidates:
+        if _NAMED.search(part) and not _NOT_NAMED.search(part):
+            return part
+    return ""
+
+
+def _affine_kind(
+    named: str,
+    version: int | None,
+    weight: TensorRef,
+    bias: TensorRef | None,
+    weights: list[tuple[int, TensorRef]],
+    position: int,
+) -> tuple[NormKind, str]:
+    """The kind of a norm that has γ, perhaps β, and no statistics, and why."""
+    neighbour = _neighbour(position, weight.numel, weights)
+    convolutional = neighbour is not None and neighbour.ndim > 2
+    if version == _NORM_BASE_VERSION:
+        why = "metadata of BatchNorm or InstanceNorm, without statistics"
+        if _BATCH_NAMED.search(named):
+            return batch_norm(neighbour.ndim - 2 if neighbour is not None else None), why
+        # Hardly any BatchNorm is built without statistics, hardly any InstanceNorm with them.
+        dimensions = min(3, max(1, neighbour.ndim - 2)) if neighbour is not None else 2
+        return BY_NAME[f"InstanceNorm{dimensions}d"], why
+    if weight.ndim > 1 and sum(length > 1 for length in weight.shape) > 1:
+        return BY_NAME["LayerNorm"], f"weight and bias of {weight.ndim} dimensions"
+    if bias is None:
+        return BY_NAME["RMSNorm"], "a weight of one value a feature, no bias"
+    if re.search(r"rms", named, re.IGNORECASE):
+        return BY_NAME["RMSNorm"], "weight and bias of one value a feature"
+    if _GROUP_NAMED.search(named):
+        return BY_NAME["GroupNorm"], "weight and bias of one value a channel"
+    if _LAYER_NAMED.search(named) or not convolutional:
+        return BY_NAME["LayerNorm"], "weight and bias of one value a feature"
+    if _BATCH_NAMED.search(named) and version is None:
+        return batch_norm(neighbour.ndim - 2 if neighbour else None), "but without statistics"
+    return BY_NAME["LayerNorm or GroupNorm"], "weight and bias of one value a channel"
+
+
+def _layer(
+    group: _Group, kind: NormKind, recognition: Recognition, norm_base: bool | None
+) -> NormLayer:
+    leaves = group.leaves
+    unread: dict[str, str] = {}
+
+    def values(*names: str) -> Values | None:
+        name = next((name for name in names if name in leaves), None)
+        return read_values(leaves[name], name, unread) if name else None
+
+    fused = kind.name == "fused conv-BatchNorm"
+    mean = values("running_mean")
+    weight = values("gamma") if fused else values("weight", "gamma", "scale")
+    return NormLayer(
+        path=group.path,
+        kind=kind,
+        recognition=recognition,
+        features=mean.size if mean else (weight.size if weight else None),
+        running_mean=mean,
+        running_var=values("running_var"),
+        batches=read_count(leaves.get("num_batches_tracked")),
+        weight=weight,
+        bias=values("beta") if fused else values("bias", "beta", "offset"),
+        uninitialised=any(tensor.note.startswith("a lazy layer") for tensor in leaves.values()),
+        unread=unread,
+        norm_base=norm_base,
+    )

@@ -1,0 +1,71 @@
+"""What stands right before a norm, where that is certain: in an ``nn.Sequential``."""
+
+from collections.abc import Iterator, Mapping
+
+from normcheck.norms.kinds import Family
+from normcheck.norms.layer import NormLayer
+from normcheck.saved.checkpoint import ModuleRecord, SavedModel
+from normcheck.saved.tensors import TensorRef
+
+_SEQUENTIAL = "torch.nn.modules.container.Sequential"
+_SUBTRACTS_MEAN = (Family.BATCH, Family.INSTANCE)
+"""Families that take the mean of each channel away, and with it a bias before them."""
+
+
+def biases_before_norms(
+    model: SavedModel, layers: tuple[NormLayer, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of a bias's name and the path of the norm right behind it.
+
+    In a state dict only neighbouring numbers under one parent count (``0.bias`` before
+    ``1.running_mean``): behind any other pair of names an activation may stand between.
+    """
+    found = []
+    sequentials = _sequentials(model.modules) if model.modules is not None else None
+    for layer in layers:
+        parent, _, last = layer.path.rpartition(".")
+        if layer.kind.family not in _SUBTRACTS_MEAN or not last.isdecimal() or last == "0":
+            continue
+        if sequentials is not None and parent not in sequentials:
+            continue
+        before = f"{parent}.{int(last) - 1}" if parent else str(int(last) - 1)
+        if _makes(model.tensors, before, layer.features):
+            found.append((f"{before}.bias", layer.path))
+    return tuple(found)
+
+
+def _sequentials(modules: tuple[ModuleRecord, ...]) -> set[str]:
+    return {module.path for module in modules if module.class_path == _SEQUENTIAL}
+
+
+def _makes(tensors: Mapping[str, TensorRef], path: str, features: int | None) -> bool:
+    """Whether a linear or convolution with a bias makes so many features."""
+    weight, bias = tensors.get(f"{path}.weight"), tensors.get(f"{path}.bias")
+    return (
+        weight is not None
+        and bias is not None
+        and weight.ndim >= 2
+        and bias.shape == (features,)
+        and weight.shape[0] == features
+    )
+
+
+def dropouts_before_norms(
+    modules: tuple[ModuleRecord, ...] | None, layers: tuple[NormLayer, ...]
+) -> Iterator[tuple[str, float, str]]:
+    """Path and probability of a dropout, and the batch norm that follows it in a Sequential."""
+    if modules is None:
+        return
+    norms = {layer.path for layer in layers if layer.kind.family is Family.BATCH}
+    sequentials = _sequentials(modules)
+    # The last dropout met in each Sequential; modules come in the order they run there.
+    pending: dict[str, tuple[str, float]] = {}
+    for module in modules:
+        parent, _, _ = module.path.rpartition(".")
+        if parent not in sequentials or not module.path:
+            continue
+        p = module.attributes.get("p")
+        if module.class_name.startswith("Dropout") and isinstance(p, float) and p > 0:
+            pending[parent] = (module.path, p)
+        elif module.path in norms and parent in pending:
+            yield (*pending.pop(parent), module.path)

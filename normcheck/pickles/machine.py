@@ -1,0 +1,475 @@
+"""A pickle machine without the instruction to call.
+
+``pickle.Unpickler`` with its own ``find_class`` already loads no foreign code, but it
+still runs in C with a memo that grows to whatever index the file names, and it hands
+control to ``copyreg`` and to ``__setstate__`` of what it built. This machine has no way
+to import, to call what a file names, or to allocate more than the file is long. The
+opcodes are those of PEP 3154 and PEP 574, as ``pickletools`` documents them.
+"""
+
+import io
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from normcheck.errors import RefusedError, UnreadableError
+from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord
+from normcheck.pickles.opcodes import COSTS, TABLE, Handler, text_of
+from normcheck.sources.limits import DEFAULT_LIMITS, ENTRY_BYTES, Budget, Limits
+
+Constructor = Callable[..., object]
+"""Builds a value of our own from the arguments that the pickle gives."""
+
+
+_QUOTED = 160
+"""Characters of an error that quotes the file, which may have lines of any length."""
+_PIECE = 1 << 12
+"""Bytes that may be asked for without looking at the file's length first."""
+_ROUND = 1 << 10
+"""Instructions between two looks at the budget."""
+_FIRST_ENTRY_BYTES = 184
+"""What an empty dictionary grows by when it gets its first entry."""
+_FIRST_WINDOW = 1 << 9
+_WINDOW = 1 << 16
+"""Bytes that are taken from the stream at once. The first windows are short: the pickles that
+begin a file of torch's legacy format are."""
+_PADDING = b"\0" * 16
+"""Behind the last byte, longer than an instruction with its number: so these are read without
+a look at the end, and what was read past it is noticed before the next one."""
+_SHORT_TEXT = 1 << 10
+"""Characters of a text that is taken without a call."""
+_UNHASHABLE = (list, dict, set, bytearray)
+
+# The instructions that are run in the loop itself, by their code: nine of ten in a checkpoint.
+_STOP = ord(".")
+_MARK = ord("(")
+_TUPLE, _TUPLE1, _TUPLE2 = ord("t"), 0x85, 0x86
+_PUT, _LONG_PUT, _MEMOIZE = ord("q"), ord("r"), 0x94
+_GET, _LONG_GET = ord("h"), ord("j")
+_INT1, _INT2, _INT4 = ord("K"), ord("M"), ord("J")
+_TEXT = ord("X")
+_TEXTS = (_TEXT, 0x8C)
+_NO_ITEMS = ord(")")
+
+
+def _damaged(what: str) -> UnreadableError:
+    return UnreadableError(
+        f"damaged pickle: {what}", "the file is truncated or was changed; fetch or save it again"
+    )
+
+
+def _by_code(table: Mapping[bytes, Handler]) -> list[Handler | None]:
+    return [table.get(bytes((code,))) for code in range(256)]
+
+
+_COSTS = [COSTS.get(bytes((code,)), 0) for code in range(256)]
+
+
+class InertUnpickler:
+    """Reads one pickle from a stream and leaves the stream right behind it.
+
+    Args:
+        stream: Positioned at the pickle's first byte.
+        size: Length of the whole stream in bytes, so that no length in the file is
+            believed before the bytes are known to be there.
+        constructors: What to build for the few names that are understood, by module and
+            name; every other call becomes an :class:`Inert`.
+        persistent: Turns a persistent id into a value; None where there should be none.
+        limits: Bounds, see :class:`Limits`.
+        budget: What the file's other pickles have cost; a new one where None.
+    """
+
+    table: ClassVar[Mapping[bytes, Handler]] = TABLE
+    """What each instruction does. Those that ``load`` runs itself are not looked up here."""
+    _handlers: ClassVar[list[Handler | None]] = _by_code(TABLE)
+
+    def __init_subclass__(cls) -> None:
+        """Take over the instructions of a subclass."""
+        cls._handlers = _by_code(cls.table)
+
+    def __init__(
+        self,
+        stream: io.BufferedIOBase,
+        size: int,
+        constructors: Mapping[tuple[str, str], Constructor],
+        persistent: Callable[[object], object] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        budget: Budget | None = None,
+    ) -> None:
+        """See the class."""
+        self.budget = budget or Budget(limits)
+        self._stream = stream
+        start = stream.tell()
+        self._end = min(size, start + limits.pickle_bytes)
+        self._bounded = self._end < size
+        self._constructors = constructors
+        self._persistent = persistent
+        self.limits = limits
+        # A window of the stream: its bytes, where they begin, how many are the file's, where in
+        # it the next instruction lies, and up to where one can be read without a look.
+        self._window = b""
+        self._base = start
+        self._filled = self._at = self._safe = 0
+        self._next_window = _FIRST_WINDOW
+        self._stack: list[Any] = []
+        # Stacks that wait below a mark, as CPython's own reader has them: what a mark has
+        # collected is then a list already.
+        self._below: list[list[Any]] = []
+        self._memo: dict[int, object] = {}
+
+    # One long loop: a method for each of its branches takes twice as long.
+    def load(self) -> object:  # noqa: C901, PLR0912, PLR0915
+        """The value that the pickle describes.
+
+        Raises:
+            UnreadableError: Truncated, or not a pickle.
+            RefusedError: Past one of the limits.
+        """
+        at, opcode = self._at, 0
+        try:
+            # What the loop holds in names of its own is exchanged around every call.
+            costs, handlers, memo, budget = _COSTS, self._handlers, self._memo, self.budget
+            window, safe, stack = self._window, self._safe, self._stack
+            count = taken = 0
+            round_end = self._round()
+            while True:
+                if at >= safe:
+                    self._at = at
+                    self._refill()
+                    window, at, safe = self._window, self._at, self._safe
+                opcode = window[at]
+                at += 1
+                if opcode == _STOP:
+                    break
+                count += 1
+                taken += costs[opcode]
+                if count >= round_end:
+                    budget.memory += taken
+                    budget.run(count)
+                    count = taken = 0
+                    round_end = self._round()
+                if opcode == _PUT:
+                    memo[window[at]] = stack[-1]
+                    at += 1
+                elif opcode == _INT1:
+                    stack.append(window[at])
+                    at += 1
+                elif opcode == _GET:
+                    stack.append(memo[window[at]])
+                    at += 1
+                elif opcode in _TEXTS:
+                    begin = at + (4 if opcode == _TEXT else 1)
+                    end = begin + int.from_bytes(window[at:begin], "little")
+                    if end - begin > _SHORT_TEXT or end > safe:
+                        # Long ones, and those at the edge of the window.
+                        self._at, self._stack = at, stack
+                        handlers[opcode](self)  # type: ignore[misc]  # both are in every table
+                        window, at, safe = self._window, self._at, self._safe
+                    else:
+                        value = text_of(window[begin:end])
+                        taken += sys.getsizeof(value)
+                        stack.append(value)
+                        at = end
+                elif opcode == _MARK:
+                    self._below.append(stack)
+                    stack = []
+                elif opcode == _TUPLE:
+                    items = tuple(stack)
+                    stack = self._below.pop()
+                    stack.append(items)
+                elif opcode == _LONG_PUT:
+                    memo[int.from_bytes(window[at : at + 4], "little")] = stack[-1]
+                    at += 4
+                elif opcode == _MEMOIZE:
+                    memo[len(memo)] = stack[-1]
+                elif opcode == _LONG_GET:
+                    stack.append(memo[int.from_bytes(window[at : at + 4], "little")])
+                    at += 4
+                elif opcode == _NO_ITEMS:
+                    stack.append(())
+                elif opcode == _TUPLE1:
+                    stack[-1] = (stack[-1],)
+                elif opcode == _TUPLE2:
+                    last = stack.pop()
+                    stack[-1] = (stack[-1], last)
+                elif opcode == _INT2:
+                    stack.append(int.from_bytes(window[at : at + 2], "little"))
+                    at += 2
+                elif opcode == _INT4:
+                    stack.append(int.from_bytes(window[at : at + 4], "little", signed=True))
+                    at += 4
+                else:
+                    handler = handlers[opcode]
+                    if handler is None:
+                        raise _damaged(f"unknown instruction {bytes((opcode,))!r}")
+                    self._at, self._stack = at, stack
+                    handler(self)
+                    window, at, safe, stack = self._window, self._at, self._safe, self._stack
+            budget.memory += taken
+            budget.run(count)
+            self._leave(at)
+            return stack.pop()
+        except RecursionError as error:
+            raise RefusedError("the pickle nests what it compares too deep") from error
+        except (
+            IndexError, KeyError, OverflowError, TypeError, ValueError, struct.error
+        ) as error:  # fmt: skip
+            if opcode == _STOP:
+                raise _damaged("it holds no value") from error
+            raise _damaged(
+                f"instruction {bytes((opcode,))!r} at byte {self._base + at:,}: "
+                f"{type(error).__name__} {str(error)[:_QUOTED]}"
+            ) from error
+
+    def _round(self) -> int:
+        """Instructions until the next look at the budget."""
+        return min(_ROUND, self.limits.opcodes - self.budget.opcodes + 1)
+
+    def _leave(self, at: int) -> None:
+        """Put the stream right behind the pickle."""
+        if at > self._filled:
+            raise self._ends()
+        self._at = at
+        self._stream.seek(self.position)
+
+    # ---- bytes -----------------------------------------------------------------------
+
+    def _refill(self) -> None:
+        """Move the window on, so that the next instruction can be read without a look.
+
+        Raises:
+            UnreadableError: The file ends here.
+            RefusedError: The pickle is longer than the limits allow.
+        """
+        if self._at > self._filled:
+            raise self._ends()
+        window = self._window[self._at : self._filled]
+        self._base += self._at
+        self._at = 0
+        while len(window) <= len(_PADDING):
+            more = self._stream.read(min(self._next_window, self._end - self._base - len(window)))
+            self._next_window = min(4 * self._next_window, _WINDOW)
+            if not more:
+                break
+            window += more
+        self._filled = len(window)
+        if len(window) > len(_PADDING):
+            self._window, self._safe = window, self._filled - len(_PADDING)
+        else:
+            self._window, self._safe = window + _PADDING, self._filled
+        if not window:
+            raise self._ends() if self._bounded else _damaged("it ends without a stop")
+
+    def _ends(self) -> UnreadableError:
+        """What to say where the file, or what may be read of it, ends too early."""
+        if self._bounded:
+            return RefusedError(
+                f"the pickle is longer than {self.limits.pickle_bytes:,} bytes",
+                limit="pickle_bytes",
+            )
+        return _damaged("the file ends within it")
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes."""
+        begin = self._at
+        self._at += length
+        if self._at <= self._filled:
+            if length > _PIECE:
+                self.budget.spend(length)
+            return self._window[begin : self._at]
+        # A long piece is not allocated on the file's word.
+        if length > self._end - self._base - begin:
+            raise self._ends()
+        if length > _PIECE:
+            self.budget.spend(length)  # before it is allocated
+        data = self._window[begin : self._filled]
+        data += self._stream.read(length - len(data))
+        if len(data) != length:
+            raise _damaged("the file ends within it")
+        self._base += begin + length
+        self._window, self._filled, self._at, self._safe = b"", 0, 0, 0
+        return data
+
+    @property
+    def position(self) -> int:
+        """Where in the stream the next byte lies."""
+        return self._base + self._at
+
+    def byte(self) -> int:
+        """The next byte; apart from ``number`` because many instructions carry one."""
+        return self.take(1)[0]
+
+    def number(self, layout: str) -> Any:
+        """The next number, in ``struct``'s notation."""
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+
+    def line(self) -> bytes:
+        """Up to the next newline, which is taken but not returned."""
+        most = self.limits.name_bytes
+        while True:
+            end = self._window.find(b"\n", self._at, min(self._filled, self._at + most))
+            if end >= 0:
+                break
+            known = self._filled - self._at
+            if known >= most or not self._grow():
+                raise _damaged("a line without an end")
+        line = self._window[self._at : end]
+        self._at = end + 1
+        # As text a byte may take four, and a name is kept in parts and as a whole.
+        self.budget.spend(8 * (len(line) + 1))
+        return line
+
+    def _grow(self) -> bool:
+        """Read more behind the window; False where there is no more."""
+        window = self._window[self._at : self._filled]
+        more = self._stream.read(min(_WINDOW, self._end - self._base - self._filled))
+        self._base += self._at
+        self._at, self._filled = 0, len(window) + len(more)
+        self._window = window + more + _PADDING
+        self._safe = self._filled if not more else max(0, self._filled - len(_PADDING))
+        return bool(more)
+
+    # ---- the stack -------------------------------------------------------------------
+
+    def push(self, value: object) -> None:
+        """Put a value on the stack."""
+        self._stack.append(value)
+
+    def push_sized(self, value: object) -> None:
+        """The same for a value whose length the file chose."""
+        self.budget.memory += sys.getsizeof(value)
+        self._stack.append(value)
+
+    def pop(self) -> Any:
+        """Take the top value; a mark is none."""
+        return self._stack.pop()
+
+    def pop_several(self, count: int) -> tuple[Any, ...]:
+        """Take the top values, the topmost last; a mark must not be among them."""
+        stack = self._stack
+        if len(stack) < count:
+            raise ValueError("a mark where a value should be")
+        values = tuple(stack[-count:])
+        del stack[-count:]
+        return values
+
+    @property
+    def top(self) -> Any:
+        """The top value, left where it is."""
+        return self._stack[-1]
+
+    def discard(self) -> None:
+        """Drop the top of the stack, mark or value."""
+        if self._stack:
+            self._stack.pop()
+        else:
+            self.pop_mark()
+
+    def mark(self) -> None:
+        """Begin a run of items."""
+        self._below.append(self._stack)
+        self._stack = []
+
+    def pop_mark(self) -> list[Any]:
+        """The items above the last mark, which is removed with them."""
+        if not self._below:
+            raise ValueError("no mark on the stack")
+        items, self._stack = self._stack, self._below.pop()
+        return items
+
+    # ---- the memo: a dictionary, so that an index costs nothing by being large ----------
+
+    def remember(self, index: int) -> None:
+        """Keep the top of the stack under ``index``."""
+        self._memo[index] = self._stack[-1]
+
+    def memoize(self) -> None:
+        """Keep the top of the stack under the next number."""
+        self.remember(len(self._memo))
+
+    def recall(self, index: int) -> None:
+        """Push what was kept under ``index``."""
+        self._stack.append(self._memo[index])
+
+    # ---- containers -------------------------------------------------------------------
+
+    def set_items(self, target: object, pairs: list[Any]) -> None:
+        """``target[key] = value`` for a flat list of keys and values."""
+        if len(pairs) % 2:
+            raise ValueError("a key without a value")
+        if isinstance(target, Inert):
+            entries: dict[Any, object] = target.entries
+        elif isinstance(target, dict):
+            entries = target
+        else:
+            raise TypeError(f"items set on {type(target).__name__}")
+        if not entries:
+            self.budget.memory += _FIRST_ENTRY_BYTES
+        self.budget.spend(len(pairs) // 2 * ENTRY_BYTES)
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            entries[key if type(key) is str else self.key(key)] = value
+
+    def append_items(self, target: object, items: list[Any]) -> None:
+        """Append to a list or to what stands for one."""
+        if isinstance(target, Inert):
+            target.items.extend(items)
+        elif isinstance(target, list):
+            target.extend(items)
+        else:
+            raise TypeError(f"items appended to {type(target).__name__}")
+
+    def key(self, value: object) -> Any:
+        """``value`` as a dictionary key or set member, where hashing it is safe.
+
+        Hashing nested tuples recurses in C without a guard: deep ones end the process.
+        """
+        if isinstance(value, _UNHASHABLE) and not isinstance(value, OrderedRecord):
+            raise TypeError(f"{type(value).__name__} as a dictionary key")
+        level: list[object] = [value]
+        members = 0
+        for _ in range(self.limits.key_nesting):
+            # Integers hash by their remainder, so that long ones can be made to collide.
+            if any(isinstance(part, int) and part.bit_length() > 64 for part in level):
+                break
+            tuples = [part for part in level if isinstance(part, tuple)]
+            if not tuples:
+                return value
+            members += sum(map(len, tuples))
+            if members > self.limits.key_items:
+                break
+            level = [part for members_of in tuples for part in members_of]
+        raise RefusedError("a dictionary key of deeply nested or very long tuples or integers")
+
+    # ---- objects ------------------------------------------------------------------------
+
+    def make(self, cls: object, args: object, kwargs: object = None) -> object:
+        """What stands for ``cls(*args, **kwargs)``."""
+        positional = args if isinstance(args, tuple) else (args,)
+        if isinstance(cls, GlobalName) and not kwargs:
+            constructor = self._constructors.get((cls.module, cls.name))
+            if constructor is not None:
+                # Some copy what they are given, and may be given the same again and again.
+                for argument in positional:
+                    kind = type(argument)
+                    if kind is tuple or kind is list:
+                        self.budget.memory += len(argument) * ENTRY_BYTES
+                    elif kind is str:
+                        self.budget.memory += 2 * len(argument)
+                self.budget.spend(0)  # before it is copied
+                return constructor(*positional)
+        return Inert(cls, positional, kwargs)
+
+    def build(self, target: object, state: object) -> None:
+        """Remember the state that the object would have been given."""
+        if isinstance(target, Inert):
+            target.state = state
+        elif isinstance(target, OrderedRecord):
+            target.attributes = state
+        # Other values (tensors, numbers) have no state that matters here.
+
+    def persistent(self, saved_id: object) -> object:
+        """The value for a persistent id."""
+        if self._persistent is None:
+            return Inert(GlobalName("", "persistent id"), (saved_id,))
+        return self._persistent(saved_id)

@@ -1,0 +1,132 @@
+"""One file, or one live module: read, find, (run), judge. The whole flow of a scan on one page.
+
+Nothing here knows of the other files of the run, so the same function serves in this
+process, in a worker, and on another machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normcheck.errors import NoModelError, NormcheckError, UnknownFormatError
+from normcheck.findings import Failure, Skipped
+from normcheck.formats.read_checkpoint import complete, read_checkpoint
+from normcheck.live.run_request import Running
+from normcheck.norms.find_norms import anatomy_of
+from normcheck.pipeline.judge import BUG, Asides, Known, judge
+from normcheck.pipeline.results import FileResult, Verdicts
+from normcheck.report.report import ModelReport
+from normcheck.saved.checkpoint import Checkpoint
+from normcheck.sources.place import is_remote
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from normcheck.config.settings import Settings
+    from normcheck.sources.targets import Target
+
+
+def examine(target: Target, settings: Settings) -> FileResult:
+    """Read one file and judge every model in it; what fails becomes an entry of the result."""
+    name = str(target.path)
+    try:
+        checkpoint = read_checkpoint(target.path, settings.limits)
+    except NormcheckError as error:
+        # In a folder, a file without a model (an optimizer's state, another program's
+        # .bin) is nobody's mistake.
+        unrelated = isinstance(error, NoModelError | UnknownFormatError)
+        if unrelated and not target.explicit:
+            return FileResult(name, skipped=(Skipped(name, "", "", error.message),))
+        return FileResult(name, errors=(Failure(name, error.message, error.hint),))
+    except MemoryError:
+        return FileResult(name, errors=(Failure(name, f"{name}: not enough memory to read it"),))
+    except Exception as error:  # one file must not end the audit of the others
+        return FileResult(name, errors=(_broke(name, "reading", error),))
+    asides, judged = Asides(), list[tuple[ModelReport, Verdicts]]()
+    try:
+        known = _known(checkpoint, settings, asides, explicit=target.explicit)
+        judged.extend(judge(checkpoint, known, settings, asides))
+    except NormcheckError as error:
+        complete(error, name)
+        asides.errors.append(Failure(name, error.message, error.hint))
+    except MemoryError:
+        asides.errors.append(Failure(name, f"{name}: not enough memory to judge it"))
+    except Exception as error:  # the same, for what finds the norms
+        asides.errors.append(_broke(name, "judging", error))
+    finally:
+        files = (*(source.name for source in checkpoint.sources), *checkpoint.beside)
+        checkpoint.close()
+    return _result(name, judged, asides, files)
+
+
+def examine_module(module: nn.Module, settings: Settings) -> FileResult:
+    """Run and judge a live module."""
+    from normcheck.live.process.run_saved import run_live
+    from normcheck.live.watching.live_records import described
+
+    saved = described(module, modes_known=True)
+    name = type(module).__name__
+    size = sum(tensor.numel * tensor.dtype.itemsize for tensor in saved.tensors.values())
+    checkpoint = Checkpoint(name, "in memory", size, (saved,))
+    asides = Asides()
+    try:
+        outcome = run_live(module, settings.running or Running())
+        known = Known(saved, outcome.anatomy, outcome.run)
+    except NormcheckError as error:
+        asides.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
+        known = Known(saved, anatomy_of(saved))
+    return _result(name, list(judge(checkpoint, [known], settings, asides)), asides)
+
+
+def _result(
+    name: str,
+    judged: list[tuple[ModelReport, Verdicts]],
+    asides: Asides,
+    files: tuple[str, ...] = (),
+) -> FileResult:
+    return FileResult(
+        target=name,
+        verdicts=tuple(verdicts for _, verdicts in judged),
+        skipped=tuple(asides.skipped),
+        errors=tuple(asides.errors),
+        files=files,
+        models=tuple(model for model, _ in judged),
+    )
+
+
+def _known(
+    checkpoint: Checkpoint, settings: Settings, asides: Asides, *, explicit: bool
+) -> list[Known]:
+    """What is known of each model: from the file, and from running it where that is wanted."""
+    budget = settings.weights_budget
+    anatomies = [anatomy_of(model, weights_budget=budget) for model in checkpoint.models]
+    running = settings.running_of(Path(checkpoint.name))
+    if running is not None and is_remote(checkpoint.name):
+        message = f"{checkpoint.name}: not run: only read, as it lies at an address"
+        asides.errors.append(Failure(checkpoint.name, message, "download it, and run the copy"))
+        running = None
+    if running is None:
+        return [Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
+    known: list[Known] = []
+    from normcheck.live.process.run_models import ran  # what runs models is not for who only reads
+
+    outcomes = ran(checkpoint, anatomies, running, settings.limits)
+    for model, outcome in zip(checkpoint.models, outcomes, strict=True):
+        note, error = outcome.note, outcome.error
+        if error is not None and not explicit and not running.loading.model:
+            # Nobody asked for this very file: what cannot be run is only read.
+            note, error = f"not run: {error.message}", None
+        known.append(Known(model, outcome.anatomy, outcome.run, (note,) if note else ()))
+        if error is not None:
+            place = f" ({model.where})" if model.where else ""
+            message = f"{checkpoint.name}{place}: not run: {error.message}"
+            asides.errors.append(Failure(checkpoint.name, message, error.hint))
+    return known
+
+
+def _broke(name: str, doing: str, error: Exception) -> Failure:
+    import traceback  # only where something broke
+
+    message = f"{name}: {doing} it failed: {type(error).__name__}: {error}"
+    return Failure(name, message, BUG, trace=traceback.format_exc())

@@ -1,0 +1,94 @@
+"""From what came of one file to its part of the report: what is suppressed leaves its findings."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from normcheck.errors import NormcheckError
+from normcheck.findings import Finding, Suppressed
+from normcheck.live.process.wire import DAMAGED
+from normcheck.pipeline.results import FileResult, Verdicts, models_of
+from normcheck.pipeline.suppress import Sieve
+from normcheck.report.part import Part
+from normcheck.report.report import ModelReport, Report, with_verdict
+from normcheck.version import VERSION
+
+_Sifted = tuple[list[Finding], tuple[Suppressed, ...]]
+"""Findings that count, the worst first, and those that do not."""
+
+
+def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:
+    """One file's part of the report.
+
+    Args:
+        result: Of the file.
+        sieve: Sorts the findings of the run.
+        empty: What does not depend on any file.
+    """
+    sifted = [_sifted(result.target, verdicts, sieve) for verdicts in result.verdicts]
+    gone = tuple(entry for _, entries in sifted for entry in entries)
+    rest = replace(
+        empty,
+        findings=tuple(finding for findings, _ in sifted for finding in findings),
+        suppressed=gone,
+        skipped=result.skipped,
+        errors=result.errors,
+    )
+    heads = tuple((result.target, verdicts.where) for verdicts in result.verdicts)
+    # The line was made of all findings, so it is right where all of them count.
+    line = "" if gone else result.line
+    vouched = tuple(verdicts.vouched for verdicts in result.verdicts)
+    return Part(rest, heads, lambda: _models(result, sifted), line, vouched)
+
+
+def lined(result: FileResult) -> FileResult:
+    """The same with its line of JSON Lines, made where the result is, not where all meet."""
+    from normcheck.report.machines.as_json_lines import file_line
+
+    everything: list[_Sifted] = [
+        (_worst_first(verdicts.findings), ()) for verdicts in result.verdicts
+    ]
+    report = Report(
+        version=VERSION,
+        models=_models(result, everything),
+        findings=tuple(finding for findings, _ in everything for finding in findings),
+        suppressed=(),
+        skipped=result.skipped,
+        errors=result.errors,
+    )
+    return replace(result, line=file_line(report))
+
+
+def _sifted(target: str, verdicts: Verdicts, sieve: Sieve) -> _Sifted:
+    counted = _worst_first(sieve.kept(verdicts.findings))
+    sieve.ran(target, verdicts.ran)
+    return counted, sieve.taken()
+
+
+def _worst_first(findings: "tuple[Finding, ...] | list[Finding]") -> list[Finding]:
+    return sorted(findings, key=lambda f: (-f.severity.rank, f.rule, f.discriminator))
+
+
+def _models(result: FileResult, sifted: Sequence[_Sifted]) -> tuple[ModelReport, ...]:
+    """The models with the verdicts of their layers.
+
+    Raises:
+        NormcheckError: They came from another process or a cache, and are nothing of ours.
+    """
+    try:
+        models = models_of(result)
+    except (zlib.error, *DAMAGED) as error:
+        raise NormcheckError(
+            f"{result.target}: what was kept of it makes no sense ({type(error).__name__})",
+            "if there is a cache, delete it: it can be made again",
+        ) from error
+    return tuple(_with_verdicts(model, *both) for model, both in zip(models, sifted, strict=True))
+
+
+def _with_verdicts(
+    model: ModelReport, counted: list[Finding], gone: tuple[Suppressed, ...]
+) -> ModelReport:
+    if not counted and not gone:
+        return model
+    layers = tuple(with_verdict(layer, counted, gone) for layer in model.layers)
+    return replace(model, layers=layers)

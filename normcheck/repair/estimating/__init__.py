@@ -1,0 +1,1 @@
+"""Statistics estimated from data with a live model, and proof that they help."""

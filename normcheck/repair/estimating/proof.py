@@ -1,0 +1,148 @@
+"""Whether re-estimated statistics help: half of the data estimates, the other half judges."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from normcheck.live.measurement import AgainstData, Regime
+from normcheck.live.probes.regime_comparison import changed_answers, decisiveness, loss_gain, regime
+from normcheck.live.watching.regimes import Outputs
+from normcheck.repair.estimating.data_stream import Stream
+from normcheck.repair.estimating.estimate import Estimate, Estimator
+from normcheck.repair.repair_result import Proof
+from normcheck.rules.data_verdict import CLEARER, Harm, Verdict, judged
+from normcheck.wording import number, percent, plural
+
+FEWEST_SAMPLES = 32
+"""Samples from which statistics are estimated, and by which they are judged, at least. A mean of
+32 independent values is known to a fifth of its deviation; a running average over batches of 32
+is no better."""
+JUDGES = 4000
+"""Most samples whose outputs are compared; they are held in memory."""
+UNSETTLED = 0.1
+"""Residual, in standard deviations, from which an estimate is no estimate."""
+_SAME = 0.01
+"""Relative difference of outputs that needs no judge."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """The proof, and what speaks against writing."""
+
+    proof: Proof
+    objections: tuple[str, ...]
+    untold: bool = False
+    """Whether the objection is only that nobody could tell."""
+
+
+def crossed(estimator: Estimator, data: Stream, samples: int) -> tuple[Outputs, Outputs]:
+    """Outputs with the stored statistics, and with those of samples that are not judged.
+
+    Each half is predicted with the statistics of the other.
+
+    Args:
+        estimator: Runs the model.
+        data: All of it.
+        samples: How many there are.
+    """
+    step = max(1, -(-samples // JUDGES))
+    before, after = Outputs([], []), Outputs([], [])
+    for half in (0, 1):
+        # Python binds late: the half is an argument, not a variable of the loop.
+        estimate = estimator.estimated(lambda half=half: data.every_other(half))  # type: ignore[misc]
+        for gathered, given in ((before, None), (after, estimate.statistics)):
+            run = estimator.outputs(data.every_other(1 - half, step), given)
+            gathered.mains += run.mains
+            gathered.labels += run.labels
+    return before, after
+
+
+def held_out(
+    estimator: Estimator, estimate: Estimate, holdout: Stream, samples: int
+) -> tuple[Outputs, Outputs]:
+    """Outputs of other data with the stored statistics, and with those estimated."""
+    step = max(1, -(-samples // JUDGES))
+    before = estimator.outputs(holdout.thinned(step))
+    return before, estimator.outputs(holdout.thinned(step), estimate.statistics)
+
+
+def judge(
+    outputs: tuple[Outputs, Outputs], estimate: Estimate, judged_by: str, *, initial: bool
+) -> Judged:
+    """What the outputs say, and whether anything speaks against the new statistics.
+
+    Args:
+        outputs: Before and after.
+        estimate: What is to be written.
+        judged_by: Which samples judged, in words.
+        initial: Whether stored statistics are exactly 0 and 1.
+    """
+    before, after = outputs
+    stored, given = regime("eval", before, before), regime("re-estimated", after, before)
+    healed, harmed = changed_answers(before, after)
+    found = judged(
+        AgainstData(
+            drifts=(), regimes=(stored, given), effect=None, healed=healed,
+            harmed=harmed, train_healed=None, train_harmed=None, loss_t=loss_gain(before, after),
+            decisiveness=decisiveness(before, after), closings=(), noise=(),
+            residual=estimate.residual, domains=None,
+        )
+    )  # fmt: skip
+    objections = list(_against(found, stored, given, loss_gain(before, after), initial=initial))
+    objections += _too_little(estimate, given.samples)
+    proof = Proof(
+        replace(stored, name="before"), replace(given, name="after"), found.text, judged_by
+    )
+    return Judged(proof, tuple(objections), found.harm is Harm.UNKNOWN)
+
+
+def _against(
+    found: Verdict, stored: Regime, given: Regime, gain: float | None, *, initial: bool
+) -> list[str]:
+    measured = given.accuracy is not None or given.loss is not None
+    if found.harm is Harm.STORED_RIGHT:
+        trained = "the weights were trained with the stored statistics"
+        why = (
+            f"{trained}, 0 and 1: in eval mode throughout, or with frozen norms"
+            if initial
+            else f"{trained}, or the data are not like those of the training"
+        )
+        return [f"{why}; with new ones the model predicts worse"]
+    if given.accuracy is not None and stored.accuracy is not None:
+        if given.accuracy < stored.accuracy:
+            return [
+                f"accuracy would fall from {percent(stored.accuracy)} to {percent(given.accuracy)}"
+            ]
+        if given.accuracy == stored.accuracy and (gain or 0.0) < -CLEARER:
+            return [_loss_rises(stored, given)]
+        return []
+    if given.loss is not None and stored.loss is not None:
+        # Not a number is what it was, and a number is better.
+        return [_loss_rises(stored, given)] if given.loss > stored.loss else []
+    changes = not np.isfinite(given.difference) or given.difference > _SAME
+    if found.harm is Harm.UNKNOWN or (
+        changes and not measured and found.harm is not Harm.HINTED and given.flips != 0
+    ):
+        return [
+            "outputs change, and nothing tells which statistics are right: give data with labels"
+        ]
+    return []
+
+
+def _loss_rises(stored: Regime, given: Regime) -> str:
+    return f"the loss would rise from {number(stored.loss or 0.0)} to {number(given.loss or 0.0)}"
+
+
+def _too_little(estimate: Estimate, judges: int) -> list[str]:
+    found = []
+    if min(estimate.samples, judges) < FEWEST_SAMPLES:
+        found.append(
+            f"{plural(min(estimate.samples, judges), 'sample')} are too few to estimate from and "
+            f"to judge by: give at least {FEWEST_SAMPLES}"
+        )
+    if estimate.residual > UNSETTLED:
+        found.append(
+            f"the statistics do not reproduce themselves: after {plural(estimate.rounds, 'pass')} "
+            f"one more still moves a channel by {number(estimate.residual)} standard deviations"
+        )
+    return found

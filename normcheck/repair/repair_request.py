@@ -1,0 +1,46 @@
+"""What a user asks of a repair. Plain values, without torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from normcheck.live.run_request import Running
+
+SAMPLES = 10_000
+"""Most samples that are used: the mean of a channel is then known to a hundredth of its
+deviation, which is far below what changes an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixing:
+    """Which repairs are wanted, where the result goes, and what may be risked."""
+
+    output: str = ""
+    """Where the repaired copy goes; empty with ``in_place``."""
+    in_place: bool = False
+    places: tuple[str, ...] = ()
+    """Models of the file by their place, ``all`` for every one; empty where it holds one."""
+    running: Running | None = None
+    """How to run the model and on which data; None where statistics are not re-estimated."""
+    holdout: Any = None
+    """Data that judge; None to judge with the other half of the data."""
+    force: bool = False
+    """Whether to write what would be refused."""
+    modes: str = ""
+    """``eval`` to set all training flags of a whole module to eval."""
+    counts: bool = False
+    """Whether to repair damaged batch counts."""
+    unwarm: bool = False
+    """Whether to take what is left of the initial value out of the statistics."""
+    momentum: float | None = None
+    """Momentum of the layers, where the file does not hold it."""
+
+    @property
+    def asks_for(self) -> tuple[str, ...]:
+        """The repairs, by the flags that ask for them."""
+        wanted = (
+            ("--data", self.running is not None),
+            ("--modes", bool(self.modes)),
+            ("--counts", self.counts),
+            ("--unwarm", self.unwarm),
+        )
+        return tuple(flag for flag, given in wanted if given)

@@ -1,0 +1,109 @@
+"""What a repair did, or why it was refused: plain values for reports. No torch."""
+
+from dataclasses import dataclass, field
+
+from normcheck.live.measurement import Regime
+from normcheck.saved.dtypes import Array
+from normcheck.saved.tensors import TensorRef
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """New values for one tensor of a file."""
+
+    name: str
+    """In the model, with the prefix that the file has."""
+    ref: TensorRef | None
+    """Where it lies; None where the file lacks it."""
+    values: Array
+    whole_numbers: bool = False
+    """Whether it has to become an integer, whatever it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRepair:
+    """What became of one layer's statistics."""
+
+    path: str
+    shift: float
+    """Median over channels of |new mean - old mean|, in new standard deviations."""
+    factor: float
+    """Median over channels of new variance over old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The model before and after, on samples that the estimate did not see."""
+
+    before: Regime
+    after: Regime
+    text: str
+    """The verdict, in a sentence or two."""
+    judged_by: str
+    """``the other half of DATA``, or the holdout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """How statistics were estimated."""
+
+    source: str
+    shapes: str
+    samples: int
+    passes: int
+    residual: float
+    device: str
+    layers: tuple[LayerRepair, ...]
+    proof: Proof
+    objections: tuple[str, ...] = ()
+    """Reasons not to write them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelRepair:
+    """The repairs of one model of a file."""
+
+    where: str
+    changes: tuple[Change, ...]
+    flags: tuple[int, ...] = ()
+    """Places in the file of training flags to be set to False."""
+    done: tuple[str, ...] = ()
+    """Each repair in words, but for the re-estimation."""
+    estimated: Estimated | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """Reasons not to write."""
+        return self.estimated.objections if self.estimated else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The file that was written."""
+
+    path: str
+    size: int
+    changed: int
+    """Bytes of tensors and flags that differ from the input; 0 where the file is a new one."""
+    anew: str = ""
+    """Why it had to be a new file instead of a patched copy; empty for a copy."""
+    backup: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repair:
+    """All that a call of ``fix`` did."""
+
+    target: str
+    format: str
+    models: tuple[ModelRepair, ...]
+    written: Written | None
+    """None where it was refused."""
+    forced: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def refused(self) -> bool:
+        """Whether there were reasons not to write, and nothing was written."""
+        return self.written is None

@@ -1,0 +1,103 @@
+"""What to think of a model in which nothing is wrong, and what nobody looked at."""
+
+from dataclasses import dataclass
+
+from normcheck.norms.layer import Anatomy
+from normcheck.report.certificate import certificate_of, sentences
+from normcheck.report.report import OWN_INPUT, ModelReport
+from normcheck.report.run_summary import RunSummary
+from normcheck.rules.catalogue import RULES
+from normcheck.wording import fold, percent, plural
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A verdict in a few words, and the sentences below it."""
+
+    title: str
+    text: str
+    """May be empty."""
+    earned: bool
+    """Whether a check mark stands before it."""
+
+
+def reading(model: ModelReport) -> Reading:
+    """What may be said of a model in which nothing loud was found."""
+    if not model.layers:
+        return Reading("Nothing to judge: this model has no normalization layers", "", earned=False)
+    certificate = certificate_of(model.layers)
+    run = model.run
+    said = sentences(certificate)
+    left_out = _left_out(model)
+    if left_out:
+        said.append(left_out)
+    if not certificate.earned:
+        title = "Nothing found, but too little speaks for these layers"
+        return Reading(title, " ".join(said), earned=False)
+    if run is not None and run.drifts:
+        title = "Nothing wrong in the file, in its forwards or on your data"
+        return Reading(title, " ".join([_on_data(run), *said]), earned=True)
+    if all(layer.eval_uses == OWN_INPUT for layer in model.layers) and not certificate.untold:
+        text = (
+            "These norms compute from their current input and store no statistics: the same "
+            "input gives the same output in train and eval mode."
+        )
+        title = "Nothing here can go stale"
+        return Reading(title, " ".join(filter(None, [text, left_out])), earned=True)
+    if any(layer.mean is not None and layer.variance is not None for layer in model.layers):
+        said.append("Whether they fit your data, only a run on that data (--data) can tell.")
+    title = (
+        "Nothing wrong in what the file can tell"
+        if run is None
+        else "Nothing wrong in the file or in its forwards"
+    )
+    return Reading(title, " ".join(said), earned=True)
+
+
+def _left_out(model: ModelReport) -> str:
+    """How many rules there are beside those that ran, where somebody left some out."""
+    everything = sum(not rule.need.compares for rule in RULES)
+    if len(model.rules) >= everything:
+        return ""
+    return f"{model.ran} of {plural(everything, 'rule')} ran."
+
+
+def folding(anatomy: Anatomy) -> tuple[str, ...]:
+    """What an export no longer shows of its batch norms."""
+    folded = [path for path, _ in anatomy.folded]
+    if folded:
+        were = "was" if len(folded) == 1 else "were"
+        text = (
+            f"{plural(len(folded), 'batch norm')} {were} folded into the weights before "
+            f"({fold(folded)}): their statistics can no longer be judged here"
+        )
+        return (text,)
+    if anatomy.exported and not anatomy.layers:
+        text = (
+            "exporters fold batch norms into the weights before them, and then nothing is left "
+            "to judge: compare with the source (normcheck diff SOURCE EXPORT)"
+        )
+        return (text,)
+    return ()
+
+
+def _on_data(run: RunSummary) -> str:
+    off = sum(drift.off > 0 for drift in run.drifts)
+    judged = plural(len(run.drifts), "layer")
+    given = next((r for r in run.regimes if r.name == "re-estimated"), None)
+    changed = ""
+    if given is not None and given.flips is not None:
+        changed = f"{percent(given.flips)} of the predictions change under re-estimated statistics"
+    elif given is not None:
+        changed = f"Outputs change by {percent(given.difference)} under re-estimated statistics"
+    stored = next((r for r in run.regimes if r.name == "eval"), None)
+    if off and given and stored and given.accuracy is not None and stored.accuracy is not None:
+        state = (
+            f"{off} of {judged} differ from the data, and accuracy speaks for the stored "
+            f"statistics: {percent(stored.accuracy)} against {percent(given.accuracy)}."
+        )
+    elif off:
+        state = f"{off} of {judged} differ from the data, without harm that could be seen."
+    else:
+        state = f"no channel of {judged} lies provably outside the data."
+    return f"{changed}; {state}" if changed else state.capitalize()

@@ -1,0 +1,1 @@
+"""The report as programs read it."""

@@ -1,0 +1,112 @@
+"""A comparison as JSON: a scan's report, and what moved. Fields are promised in docs/diff.md."""
+
+from math import isfinite
+from typing import Any
+
+from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.movement import Change, Comparison, LayerChange, Side, Step
+from normcheck.compare.movement_story import motion, story
+from normcheck.report.machines.as_json import render_json
+from normcheck.runs.diff import Diff
+
+
+def render_diff_json(diff: Diff) -> str:
+    """The report with ``comparisons`` beside its lists."""
+    return render_json(diff.report, {"comparisons": [_comparison(c) for c in diff.comparisons]})
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "story": story(comparison),
+        "ranks": comparison.ranks,
+        "checkpoints": [_side(side) for side in comparison.sides],
+        "steps": [_step(step) for step in comparison.steps],
+        "total": _step(comparison.total),
+        "only_in_first": list(comparison.only_old),
+        "only_in_last": list(comparison.only_new),
+        "weights_read": comparison.values_read,
+        "weights": comparison.values,
+        "notes": list(comparison.notes),
+        "export": _match(comparison.match) if comparison.match is not None else None,
+    }
+
+
+def _match(match: ExportMatch) -> dict[str, Any]:
+    outputs = match.outputs
+    return {
+        "norms": [
+            {
+                "path": norm.path,
+                "fate": norm.fate.value,
+                "differences": list(norm.differences),
+                "weights_path": norm.weights_path or None,
+                "deviation": norm.deviation if isfinite(norm.deviation) else str(norm.deviation),
+            }
+            for norm in match.norms
+        ],
+        "in_training": match.in_training,
+        "outputs": None
+        if outputs is None
+        else {
+            "samples": outputs.samples,
+            "source": outputs.source,
+            "difference": outputs.difference
+            if isfinite(outputs.difference)
+            else str(outputs.difference),
+            "largest": outputs.largest,
+            "flips": outputs.flips,
+            "tolerance": outputs.tolerance,
+        },
+        "not_run": match.not_run or None,
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "target": side.target,
+        "where": side.where,
+        "format": side.format,
+        "form": side.form,
+        "size": side.size,
+        "optimizer_steps": side.optimizer_steps,
+        "dtype": side.floating,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "old": step.old,
+        "new": step.new,
+        "motion": motion(step).value,
+        "weights": _change(step.weights),
+        "tensors": step.tensors,
+        "tensors_moved": step.tensors_moved,
+        "batches": _whole(step.batches),
+        "optimizer_steps": step.steps_made,
+        "layers": [_layer(layer) for layer in step.layers],
+    }
+
+
+def _layer(layer: LayerChange) -> dict[str, Any]:
+    return {
+        "path": layer.path,
+        "kind": layer.kind,
+        "features": layer.features,
+        "weights_path": layer.weights_path or None,
+        "weights": _change(layer.weights),
+        "affine": _change(layer.affine),
+        "running_mean": _change(layer.mean),
+        "running_var": _change(layer.variance),
+        "num_batches_tracked": [_whole(count) for count in layer.batches],
+    }
+
+
+def _change(change: Change | None) -> dict[str, Any] | None:
+    if change is None:
+        return None
+    distance = change.distance
+    return {"moved": change.moved, "distance": distance if isfinite(distance) else str(distance)}
+
+
+def _whole(count: float | None) -> int | None:
+    return None if count is None else int(count)

@@ -1,0 +1,83 @@
+"""What a run showed, reduced to what reports say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normcheck.rules.data_verdict import share_off
+
+if TYPE_CHECKING:
+    from normcheck.live.measurement import Drift, Fed, NoiseAt, Regime, Run
+    from normcheck.norms.layer import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSummary:
+    """One layer's stored statistics against those of the data."""
+
+    path: str
+    shift: float
+    """Median over channels of |mean of the data - running_mean|, in standard deviations."""
+    factor: float
+    """Median over channels of variance of the data over running_var."""
+    off: float
+    """Share of channels that lie provably and materially off."""
+    closes: float | None
+    """Share of the gap in outputs that this layer closes; None where it was not tried alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The run of one model."""
+
+    fed: Fed
+    allclose: bool | None
+    """``torch.allclose`` of the outputs in train mode without dropout and in eval mode."""
+    largest_difference: float | None
+    """Between the same."""
+    mode_dependent: bool
+    """Whether a norm that ran differs between the modes."""
+    regimes: tuple[Regime, ...]
+    noise: tuple[NoiseAt, ...]
+    drifts: tuple[DriftSummary, ...]
+    forwards: int
+    residual: float | None
+    notes: tuple[str, ...]
+
+
+def summarise_run(run: Run) -> RunSummary:
+    """Reduce a run to plain values."""
+    data, seen = run.against_data, run.mechanics
+    closes = {c.path: c.share for c in data.closings} if data else {}
+    return RunSummary(
+        fed=run.fed,
+        allclose=seen.modes_allclose,
+        largest_difference=seen.mode_absolute,
+        mode_dependent=any(
+            n.training for n in (*seen.norms, *seen.train_norms) if not n.per_sample
+        ),
+        regimes=data.regimes if data else (),
+        noise=data.noise if data else (),
+        drifts=tuple(_drift(d, closes.get(d.path)) for d in data.drifts) if data else (),
+        forwards=run.forwards,
+        residual=data.residual if data and data.drifts else None,
+        notes=(*run.notes, *seen.notes, *(data.notes if data else ())),
+    )
+
+
+def _drift(drift: Drift, closes: float | None) -> DriftSummary:
+    return DriftSummary(
+        path=drift.path,
+        shift=_median(np.abs(drift.shift)),
+        factor=float(np.exp(min(_median(drift.log_scale), 700.0))),
+        off=share_off(drift),
+        closes=closes,
+    )
+
+
+def _median(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.sort(known)[known.size // 2]) if known.size else float("nan")

@@ -1,0 +1,1 @@
+"""Rules on what forwards do, on any input (NC3)."""

@@ -1,0 +1,132 @@
+"""Running statistics that lie outside the interval of the data's.
+
+## What it does
+Runs the model on your data with every batch norm normalising by the batch, so that each layer
+shows its own error and none of the layers before it. At each batch norm it takes mean and second
+moment per channel and *per sample*: the sample is the unit, for pixels of one image are not
+independent. A channel counts where the lower bound of its shift, or of its log variance ratio, is
+above 0.1 at a confidence that is corrected for all channels of the model. So a handful of samples
+never accuses a healthy layer.
+
+## Why is this bad?
+Eval mode normalises with the stored statistics. Where they are those of other weights (an average
+of weights whose buffers were not updated), of other data or of too few batches, activations are
+shifted and scaled, and predictions suffer without any error.
+
+## How severe
+Moments alone neither acquit nor convict: batch norms frozen from the first step or fine-tuned in
+eval mode differ from the data and predict well. So the outputs decide.
+
+- **error**: labels show that re-estimated statistics predict significantly better (exact McNemar
+  test, statistics from one half of the data, answers from the other);
+- **warning**: without labels, the decisions are clearer under re-estimated statistics: the margin
+  between the best two classes grows (paired t of at least 2). Weights decide most clearly under the
+  statistics that they were trained with;
+- **info**: outputs do not change, or nothing tells which statistics are right.
+
+Statistics that a rule on the file has named already (never updated, reset, under-warmed, foreign)
+are not named again: that finding gets these numbers.
+
+## What to do
+Re-estimate on training data: `normcheck fix` writes a repaired copy where that helps. Give labels
+with the data where the severity leaves you in doubt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.layer_numbers import median
+from normcheck.rules.data.unfamiliar_input import unfamiliar
+from normcheck.rules.data_verdict import MATERIAL, Harm, share_off, verdict
+from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
+from normcheck.wording import number, percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.measurement import AgainstData
+    from normcheck.norms.layer import Floats
+
+_NAMED = 3
+"""Layers named in the ranking."""
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """All layers that are off in one finding; silent where the input is what is off."""
+    judged = verdict(subject.run) if subject.run else None
+    if judged is None or impossible_statistics(subject):
+        return
+    if not judged.off or unfamiliar(judged, subject) is not None:
+        return
+    data = subject.run.against_data if subject.run else None
+    severity, confidence = _SEVERITIES[judged.harm]
+    paths = list(dict.fromkeys(d.path for d in judged.off))
+    means = max(_median(d.shift) for d in judged.off)
+    scales = max(_median(d.log_scale) for d in judged.off)
+    yield RULE.finding(
+        severity=severity,
+        confidence=confidence,
+        layers=paths,
+        title="the running statistics are not those of the data",
+        detail=(
+            f"Off by up to {number(means)} standard deviations in the mean and a factor of "
+            f"{number(float(np.exp(scales)))} in the variance (medians over a layer's channels; "
+            f"{plural(judged.off[0].samples, 'sample')}). {judged.text}"
+        ),
+        consequence=_CONSEQUENCES[judged.harm] + (_ranking(data) if data else ""),
+        fix=(
+            "re-estimate the statistics on training data (normcheck fix --model … --data …)"
+            if judged.harm in (Harm.PROVEN, Harm.HINTED)
+            else "give labels with the data to see whether it matters; keep the file if not"
+        ),
+        evidence=(
+            Evidence("largest share of channels off", max(share_off(d) for d in judged.off), 0.0),
+            Evidence("median shift in standard deviations", means, MATERIAL),
+            Evidence("median log variance ratio", scales, MATERIAL),
+        ),
+    )
+
+
+_SEVERITIES = {
+    Harm.PROVEN: (Severity.ERROR, Confidence.HIGH),
+    Harm.HINTED: (Severity.WARNING, Confidence.MEDIUM),
+    Harm.STORED_RIGHT: (Severity.INFO, Confidence.MEDIUM),
+    Harm.NONE: (Severity.INFO, Confidence.HIGH),
+    Harm.UNKNOWN: (Severity.INFO, Confidence.LOW),
+}
+_CONSEQUENCES = {
+    Harm.PROVEN: "Predictions in eval mode are worse than the weights can do.",
+    Harm.HINTED: "Predictions in eval mode are probably worse than the weights can do.",
+    Harm.STORED_RIGHT: "The weights know these statistics: re-estimating would harm.",
+    Harm.NONE: "Predictions do not suffer on these samples.",
+    Harm.UNKNOWN: "It may not matter: statistics that were frozen in training look the same.",
+}
+
+
+def _median(values: Floats) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return median(finite) if finite.size else float("inf")
+
+
+def _ranking(data: AgainstData) -> str:
+    """The layers that close most of the gap, where some stand out."""
+    named = [c for c in data.closings[:_NAMED] if c.share >= 0.1]
+    if len(data.closings) < 2 or not named:
+        return ""
+    shares = ", ".join(f"{place(c.path)} ({percent(c.share)})" for c in named)
+    return f" Most to blame, by the share of the gap in outputs: {shares}."
+
+
+RULE = Rule(
+    code="NC401",
+    name="stale-stats",
+    summary="running statistics outside those of your data",
+    severity=Severity.ERROR,
+    need=Need.DATA,
+    page=__doc__ or "",
+    check=check,
+)

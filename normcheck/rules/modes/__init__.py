@@ -1,0 +1,1 @@
+"""Rules on modes and configuration (NC2)."""

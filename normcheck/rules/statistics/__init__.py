@@ -1,0 +1,1 @@
+"""Rules on the statistics in a file (NC1)."""

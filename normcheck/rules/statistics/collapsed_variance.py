@@ -1,0 +1,91 @@
+"""Channels whose running variance is zero or next to it.
+
+## What it does
+Counts the channels whose running variance lies far below eps and far below the rest of
+their layer: they were constant over the last training batches, "dead" channels.
+
+## Why does it matter?
+A dead channel is normal. Weight decay and ReLU make many of them in healthy models, and
+they do no harm as long as their input stays constant. But eval mode divides by
+`sqrt(var + eps)`, so an input that does move is multiplied by up to 1/sqrt(eps), which is
+316 at the default. Whether that happens cannot be seen in the file.
+
+## How severe
+Info. Fixed thresholds on variances mostly meet healthy models.
+
+## What to do
+Nothing, if the model predicts well. If outputs explode on new data, look at these channels
+first.
+
+## Example
+A published mask detector has 505 of 1,248 variances exactly at zero and works.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.rules.option import Option
+from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.rules.statistics.negative_variance import ASSUMED_EPS
+from normcheck.wording import number, plural
+
+FAR_BELOW = Option(
+    "max-ratio",
+    1e-3,
+    "times eps and times the layer's median variance",
+    "a channel whose variance is below both is dead",
+    most=1.0,
+)
+MIN_CHANNELS = Option(
+    "min-channels", 1, "channels", "dead channels of a model from which they are reported", least=1
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Dead channels by layer, in one finding."""
+    hit, dead, total, strongest = [], 0, 0, 0.0
+    for layer in subject.batch_norms():
+        if layer.running_var is None or not np.isfinite(layer.running_var.numbers).all():
+            continue
+        variances = layer.running_var.numbers
+        eps = ASSUMED_EPS if layer.eps is None else layer.eps
+        bound = subject.value(FAR_BELOW) * min(
+            eps, float(np.partition(variances, variances.size // 2)[variances.size // 2]) or eps
+        )
+        low = (variances >= 0) & (variances <= bound)
+        if low.any():
+            hit.append(layer)
+            dead += int(low.sum())
+            total += low.size
+            gamma = 1.0
+            if layer.weight is not None and layer.weight.size == low.size:
+                gamma = float(np.abs(layer.weight.numbers[low]).max())
+            strongest = max(strongest, gamma / np.sqrt(eps) if eps > 0 else np.inf)
+    if not hit or dead < subject.value(MIN_CHANNELS):
+        return
+    yield RULE.finding(
+        confidence=Confidence.HIGH,
+        layers=hit,
+        title=(f"{plural(dead, 'dead channel')} in {plural(len(hit), 'layer')}"),
+        detail=(
+            f"{dead:,} of {total:,} channels there have a variance of practically zero; a change "
+            f"in their input would be amplified up to {number(strongest)} times."
+        ),
+        consequence="Normal in trained models, and harmless while their input stays constant.",
+        fix="nothing, unless outputs explode on new data: then look at these channels first",
+        evidence=(Evidence("dead channels", float(dead), None, total),),
+    )
+
+
+RULE = Rule(
+    code="NC106",
+    name="collapsed-variance",
+    summary="dead channels: variances of practically zero",
+    severity=Severity.INFO,
+    need=Need.STATE,
+    page=__doc__ or "",
+    check=check,
+    options=(FAR_BELOW, MIN_CHANNELS),
+)

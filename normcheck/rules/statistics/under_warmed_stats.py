@@ -1,0 +1,176 @@
+"""Running statistics that are still partly their initial values.
+
+## What it does
+After n updates with momentum m, the share `(1 - m)^n` of a running statistic is still the
+initial 0 or 1. This follows from the update rule and needs no data: 5 batches at momentum
+0.1 leave 59 %, 22 leave 10 %, 44 leave 1 %. Layers with more than 1 % left are reported.
+
+## Why is this bad?
+In eval mode the layer normalises with statistics that are pulled towards 0 and 1, so its
+outputs are shifted and scaled against what the next layers were trained on.
+
+## How severe
+A warning above 1 %, an error above 10 %. Info where no γ or β of the model was ever trained:
+a dry run of a new model, which gives lazy layers their size. A state dict does not hold the
+momentum: torch's default of 0.1 is assumed then, and the confidence is medium.
+
+## Stays silent
+- where any channel's variance lies below the residue: a batch variance is never negative, so
+  count and statistics then have different histories (converted weights, PreciseBN, an EMA),
+  and no count of the model is believed;
+- for `momentum=None`, a plain average that keeps nothing of its initial value;
+- for statistics of exactly 0 and 1, which are `never-updated-stats` or `reset-stats`.
+
+Info where the weights acquit: they predict the means of the next norm, and with a share r of
+the initial value in them the stored means would be (1 - r) times what is predicted. Where they
+are not, within the precision of the prediction, the count belongs to another history:
+`torch.optim.swa_utils.update_bn` counts one pass and averages without a residue,
+`AveragedModel(use_buffers=True)` leaves the count at 1, an EMA leaves it behind.
+
+## What to do
+Run more batches in train mode: forward passes suffice, the weights need not change. Or let
+`normcheck fix` re-estimate from data. Where count and momentum are known, the residue can also
+be taken out without any, mean/(1 - r) and (var - r)/(1 - r): `normcheck fix --unwarm`.
+
+## Example
+    model = Net()                                  # pretrained weights, new batch norms
+    for x, y in first_five_batches: train_step(x, y)
+    torch.save(model.state_dict(), "model.pt")     # 59 % of each statistic is still 0 or 1
+"""
+
+from collections.abc import Iterator
+
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.belonging.common_factor import Contradiction, residue_contradicted
+from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.rules.option import Option
+from normcheck.rules.rule import (
+    Need,
+    Rule,
+    Subject,
+    assumed_momentum,
+    count_is_trusted,
+    never_trained,
+)
+from normcheck.wording import percent, plural
+
+WARNING_RESIDUE = 0.01
+"""Share left from which a layer is reported: means and variances are off by about 1 %,
+which is what the noise of a running average amounts to anyway."""
+MAX_RESIDUE = Option(
+    "max-residue",
+    WARNING_RESIDUE,
+    "share",
+    "share of the initial value above which a layer is reported",
+    most=1.0,
+)
+# A tenth shifts a typical channel by a tenth of its own mean.
+ERROR_RESIDUE = Option(
+    "error-residue", 0.1, "share", "share above which the finding is an error", most=1.0
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Layers whose count leaves more than one percent of the initial value."""
+    norms = subject.batch_norms()
+    most = subject.value(MAX_RESIDUE)
+    cold = [(n, r) for n in norms if (r := residue(n)) is not None and r > most]
+    if not cold or not count_is_trusted(norms):
+        return
+    agreement = subject.anatomy.agreement
+    against = residue_contradicted(agreement.likely, residue) if agreement else None
+    if against is not None:
+        yield _acquitted(subject, [n for n, _ in cold], against)
+        return
+    layers = [n for n, _ in cold]
+    worst = max(r for _, r in cold)
+    fewest = min(n.batches.value for n in layers if n.batches is not None)
+    known = all(assumed_momentum(n)[1] for n in layers)
+    rates = sorted({m for n in layers if isinstance(m := assumed_momentum(n)[0], float)})
+    momentum = f"momentum {', '.join(f'{m:g}' for m in rates)}"
+    if not known:
+        momentum += " (assumed: a state dict does not hold it)"
+    severity = Severity.ERROR if worst > subject.value(ERROR_RESIDUE) else Severity.WARNING
+    consequence = (
+        "In eval mode means are too small and variances pulled towards 1, so outputs are "
+        "shifted and scaled against what training showed."
+    )
+    if never_trained(subject):
+        severity = Severity.INFO
+        consequence = "None yet: γ and β are as initialised, so the model was run but not trained."
+    yield RULE.finding(
+        severity=severity,
+        confidence=Confidence.HIGH if known else Confidence.MEDIUM,
+        layers=layers,
+        title=(
+            f"{plural(len(layers), 'layer')} saw too few batches: {percent(worst)} is still "
+            "the initial value"
+        ),
+        detail=(
+            f"After {plural(int(fewest), 'batch')} at {momentum}, "
+            f"(1 - m)^n = {percent(worst)} of running_mean is still 0 and of running_var still 1."
+        ),
+        consequence=consequence,
+        fix=(
+            "run forward passes over training data in train mode until some 50 batches are "
+            "counted, or re-estimate with normcheck fix (--data, or --unwarm without any data)"
+        ),
+        evidence=(
+            Evidence("residue of the initial value", worst, most, len(layers)),
+            Evidence("num_batches_tracked", fewest, None, len(layers)),
+        ),
+    )
+
+
+def _acquitted(subject: Subject, layers: list[NormLayer], against: Contradiction) -> Finding:
+    """The count accuses, the weights acquit: statistics that were averaged, not updated."""
+    fewest = min(n.batches.value for n in layers if n.batches is not None)
+    left = max(r for n in layers if (r := residue(n)) is not None)
+    averages = subject.anatomy.averages
+    known = f" The file's n_averaged is {averages:,.0f}." if averages else ""
+    return RULE.finding(
+        severity=Severity.INFO,
+        confidence=Confidence.MEDIUM,
+        layers=layers,
+        title=f"few batches are counted in {plural(len(layers), 'layer')}, and nothing is missing",
+        detail=(
+            f"{plural(int(fewest), 'batch')} at momentum 0.1 would leave {percent(left)} of the "
+            f"initial value, and means that are {against.expected:.2f} of what the weights "
+            f"predict. They are {against.factor:.2f} of it in {plural(against.links, 'layer')}: "
+            f"the statistics were averaged, or copied with the count of something else.{known}"
+        ),
+        consequence="None: the weights vouch for the statistics.",
+        fix="nothing; averages over buffers and update_bn count like this",
+        evidence=(
+            Evidence(
+                "stored over predicted means", against.factor, against.expected, against.links
+            ),
+            Evidence("num_batches_tracked", fewest, None, len(layers)),
+        ),
+        discriminator="acquitted",
+    )
+
+
+def residue(layer: NormLayer) -> float | None:
+    """Share of the initial value that count and momentum leave; None where it cannot be told."""
+    if not layer.has_statistics or layer.at_initial_values or layer.batches is None:
+        return None
+    momentum, _ = assumed_momentum(layer)
+    # A count of 0 beside real statistics is an import; momentum 0 is a frozen layer.
+    if isinstance(momentum, Momentum) or not 0 < momentum <= 1 or not layer.batches.whole:
+        return None
+    if layer.batches.value == 0:
+        return None
+    return float((1 - momentum) ** layer.batches.value)
+
+
+RULE = Rule(
+    code="NC103",
+    name="under-warmed-stats",
+    summary="too few batches: part of the initial 0 and 1 is left",
+    severity=Severity.ERROR,
+    need=Need.STATE,
+    page=__doc__ or "",
+    check=check,
+    options=(MAX_RESIDUE, ERROR_RESIDUE),
+)

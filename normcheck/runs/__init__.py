@@ -1,0 +1,1 @@
+"""What a user asks for, each on one page: scan, diff, fix."""

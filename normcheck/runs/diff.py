@@ -1,0 +1,237 @@
+"""One comparison: read each checkpoint once, measure, judge. The whole flow on one page."""
+
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normcheck.compare.export_pair import exported_pair, may_be_export
+from normcheck.compare.model_pairing import chosen, partners
+from normcheck.compare.model_track import Track, sibling_moved
+from normcheck.compare.movement import Comparison
+from normcheck.config.settings import Settings
+from normcheck.errors import NormcheckError, UnreadableError, UsageError
+from normcheck.findings import Failure, Finding, Skipped
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.safetensors_file import natural_order
+from normcheck.live.run_request import Running
+from normcheck.pipeline.suppress import Sieve
+from normcheck.report.report import Report
+from normcheck.rules.rule import CannotTell, Need, Subject
+from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from normcheck.sources.place import Place, shown
+from normcheck.sources.targets import expand
+from normcheck.version import VERSION
+
+if TYPE_CHECKING:
+    from normcheck.compare.export_match import ExportMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What moved, and what rules find in it."""
+
+    comparisons: tuple[Comparison, ...]
+    """One for each model that the files have in common."""
+    report: Report
+    """With the last checkpoint's models, so that every output of a scan can show it."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What rules found."""
+        return self.report.findings
+
+
+def diff(
+    targets: Iterable[str | Path],
+    settings: Settings | None = None,
+    *,
+    ranks: bool = False,
+    where: Sequence[str] = (),
+    running: Running | None = None,
+) -> Diff:
+    """Compare two checkpoints of a model, or a series of them, layer by layer.
+
+    Nothing of the files' own code runs, and torch is not imported. Files are read one after
+    another; memory does not grow with their number.
+
+    Args:
+        targets: Files in the order in which they came about; a folder or pattern stands for
+            its files, ordered by the numbers in their names.
+        settings: What to check; by default every rule that compares.
+        ranks: Take the files as ranks of one step: each is held against the first.
+        where: Which model to compare where a file holds several: one place for all files, or
+            one for each.
+        running: Where one of two files is an export of the other: how to run both, so that
+            their outputs on the same data are compared. torch is imported then.
+
+    Returns:
+        The comparisons and the report. A file that could not be read is one of the report's
+        ``errors``; the others are compared all the same where two are left.
+
+    Raises:
+        UsageError: Fewer than two files, or no model in common.
+    """
+    run = _Run(settings or Settings(), ranks, tuple(where))
+    files = list(_files([str(target) for target in targets], run.errors))
+    if len(files) < 2 and not run.errors:
+        raise UsageError(
+            f"diff compares two checkpoints or more, {len(files)} given",
+            "name them in the order in which they came about: normcheck diff OLD NEW",
+        )
+    if len(run.where) > 1 and len(run.where) != len(files):
+        raise UsageError(
+            f"--where is given {len(run.where)} times for {len(files)} files",
+            "name one place for all files, or one for each in their order",
+        )
+    local = [file for file in files if isinstance(file, Path)]
+    if len(files) == len(local) == 2 and not ranks and any(map(may_be_export, local)):
+        pair = exported_pair(local, settings or Settings(), run.where, running)
+        if pair is not None:
+            run.tracks, run.match = [pair.track], pair.match
+            return run.result()
+    if running is not None:
+        raise UsageError(
+            "data are for a model and its export, and neither file is one",
+            "normcheck scan runs a checkpoint on data",
+        )
+    for number, file in enumerate(files):
+        run.read(file, number)
+    return run.result()
+
+
+def _files(words: list[str], errors: list[Failure]) -> Iterator[Place]:
+    for word in words:
+        try:
+            found = [target.path for target in expand([word])]
+        except UnreadableError as error:
+            errors.append(Failure(shown(word), error.message, error.hint))
+            continue
+        # epoch-2 comes before epoch-10.
+        yield from sorted(found, key=lambda path: natural_order(str(path)))
+
+
+class _Run:
+    """What has been measured so far; one file is read, compared and closed before the next."""
+
+    def __init__(self, settings: Settings, ranks: bool, where: tuple[str, ...]) -> None:
+        self.settings = settings
+        self.ranks = ranks
+        self.where = where
+        self.tracks: list[Track] = []
+        self.findings: list[Finding] = []
+        self.skipped: list[Skipped] = []
+        self.errors: list[Failure] = []
+        self.sieve = Sieve(settings)
+        self.match: ExportMatch | None = None
+        """Of a model and its export."""
+
+    def read(self, path: Place, number: int) -> None:
+        """Add one file to the comparison; what fails becomes an entry of ``errors``."""
+        try:
+            checkpoint = read_checkpoint(path, self.settings.limits)
+        except NormcheckError as error:
+            self.errors.append(Failure(str(path), error.message, error.hint))
+            return
+        except MemoryError:
+            self.errors.append(Failure(str(path), f"{path}: not enough memory to read it"))
+            return
+        try:
+            models = checkpoint.models
+            if self.where:
+                place = self.where[min(number, len(self.where) - 1)]
+                models = (chosen(checkpoint.name, models, place),)
+            if self.tracks:
+                self._follow(checkpoint, models)
+            else:
+                self.tracks = [Track.begin(checkpoint, model) for model in models]
+        except UnreadableError as error:
+            named = str(path) in error.message
+            message = error.message if named else f"{path}: {error.message}"
+            self.errors.append(Failure(str(path), message, error.hint))
+        except MemoryError:
+            self.errors.append(Failure(str(path), f"{path}: not enough memory to compare it"))
+        finally:
+            checkpoint.close()
+
+    def _follow(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
+        found = partners([track.model for track in self.tracks], models)
+        joined = False
+        for track, model in zip(self.tracks, found, strict=True):
+            if model is not None and track.follow(checkpoint, model, ranks=self.ranks):
+                joined = True
+            else:
+                track.notes.append(f"{checkpoint.name} has no such model")
+        if not joined:
+            first = self.tracks[0].sides[0].target
+            raise UnreadableError(
+                f"its tensors have not the names and shapes of those in {first}", _ONE_MODEL
+            )
+        left = ", ".join(repr(m.where) for m in models if m.where and m not in found)
+        if left:
+            note = f"{checkpoint.name} also has {left:.200}, not compared (--where chooses)"
+            self.tracks[0].notes.append(note)
+
+    def result(self) -> Diff:
+        """The comparisons with what rules find in them."""
+        tracks = [track for track in self.tracks if track.steps]
+        if not tracks and not self.errors:
+            raise UsageError("the files have no model in common", _ONE_MODEL)
+        for track in self.tracks:
+            if tracks and not track.steps:
+                side = track.sides[0]
+                tracks[0].notes.append(f"'{side.where}' of {side.target} is in no other file")
+        comparisons = [track.comparison(ranks=self.ranks) for track in tracks]
+        comparisons = [
+            replace(c, sibling_moved=sibling_moved(c, comparisons), match=self.match)
+            for c in comparisons
+        ]
+        models = []
+        for track, comparison in zip(tracks, comparisons, strict=True):
+            before = len(self.sieve.suppressed)
+            found = self._judge(track, comparison)
+            self.findings.extend(found)
+            need = Need.PAIR if comparison.match is None else Need.EXPORT
+            codes = tuple(rule.code for rule in self.settings.rules if rule.need is need)
+            models.append(track.report(found, self.sieve.suppressed[before:], codes))
+        report = Report(
+            VERSION,
+            tuple(models),
+            tuple(self.findings),
+            tuple(self.sieve.suppressed),
+            tuple(self.skipped),
+            tuple(self.errors),
+            self.sieve.unused(),
+            self.settings.rules,
+            self.settings.fail_on,
+        )
+        return Diff(tuple(comparisons), report)
+
+    def _judge(self, track: Track, comparison: Comparison) -> list[Finding]:
+        side = comparison.sides[-1]
+        subject = Subject(track.last.anatomy, alone=not side.where, pair=comparison)
+        found: list[Finding] = []
+        for rule in self.settings.rules:
+            if rule.need is not (Need.PAIR if comparison.match is None else Need.EXPORT):
+                continue
+            try:
+                found += (
+                    replace(finding, model=side.target, where=side.where)
+                    for finding in rule.judge(subject)
+                )
+                self.sieve.ran(side.target, (rule.code,))
+            except CannotTell as outcome:
+                self.skipped.append(Skipped(side.target, side.where, rule.code, str(outcome)))
+            except Exception as error:  # a rule that breaks must not end the comparison
+                message = f"rule {rule.code} failed: {type(error).__name__}: {error}"
+                hint = "this is a bug in normcheck; please report it"
+                trace = traceback.format_exc()
+                where = side.where
+                self.errors.append(Failure(side.target, message, hint, rule.code, where, trace))
+        return sorted(
+            self.sieve.kept(found), key=lambda f: (-f.severity.rank, f.rule, f.discriminator)
+        )
+
+
+_ONE_MODEL = "diff compares checkpoints of one model; 'normcheck scan' judges each file by itself"

@@ -1,0 +1,1 @@
+"""Where a model lies: places, patterns and targets, and bytes read at an offset."""

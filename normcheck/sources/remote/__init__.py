@@ -1,0 +1,1 @@
+"""Files at addresses, through fsspec: listed, opened, and read in parts."""

@@ -1,0 +1,235 @@
+"""Where bytes come from: a file on disk, or bytes in memory, read at an offset."""
+
+import io
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeGuard
+
+from normcheck.errors import UnreadableError
+
+if TYPE_CHECKING:
+    from normcheck.sources.limits import Budget
+
+
+class Source(Protocol):
+    """Random access to the bytes of one file."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``; ``UnreadableError`` where they end early."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held open; reading after it is an error."""
+        ...
+
+
+class DistantSource(Source, Protocol):
+    """A source of which every read takes a journey: what is known to be needed is named before."""
+
+    @property
+    def distant(self) -> bool:
+        """Whether that is so."""
+        ...
+
+    def fetch_ahead(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Fetch spans (offset and length in bytes) together, so that reading them costs nothing.
+
+        Spans that reach past the end are cut; what does not fit the memory set aside for this
+        is left to be read when it is asked for.
+        """
+        ...
+
+
+_WHOLE_BYTES = 128 << 10
+"""Length up to which a file is read at once: its hundred pieces would take longer one by one,
+and the system reads as much ahead in any case."""
+
+
+def is_distant(source: Source) -> TypeGuard[DistantSource]:
+    """Whether reads of ``source`` should be few."""
+    return getattr(source, "distant", False)
+
+
+def ends_early(name: str, offset: int, length: int, size: int) -> UnreadableError:
+    """The error for bytes that a file does not have."""
+    return UnreadableError(
+        f"{name}: the file ends early: {length:,} bytes wanted at {offset:,}, it has {size:,}",
+        "the download or copy may be incomplete; fetch it again and compare sizes",
+    )
+
+
+class FileSource:
+    """A regular file, read with ``pread``.
+
+    Not a memory map: a file that another process truncates while it is read would then
+    end this process with a bus error instead of a message.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path``; an ``UnreadableError`` says why where that is not possible."""
+        self._name = str(path)
+        try:
+            # O_NONBLOCK: opening a FIFO without a writer would wait for ever.
+            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError as error:
+            raise UnreadableError(
+                f"{path}: no such file", "check the path; a folder or a pattern works too"
+            ) from error
+        except PermissionError as error:
+            raise UnreadableError(
+                f"{path}: permission denied", "give this user read access to the file"
+            ) from error
+        except (OSError, ValueError) as error:
+            # ValueError: a name with a NUL in it.
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise UnreadableError(f"{path}: {reason or error}", "check the path") from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            raise UnreadableError(
+                f"{path}: not a regular file", "copy what it holds into a file and scan that"
+            )
+        self._size = status.st_size
+        self._whole = b""
+
+    @property
+    def name(self) -> str:
+        """The path as it was given."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Length in bytes when the file was opened."""
+        return self._size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``."""
+        if offset < 0 or length < 0 or offset + length > self._size:
+            raise ends_early(self._name, offset, length, self._size)
+        if self._size <= _WHOLE_BYTES and self._fd >= 0:
+            if not self._whole:
+                self._whole = self._pieces(0, self._size)
+            return self._whole[offset : offset + length]
+        return self._pieces(offset, length)
+
+    def _pieces(self, offset: int, length: int) -> bytes:
+        parts: list[bytes] = []
+        missing = length
+        while missing:
+            # One pread returns at most 2 GiB on Linux, whatever was asked for.
+            part = os.pread(self._fd, min(missing, 1 << 30), offset + length - missing)
+            if not part:
+                raise ends_early(self._name, offset, length, os.fstat(self._fd).st_size)
+            parts.append(part)
+            missing -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._whole = b""
+
+
+class MemorySource:
+    """Bytes that are already here: a numpy array inside a pickle, an embedded file."""
+
+    def __init__(self, data: bytes | bytearray, name: str) -> None:
+        """Wrap ``data``; ``name`` is what messages call it."""
+        self._data = data
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self._data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``."""
+        if offset < 0 or length < 0 or offset + length > len(self._data):
+            raise ends_early(self._name, offset, length, len(self._data))
+        return bytes(self._data[offset : offset + length])
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+_BUFFER = 1 << 16
+
+
+class _RawStream(io.RawIOBase):
+    """A ``Source`` as the raw stream that ``zipfile`` and ``BufferedReader`` expect."""
+
+    def __init__(self, source: Source, offset: int) -> None:
+        self._source = source
+        self._position = offset
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.size}
+        position = base[whence] + offset
+        if position < 0:
+            raise OSError("seek before the start of the file")
+        self._position = position
+        return position
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        # The stub's parameter is any writable buffer; BufferedReader passes a memoryview.
+        length = min(len(buffer), self._source.size - self._position)
+        if length <= 0:
+            return 0
+        buffer[:length] = self._source.read_at(self._position, length)
+        self._position += length
+        return length
+
+
+class SourceStream(io.BufferedReader):
+    """A ``Source`` as a stream; while it has a budget, what is read counts against that."""
+
+    budget: "Budget | None" = None
+    factor: int = 1
+    """Memory that a byte becomes in the hands of who reads it."""
+
+    def read(self, size: "int | None" = -1, /) -> bytes:
+        """As of any stream."""
+        if self.budget is not None and size is not None:
+            self.budget.spend(max(size, 0) * self.factor)
+        return super().read(size)
+
+
+def stream(source: Source, offset: int = 0) -> io.BufferedReader:
+    """``source`` as a buffered, seekable stream that starts at ``offset`` (bytes)."""
+    return io.BufferedReader(_RawStream(source, offset), buffer_size=_BUFFER)
+
+
+def counted_stream(source: Source, budget: "Budget", factor: int) -> SourceStream:
+    """The same from its beginning, with what is read counted against a budget, so many times."""
+    counted = SourceStream(_RawStream(source, 0), buffer_size=_BUFFER)
+    counted.budget, counted.factor = budget, factor
+    return counted

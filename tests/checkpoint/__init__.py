@@ -1,1 +1,0 @@
-"""Tests of the readers, with real files that torch, pickle and safetensors write here."""

@@ -1,0 +1,257 @@
+"""Files side by side in processes of this machine."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from normcheck.config.baseline import Baseline, Entry
+from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.errors import NormcheckError
+from normcheck.fleet import engine
+from normcheck.fleet import local_processes as local
+from normcheck.fleet.file_task import done
+from normcheck.fleet.fleet_request import Fleet
+from normcheck.fleet.local_processes import examined_by_processes
+from normcheck.live.run_request import Feeding, Isolation, Running
+from normcheck.pipeline.results import FileResult, models_of
+from normcheck.report.forms import render
+from normcheck.report.people.text_report import TextStyle, render_text
+from normcheck.report.report import Report
+from normcheck.rules.catalogue import RULES
+from normcheck.runs.scan import parts, scan
+from normcheck.sources.targets import Target
+from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
+
+DEADLY = Settings(rules=(*RULES, RULE))
+
+
+def every_form(report: Report) -> list[str]:
+    forms = ("json", "json-lines", "sarif", "junit", "github", "markdown")
+    texts = [render(report, form, Path.cwd()) for form in forms]
+    return [*texts, render_text(report, TextStyle(verbose=True))]
+
+
+def test_the_report_does_not_depend_on_the_number_of_processes(mixed: Path) -> None:
+    """The same bytes in every form, with ignores and a baseline, from one process and three."""
+    known = Entry("runs/mixed-modes-module.pt", "", "NC202", "block.first.norm")
+    settings = Settings(
+        layer_ignores=(LayerIgnore("stem.*", ("NC101",), "known"), LayerIgnore("neck.*", ("ALL",))),
+        baseline=Baseline(Path("baseline.json"), (known,)),
+    )
+    targets = [mixed, mixed / "missing.pt", "no-such-*.pt"]
+    alone = scan(targets, settings)
+    assert (len(alone.errors), len(alone.unused)) == (3, 2)
+    assert every_form(scan(targets, settings, fleet=Fleet(jobs=3))) == every_form(alone)
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [(EXITS, "ended with exit code 7"), (KILLED, "was ended by SIGKILL")],
+)
+def test_a_process_that_dies_costs_its_file_only(mixed: Path, layer: str, why: str) -> None:
+    """Its file is an error with a hint; all others are what they are without it."""
+    before = scan(mixed, DEADLY)
+    dead = write_model(mixed / "epoch-3a.safetensors", layer)
+    after = scan(mixed, DEADLY, fleet=Fleet(jobs=2))
+    lost = [error for error in after.errors if error.model == str(dead)]
+    assert [why in error.message for error in lost] == [True]
+    assert lost[0].hint
+    left = tuple(error for error in after.errors if error not in lost)
+    assert every_form(replace(after, errors=left)) == every_form(before)
+
+
+def test_every_process_may_die(tmp_path: Path) -> None:
+    """Each loses its own file, in the order of the files."""
+    names = [str(write_model(tmp_path / f"{n}.safetensors", EXITS)) for n in range(5)]
+    report = scan(tmp_path, DEADLY, fleet=Fleet(jobs=2))
+    assert [error.model for error in report.errors] == names
+
+
+def test_a_worker_killed_from_outside_is_replaced(mixed: Path) -> None:
+    """An idle or busy process that the system kills loses one file at most."""
+    healthy = len(scan(mixed).models)
+    with closing(parts(mixed, Settings(), Fleet(jobs=2))) as stream:
+        seen = [next(stream)]
+        for pid in children():
+            os.kill(pid, 9)
+        seen += stream
+    models = sum(len(part.heads) for part in seen)
+    lost = [e for part in seen for e in part.rest.errors if "SIGKILL" in e.message]
+    assert models + len(lost) == healthy
+    assert len(lost) <= 2
+
+
+def test_work_is_taken_up_as_it_is_done(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk is never more than some files ahead of what was given on."""
+    monkeypatch.setattr(local, "AHEAD", 3)
+    taken = 0
+
+    def work() -> Iterator[Target | FileResult]:
+        nonlocal taken
+        for number in range(8):
+            taken += 1
+            yield Target(mixed / f"epoch-{number}.safetensors", explicit=True)
+
+    given = 0
+    for result in examined_by_processes(work(), Settings(), 2):
+        assert taken - given <= 3
+        given += result is not None
+    assert (taken, given) == (8, 8)
+
+
+def children() -> list[int]:
+    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if not listed.exists():
+        pytest.skip("this system does not list the children of a process")
+    return [int(word) for word in listed.read_text(encoding="ascii").split()]
+
+
+def test_whoever_stops_the_run_ends_its_processes(mixed: Path) -> None:
+    """Closing the stream, which an interruption does too, leaves no process behind."""
+    before = set(children())
+    stream = parts(mixed, Settings(), Fleet(jobs=2))
+    next(stream)
+    assert set(children()) - before
+    start = time.monotonic()
+    stream.close()
+    assert set(children()) <= before
+    assert time.monotonic() - start < local._STOP_SECONDS + 5
+
+
+def _runs(pid: str) -> bool:
+    """Whether a process goes on; one that ended and waits to be buried does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_ctrl_c_ends_the_command_and_its_processes(mixed: Path) -> None:
+    """Exit code 130, no traceback, and nothing goes on."""
+    first = write_model(mixed / "more.safetensors")
+    # So many that on a busy machine, too, the run is not over before the signal comes.
+    for number in range(5_000):
+        (mixed / f"more-{number}.safetensors").hardlink_to(first)
+    # A shell starts what runs in its background with this signal ignored, which is inherited.
+    heeding = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('normcheck', run_name='__main__')"
+    )
+    words = [sys.executable, "-c", heeding, "scan", "runs", "--jobs", "2", "-f", "json-lines"]
+    with subprocess.Popen(
+        [*words, "-o", "out.jsonl"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not (workers := listed.read_text().split()):
+            time.sleep(0.02)
+        process.send_signal(2)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "error: interrupted\n")
+    ended = time.monotonic() + 10
+    while any(map(_runs, workers)) and time.monotonic() < ended:
+        time.sleep(0.05)  # a busy system takes a moment to bury them
+    assert not any(map(_runs, workers))
+    assert list(Path.cwd().glob("*out.jsonl*")) == []
+
+
+def test_processes_that_cannot_start_are_one_error(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No endless restarts: the run ends and says what to do."""
+    monkeypatch.setattr(local, "_BOOT", "raise SystemExit(3)")
+    with pytest.raises(NormcheckError, match="exit code 3") as caught:
+        scan(mixed, fleet=Fleet(jobs=2))
+    assert "--jobs 1" in caught.value.hint
+
+
+def test_what_cannot_be_handed_over_is_said(mixed: Path) -> None:
+    """Live data stay in their process; the error says how to name them."""
+    settings = Settings(running=Running(feeding=Feeding(data=lambda: None)))
+    with pytest.raises(NormcheckError, match="cannot be handed"):
+        scan(mixed, settings, fleet=Fleet(jobs=2))
+
+
+@pytest.mark.parametrize(("patience", "files", "wanted"), [(60, 8, 0), (-1, 8, 1), (-1, 3, 0)])
+def test_processes_are_started_where_it_is_worth_it(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, patience: float, files: int, wanted: int
+) -> None:
+    """By default after some work, and only where files are left for them."""
+    calls = []
+
+    def counted(*words: object) -> Iterator[FileResult | None]:
+        calls.append(words)
+        yield from examined_by_processes(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(local, "examined_by_processes", counted)
+    monkeypatch.setattr(engine, "_PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(engine, "processors", lambda: 2)
+    names = [mixed / f"epoch-{number}.safetensors" for number in range(files)]
+    assert len(scan(names, fleet=Fleet(jobs=0)).models) == files
+    assert len(calls) == wanted
+
+
+def test_there_is_work_here_while_the_others_start(mixed: Path) -> None:
+    """Until the first of them is ready; the order and the results are the same."""
+    here: list[str] = []
+
+    def meanwhile(target: Target) -> FileResult:
+        here.append(target.path.name)
+        return done(target, Settings())
+
+    names = [mixed / f"epoch-{number}.safetensors" for number in range(8)]
+    targets = [Target(name, explicit=True) for name in names]
+    stream = examined_by_processes(iter(targets), Settings(), 2, meanwhile)
+    results = [result for result in stream if result is not None]
+    assert [result.target for result in results] == list(map(str, names))
+    assert [models_of(result) for result in results] == [
+        done(target, Settings()).models for target in targets
+    ]
+    # Four are handed out first, two to each.
+    assert here
+    assert set(here) <= {name.name for name in names[4:]}
+
+
+def test_nobody_is_waited_for_where_all_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of a cache pass through as fast as they come, however many: not 256 in a moment."""
+    monkeypatch.setattr(local, "wait", None)
+    known = [FileResult(f"{number}.pt") for number in range(3 * local.AHEAD)]
+    results = examined_by_processes(iter(known), Settings(), 2)
+    assert [result for result in results if result is not None] == known
+
+
+def test_runs_side_by_side_report_as_one_after_the_other(samples: Path, tmp_path: Path) -> None:
+    """Live scans in processes of processes; what they say on the way arrives here."""
+    pytest.importorskip("torch")
+    for name in ("one.pt", "two.pt"):
+        (tmp_path / name).write_bytes((samples / "mlp-batchnorm-module.pt").read_bytes())
+    steps: list[str] = []
+    running = Running(progress=lambda what, _: steps.append(what))
+    here = scan(tmp_path, Settings(running=running))
+    assert here.models[0].run is not None
+    steps.clear()
+    apart = replace(running, isolation=Isolation())
+    there = scan(tmp_path, Settings(running=apart), fleet=Fleet(jobs=2))
+    assert every_form(there) == every_form(here)
+    assert steps
+
+
+def test_who_collects_runs_has_run_nothing_itself(samples: Path, tmp_path: Path) -> None:
+    """In a process of its own: here, whatever a run needs is imported already."""
+    pytest.importorskip("torch")
+    for name in ("one.pt", "two.pt"):
+        (tmp_path / name).write_bytes((samples / "mlp-batchnorm-module.pt").read_bytes())
+    words = [sys.executable, "-m", "normcheck", "scan", str(tmp_path), "--run", "--trust"]
+    alone, shared = (
+        subprocess.run([*words, "--jobs", jobs], capture_output=True, text=True, check=False)
+        for jobs in ("1", "2")
+    )
+    assert (shared.stdout, shared.returncode) == (alone.stdout, alone.returncode)
+    assert "2 models" in shared.stdout

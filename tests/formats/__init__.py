@@ -1,0 +1,1 @@
+"""The readers, with real files that torch, pickle and safetensors write here."""

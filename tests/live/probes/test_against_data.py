@@ -1,0 +1,350 @@
+"""Stored statistics against real data: what is accused, what is not, and on which evidence."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normcheck import Report, Settings, scan
+from normcheck.findings import Severity
+from normcheck.live.run_request import Feeding, Running
+from sample_models import build
+from sample_models.data import Part, load
+from sample_models.networks import DigitsNet
+
+_ON_DATA = {"NC401", "NC402", "NC403", "NC404", "NC405"}
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Part, Part]:
+    """Training and held-out digits."""
+    torch.set_num_threads(1)
+    return load()
+
+
+@pytest.fixture(scope="session")
+def trained(digits: tuple[Part, Part]) -> nn.Module:
+    """A healthy network; tests change copies of it."""
+    return build.trained(DigitsNet, digits[0])
+
+
+def rows(part: Part, count: int, form: str = "images") -> tuple[Tensor, Tensor]:
+    """So many held-out digits, evenly over all of them."""
+    index = torch.linspace(0, len(part.labels) - 1, count).long()
+    return part.inputs[form][index], part.labels[index]  # type: ignore[index]
+
+
+def judged(model: nn.Module, images: Tensor, labels: Tensor | None = None, **more: int) -> Report:
+    """The report on a model that is fed this."""
+    data = images if labels is None else (images, labels)
+    feeding = Feeding(samples=10_000, **more)  # type: ignore[arg-type]
+    report = scan(model.eval(), Settings(running=Running(feeding=feeding)), data=data)
+    assert report.errors == ()
+    return report
+
+
+def on_data(report: Report) -> dict[str, Severity]:
+    """What the rules on data said."""
+    return {f.rule: f.severity for f in report.findings if f.rule in _ON_DATA}
+
+
+def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def with_residue(model: nn.Module, residue: float) -> nn.Module:
+    """A copy whose statistics hold this share of the initial 0 and 1, and no count of it."""
+    changed = copy.deepcopy(model)
+    for norm in norms(changed):
+        norm.running_mean.mul_(1 - residue)
+        norm.running_var.mul_(1 - residue).add_(residue)
+    return changed
+
+
+def fitted(
+    model: nn.Module,
+    part: Part,
+    *,
+    form: str = "images",
+    epochs: int = 12,
+    rate: float = 3e-3,
+    change: Callable[[Tensor], Tensor] = lambda images: images,
+) -> nn.Module:
+    """Trained in whatever modes the model's modules have."""
+    torch.manual_seed(0)
+    images: Tensor = part.inputs[form]  # type: ignore[index]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for epoch in range(epochs):
+        for chosen in build.batches(len(images), epoch):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(change(images[chosen])), part.labels[chosen])
+            torch.autograd.backward(loss)
+            optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize("count", [16, 64, 256])
+def test_a_healthy_model_is_silent(
+    digits: tuple[Part, Part], trained: nn.Module, count: int
+) -> None:
+    """Neither few nor many samples, with labels or without, make anything of it."""
+    images, labels = rows(digits[1], count)
+    assert on_data(judged(trained, images)) == {}
+    assert on_data(judged(trained, images, labels)) == {}
+
+
+def test_one_point_of_accuracy_shows_in_64_unlabelled_images(
+    digits: tuple[Part, Part], trained: nn.Module
+) -> None:
+    """2 % of the initial value left cost about a point and a half, and are named."""
+    sick = with_residue(trained, 0.02)
+    images, labels = digits[1].inputs["images"], digits[1].labels
+    with torch.no_grad():
+        right = [(m(images).argmax(1) == labels).double().mean() for m in (trained, sick.eval())]
+    assert 0.005 < right[0] - right[1] < 0.03
+    said = on_data(judged(sick, rows(digits[1], 64)[0]))
+    assert said == {"NC401": Severity.WARNING}
+
+
+def test_a_larger_drop_is_proven_by_labels(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """With labels the same fault is an error, and names all layers and what they cost."""
+    report = judged(with_residue(trained, 0.1), *rows(digits[1], 256))
+    assert on_data(report) == {"NC401": Severity.ERROR}
+    (finding,) = [f for f in report.findings if f.rule == "NC401"]
+    assert len(finding.layers) >= 5
+    assert "accuracy is" in finding.detail
+
+
+def test_the_layer_to_blame_is_ranked_first(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """One layer with the statistics of another network is named first."""
+    sick = copy.deepcopy(trained)
+    sick.depthwise.norm.running_mean.add_(sick.depthwise.norm.running_var.sqrt())
+    report = judged(sick, *rows(digits[1], 128))
+    (finding,) = [f for f in report.findings if f.rule == "NC401"]
+    assert finding.layers == ("depthwise.norm",)
+    drifts = report.models[0].run.drifts  # type: ignore[union-attr]
+    assert max(drifts, key=lambda d: d.closes or 0).path == "depthwise.norm"
+
+
+def test_averaged_weights_with_early_statistics(digits: tuple[Part, Part]) -> None:
+    """An average of weights whose buffers were not updated is accused without labels."""
+    model = build.averaged(digits[0])
+    for norm in norms(model):
+        norm.num_batches_tracked.fill_(10_000)  # so that no rule on the file sees it
+    said = on_data(judged(model, rows(digits[1], 64)[0]))
+    assert said.get("NC401") is Severity.WARNING
+
+
+def test_class_sorted_training(digits: tuple[Part, Part]) -> None:
+    """Statistics of the last class that a sorted loader gave do not fit all classes."""
+    part = digits[0]
+    model = build.trained(DigitsNet, part)
+    model.train()
+    order = part.labels.argsort(stable=True)
+    with torch.no_grad():
+        for chosen in order.split(32):
+            if len(chosen) == 32:
+                model(part.inputs["images"][chosen])
+    report = judged(model, rows(digits[1], 256)[0])
+    (finding,) = [f for f in report.findings if f.rule == "NC401"]
+    assert "last.norm" in finding.layers
+    (last,) = [d for d in report.models[0].run.drifts if d.path == "last.norm"]  # type: ignore[union-attr]
+    assert last.off == 1
+    assert last.factor > 1.5  # batches of one class vary less
+
+
+def test_scaled_input_is_one_finding_on_the_first_norm(
+    digits: tuple[Part, Part], trained: nn.Module
+) -> None:
+    """Pixels of another range accuse the input and no layer's statistics."""
+    images, labels = rows(digits[1], 64)
+    for changed in (4 * images, images + 1):
+        for data in ((changed,), (changed, labels)):
+            report = judged(trained, *data)
+            assert set(on_data(report)) == {"NC404"}
+            assert on_data(report)["NC404"] is not Severity.INFO
+    report = judged(trained, 4 * images)
+    (finding,) = [f for f in report.findings if f.rule == "NC404"]
+    assert finding.layers == ("stem.norm",)
+    assert "multiplied by 4" in finding.detail
+
+
+def test_never_updated_statistics_are_settled_by_labels(digits: tuple[Part, Part]) -> None:
+    """Lost statistics become an error, those of a model trained in eval mode an info."""
+    images, labels = rows(digits[1], 256)
+    lost = build.forgotten(build.trained(DigitsNet, digits[0]))
+    report = judged(lost, images, labels)
+    assert {f.rule: f.severity for f in report.findings}["NC101"] is Severity.ERROR
+    assert "NC401" not in on_data(report)
+    in_eval = build.fresh(DigitsNet)
+    build.train(in_eval, digits[0], training=False)
+    report = judged(in_eval, images, labels)
+    severities = {f.rule: f.severity for f in report.findings}
+    assert severities["NC101"] is Severity.INFO
+    assert max(s.rank for s in severities.values()) == 0
+
+
+def test_frozen_from_scratch_is_not_accused(digits: tuple[Part, Part]) -> None:
+    """Batch norms in eval mode throughout training have foreign moments and are right."""
+    model = build.fresh(DigitsNet).train()
+    for norm in norms(model):
+        norm.eval()
+        norm.running_mean.normal_(0, 0.1)  # so that they are not at 0 and 1
+    model = fitted(model, digits[0])
+    images, labels = rows(digits[1], 256)
+    for data in ((images,), (images, labels)):
+        said = on_data(judged(model, *data))
+        assert all(severity is Severity.INFO for severity in said.values())
+
+
+def test_fine_tuned_in_eval_mode_is_not_accused(
+    digits: tuple[Part, Part], trained: nn.Module
+) -> None:
+    """Statistics of the data before fine-tuning, kept on purpose."""
+    model = copy.deepcopy(trained).eval()
+    model = fitted(model, digits[0], form="dim images", epochs=5, rate=1e-3)
+    images, labels = rows(digits[1], 256, "dim images")
+    for data in ((images,), (images, labels)):
+        said = on_data(judged(model, *data))
+        assert all(severity is Severity.INFO for severity in said.values())
+
+
+def test_strong_augmentation_is_not_accused(digits: tuple[Part, Part]) -> None:
+    """Training inputs that were noisier than the clean data they are judged by."""
+    model = fitted(
+        build.fresh(DigitsNet).train(),
+        digits[0],
+        change=lambda images: images + 0.7 * torch.randn_like(images),
+    )
+    images, labels = rows(digits[1], 256)
+    for data in ((images,), (images, labels)):
+        said = on_data(judged(model, *data))
+        assert all(severity is Severity.INFO for severity in said.values())
+
+
+def test_one_sided_data_do_not_accuse(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """The first images of a folder sorted by class are of one class, and no evidence."""
+    order = digits[1].labels.argsort(stable=True)[:50]
+    images, labels = digits[1].inputs["images"][order], digits[1].labels[order]
+    for data in ((images,), (images, labels)):
+        said = on_data(judged(trained, *data))
+        assert all(severity is Severity.INFO for severity in said.values())
+
+
+def test_noise_given_as_data_does_not_accuse(trained: nn.Module) -> None:
+    """On random numbers a healthy model's modes differ as much as a broken one's."""
+    torch.manual_seed(0)
+    said = on_data(judged(trained, torch.randn(64, 1, 8, 8)))
+    assert all(severity is Severity.INFO for severity in said.values())
+
+
+def test_made_up_input_judges_no_statistics(trained: nn.Module) -> None:
+    """Without data no rule on data runs, and the report says why."""
+    report = scan(build.forgotten(trained), Settings(running=Running()))
+    assert on_data(report) == {}
+    skipped = {s.rule: s.reason for s in report.skipped}
+    assert skipped["NC401"] == "needs your data, the run was fed made-up input"
+
+
+def test_two_populations(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """Half of the images in another range are two groups; digits are one."""
+    images = rows(digits[1], 64)[0].clone()
+    images[::2] = images[::2] * 100 + 300
+    assert "NC405" in on_data(judged(trained, images))
+
+
+def test_small_batches_are_a_warning_where_the_size_is_that_of_training(
+    digits: tuple[Part, Part], trained: nn.Module
+) -> None:
+    """At batches of 2 the last norm gets 3 independent values per channel."""
+    images, _ = rows(digits[1], 64)
+    assert on_data(judged(trained, images, batch_size=2))["NC403"] is Severity.WARNING
+    assert "NC403" not in on_data(judged(trained, images, batch_size=32))
+    noise = judged(trained, images).models[0].run.noise  # type: ignore[union-attr]
+    assert [n.batch_size for n in noise] == [1, 2, 4, 8, 16, 32]
+    scatter = [n.difference or 0 for n in noise]
+    assert scatter == sorted(scatter, reverse=True)
+
+
+def test_a_gap_that_no_statistic_explains(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """A branch on the mode that ruins eval mode is found by its answers."""
+
+    class Branch(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images: Tensor) -> Tensor:
+            scores = self.inner(images)
+            return scores if self.training else scores.roll(1, dims=1)
+
+    said = on_data(judged(Branch(copy.deepcopy(trained)), *rows(digits[1], 128)))
+    assert said == {"NC402": Severity.ERROR}
+
+
+def test_regression_is_judged_by_its_loss(digits: tuple[Part, Part]) -> None:
+    """Labels that are numbers give a loss, and a paired test on it."""
+    part, holdout = digits
+    target = part.inputs["images"].flatten(1)[:, 20:21]
+    model = nn.Sequential(DigitsNet(), nn.Linear(10, 1)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for epoch in range(6):
+        for chosen in build.batches(len(target), epoch):
+            optimizer.zero_grad()
+            loss = functional.mse_loss(model(part.inputs["images"][chosen]), target[chosen])
+            torch.autograd.backward(loss)
+            optimizer.step()
+    images, _ = rows(holdout, 128)
+    numbers = images.flatten(1)[:, 20:21]
+    assert all(s is Severity.INFO for s in on_data(judged(model, images, numbers)).values())
+    # Less than the weights alone would show: then the data are not asked for a name.
+    sick = with_residue(model, 0.1)
+    assert on_data(judged(sick, images, numbers)) == {"NC401": Severity.ERROR}
+    assert on_data(judged(sick, images)) == {"NC401": Severity.INFO}
+
+
+def test_a_model_that_is_inspected_stays_as_it_was(
+    digits: tuple[Part, Part], trained: nn.Module
+) -> None:
+    """Bit for bit, modes and counts included."""
+    model = copy.deepcopy(trained).train()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    scan(model, data=rows(digits[1], 32))
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions(
+    digits: tuple[Part, Part], trained: nn.Module, dtype: torch.dtype
+) -> None:
+    """Half and double precision models are run in their own, and a healthy one is silent."""
+    images, labels = rows(digits[1], 64)
+    report = judged(copy.deepcopy(trained).to(dtype), images, labels)
+    assert report.models[0].run.fed.dtype == str(dtype).removeprefix("torch.")  # type: ignore[union-attr]
+    assert on_data(report) == {}
+
+
+def test_autocast(digits: tuple[Part, Part], trained: nn.Module) -> None:
+    """A model that runs in mixed precision is judged in mixed precision."""
+    settings = Settings(running=Running(autocast="bfloat16"))
+    report = scan(trained.eval(), settings, data=rows(digits[1], 64))
+    assert report.errors == ()
+    assert report.models[0].run.fed.dtype == "bfloat16 autocast"  # type: ignore[union-attr]
+    assert on_data(report) == {}
+
+
+def test_train_mode_does_not_disturb_what_is_measured_after_it(
+    digits: tuple[Part, Part], trained: nn.Module
+) -> None:
+    """Blame is measured against the stored statistics, not those that a train forward left."""
+    sick = copy.deepcopy(trained)
+    sick.last.norm.running_var.mul_(9)
+    images, _ = rows(digits[1], 64)
+    drifts = judged(sick, images).models[0].run.drifts  # type: ignore[union-attr]
+    closes = {drift.path: drift.closes or 0 for drift in drifts}
+    assert closes["last.norm"] > 0.8
+    assert all(share < 0.2 for path, share in closes.items() if path != "last.norm")

@@ -1,0 +1,206 @@
+"""What a forward gives: structures, decisions, losses, and outputs under two regimes compared."""
+
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from normcheck.live.batches import Batch, Feed
+from normcheck.live.probes import regime_comparison as comparison
+from normcheck.live.watching import outputs
+from normcheck.live.watching.outputs import Output, flattened
+from normcheck.live.watching.regimes import Outputs
+
+Pair = namedtuple("Pair", "scores hidden")  # noqa: PYI024
+A, B = torch.zeros(2, 3), torch.ones(2)
+
+
+@dataclass
+class Structured:
+    logits: Tensor
+    extra: Any = None
+
+
+class ModelOutput(OrderedDict[str, Any]):
+    """As in transformers: a dictionary that is a dataclass as well."""
+
+
+@dataclass
+class Hugging(ModelOutput):
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) is not None:
+                self[field.name] = getattr(self, field.name)
+
+
+class Distribution:
+    def __init__(self) -> None:
+        self.mean, self.name = A, "normal"
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (A, [""]),
+        ((A, B), ["[0]", "[1]"]),
+        ([A, (B, "text")], ["[0]", "[1][0]"]),
+        ({"out": A, "n": 3, 5: B}, ["out", "5"]),
+        (Pair(A, [B]), ["scores", "hidden[0]"]),
+        (Structured(A, {"deep": Pair(B, None)}), ["logits", "extra.deep.scores"]),
+        (Hugging(logits=A), ["logits"]),
+        (Distribution(), ["mean"]),
+        ("nothing", []),
+        (None, []),
+    ],
+)
+def test_structures(value: object, names: list[str]) -> None:
+    """Every tensor of what a forward gives is found, by a name that tells where it sat."""
+    assert list(flattened(value).tensors) == names
+
+
+def test_endless_structures() -> None:
+    """A structure that holds itself is flattened as deep as makes sense."""
+    loop: list[Any] = [A]
+    loop.append(loop)
+    assert "[0]" in flattened(loop).tensors
+
+
+def test_main_output() -> None:
+    """Logits before anything else, then the first floating output with a row for each sample."""
+    whole = Output({"hidden": torch.zeros(2, 9), "ids": torch.zeros(2, dtype=torch.long),
+                    "logits": A, "loss": torch.zeros(())})  # fmt: skip
+    assert whole.main(2) is A
+    assert whole.main(5) is None
+    assert Output({"ids": torch.zeros(2, dtype=torch.long), "z": B}).main(2) is B
+
+
+def test_equality_of_outputs() -> None:
+    """NaN equals itself, a structure or a bit that differs does not."""
+    nan = Output({"a": torch.tensor([float("nan"), 1])})
+    assert outputs.same(nan, Output({"a": torch.tensor([float("nan"), 1])}))
+    assert not outputs.same(nan, Output({"a": torch.tensor([float("nan"), 1 + 1e-6])}))
+    assert not outputs.same(nan, Output({"b": nan.tensors["a"]}))
+    assert outputs.difference(nan, Output({"a": torch.zeros(2)})) == float("inf")
+    assert outputs.difference(Output({"a": B * 1.1}), Output({"a": B})) == pytest.approx(0.1)
+    assert outputs.difference(Output({"a": A}), Output({"a": A})) == 0
+
+
+@pytest.mark.parametrize(
+    ("main", "expected"),
+    [
+        (torch.tensor([[0.1, 0.9], [3.0, 2.0]]), [1, 0]),
+        (torch.tensor([[0.2], [0.7]]), [0, 1]),
+        (torch.tensor([0.2, 0.7]), [0, 1]),
+        (torch.tensor([[-3.0], [2.0]]), None),
+        (torch.eye(3)[None].expand(2, 3, 3), [[0, 1, 2], [0, 1, 2]]),
+        (torch.tensor([[[[1.0, 0]], [[0, 5]]]]), [[[0, 1]]]),
+    ],
+)
+def test_decisions(main: Tensor, expected: Any) -> None:
+    """Classes along their own axis, probabilities at one half, numbers decide nothing."""
+    found = outputs.decisions(main)
+    assert (None if found is None else found.tolist()) == expected
+
+
+def test_right_answers() -> None:
+    """Labels match decisions where their shapes do; a score that is NaN is never right."""
+    main = torch.tensor([[0.0, 1.0], [1.0, 0.0], [float("nan"), 0.0]])
+    right = outputs.correct(main, torch.tensor([1, 1, 0]))
+    assert right is not None
+    assert right.tolist() == [True, False, False]
+    column = outputs.correct(main, torch.tensor([[1], [1], [0]], dtype=torch.uint8))
+    assert column is not None
+    assert column.tolist() == [True, False, False]
+    assert outputs.correct(main, torch.zeros(3)) is None
+    assert outputs.correct(main, torch.zeros(4, dtype=torch.long)) is None
+
+
+def test_flips() -> None:
+    """The share of decisions that differ, over all batches; None where nothing is decided."""
+    first, second = [torch.eye(4), torch.eye(4)], [torch.eye(4), torch.eye(4).flip(0)]
+    assert outputs.flips(first, second) == 0.5
+    assert outputs.flips([torch.full((2, 1), 5.0)], [torch.zeros(2, 1)]) is None
+
+
+def test_loss() -> None:
+    """Cross-entropy for classes, squared error for numbers, nothing where they do not match."""
+    main = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    classes = outputs.loss(main, torch.tensor([0, 0]))
+    assert classes is not None
+    assert classes.tolist() == pytest.approx([np.log1p(np.exp(-2)), np.log1p(np.exp(2))])
+    numbers = outputs.loss(main, torch.zeros(2, 2))
+    assert numbers is not None
+    assert numbers.tolist() == [2, 2]
+    assert outputs.loss(main, torch.tensor([0, 5])) is None
+    assert outputs.loss(main, torch.zeros(7)) is None
+
+
+def test_loss_of_single_numbers() -> None:
+    """A model that gives one number for each sample, without a column, has a loss."""
+    found = outputs.loss(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
+    assert found is not None
+    assert found.tolist() == [0, 4]
+
+
+def test_labels_below_zero() -> None:
+    """Labels of -1 are no classes, and there is no loss."""
+    assert outputs.loss(torch.eye(2), torch.tensor([-1, 1])) is None
+
+
+def measured(*mains: Tensor, labels: Tensor | None = None) -> Outputs:
+    return Outputs(list(mains), [labels for _ in mains])
+
+
+def test_comparison_of_regimes() -> None:
+    """Accuracy, loss, flips and difference against eval mode, from the outputs alone."""
+    stored, given = measured(torch.eye(4), labels=torch.arange(4)), measured(
+        torch.eye(4).flip(0) * 2, labels=torch.arange(4)
+    )  # fmt: skip
+    found = comparison.regime("batch", given, stored)
+    assert (found.accuracy, found.flips, found.samples) == (0.0, 1.0, 4)
+    assert found.difference == pytest.approx(
+        float((torch.eye(4).flip(0) * 2 - torch.eye(4)).norm() / 2)
+    )
+    assert comparison.regime("eval", stored, stored).accuracy == 1
+    assert comparison.changed_answers(stored, given) == (0, 4)
+    assert comparison.changed_answers(measured(torch.eye(4)), given) == (None, None)
+    assert np.isnan(comparison.difference([torch.eye(3)], [torch.eye(4)]))
+
+
+def test_loss_gain_and_decisiveness_have_a_sign() -> None:
+    """Both are positive where the second is better, and None where there is nothing to compare."""
+    labels = torch.arange(40) % 5
+    noise = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    vague = measured(noise, labels=labels)
+    sure = measured(noise + 5 * torch.eye(5)[labels], labels=labels)
+    assert (comparison.loss_gain(vague, sure) or 0) > 5
+    assert (comparison.loss_gain(sure, vague) or 0) < -5
+    assert comparison.loss_gain(measured(noise), sure) is None
+    found = comparison.decisiveness(vague, sure)
+    assert found is not None
+    assert found == comparison.decisiveness(vague, sure)
+    assert comparison.decisiveness(measured(torch.randn(5, 2)), measured(torch.randn(5, 2))) is None
+
+
+def test_regrouped() -> None:
+    """Each sample comes once, among others than before, and its place is told."""
+    rows = torch.arange(20)[:, None].float()
+    feed = Feed((Batch((rows,)),), "", True, batch_size=4).rebatched(4)
+    others, order = comparison.regrouped(feed)
+    found = torch.cat([batch.args[0] for batch in others.batches])[:, 0].long()
+    assert torch.equal(found, order)
+    assert sorted(order.tolist()) == list(range(20))
+    assert set(found[:4].tolist()) != set(range(4))
+    eval_mode, batch = [rows * 3], [rows * 2]
+    at = comparison.effect(
+        Outputs(eval_mode, [None]), Outputs(batch, [None]),
+        Outputs([2 * rows[order] + 1], [None]), order,
+    )  # fmt: skip
+    assert at == pytest.approx(float(rows.norm()) / 20**0.5)

@@ -1,0 +1,1 @@
+"""The pickle machine, and what is found in what it reads."""

@@ -1,0 +1,1 @@
+"""Rules on affine parameters and design."""

@@ -1,0 +1,1 @@
+"""Tensors and their element types."""

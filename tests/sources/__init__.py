@@ -1,0 +1,1 @@
+"""Places, patterns, targets and bytes."""

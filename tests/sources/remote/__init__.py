@@ -1,0 +1,1 @@
+"""Addresses, read from real servers of this machine."""
