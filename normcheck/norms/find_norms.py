@@ -9,7 +9,11 @@ from normcheck.norms.belonging.links import Link, find_links
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.layer_numbers import read_count, read_values
 from normcheck.norms.recognise import from_modules, from_names
-from normcheck.norms.recognise.neighbours import biases_before_norms, dropouts_before_norms
+from normcheck.norms.recognise.neighbours import (
+    biases_before_norms,
+    dropouts_before_norms,
+    uncalled_children,
+)
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.prefetch import fetch_ahead
 
@@ -59,6 +63,7 @@ def anatomy_of(
         agreement=agreement,
         biases_before_norms=biases_before_norms(model, layers),
         averages=_averages(model),
+        uncalled_children=uncalled_children(model.modules, layers),
     )
 
 

@@ -186,6 +186,9 @@ class Anatomy:
     """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""
+    uncalled_children: tuple[tuple[str, str, str], ...] = ()
+    """Children of norms of torch's own classes, which call none: the norm's path, the child's
+    and its class."""
     averages: float | None = None
     """``n_averaged`` of ``torch.optim.swa_utils.AveragedModel``: how many times it took in
     weights; None for a model that is no average, or does not say."""

@@ -54,6 +54,7 @@ from normcheck.rules.modes import (
     tracked_instance_norm,
     train_mode_export,
     train_mode_in_file,
+    uncalled_child,
     uninitialised_norm,
 )
 from normcheck.rules.rule import Rule
@@ -61,6 +62,7 @@ from normcheck.rules.statistics import (
     collapsed_variance,
     damaged_batch_count,
     foreign_stats,
+    impossible_stats,
     missing_stats,
     negative_variance,
     never_updated_stats,
@@ -85,6 +87,7 @@ RULES: tuple[Rule, ...] = (
     uneven_batch_counts.RULE,
     damaged_batch_count.RULE,
     unregistered_stats.RULE,
+    impossible_stats.RULE,
     train_mode_in_file.RULE,
     mixed_modes.RULE,
     eval_not_reaching.RULE,
@@ -97,6 +100,7 @@ RULES: tuple[Rule, ...] = (
     eps_too_small.RULE,
     thawed_layer.RULE,
     stale_spectral_norm.RULE,
+    uncalled_child.RULE,
     nondeterministic_eval.RULE,
     batch_dependent_eval.RULE,
     eval_changes_state.RULE,
