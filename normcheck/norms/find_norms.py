@@ -5,7 +5,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.norms.belonging.agreement import Agreement, agreement_of
-from normcheck.norms.belonging.links import Link, find_links
+from normcheck.norms.belonging.first_norm import read_first_norm
+from normcheck.norms.belonging.links import (
+    Link,
+    find_links,
+    links_if_registered_otherwise,
+)
 from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
 from normcheck.norms.layer_numbers import read_count, read_values
 from normcheck.norms.recognise import from_modules, from_names
@@ -49,7 +54,7 @@ def anatomy_of(
     root = model.modules[0] if model.modules else None
     agreement = None
     if judge_links:
-        agreement = agreement_with(lambda: find_links(model, layers), layers, weights_budget)
+        agreement = _in_either_order(model, layers, weights_budget)
     return Anatomy(
         where=model.where,
         layers=layers,
@@ -63,8 +68,23 @@ def anatomy_of(
         agreement=agreement,
         biases_before_norms=biases_before_norms(model, layers),
         averages=_averages(model),
+        first=read_first_norm(model, layers) if judge_links else None,
         uncalled_children=uncalled_children(model.modules, layers),
     )
+
+
+def _in_either_order(
+    model: SavedModel, layers: tuple[NormLayer, ...], budget: int | None
+) -> Agreement | None:
+    """How statistics fit the weights, in the order of the file or in the other that blocks have."""
+    found = agreement_with(lambda: find_links(model, layers), layers, budget)
+    if found is None or not found.misses:
+        return found
+    otherwise = links_if_registered_otherwise(model, layers)
+    other = agreement_with(lambda: otherwise, layers, budget)
+    if other is None or other.misses or len(other.agreeing) <= len(found.agreeing):
+        return found
+    return other
 
 
 def _averages(model: SavedModel) -> float | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from normcheck.norms.belonging.agreement import Agreement
+    from normcheck.norms.belonging.first_norm import FirstNorm
     from normcheck.norms.recognise.baked_modes import BakedMode
     from normcheck.saved.dtypes import DType
 
@@ -186,6 +187,8 @@ class Anatomy:
     """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""
+    first: FirstNorm | None = None
+    """The first norm against its own weights; None where it does not tell."""
     uncalled_children: tuple[tuple[str, str, str], ...] = ()
     """Children of norms of torch's own classes, which call none: the norm's path, the child's
     and its class."""

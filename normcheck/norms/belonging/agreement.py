@@ -29,6 +29,8 @@ FEWEST_CHANNELS = 8
 AGREES = 0.8
 """Explained fraction from which a layer's statistics are said to agree with the weights. In
 healthy models most links reach 0.9 to 1; unrelated statistics reach 0.2 by chance."""
+MISSES = 0.5
+"""Median alignment below which other links are looked for."""
 LARGEST_FACTOR = 0.3
 """Logarithm of a factor between means and weights up to which they agree."""
 CONVINCING = 0.9
@@ -67,6 +69,11 @@ class Agreement:
     def likely(self) -> tuple[Fit, ...]:
         """The fits whose links probably exist: only these can speak against a model."""
         return tuple(f for f in self.fits if f.link.recognition.confidence is not Confidence.LOW)
+
+    @property
+    def misses(self) -> bool:
+        """Whether by the median nothing fits, whatever the factor: by these links at least."""
+        return bool(self.likely) and median([f.alignment for f in self.likely]) < MISSES
 
     @property
     def agreeing(self) -> tuple[Fit, ...]:
@@ -138,7 +145,6 @@ def _cannot_judge(link: Link) -> str:
 
 _HYPOTHESES = tuple(Hypothesis(name) for name in ACTIVATIONS)
 _PLACES = {hypothesis.activation: place for place, hypothesis in enumerate(_HYPOTHESES)}
-_SQUASHING = ("tanh", "sigmoid")
 _Known = dict[int, Prediction]
 """Predictions under all activations by the link's identity: weights are read once for them."""
 
@@ -173,8 +179,16 @@ def _likeliest(each: list[Prediction]) -> int:
     scores = np.array([prediction.scores for prediction in each])
     allowed = [_PLACES[name] for name in _allowed(each)]
     middle = np.sort(scores, axis=0)[len(each) // 2]
-    plain = [place for place in allowed if _HYPOTHESES[place].activation not in _SQUASHING]
-    candidates = [p for p in allowed if p in plain or _is_squashing(p, plain, each, scores, middle)]
+    certain = sum(_is_certain(prediction.link) for prediction in each) >= FEWEST_TELLING
+    plain = [p for p in allowed if _HYPOTHESES[p].activation != "sigmoid"]
+    if not certain:
+        plain = [p for p in plain if _HYPOTHESES[p].activation != "tanh"] or plain
+    candidates = [
+        p
+        for p in allowed
+        if p in plain
+        or (_HYPOTHESES[p].activation == "sigmoid" and _is_sigmoid(p, plain, each, scores, middle))
+    ]
     best = max(candidates, key=lambda place: (middle[place], -place))
     equal = [
         place
@@ -198,10 +212,10 @@ def _allowed(each: list[Prediction]) -> tuple[str, ...]:
     return among or tuple(ACTIVATIONS)
 
 
-def _is_squashing(
+def _is_sigmoid(
     place: int, plain: list[int], each: list[Prediction], scores: Floats, middle: Floats
 ) -> bool:
-    """Whether a sigmoid or tanh is likely: much better than all others, on certain links.
+    """Whether a sigmoid is likely: much better than all others, on certain links.
 
     Healthy ReLU networks with additions or max pooling fit a sigmoid about as well.
     """

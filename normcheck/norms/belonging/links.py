@@ -102,6 +102,52 @@ def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, 
     return after if len(after) >= len(before) else before
 
 
+def links_if_registered_otherwise(
+    model: SavedModel, layers: tuple[NormLayer, ...]
+) -> tuple[Link, ...]:
+    """The links of a model whose norms were registered before the weights that they follow.
+
+    Modules usually run in the order of their registration. Where statistics do not fit that order
+    at all, a block that names ``bn1`` first and runs ``conv1`` first may be the reason.
+    """
+    steps = _steps(model, layers)
+    for index in range(len(steps) - 1):
+        here, behind = steps[index], steps[index + 1]
+        beside = here.path.rpartition(".")[0] == behind.path.rpartition(".")[0]
+        makes = behind.leaves["weight"].shape[0] if behind.is_weights else None
+        if here.norm is not None and beside and makes == here.norm.features:
+            steps[index], steps[index + 1] = behind, here
+    tree = Between(model.modules) if model.modules is not None else None
+    return tuple(_links(steps, tree, ordered=model.ordered))
+
+
+def first_norm(
+    model: SavedModel, layers: tuple[NormLayer, ...]
+) -> tuple[NormLayer, str, TensorRef, TensorRef | None] | None:
+    """The first norm of a model right behind its first weights, which the input reaches.
+
+    Returns:
+        The norm, the path of the weights, the weights and their bias; None where the model begins
+        otherwise, or the file keeps no order.
+    """
+    if not model.ordered or not any(layer.has_statistics for layer in layers):
+        return None
+    tree = Between(model.modules) if model.modules is not None else None
+    steps = _steps(model, layers)
+    for index, step in enumerate(steps[:-1]):
+        if step.norm is not None:
+            return None
+        if not step.is_weights:
+            continue
+        target, weights = steps[index + 1].norm, step.leaves["weight"]
+        if target is None or not target.has_statistics or target.at_initial_values:
+            return None
+        if not weights.readable or (tree is not None and tree.transposed(step.path)):
+            return None
+        return target, step.path, weights, step.leaves.get("bias")
+    return None
+
+
 def weights_beside(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str, str]:
     """For each norm the path of the layer whose output it most probably normalises.
 
