@@ -48,6 +48,8 @@ TELLING = 0.25
 """Mean of (stored mean / σ)² from which a link tells activations apart."""
 AS_NEAR = 0.05
 """Difference of the logarithms of two factors that does not tell activations apart."""
+NOTHING = 1e-6
+"""(stored mean / σ)² up to which a channel's mean is rounding."""
 FEWEST_TELLING = 3
 THE_SAME = 0.001
 FAIR_SHARE = 0.25
@@ -110,10 +112,15 @@ def agreement_of(
     fetch_ahead(link.weights for link in read)
     # Weights of a model that diverged overflow on the way; their links are left out below.
     with np.errstate(over="ignore", invalid="ignore"):
-        for link in _turned(read) if any(link.either_way for link in read) else read:
-            roles[link.role].append(link)
         known: _Known = {}
-        usual = _usual_activation([link for members in roles.values() for link in members], known)
+        usual = _usual_activation(read, known)
+        if any(link.either_way for link in read) and _misses(known):
+            turned = _turned(read)
+            if turned is not read:
+                read, known = turned, {}
+                usual = _usual_activation(read, known)
+        for link in read:
+            roles[link.role].append(link)
         fits = [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
@@ -137,6 +144,8 @@ def _cannot_judge(link: Link) -> str:
         for stored in (link.source.weight, link.source.bias)
     ):
         return "the scale or shift before it is not finite"
+    if (np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all():
+        return "its means are practically 0: nothing is there to be predicted"
     if (mean.numbers >= 0).all() and (variance.numbers >= 0).all():
         # conv → activation → norm: means of rectified values, which a link does not predict.
         return "its means are those of rectified values: the norm stands behind the activation"
@@ -269,6 +278,12 @@ def _usual_fit(link: Link, usual: str, known: _Known) -> Fit | None:
 
 def _median(fits: list[Fit]) -> float:
     return median([fit.alignment for fit in fits]) if fits else -1.0
+
+
+def _misses(known: _Known) -> bool:
+    """Whether the links that were sampled fit under no activation."""
+    best = [float(p.scores.max()) for p in known.values() if p.finite]
+    return bool(best) and median(best) < FITS_AS_IT_IS
 
 
 def _turned(links: list[Link]) -> list[Link]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
-from math import inf, log
+from math import exp, inf, log, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,6 +119,7 @@ class Prediction:
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
         stored, weight = self._stored = _weighted(link)
+        self._borderless = prod(link.weights.shape[2:]) == 1
         self._own = max(float((stored * stored) @ weight), 1e-12)
         self.mean = mean + bias
         self.measure()
@@ -178,16 +179,15 @@ class Prediction:
         ``SAME_LIKELIHOOD``), the one whose factor is nearest to 1; but an image of few pixels
         is not assumed for that alone, as with it nearly every factor could be explained.
         """
-        missed = np.maximum(1.0 - self.alignment[hypothesis], 1e-12)
-        apart = self._stored[0].size * np.log(missed / missed.min())
-        likely = np.flatnonzero(apart <= SAME_LIKELIHOOD)
-        usual = likely[likely < USUAL_BORDERS]
-        return int(
-            min(
-                usual if usual.size else likely,
-                key=lambda b: off_one(float(self.slopes[hypothesis, b])),
-            )
-        )
+        row = self.alignment[hypothesis]
+        if self._borderless:
+            return 0
+        missed = np.maximum(1.0 - row, 1e-12)
+        likely = missed <= missed.min() * exp(SAME_LIKELIHOOD / self._stored[0].size)
+        if likely[:USUAL_BORDERS].any():
+            likely[USUAL_BORDERS:] = False
+        off = np.abs(np.log(np.maximum(self.slopes[hypothesis], 1e-300)))
+        return int(np.argmin(np.where(likely, off, np.inf)))
 
     def fit(self, hypothesis: int) -> Fit:
         """The fit under one hypothesis, with the border that suits it best."""
