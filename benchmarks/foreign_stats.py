@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from normcheck.errors import NormcheckError  # noqa: E402
 from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
+from normcheck.norms.anatomy import Anatomy  # noqa: E402
 from normcheck.norms.find_norms import anatomy_of  # noqa: E402
-from normcheck.norms.layer import Anatomy  # noqa: E402
 from normcheck.rules.rule import CannotTell, Subject  # noqa: E402
 from normcheck.rules.statistics import foreign_stats  # noqa: E402
 from normcheck.rules.statistics import mismatch_causes as mismatch  # noqa: E402

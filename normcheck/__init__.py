@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from normcheck.errors import NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
     from normcheck.repair.estimating.recalibrate import Recalibration, recalibrate
+    from normcheck.report.diff_report import Diff
     from normcheck.report.report import Report
-    from normcheck.runs.diff import Diff, diff
+    from normcheck.runs.diff import diff
     from normcheck.runs.scan import scan
 
 __all__ = [
@@ -42,7 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Confidence": "normcheck.findings",
-    "Diff": "normcheck.runs.diff",
+    "Diff": "normcheck.report.diff_report",
     "Evidence": "normcheck.findings",
     "Finding": "normcheck.findings",
     "NormcheckError": "normcheck.errors",

@@ -100,3 +100,21 @@ def percent(share: float) -> str:
     """A share in percent, with as many digits as it needs: ``59 %``, ``1.8 %``, ``0.02 %``."""
     value = 100 * share
     return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"
+
+
+def in_short(value: object) -> str:
+    """A value from a file for a message, short whatever it is.
+
+    ``repr`` of what a file describes may be of any length, and recurses.
+    """
+    if isinstance(value, str | bytes):
+        return repr(value[:40])
+    if value is None or isinstance(value, float) or _is_short_number(value):
+        return repr(value)
+    if isinstance(value, tuple | list) and len(value) <= 8 and all(map(_is_short_number, value)):
+        return repr(value)
+    return f"<{type(value).__name__}>"
+
+
+def _is_short_number(value: object) -> bool:
+    return isinstance(value, int) and value.bit_length() <= 64

@@ -1,7 +1,9 @@
 """From words to an exit code: the one place where errors become one."""
 
+import errno
 import os
 import sys
+from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
 from normcheck.errors import NormcheckError
@@ -10,6 +12,8 @@ NOT_DONE = 2
 """Exit code: the job could not be done."""
 _NEEDED = ("numpy", "rich", "typer", "junitparser")
 """What is installed with normcheck; missing where its folder alone was copied or put on a path."""
+_FIRST_FREE = 3
+"""Descriptor after stdin, stdout and stderr."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -21,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words after the program's name; ``sys.argv`` where None.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _without_streams()
     try:
         return _dispatch(words)
     except NormcheckError as error:
@@ -52,7 +58,22 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return NOT_DONE
     except Exception as error:  # the last net: no path by which a crash looks like 0 or 1
-        return _interrupted() if _by_interruption(error) else _crashed(error, words)
+        if _by_interruption(error):
+            return _interrupted()
+        return _no_room(error) or _crashed(error, words)
+
+
+def _without_streams() -> None:
+    """Make up for what is closed, as after ``2>&-``.
+
+    A file that is opened later must not get the number of stdout or stderr, where native code
+    would write into it; and errors have an exit code though nobody sees them.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) < _FIRST_FREE:
+        pass
+    os.close(opened)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the end)
 
 
 def _interrupted() -> int:
@@ -75,13 +96,27 @@ def _by_interruption(error: BaseException) -> bool:
 
 def _enough() -> int:
     """Whoever read the output has enough of it (normcheck scan … | head): not a word."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    from normcheck.writing.streams import discard_stdout
+
+    discard_stdout()
+    return NOT_DONE
+
+
+def _no_room(error: Exception) -> int:
+    """Say so where a disk is full that nobody named; 0 where that is not what happened."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if not isinstance(error, OSError) or error.errno not in full:
+        return 0
+    from normcheck.writing.write_errors import cannot
+
+    said = cannot(str(error.filename or "stdout, or a temporary file"), error)
+    report_error(said.message, said.hint)
     return NOT_DONE
 
 
 def _dispatch(words: list[str]) -> int:
     if len(words) > 1 and words[0] == "scan" and not _completing():
-        from normcheck.cli.flags.quick_parser import scan_words
+        from normcheck.cli.quick_parser import scan_words
 
         plain = scan_words(words[1:])
         if plain is not None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from normcheck.live.output_match import OutputMatch
+
 
 class Fate(StrEnum):
     """What became of a norm layer in an export."""
@@ -34,23 +36,6 @@ class NormMatch:
     """Of the layer that it was folded into."""
     deviation: float = 0.0
     """Largest difference of folded weights and biases, relative to the largest of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputMatch:
-    """Outputs of both on the same data."""
-
-    samples: int
-    source: str
-    """What was fed."""
-    difference: float
-    """Relative L2 difference of the main output."""
-    largest: float
-    """Largest absolute difference."""
-    flips: float | None
-    """Share of decisions that differ; None where the output decides nothing."""
-    tolerance: float
-    """Relative difference that the element types and other kernels explain."""
 
 
 @dataclass(frozen=True, slots=True)

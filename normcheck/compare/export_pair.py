@@ -11,12 +11,12 @@ from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_pairing import chosen
 from normcheck.compare.model_snapshot import snapshot
 from normcheck.compare.model_track import Track, side_of
-from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.process.run_models import ran
 from normcheck.live.run_request import Running
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from normcheck.sources.limits import Limits
 
 _SUFFIXES = (".onnx", ".pt2", ".ptl", ".jit")
 
@@ -27,6 +27,8 @@ class ExportedPair:
 
     track: Track
     match: ExportMatch
+    files: tuple[str, ...]
+    """All that they were read from."""
 
 
 def may_be_export(path: Path) -> bool:
@@ -41,13 +43,13 @@ def may_be_export(path: Path) -> bool:
 
 
 def exported_pair(
-    files: Sequence[Path], settings: Settings, where: Sequence[str], running: Running | None
+    files: Sequence[Path], limits: Limits, where: Sequence[str], running: Running | None
 ) -> ExportedPair | None:
     """Compare two files of which one is an export; None where neither is.
 
     Args:
         files: Two.
-        settings: With the limits for reading.
+        limits: For reading.
         where: Places of the models, where the user named some.
         running: How to run both on data; None to compare numbers only.
 
@@ -56,14 +58,14 @@ def exported_pair(
     """
     opened: list[Checkpoint] = []
     try:
-        opened.extend(read_checkpoint(path, settings.limits) for path in files)
+        opened.extend(read_checkpoint(path, limits) for path in files)
         models = [_model(c, where, number) for number, c in enumerate(opened)]
         exports = [number for number, model in enumerate(models) if model.form.exported]
         if not exports:
             return None
         # Of two exports the first is taken for the source.
         place = 1 - exports[0] if len(exports) == 1 else 0
-        return _compared(opened, models, place, settings, running)
+        return _compared(opened, models, place, limits, running)
     finally:
         for checkpoint in opened:
             checkpoint.close()
@@ -85,7 +87,7 @@ def _compared(
     opened: list[Checkpoint],
     models: list[SavedModel],
     place: int,
-    settings: Settings,
+    limits: Limits,
     running: Running | None,
 ) -> ExportedPair:
     source, export = models[place], models[1 - place]
@@ -95,7 +97,7 @@ def _compared(
     match = export_match(source, export, (old, new))
     if running is not None:
         against = replace(running, against=Path(files[1].name))
-        outcome = ran(files[0], [old.anatomy], against, settings.limits)[0]
+        outcome = ran(files[0], [old.anatomy], against, limits)[0]
         why = outcome.error
         match = replace(
             match,
@@ -105,4 +107,4 @@ def _compared(
     sides = [side_of(files[0], source, old), side_of(files[1], export, new)]
     step = measured(old, new, (0, 1), (None, None))
     track = Track(source, old, new, sides, [step])
-    return ExportedPair(track, match)
+    return ExportedPair(track, match, (*files[0].files, *files[1].files))

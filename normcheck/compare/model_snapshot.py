@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from normcheck.compare.tensor_names import aligned
 from normcheck.compare.weight_sample import Sample, comparable, limit_for, samples
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.links import weights_beside
 from normcheck.norms.find_norms import anatomy_of
-from normcheck.norms.layer import Anatomy, NormLayer
+from normcheck.norms.layer import NormLayer
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_snapshot import Snapshot, snapshot
 from normcheck.compare.movement import Comparison, Side, Step
-from normcheck.findings import Finding, Suppressed
-from normcheck.report.report import ModelReport, summarise
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 
 _FEW_IN_COMMON = 0.5
@@ -69,24 +67,6 @@ class Track:
             values_read=self.first.values_read,
             values=self.first.values,
             notes=tuple(notes),
-        )
-
-    def report(
-        self, found: list[Finding], suppressed: Sequence[Suppressed], rules: tuple[str, ...]
-    ) -> ModelReport:
-        """The last checkpoint's model, as a scan would list it."""
-        side, anatomy = self.sides[-1], self.last.anatomy
-        return ModelReport(
-            target=side.target,
-            where=side.where,
-            format=side.format,
-            form=side.form,
-            size=side.size,
-            class_path=anatomy.class_path,
-            tensors=anatomy.tensor_count,
-            layers=tuple(summarise(layer, found, suppressed) for layer in anatomy.layers),
-            rules=rules,
-            notes=tuple(self.notes),
         )
 
     def _measured(self, old: Snapshot, new: Snapshot, places: tuple[int, int]) -> Step:

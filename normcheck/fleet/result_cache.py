@@ -39,6 +39,7 @@ from normcheck.fleet.fleet_request import Fleet
 from normcheck.live.process.wire import DAMAGED, read, written
 from normcheck.pipeline.results import FileResult, packed
 from normcheck.sources.targets import Target
+from normcheck.writing.destination import Kind, Place, place_of
 
 _LAYOUT = 2
 """Of the tables; another one is another program's, or a later version's."""
@@ -140,8 +141,9 @@ class Store:
         self._scopes = Scopes(settings, self._code)
         self._last = time.monotonic()
         self._rows: list[tuple[object, ...]] = []
+        place = _file_of(path)
         try:
-            self._base = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
+            self._base = sqlite3.connect(place.path, timeout=_LOCK_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
             raise UsageError(
                 f"--cache {path}: cannot be opened ({error})",
@@ -151,6 +153,7 @@ class Store:
             self._prepare()
         except sqlite3.Error as error:
             self._base.close()
+            _leave_nothing(place)
             raise UsageError(
                 f"--cache {path}: not a cache of normcheck that can be used ({error})",
                 "name another file, or delete this one if it is a cache: it can be made again",
@@ -240,6 +243,28 @@ class Store:
         """Write what is left, and close the file."""
         self._write()
         self._base.close()
+
+
+def _file_of(path: Path) -> Place:
+    """Where the database is or comes to be, all links followed.
+
+    Raises:
+        UsageError: SQLite cannot keep anything there; a FIFO would be waited for in vain.
+    """
+    place = place_of(path)
+    if not place.replaced:
+        raise UsageError(
+            f"--cache {path}: a cache is a regular file, and this is none", "name another file"
+        )
+    return place
+
+
+def _leave_nothing(place: Place) -> None:
+    """Remove a new database that nothing could be written into."""
+    if place.kind is Kind.NEW:
+        with contextlib.suppress(OSError):
+            if not place.path.stat().st_size:
+                place.path.unlink()
 
 
 def _stamps(result: FileResult, before: _Before) -> list[Stamp] | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from normcheck.errors import RefusedError, UnreadableError
-from normcheck.saved.tensors import Region
+from normcheck.saved.tensors import InPlace, Region
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, counted_stream, is_distant
 
@@ -142,7 +142,7 @@ def has_checksum(member: zipfile.ZipInfo) -> bool:
 
 
 @dataclass(slots=True)
-class StoredRegion:
+class StoredRegion(InPlace):
     """A member that lies in the file as it is; its checksum is held against it once."""
 
     source: Source

@@ -1,10 +1,11 @@
 """The anatomy of an exported model, which a graph of operators tells."""
 
+from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging.agreement import agreement_with
 from normcheck.norms.belonging.graph_links import before_norms, graph_links
-from normcheck.norms.find_norms import agreement_with, power_iterations
-from normcheck.norms.layer import Anatomy
 from normcheck.norms.recognise.baked_modes import baked_modes
 from normcheck.norms.recognise.from_graph import norm_layers, norms_of
+from normcheck.norms.recognise.spectral import power_iterations
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.graph import Graph
 
@@ -12,7 +13,7 @@ from normcheck.saved.graph import Graph
 def anatomy_of_export(
     model: SavedModel, graph: Graph, *, judge_links: bool, weights_budget: int | None
 ) -> Anatomy:
-    """As ``find.anatomy_of``, for a model with a graph.
+    """As ``find_norms.anatomy_of``, for a model with a graph.
 
     Args:
         model: Of a file that is open.

@@ -1,29 +1,21 @@
 """From a saved model to its anatomy: the norms, and what else the rules look at."""
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from normcheck.norms.belonging.agreement import Agreement, agreement_of
+from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging.agreement import Agreement, agreement_with
 from normcheck.norms.belonging.first_norm import read_first_norm
-from normcheck.norms.belonging.links import (
-    Link,
-    find_links,
-    links_if_registered_otherwise,
-)
-from normcheck.norms.layer import Anatomy, NormLayer, PowerIteration
-from normcheck.norms.layer_numbers import read_count, read_values
+from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
+from normcheck.norms.layer import NormLayer
+from normcheck.norms.layer_numbers import read_count
 from normcheck.norms.recognise import from_modules, from_names
 from normcheck.norms.recognise.neighbours import (
     biases_before_norms,
     dropouts_before_norms,
     uncalled_children,
 )
+from normcheck.norms.recognise.spectral import power_iterations
 from normcheck.saved.checkpoint import SavedModel
-from normcheck.saved.prefetch import fetch_ahead
-
-if TYPE_CHECKING:
-    from normcheck.saved.tensors import TensorRef
 
 
 def anatomy_of(
@@ -98,37 +90,3 @@ def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormL
     if layer.kind.name != "BatchNorm" or layer.features is None:
         return layer
     return replace(layer, kind=around.batch_norm_at(layer.path, layer.features))
-
-
-def agreement_with(
-    links: Callable[[], tuple[Link, ...]], layers: Sequence[NormLayer], budget: int | None
-) -> Agreement | None:
-    """How the running statistics fit the weights; None where there are none, or no link.
-
-    Args:
-        links: Finds the links of the model; not asked where no layer has statistics.
-        layers: Of the model.
-        budget: Bytes of weights that are read; None for the usual number.
-    """
-    stored = tuple(layer.path for layer in layers if layer.has_statistics)
-    if not stored:
-        return None
-    found = links()
-    return agreement_of(found, stored, budget) if found else None
-
-
-def power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
-    """Vectors of ``spectral_norm``, old (``weight_u``) and as a parametrization (``_u``)."""
-    vectors: dict[str, dict[str, TensorRef]] = {}
-    for name, tensor in model.tensors.items():
-        path, _, leaf = name.rpartition(".")
-        if tensor.ndim != 1:
-            continue
-        if (leaf in ("_u", "_v") and ".parametrizations." in f".{path}.") or (
-            leaf.endswith(("_u", "_v")) and f"{path}.{leaf[:-2]}_orig".lstrip(".") in model.tensors
-        ):
-            vectors.setdefault(path, {})[leaf] = tensor
-    fetch_ahead(tensor for named in vectors.values() for tensor in named.values())
-    for path, named in vectors.items():
-        read = {leaf: read_values(tensor, leaf, {}) for leaf, tensor in named.items()}
-        yield PowerIteration(path, {leaf: v for leaf, v in read.items() if v is not None})

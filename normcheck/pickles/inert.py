@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from normcheck.wording import in_short
+
 
 @dataclass(frozen=True, slots=True)
 class GlobalName:
@@ -137,14 +139,4 @@ def brief(value: object) -> str:
     """
     if isinstance(value, GlobalName):
         return value.dotted[:80]
-    if isinstance(value, str | bytes):
-        return repr(value[:40])
-    if value is None or isinstance(value, float) or _is_short_number(value):
-        return repr(value)
-    if isinstance(value, tuple | list) and len(value) <= 8 and all(map(_is_short_number, value)):
-        return repr(value)
-    return f"<{type(value).__name__}>"
-
-
-def _is_short_number(value: object) -> bool:
-    return isinstance(value, int) and value.bit_length() <= 64
+    return in_short(value)

@@ -3,15 +3,111 @@
 import codecs
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from normcheck.pickles.inert import GlobalName, Inert
-from normcheck.sources.limits import ENTRY_BYTES
+from normcheck.sources.limits import ENTRY_BYTES, Budget, Limits
 
-if TYPE_CHECKING:
-    from normcheck.pickles.machine import InertUnpickler
 
-Handler = Callable[["InertUnpickler"], None]
+class Machine(Protocol):
+    """What instructions ask of the machine that runs them: :mod:`normcheck.pickles.machine`."""
+
+    budget: Budget
+    limits: Limits
+
+    @property
+    def position(self) -> int:
+        """Where in the stream the next byte lies."""
+        ...
+
+    def take(self, length: int) -> bytes:
+        """The next bytes."""
+        ...
+
+    def byte(self) -> int:
+        """The next byte."""
+        ...
+
+    def number(self, layout: str) -> Any:
+        """The next number, in ``struct``'s notation."""
+        ...
+
+    def line(self) -> bytes:
+        """Up to the next newline, which is taken but not returned."""
+        ...
+
+    def push(self, value: object) -> None:
+        """Put a value on the stack."""
+        ...
+
+    def push_sized(self, value: object) -> None:
+        """The same for a value whose length the file chose."""
+        ...
+
+    def pop(self) -> Any:
+        """Take the top value; a mark is none."""
+        ...
+
+    def pop_several(self, count: int) -> tuple[Any, ...]:
+        """Take the top values, the topmost last."""
+        ...
+
+    def pop_mark(self) -> list[Any]:
+        """The items above the last mark, which is removed with them."""
+        ...
+
+    @property
+    def top(self) -> Any:
+        """The top value, left where it is."""
+        ...
+
+    def discard(self) -> None:
+        """Drop the top of the stack, mark or value."""
+        ...
+
+    def mark(self) -> None:
+        """Begin a run of items."""
+        ...
+
+    def remember(self, index: int) -> None:
+        """Keep the top of the stack under ``index``."""
+        ...
+
+    def memoize(self) -> None:
+        """Keep the top of the stack under the next number."""
+        ...
+
+    def recall(self, index: int) -> None:
+        """Push what was kept under ``index``."""
+        ...
+
+    def set_items(self, target: object, pairs: list[Any]) -> None:
+        """``target[key] = value`` for a flat list of keys and values."""
+        ...
+
+    def append_items(self, target: object, items: list[Any]) -> None:
+        """Append to a list or to what stands for one."""
+        ...
+
+    def key(self, value: object) -> Any:
+        """``value`` as a dictionary key or set member, where hashing it is safe."""
+        ...
+
+    def make(self, cls: object, args: object, kwargs: object = None) -> object:
+        """What stands for ``cls(*args, **kwargs)``."""
+        ...
+
+    def build(self, target: object, state: object) -> None:
+        """Remember the state that the object would have been given."""
+        ...
+
+    def persistent(self, saved_id: object) -> object:
+        """The value for a persistent id."""
+        ...
+
+
+Handler = Callable[[Machine], None]
+"""What one instruction does."""
 
 
 def text_of(raw: bytes) -> str:
@@ -30,7 +126,7 @@ def _old_text(raw: bytes) -> str:
 
 
 def _sized(layout: str, convert: Callable[[bytes], object]) -> Handler:
-    def handler(machine: "InertUnpickler") -> None:
+    def handler(machine: Machine) -> None:
         length = machine.number(layout)
         if length < 0:
             raise ValueError("a negative length")
@@ -40,7 +136,7 @@ def _sized(layout: str, convert: Callable[[bytes], object]) -> Handler:
 
 
 def _skip(length: int) -> Handler:
-    def handler(machine: "InertUnpickler") -> None:
+    def handler(machine: Machine) -> None:
         machine.take(length)
 
     return handler
@@ -49,7 +145,7 @@ def _skip(length: int) -> Handler:
 def _number(layout: str) -> Handler:
     numbers = struct.Struct(layout)  # made once: most of a tensor's description are numbers
 
-    def handler(machine: "InertUnpickler") -> None:
+    def handler(machine: Machine) -> None:
         machine.push(numbers.unpack(machine.take(numbers.size))[0])
 
     return handler
@@ -60,7 +156,7 @@ def _constant(value: object) -> Handler:
 
 
 def _long(layout: str) -> Handler:
-    def handler(machine: "InertUnpickler") -> None:
+    def handler(machine: Machine) -> None:
         length = machine.number(layout)
         if not 0 <= length <= machine.limits.integer_bytes:
             raise ValueError(f"an integer of {length:,} bytes")
@@ -69,13 +165,13 @@ def _long(layout: str) -> Handler:
     return handler
 
 
-def _int_line(machine: "InertUnpickler") -> None:
+def _int_line(machine: Machine) -> None:
     line = machine.line()
     # Protocol 0 writes booleans as the integers 00 and 01.
     machine.push(line == b"01" if line in (b"00", b"01") else int(line))
 
 
-def _quoted(machine: "InertUnpickler") -> None:
+def _quoted(machine: Machine) -> None:
     line = machine.line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
         raise ValueError("a string without quotes")
@@ -84,44 +180,44 @@ def _quoted(machine: "InertUnpickler") -> None:
 
 
 def _tuple(count: int) -> Handler:
-    def handler(machine: "InertUnpickler") -> None:
+    def handler(machine: Machine) -> None:
         machine.push(machine.pop_several(count))
 
     return handler
 
 
-def _pop_mark(machine: "InertUnpickler") -> None:
+def _pop_mark(machine: Machine) -> None:
     machine.pop_mark()
 
 
-def _dict(machine: "InertUnpickler") -> None:
+def _dict(machine: Machine) -> None:
     pairs = machine.pop_mark()
     target: dict[Any, object] = {}
     machine.set_items(target, pairs)
     machine.push(target)
 
 
-def _set_item(machine: "InertUnpickler") -> None:
+def _set_item(machine: Machine) -> None:
     value, key = machine.pop(), machine.pop()
     machine.set_items(machine.top, [key, value])
 
 
-def _set_items(machine: "InertUnpickler") -> None:
+def _set_items(machine: Machine) -> None:
     pairs = machine.pop_mark()
     machine.set_items(machine.top, pairs)
 
 
-def _append(machine: "InertUnpickler") -> None:
+def _append(machine: Machine) -> None:
     value = machine.pop()
     machine.append_items(machine.top, [value])
 
 
-def _appends(machine: "InertUnpickler") -> None:
+def _appends(machine: Machine) -> None:
     items = machine.pop_mark()
     machine.append_items(machine.top, items)
 
 
-def _add_items(machine: "InertUnpickler") -> None:
+def _add_items(machine: Machine) -> None:
     items = machine.pop_mark()
     machine.budget.spend(len(items) * ENTRY_BYTES)
     target = machine.top
@@ -133,13 +229,13 @@ def _add_items(machine: "InertUnpickler") -> None:
         raise TypeError("items added to what is no set")
 
 
-def _frozenset(machine: "InertUnpickler") -> None:
+def _frozenset(machine: Machine) -> None:
     items = machine.pop_mark()
     machine.budget.spend(len(items) * ENTRY_BYTES)
     machine.push(frozenset(machine.key(item) for item in items))
 
 
-def _named(machine: "InertUnpickler", module: object, name: object) -> GlobalName:
+def _named(machine: Machine, module: object, name: object) -> GlobalName:
     if not isinstance(name, str) or not isinstance(module, str):
         raise TypeError("a global whose name is not text")
     if len(module) + len(name) > machine.limits.name_bytes:
@@ -149,11 +245,11 @@ def _named(machine: "InertUnpickler", module: object, name: object) -> GlobalNam
     return GlobalName(module, name)
 
 
-def _global(machine: "InertUnpickler") -> None:
+def _global(machine: Machine) -> None:
     machine.push(_named(machine, text_of(machine.line()), text_of(machine.line())))
 
 
-def _stack_global(machine: "InertUnpickler") -> None:
+def _stack_global(machine: Machine) -> None:
     name, module = machine.pop(), machine.pop()
     machine.push(_named(machine, module, name))
 
@@ -165,36 +261,36 @@ def _extension(layout: str) -> Handler:
     )
 
 
-def _reduce(machine: "InertUnpickler") -> None:
+def _reduce(machine: Machine) -> None:
     args, function = machine.pop(), machine.pop()
     machine.push(machine.make(function, args))
 
 
-def _newobj_ex(machine: "InertUnpickler") -> None:
+def _newobj_ex(machine: Machine) -> None:
     kwargs, args, cls = machine.pop(), machine.pop(), machine.pop()
     machine.push(machine.make(cls, args, kwargs))
 
 
-def _obj(machine: "InertUnpickler") -> None:
+def _obj(machine: Machine) -> None:
     cls, *args = machine.pop_mark()
     machine.push(machine.make(cls, tuple(args)))
 
 
-def _inst(machine: "InertUnpickler") -> None:
+def _inst(machine: Machine) -> None:
     name = _named(machine, text_of(machine.line()), text_of(machine.line()))
     machine.push(machine.make(name, tuple(machine.pop_mark())))
 
 
-def _build(machine: "InertUnpickler") -> None:
+def _build(machine: Machine) -> None:
     state = machine.pop()
     machine.build(machine.top, state)
 
 
-def _buffer(_machine: "InertUnpickler") -> None:
+def _buffer(_machine: Machine) -> None:
     raise ValueError("out-of-band buffers are not in the file")
 
 
-def _ignore(_machine: "InertUnpickler") -> None:
+def _ignore(_machine: Machine) -> None:
     pass
 
 

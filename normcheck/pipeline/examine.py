@@ -55,7 +55,7 @@ def examine(target: Target, settings: Settings) -> FileResult:
     except Exception as error:  # the same, for what finds the norms
         asides.errors.append(_broke(name, "judging", error))
     finally:
-        files = (*(source.name for source in checkpoint.sources), *checkpoint.beside)
+        files = checkpoint.files
         checkpoint.close()
     return _result(name, judged, asides, files)
 

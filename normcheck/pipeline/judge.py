@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from normcheck.config.settings import Settings
     from normcheck.live.measurement import Run
-    from normcheck.norms.layer import Anatomy
+    from normcheck.norms.anatomy import Anatomy
 
 BUG = "this is a bug in normcheck; please report it"
 

@@ -22,8 +22,9 @@ from normcheck.wording import percent, plural
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from normcheck.norms.anatomy import Anatomy
     from normcheck.norms.belonging.agreement import Agreement
-    from normcheck.norms.layer import Anatomy, NormLayer
+    from normcheck.norms.layer import NormLayer
     from normcheck.report.run_summary import RunSummary
 
 ON_STATISTICS = tuple(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcheck.live.run_request import Running
+from normcheck.writing.special_files import Announce, to_nobody
 
 SAMPLES = 10_000
 """Most samples that are used: the mean of a channel is then known to a hundredth of its
@@ -15,7 +16,7 @@ class Fixing:
     """Which repairs are wanted, where the result goes, and what may be risked."""
 
     output: str = ""
-    """Where the repaired copy goes; empty with ``in_place``."""
+    """Where the repaired copy goes, ``-`` for stdout; empty with ``in_place``."""
     in_place: bool = False
     places: tuple[str, ...] = ()
     """Models of the file by their place, ``all`` for every one; empty where it holds one."""
@@ -31,6 +32,8 @@ class Fixing:
     """Whether to repair damaged batch counts."""
     unwarm: bool = False
     """Whether to take what is left of the initial value out of the statistics."""
+    announce: Announce = to_nobody
+    """Told where a FIFO waits for its reader."""
     momentum: float | None = None
     """Momentum of the layers, where the file does not hold it."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from normcheck.norms.layer import Anatomy
+from normcheck.norms.anatomy import Anatomy
 from normcheck.report.certificate import certificate_of, sentences
 from normcheck.report.report import OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary

@@ -20,6 +20,7 @@ class Part:
         heads: Target and place within the file of each model.
         load: Gives the models.
         line: The file's line of JSON Lines, if somebody has made it already.
+        files: All that was read for it.
         vouched: Whether enough of each model is vouched for, as long as nothing accuses it.
     """
 
@@ -29,12 +30,14 @@ class Part:
         heads: tuple[tuple[str, str], ...],
         load: Callable[[], tuple[ModelReport, ...]],
         line: str = "",
+        files: tuple[str, ...] = (),
         vouched: tuple[bool, ...] = (),
     ) -> None:
         """See the class."""
         self.rest = rest
         self.heads = heads
         self.line = line
+        self.files = files
         self.vouched = vouched
         self._load = load
 

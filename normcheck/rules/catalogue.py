@@ -1,134 +1,16 @@
 """All rules, in the order of their codes, and how words of a user select them.
 
-Adding a rule: write its file, import it here, add it to the tuple.
+A rule is a file in one of the folders beside this one that holds a ``RULE``: nothing lists it.
 """
 
 import difflib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 
 from normcheck.errors import UsageError
-from normcheck.rules.behaviour import (
-    batch_dependent_eval,
-    degenerate_norm,
-    eval_changes_state,
-    functional_train_norm,
-    non_finite_output,
-    nondeterministic_eval,
-    shared_norm,
-    single_sample_crash,
-    unexpected_mode_gap,
-    unused_norm,
-    wrong_axis,
-)
-from normcheck.rules.between import (
-    count_mismatch,
-    export_differs,
-    ranks_disagree,
-    stats_moved_alone,
-    stats_stood_still,
-)
-from normcheck.rules.data import (
-    mixed_domains,
-    mode_gap,
-    small_batch_noise,
-    stale_stats,
-    unfamiliar_input,
-)
-from normcheck.rules.design import (
-    bias_before_norm,
-    dead_scale,
-    dropout_before_norm,
-    misread_gain,
-    non_finite_affine,
-    untrained_affine,
-)
-from normcheck.rules.modes import (
-    batch_stats_in_eval,
-    eps_too_small,
-    eval_not_reaching,
-    inconsistent_tracking_flag,
-    mixed_modes,
-    stale_spectral_norm,
-    suspicious_momentum,
-    thawed_layer,
-    tracked_instance_norm,
-    train_mode_export,
-    train_mode_in_file,
-    uncalled_child,
-    uninitialised_norm,
-)
+from normcheck.rules import behaviour, between, data, design, modes, statistics
 from normcheck.rules.rule import Rule
-from normcheck.rules.statistics import (
-    collapsed_variance,
-    damaged_batch_count,
-    foreign_stats,
-    impossible_stats,
-    missing_stats,
-    negative_variance,
-    never_updated_stats,
-    non_finite_stats,
-    reset_stats,
-    saturated_stats,
-    under_warmed_stats,
-    uneven_batch_counts,
-    unregistered_stats,
-)
-
-RULES: tuple[Rule, ...] = (
-    never_updated_stats.RULE,
-    reset_stats.RULE,
-    under_warmed_stats.RULE,
-    non_finite_stats.RULE,
-    negative_variance.RULE,
-    collapsed_variance.RULE,
-    missing_stats.RULE,
-    foreign_stats.RULE,
-    saturated_stats.RULE,
-    uneven_batch_counts.RULE,
-    damaged_batch_count.RULE,
-    unregistered_stats.RULE,
-    impossible_stats.RULE,
-    train_mode_in_file.RULE,
-    mixed_modes.RULE,
-    eval_not_reaching.RULE,
-    train_mode_export.RULE,
-    batch_stats_in_eval.RULE,
-    suspicious_momentum.RULE,
-    inconsistent_tracking_flag.RULE,
-    tracked_instance_norm.RULE,
-    uninitialised_norm.RULE,
-    eps_too_small.RULE,
-    thawed_layer.RULE,
-    stale_spectral_norm.RULE,
-    uncalled_child.RULE,
-    nondeterministic_eval.RULE,
-    batch_dependent_eval.RULE,
-    eval_changes_state.RULE,
-    single_sample_crash.RULE,
-    unexpected_mode_gap.RULE,
-    functional_train_norm.RULE,
-    unused_norm.RULE,
-    shared_norm.RULE,
-    degenerate_norm.RULE,
-    non_finite_output.RULE,
-    wrong_axis.RULE,
-    stale_stats.RULE,
-    mode_gap.RULE,
-    small_batch_noise.RULE,
-    unfamiliar_input.RULE,
-    mixed_domains.RULE,
-    non_finite_affine.RULE,
-    dead_scale.RULE,
-    untrained_affine.RULE,
-    bias_before_norm.RULE,
-    dropout_before_norm.RULE,
-    misread_gain.RULE,
-    stats_stood_still.RULE,
-    stats_moved_alone.RULE,
-    ranks_disagree.RULE,
-    count_mismatch.RULE,
-    export_differs.RULE,
-)
 
 FAMILIES = {
     "NC1": "Statistics in the file",
@@ -138,6 +20,33 @@ FAMILIES = {
     "NC5": "Affine parameters and design",
     "NC6": "Between checkpoints (normcheck diff)",
 }
+
+
+def _found() -> Iterator[Rule]:
+    for folder in (statistics, modes, behaviour, data, design, between):
+        for name in _files(folder.__path__):
+            # What rules of a folder share lies beside them, and is no rule.
+            rule = getattr(import_module(f"{folder.__name__}.{name}"), "RULE", None)
+            if isinstance(rule, Rule):
+                yield rule
+
+
+def _files(path: Iterable[str]) -> set[str]:
+    """The names of the modules in a folder."""
+    try:
+        names = [name for folder in path for name in os.listdir(folder)]
+    except OSError:  # within a zip
+        import pkgutil  # takes longer than the listing
+
+        return {entry.name for entry in pkgutil.iter_modules(path)}
+    return {
+        name.partition(".")[0]
+        for name in names
+        if name.endswith((".py", ".pyc")) and not name.startswith("_")
+    }
+
+
+RULES: tuple[Rule, ...] = tuple(sorted(_found(), key=lambda rule: rule.code))
 
 
 def find(word: str) -> Rule:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import Family
-from normcheck.norms.layer import Anatomy, Momentum, NormLayer
+from normcheck.norms.layer import Momentum, NormLayer
 
 if TYPE_CHECKING:
     from normcheck.compare.movement import Comparison

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,13 @@ from normcheck.compare.model_track import Track, sibling_moved
 from normcheck.compare.movement import Comparison
 from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
-from normcheck.findings import Failure, Finding, Skipped
+from normcheck.findings import Failure, Finding, Skipped, Suppressed
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.safetensors_file import natural_order
 from normcheck.live.run_request import Running
 from normcheck.pipeline.suppress import Sieve
-from normcheck.report.report import Report
+from normcheck.report.diff_report import Diff
+from normcheck.report.report import ModelReport, Report, summarise
 from normcheck.rules.rule import CannotTell, Need, Subject
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.place import Place, shown
@@ -26,21 +27,6 @@ from normcheck.version import VERSION
 
 if TYPE_CHECKING:
     from normcheck.compare.export_match import ExportMatch
-
-
-@dataclass(frozen=True, slots=True)
-class Diff:
-    """What moved, and what rules find in it."""
-
-    comparisons: tuple[Comparison, ...]
-    """One for each model that the files have in common."""
-    report: Report
-    """With the last checkpoint's models, so that every output of a scan can show it."""
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What rules found."""
-        return self.report.findings
 
 
 def diff(
@@ -87,9 +73,10 @@ def diff(
         )
     local = [file for file in files if isinstance(file, Path)]
     if len(files) == len(local) == 2 and not ranks and any(map(may_be_export, local)):
-        pair = exported_pair(local, settings or Settings(), run.where, running)
+        pair = exported_pair(local, run.settings.limits, run.where, running)
         if pair is not None:
             run.tracks, run.match = [pair.track], pair.match
+            run.files += pair.files
             return run.result()
     if running is not None:
         raise UsageError(
@@ -124,11 +111,13 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
         self.sieve = Sieve(settings)
+        self.files: list[str] = []
         self.match: ExportMatch | None = None
         """Of a model and its export."""
 
     def read(self, path: Place, number: int) -> None:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""
+        self.files.append(str(path))
         try:
             checkpoint = read_checkpoint(path, self.settings.limits)
         except NormcheckError as error:
@@ -137,6 +126,7 @@ class _Run:
         except MemoryError:
             self.errors.append(Failure(str(path), f"{path}: not enough memory to read it"))
             return
+        self.files += checkpoint.files
         try:
             models = checkpoint.models
             if self.where:
@@ -194,7 +184,7 @@ class _Run:
             self.findings.extend(found)
             need = Need.PAIR if comparison.match is None else Need.EXPORT
             codes = tuple(rule.code for rule in self.settings.rules if rule.need is need)
-            models.append(track.report(found, self.sieve.suppressed[before:], codes))
+            models.append(_listed(track, found, self.sieve.suppressed[before:], codes))
         report = Report(
             VERSION,
             tuple(models),
@@ -206,7 +196,7 @@ class _Run:
             self.settings.rules,
             self.settings.fail_on,
         )
-        return Diff(tuple(comparisons), report)
+        return Diff(tuple(comparisons), report, tuple(self.files))
 
     def _judge(self, track: Track, comparison: Comparison) -> list[Finding]:
         side = comparison.sides[-1]
@@ -232,6 +222,25 @@ class _Run:
         return sorted(
             self.sieve.kept(found), key=lambda f: (-f.severity.rank, f.rule, f.discriminator)
         )
+
+
+def _listed(
+    track: Track, found: list[Finding], suppressed: Sequence[Suppressed], rules: tuple[str, ...]
+) -> ModelReport:
+    """The last checkpoint's model, as a scan would list it."""
+    side, anatomy = track.sides[-1], track.last.anatomy
+    return ModelReport(
+        target=side.target,
+        where=side.where,
+        format=side.format,
+        form=side.form,
+        size=side.size,
+        class_path=anatomy.class_path,
+        tensors=anatomy.tensor_count,
+        layers=tuple(summarise(layer, found, suppressed) for layer in anatomy.layers),
+        rules=rules,
+        notes=tuple(track.notes),
+    )
 
 
 _ONE_MODEL = "diff compares checkpoints of one model; 'normcheck scan' judges each file by itself"

@@ -16,7 +16,6 @@ from normcheck.repair.editing.rewritten_file import needs_new_file, rewritten
 from normcheck.repair.editing.tensor_edits import Edits, encoded
 from normcheck.repair.editing.tied_tensors import check_ties
 from normcheck.repair.editing.training_flags import EVAL, training_flags
-from normcheck.repair.editing.whole_file import backup_of, check_free, write_whole
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Change, ModelRepair, Repair, Written
 from normcheck.repair.unwarm import unwarmed
@@ -24,6 +23,9 @@ from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.dtypes import decode
 from normcheck.sources.place import is_remote, shown
 from normcheck.wording import plural
+from normcheck.writing.atomic_file import try_out
+from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.writer import written
 
 ALL = "all"
 """What stands for every model of a file."""
@@ -32,7 +34,8 @@ ALL = "all"
 def fix(target: str | Path, how: Fixing) -> Repair:
     """Write a repaired copy of a file, or say why not.
 
-    The input is changed only with ``how.in_place``. The output is there whole or not at all.
+    The input is changed only with ``how.in_place``. The output is there whole or not at all, and
+    never in place of another file; a device, a FIFO or a socket is written into as it stands.
 
     Args:
         target: A checkpoint file.
@@ -51,8 +54,7 @@ def fix(target: str | Path, how: Fixing) -> Repair:
         )
     # A link stays a link: what it points to is repaired.
     path = Path(os.path.realpath(target))
-    output = _output(path, how)
-    check_free(output, in_place=how.in_place)
+    output = _output(target, path, how)
     checkpoint = read_checkpoint(Path(target))
     try:
         single_source(checkpoint)
@@ -75,21 +77,37 @@ def fix(target: str | Path, how: Fixing) -> Repair:
         checkpoint.close()
 
 
-def _output(path: Path, how: Fixing) -> Path:
+def _output(target: str | Path, path: Path, how: Fixing) -> Place:
+    """Where the result goes; names that are taken are refused before any work is done."""
     if how.in_place and how.output:
         raise UsageError("--in-place and -o are two places", "give one of them")
-    if how.in_place:
-        return path
-    if not how.output:
+    if not how.in_place and not how.output:
         raise UsageError("no place for the repaired copy", "name it: -o fixed.pt, or --in-place")
-    output = Path(how.output)
-    if output.exists() and path.exists() and output.samefile(path):
-        raise UsageError(
-            f"{output} is the input itself", "name another file, or add --in-place, with a backup"
-        )
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: no such folder", "make it first")
+    if how.in_place:
+        if not path.is_file():
+            return Place(str(path), Kind.NEW, path)  # the reader says what is wrong with it
+        backup = backup_of(path)
+        if os.path.lexists(backup) and not (backup.exists() and backup.samefile(path)):
+            raise UsageError(
+                f"{backup} exists already, and would have to hold the backup",
+                "move it, or use -o to write the copy elsewhere",
+            )
+    output = replace(place_of(path), said=str(target)) if how.in_place else place_of(how.output)
+    if not how.in_place and output.kind is Kind.FILE:
+        if output.is_also(path):
+            raise UsageError(
+                f"{output.said} is the input itself",
+                "name another file, or add --in-place, with a backup",
+            )
+        raise UsageError(f"{output.said} exists already", "name another file with -o, or move it")
+    if output.replaced:
+        try_out(output)
     return output
+
+
+def backup_of(path: Path) -> Path:
+    """Where the backup of a file goes."""
+    return path.with_name(f"{path.name}.bak")
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -164,7 +182,7 @@ def _kept(change: Change, whole: list[Change]) -> Change:
 def _write(
     checkpoint: Checkpoint,
     path: Path,
-    output: Path,
+    output: Place,
     models: tuple[ModelRepair, ...],
     how: Fixing,
 ) -> Written:
@@ -173,23 +191,25 @@ def _write(
     if anew:
         if any(model.flags for model in models):
             raise NormcheckError("--modes cannot go with repairs that need a new file")
-        pieces = rewritten(checkpoint, models)
+        write_to = rewritten(checkpoint, models)
     else:
         patch = _patch(checkpoint, models)
-        pieces = patch.pieces()
-    write_whole(
+        write_to = patch.write_to
+    with written(
         output,
-        pieces,
-        mode_of=path,
-        in_place=how.in_place,
+        new=not how.in_place,
+        like=path.stat(),
         check=lambda part: _verify(part, models),
-    )
+        backup=backup_of(path) if how.in_place else None,
+        announce=how.announce,
+    ) as out:
+        write_to(out)
     return Written(
-        path=how.output or str(output),
-        size=output.stat().st_size,
+        path="stdout" if output.kind is Kind.STDOUT else how.output or str(output.path),
+        size=out.size,
         changed=patch.changed if patch else 0,
         anew=anew,
-        backup=str(backup_of(output)) if how.in_place else "",
+        backup=str(backup_of(path)) if how.in_place else "",
     )
 
 

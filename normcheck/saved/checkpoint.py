@@ -102,6 +102,11 @@ class Checkpoint:
     names: tuple[tuple[str, str], ...] = ()
     """Module and name of every class and function that its pickles name."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files that it is read from."""
+        return (*(source.name for source in self.sources), *self.beside)
+
     def close(self) -> None:
         """Close the files behind the tensors."""
         for source in self.sources:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
-from normcheck.formats.zip_members import StoredRegion
 from normcheck.saved.dtypes import Array
-from normcheck.saved.tensors import PlainRegion, TensorRef, contiguous_strides
+from normcheck.saved.tensors import InPlace, TensorRef, contiguous_strides
 
 BLOCK_BYTES = 1 << 19
 """Stored bytes of one block: what is worked out of it finds it in the processor's cache. Reading
@@ -21,7 +20,8 @@ def lies_in_one_piece(tensor: TensorRef) -> bool:
     storage = tensor.storage
     while storage is not None and storage.root is not None:
         storage = storage.root
-    if storage is None or not isinstance(storage.region, PlainRegion | StoredRegion):
+    region: object = storage.region if storage is not None else None
+    if not isinstance(region, InPlace):
         return False
     usual = contiguous_strides(tensor.shape)
     return all(

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from normcheck.errors import RefusedError, UnreadableError
-from normcheck.pickles.inert import brief
 from normcheck.saved.dtypes import Array, DType, decode
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.source import Source
+from normcheck.wording import in_short
 
 
 class Region(Protocol):
@@ -27,9 +27,15 @@ class Region(Protocol):
         ...
 
 
+class InPlace:
+    """A region whose bytes lie in the file as they are: any part is read by itself."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class PlainRegion:
-    """Bytes that lie in the file as they are."""
+class PlainRegion(InPlace):
+    """Bytes that lie in the file as they are, without a checksum."""
 
     source: Source
     offset: int
@@ -164,7 +170,7 @@ class TensorRef:
         # Strides of 0 show one byte any number of times: what is asked for counts, too.
         if max(numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
             raise RefusedError(
-                f"a tensor of shape {brief(self.shape)} takes more than "
+                f"a tensor of shape {in_short(self.shape)} takes more than "
                 f"{DEFAULT_LIMITS.tensor_bytes:,} bytes when it is read",
                 "only norms and the weights between them are read; no real one is that large",
             )
@@ -236,14 +242,14 @@ def checked_tensor(
     lengths, steps, starts = _integers(shape), _integers(strides), _integers((offset,))
     if min((*lengths, *steps, *starts)) < 0 or len(lengths) != len(steps):
         raise UnreadableError(
-            f"storage {storage.key}: a tensor with shape {brief(shape)}, strides "
-            f"{brief(strides)} and offset {brief(offset)} is impossible",
+            f"storage {storage.key}: a tensor with shape {in_short(shape)}, strides "
+            f"{in_short(strides)} and offset {in_short(offset)} is impossible",
             "the file is damaged; save it again from the original model",
         )
     # Empty dimensions left out: numpy, too, refuses (0, 2^62, 2^62).
     if len(lengths) > limits.dimensions or prod(n for n in lengths if n) > limits.tensor_elements:
         raise RefusedError(
-            f"storage {storage.key}: a tensor of shape {brief(lengths)} is past the limit of "
+            f"storage {storage.key}: a tensor of shape {in_short(lengths)} is past the limit of "
             f"{limits.tensor_elements:.3g} elements in {limits.dimensions} dimensions",
             "no model is that large: the file is damaged or made to harm",
         )

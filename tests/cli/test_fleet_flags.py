@@ -118,7 +118,7 @@ def on_a_terminal(*words: str) -> Iterator[str]:
     """What a command writes to a terminal that is its stderr and, apart, its stdout."""
     ours, theirs = pty.openpty()
     code = (
-        "import sys; from normcheck.cli import progress; progress._SOON_SECONDS = 0; "
+        "import sys; from normcheck.cli.screen import progress; progress._SOON_SECONDS = 0; "
         "progress._REDRAW_SECONDS = 0; from normcheck.cli.main import main; "
         "sys.exit(main(sys.argv[1:]))"
     )

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from normcheck.cli.app import app
 from normcheck.cli.commands import scan_command as command
 from normcheck.cli.commands.scan_command import ScanWords
-from normcheck.cli.flags.quick_parser import _CHOICES, _SWITCHES, _VALUES, scan_words
 from normcheck.cli.flags.run_words import RunWords
 from normcheck.cli.flags.shared_flags import Color, FailOn, MinConfidence, MinSeverity, OutputFormat
+from normcheck.cli.quick_parser import _CHOICES, _SWITCHES, _VALUES, scan_words
 
 
 def by_typer(words: list[str]) -> ScanWords | None:

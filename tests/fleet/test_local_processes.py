@@ -22,7 +22,8 @@ from normcheck.fleet.local_processes import examined_by_processes
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
 from normcheck.report.forms import render
-from normcheck.report.people.text_report import TextStyle, render_text
+from normcheck.report.people.text_stream import render_text
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts, scan

@@ -282,7 +282,7 @@ def test_another_file_is_not_taken_for_a_cache(mixed: Path) -> None:
             scan(mixed, fleet=Fleet(cache=Path(name)))
         assert caught.value.hint
         assert Path(name).read_bytes() == before
-    with pytest.raises(UsageError, match="cannot be opened"):
+    with pytest.raises(UsageError, match="no such folder"):
         scan(mixed, fleet=Fleet(cache=Path("no/such/folder")))
 
 

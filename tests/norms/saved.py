@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.find_norms import anatomy_of
-from normcheck.norms.layer import Anatomy, NormLayer
+from normcheck.norms.layer import NormLayer
 from tests.architectures import (
     ARCHITECTURES,
     HUGGINGFACE_STATE_DICT_ONLY,

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.find_norms import anatomy_of
-from normcheck.norms.layer import Anatomy
 
 PASSES = 12
 CHANNELS = 32

@@ -10,10 +10,11 @@ import pytest
 from rich.cells import cell_len
 
 from normcheck.compare.movement import Change, Comparison
+from normcheck.report.diff_report import Diff
 from normcheck.report.machines.diff_json import render_diff_json
 from normcheck.report.people.diff_text import render_diff_text
-from normcheck.report.people.text_report import TextStyle
-from normcheck.runs.diff import Diff, diff
+from normcheck.report.people.text_style import TextStyle
+from normcheck.runs.diff import diff
 from tests.rules.between.steps import MOVED, STILL, comparison, idle, layer, step, unlearned
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from normcheck.report.forms import render
-from normcheck.report.people.text_report import TextStyle, render_text
+from normcheck.report.people.text_stream import render_text
+from normcheck.report.people.text_style import TextStyle
 from tests.report.everything import MACHINE_FORMS, clean, everything
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from normcheck.report.forms import render
-from normcheck.report.people.text_report import TextStyle, render_text
+from normcheck.report.people.text_stream import render_text
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.wording import printable
 from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile

@@ -21,8 +21,8 @@ from normcheck.report.machines.as_json_lines import SCHEMA_FILE, JsonLines, rend
 from normcheck.report.part import Part
 from normcheck.report.people.many_models import MANY
 from normcheck.report.people.rule_counts import StatisticsText
-from normcheck.report.people.text_report import TextStyle, render_text
-from normcheck.report.people.text_stream import TextReport
+from normcheck.report.people.text_stream import TextReport, render_text
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report, joined
 from normcheck.report.tally import WORST, Tally
 from normcheck.runs.scan import parts, scan

@@ -9,7 +9,8 @@ from rich.cells import cell_len
 
 from normcheck.config.settings import LayerIgnore, Settings
 from normcheck.findings import Severity
-from normcheck.report.people.text_report import TextStyle, render_text
+from normcheck.report.people.text_stream import render_text
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.runs.scan import scan
 

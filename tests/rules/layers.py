@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from normcheck.findings import Finding
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import BY_NAME as KINDS
 from normcheck.norms.kinds import Family, NormKind
 from normcheck.norms.layer import (
-    Anatomy,
     BatchCount,
     Confidence,
     NormLayer,

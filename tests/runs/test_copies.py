@@ -11,7 +11,7 @@ from normcheck.compare.movement_story import story
 from normcheck.errors import UsageError
 from normcheck.findings import Severity
 from normcheck.report.people.diff_text import render_diff_text
-from normcheck.report.people.text_report import TextStyle
+from normcheck.report.people.text_style import TextStyle
 from tests.runs.training_runs import Net, batches, compared, copy_of, save, told, train, trained
 
 torch.set_num_threads(1)

@@ -12,10 +12,10 @@ from normcheck import diff
 from normcheck.compare.export_match import ExportMatch, Fate
 from normcheck.errors import UsageError
 from normcheck.live.run_request import Feeding, Loading, Running
+from normcheck.report.diff_report import Diff
 from normcheck.report.machines.diff_json import render_diff_json
 from normcheck.report.people.diff_text import render_diff_text
-from normcheck.report.people.text_report import TextStyle
-from normcheck.runs.diff import Diff
+from normcheck.report.people.text_style import TextStyle
 from tests.formats.exports.models import CASES
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from torch import nn
 from normcheck.compare.movement import Change
 from normcheck.findings import Severity
 from normcheck.report.people.diff_text import render_diff_text
-from normcheck.report.people.text_report import TextStyle
+from normcheck.report.people.text_style import TextStyle
 from tests.runs.training_runs import (
     Net,
     compared,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import normcheck
 from normcheck.compare.movement_story import story
-from normcheck.runs.diff import Diff
+from normcheck.report.diff_report import Diff
 
 torch.set_num_threads(1)
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from normcheck.cli.commands.scan_command import exit_code, limited, tell_errors
 from normcheck.cli.flags.run_words import RunWords, progress, requested
+from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.output_places import Look, Output, pair, rendered, text_style, write
 from normcheck.config.merge import Flags, resolve, with_baseline
 from normcheck.errors import UsageError
+from normcheck.report.diff_report import Diff
 from normcheck.report.tally import Tally
 from normcheck.rules.rule import Rule
-from normcheck.runs.diff import Diff, diff
+from normcheck.runs.diff import diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ def run_diff(words: DiffWords) -> int:
         )
     known = limited(with_baseline(resolved), words.limits)
     settings = replace(known, rules=_comparing(known.rules, words.flags.select))
+    destinations = Destinations(resolved.outputs)
+    destinations.spare([*words.targets, words.run.data])
+    for name, what in ((resolved.file.path, "configuration"), (resolved.baseline, "baseline")):
+        destinations.spare([str(name)] if name else (), f"the {what} of this run")
     running = requested(words.run)
     with progress(words.quiet) as (tick, announce):
         if running is not None:
@@ -51,6 +57,7 @@ def run_diff(words: DiffWords) -> int:
         result = diff(
             words.targets, settings, ranks=words.ranks, where=words.where, running=running
         )
+    destinations.spare(result.files)
     look = Look(words.color, words.quiet, words.verbose > 0)
     for output in outputs:
         if result.comparisons or output.form != "text" or output.file != "-":

@@ -1,14 +1,17 @@
 """``normcheck fix``: estimate, prove, write. The flags themselves are in ``app.py``."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from normcheck.cli.flags.run_words import RunWords, progress, requested
+from normcheck.cli.screen.error_messages import report_note
 from normcheck.cli.screen.output_places import Look, Output, text_style, write
 from normcheck.errors import UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
 from normcheck.runs.fix import fix
+from normcheck.writing.destination import STDOUT, Kind, place_of
 
 REFUSED = 1
 """Exit code: something spoke against the repair, and nothing was written."""
@@ -36,7 +39,12 @@ class FixWords:
 
 def run_fix(words: FixWords) -> int:
     """Repair, say what was done, and return the exit code."""
-    how = _wanted(words)
+    how = replace(_wanted(words), announce=report_note)
+    to_stdout = bool(words.output) and place_of(words.output).kind is Kind.STDOUT
+    if to_stdout and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError(
+            "a model is nothing to look at on a terminal", "name a file, or the program it goes to"
+        )
     if how.running is not None:
         with progress(words.quiet) as (tick, announce):
             running = replace(how.running, progress=tick, announce=announce)
@@ -44,7 +52,11 @@ def run_fix(words: FixWords) -> int:
     else:
         result = fix(words.target, how)
     if not words.quiet or result.refused:
-        write(_rendered(result, words), "-")
+        # The copy may be what stdout carries; what is said of it goes beside it then.
+        if to_stdout:
+            sys.stderr.write(_rendered(result, words, "stderr"))
+        else:
+            write(_rendered(result, words, STDOUT), STDOUT)
     return REFUSED if result.refused else 0
 
 
@@ -91,8 +103,8 @@ def _wanted(words: FixWords) -> Fixing:
     return how
 
 
-def _rendered(result: Repair, words: FixWords) -> str:
+def _rendered(result: Repair, words: FixWords, file: str) -> str:
     from normcheck.report.people.fix_text import render_fix_text
 
     look = Look(words.color, words.quiet, words.verbose > 0)
-    return render_fix_text(result, text_style(Output("text", "-"), look))
+    return render_fix_text(result, text_style(Output("text", file), look))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from normcheck.cli.flags.fleet_words import FleetWords, requested_fleet
 from normcheck.cli.flags.run_words import RunWords, requested
+from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.error_messages import report_error, report_note
 from normcheck.cli.screen.output_places import Look, Output, pair, write
 from normcheck.cli.screen.progress import watched
@@ -76,7 +77,8 @@ def run_scan(words: ScanWords) -> int:
 
         most = size_in_bytes(words.weights_budget, "--weights-budget")
         settings = replace(settings, weights_budget=most)
-    tally = _scan(words, settings, resolved, outputs)
+    destinations = _destinations(words, resolved)
+    tally = _scan(words, settings, resolved, outputs, destinations)
     _tell(tally, words)
     return exit_code(tally, settings, exit_zero=words.exit_zero)
 
@@ -90,8 +92,28 @@ def limited(settings: Settings, words: Sequence[str]) -> Settings:
     return replace(settings, limits=read_limits(words, settings.limits))
 
 
+def _destinations(words: ScanWords, resolved: Resolved) -> Destinations:
+    """All that is written, held against what is known to be read."""
+    baseline = str(resolved.baseline or BASELINE)
+    written = [*resolved.outputs, words.plot, words.fleet.cache]
+    destinations = Destinations([*written, baseline] if words.write_baseline else written)
+    destinations.spare(words.targets)
+    data = [words.run.data] if words.run else []
+    data += [entry.data for entry in resolved.file.models if entry.data]
+    destinations.spare(data)
+    if resolved.file.path:
+        destinations.spare([str(resolved.file.path)], "the configuration of this run")
+    if not words.write_baseline and resolved.baseline:
+        destinations.spare([str(resolved.baseline)], "the baseline of this run")
+    return destinations
+
+
 def _scan(
-    words: ScanWords, settings: Settings, resolved: Resolved, outputs: Sequence[Output]
+    words: ScanWords,
+    settings: Settings,
+    resolved: Resolved,
+    outputs: Sequence[Output],
+    destinations: Destinations,
 ) -> Tally:
     """Scan, write each part of the report as it comes, and return the counts."""
     fleet = requested_fleet(words.fleet)
@@ -100,7 +122,7 @@ def _scan(
     tally = Tally()
     with (
         watched(words.targets, quiet=words.quiet) as bar,
-        opened(outputs, look, bar.away) as sinks,
+        opened(outputs, look, bar.away, bar.announce) as sinks,
         # Libraries that write to stdout, as Ray does when a process of its dies, write beside
         # the report and not into it.
         redirect_stdout(sys.stderr) if fleet.engine is Engine.RAY else nullcontext(),
@@ -111,7 +133,7 @@ def _scan(
         fleet = replace(fleet, progress=bar.files, announce=bar.announce)
         settings = replace(settings, lines=any(o.form == "json-lines" for o in outputs))
         with closing(parts(words.targets, settings, fleet)) as stream:
-            for part in _as_wanted(stream, words, resolved):
+            for part in _as_wanted(destinations.sparing(stream), words, resolved):
                 tally.add(part)
                 sinks.part(part)
         bar.close()
@@ -179,7 +201,7 @@ def _plot(report: Report, file: str) -> None:
             f"--plot draws one model, the targets hold {len(report.models)}",
             "name one file with one model",
         )
-    draw(report.models[0], report.findings, Path(file))
+    draw(report.models[0], report.findings, file, report_note)
 
 
 def exit_code(tally: Tally, settings: Settings, *, exit_zero: bool) -> int:

@@ -25,7 +25,8 @@ def write_baseline(report: Report, path: Path) -> tuple[Report, str]:
     Raises:
         UsageError: What is there is no baseline, or the file cannot be written.
     """
-    old = read_baseline(path) if path.exists() else None
+    # What is no file is written into; there is nothing in it to be kept, nor to be waited for.
+    old = read_baseline(path) if path.is_file() else None
     not_run = {(skipped.model, skipped.rule) for skipped in report.skipped}
     not_run |= {(failure.model, failure.rule) for failure in report.errors}
     judged = {(model.target, code) for model in report.models for code in model.rules} - not_run

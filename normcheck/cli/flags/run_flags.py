@@ -90,7 +90,7 @@ Fixed = Annotated[
         "-o",
         "--output",
         metavar="FILE",
-        help="Where the repaired copy goes; never a file that exists.",
+        help="Where the repaired copy goes (- is stdout); never a file that exists.",
         show_default=False,
     ),
 ]

@@ -77,7 +77,7 @@ Outputs = Annotated[
         "--output-file",
         "-o",
         metavar="FILE",
-        help="Write the report there, whole or not at all. Default: stdout (-).",
+        help="Write the report there: a file whole or not at all. Default: stdout (-).",
     ),
 ]
 Select = Annotated[

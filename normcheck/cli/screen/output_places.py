@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normcheck.cli.screen.error_messages import report_note
 from normcheck.errors import UsageError
 from normcheck.report.report import Report
+from normcheck.writing.destination import STDOUT, place_of
+from normcheck.writing.writer import written
 
 if TYPE_CHECKING:
-    from normcheck.report.people.text_report import TextStyle
+    from normcheck.report.people.text_style import TextStyle
 
 _PIPE_WIDTH = 80
 """Columns where the output is no terminal and COLUMNS says nothing."""
-_STDOUT = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,11 @@ def pair(forms: Sequence[str], files: Sequence[str]) -> tuple[Output, ...]:
             f"{len(files)} output files for {len(forms)} formats",
             "give each -o its own -f: -f github -f sarif -o - -o normcheck.sarif",
         )
-    places = [*files, *[_STDOUT] * (len(forms) - len(files))]
+    places = [*files, *[STDOUT] * (len(forms) - len(files))]
     same = {place for place in places if places.count(place) > 1}
     if same:
         raise UsageError(
-            f"two formats for {', '.join(sorted(same)).replace(_STDOUT, 'stdout', 1)}",
+            f"two formats for {', '.join(sorted(same)).replace(STDOUT, 'stdout', 1)}",
             "the first -o belongs to the first -f, the second to the second",
         )
     return tuple(Output(*both) for both in zip(forms, places, strict=True))
@@ -66,14 +68,14 @@ def rendered(report: Report, output: Output) -> str:
 
 def text_style(output: Output, look: Look) -> "TextStyle":
     """How text is to look at the place where it goes."""
-    from normcheck.report.people.text_report import TextStyle
+    from normcheck.report.people.text_style import TextStyle
 
     return TextStyle(
         width=_width(output.file),
         color=_colored(look.color, output.file),
         verbose=look.verbose,
         quiet=look.quiet,
-        errors=output.file != _STDOUT,
+        errors=output.file != STDOUT,
     )
 
 
@@ -81,7 +83,7 @@ def _width(file: str) -> int:
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) > 0:
         return int(columns)
-    if file == _STDOUT and sys.stdout.isatty():
+    if file == STDOUT and _on_terminal():
         return os.get_terminal_size(sys.stdout.fileno()).columns or _PIPE_WIDTH
     return _PIPE_WIDTH
 
@@ -93,30 +95,19 @@ def _colored(color: str, file: str) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return file == _STDOUT and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return file == STDOUT and _on_terminal() and os.environ.get("TERM") != "dumb"
+
+
+def _on_terminal() -> bool:
+    # There is none after >&-, which is an error once something is written.
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def write(text: str, file: str) -> None:
-    """To stdout, or to a file that is there whole or not at all.
+    """To stdout, or wherever else; a regular file is there whole or not at all.
 
     Raises:
-        UsageError: The file cannot be written.
+        UsageError: It cannot be written.
     """
-    if file == _STDOUT:
-        # Signs that the terminal's encoding lacks become question marks, not a crash.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    path = Path(file)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(
-            f"{file}: cannot be written ({error.strerror or error})",
-            "name a file in a folder that exists and is writable",
-        ) from error
+    with written(place_of(file), announce=report_note) as out:
+        out.text(text)

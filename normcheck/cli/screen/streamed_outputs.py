@@ -1,20 +1,19 @@
 """Where parts of a report go as they come: written at once where the form allows it."""
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import Protocol, TextIO
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from normcheck.cli.screen.output_places import Look, Output, rendered, text_style
-from normcheck.errors import UsageError
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.report.tally import Tally
+from normcheck.writing.destination import STDOUT, Place, place_of
+from normcheck.writing.special_files import Announce
+from normcheck.writing.streams import Out
+from normcheck.writing.writer import written
 
-_STDOUT = "-"
 Pause = Callable[[], AbstractContextManager[None]]
 """Takes what is drawn on the terminal away while something is written there."""
 
@@ -52,47 +51,64 @@ class _Whole:
 class Sinks:
     """All outputs of a run."""
 
-    def __init__(self, places: Sequence[tuple[_Form, Output, TextIO]], pause: Pause) -> None:
+    def __init__(self, places: Sequence["_Opened"], pause: Pause) -> None:
         """Start with nothing written."""
         self._places = places
         self._pause = pause
 
     def part(self, part: Part) -> None:
         """Write what can be written of this part."""
-        for form, output, stream in self._places:
-            self._write(form.part(part), output, stream)
+        for opened in self._places:
+            self._write(opened.form.part(part), opened)
 
     def end(self, tally: Tally) -> None:
         """Write the rest, with the counts of all parts."""
-        for form, output, stream in self._places:
+        for opened in self._places:
             # On a terminal the error says it all; a file that was asked for is written.
-            if tally.models or output.form != "text" or output.file != _STDOUT:
-                for text in form.end(tally):
-                    self._write(text, output, stream)
+            if tally.models or opened.output.form != "text" or opened.output.file != STDOUT:
+                for text in opened.form.end(tally):
+                    self._write(text, opened)
 
-    def _write(self, text: str, output: Output, stream: TextIO) -> None:
+    def _write(self, text: str, opened: "_Opened") -> None:
         if not text:
             return
-        if output.file == _STDOUT:
-            with self._pause():
-                stream.write(text)
-                stream.flush()
-        else:
-            with _writable(output.file):
-                stream.write(text)
+        # Whatever is not a file may be the terminal, by one name or another.
+        with nullcontext() if opened.place.replaced else self._pause():
+            opened.out.text(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One output, ready to be written."""
+
+    form: _Form
+    output: Output
+    place: Place
+    out: Out
 
 
 @contextmanager
-def opened(outputs: Sequence[Output], look: Look, pause: Pause) -> Iterator[Sinks]:
+def opened(
+    outputs: Sequence[Output], look: Look, pause: Pause, announce: Announce
+) -> Iterator[Sinks]:
     """The outputs, ready to be written; files are there whole at the end, or not at all.
+
+    Args:
+        outputs: Forms, and where they go.
+        look: Of text.
+        pause: See ``Pause``.
+        announce: Told where a FIFO waits for its reader.
 
     Raises:
         UsageError: A file cannot be written; nothing was done then.
     """
     with ExitStack() as stack:
-        yield Sinks(
-            [(_form(o, look), o, stack.enter_context(_place(o.file))) for o in outputs], pause
-        )
+        places = []
+        for output in outputs:
+            form, place = _form(output, look), place_of(output.file)
+            out = stack.enter_context(written(place, announce=announce))
+            places.append(_Opened(form, output, place, out))
+        yield Sinks(places, pause)
 
 
 def _form(output: Output, look: Look) -> _Form:
@@ -114,37 +130,3 @@ def _form(output: Output, look: Look) -> _Form:
     from normcheck.report.people.text_stream import TextReport
 
     return TextReport(text_style(output, look))
-
-
-@contextmanager
-def _place(file: str) -> Iterator[TextIO]:
-    if file == _STDOUT:
-        # Signs that the terminal's encoding lacks become question marks, not a crash.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
-        yield sys.stdout
-        return
-    path = Path(file)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _writable(file):
-        stream = part.open("w", encoding="utf-8")
-    try:
-        yield stream
-        with _writable(file):
-            stream.close()
-            part.replace(path)
-    finally:
-        with suppress(OSError):  # of what is thrown away
-            stream.close()
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writable(file: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"{file}: cannot be written ({error.strerror or error})",
-            "name a file in a folder that exists and is writable",
-        ) from error

@@ -8,8 +8,9 @@ from torch import nn
 
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.feeding.synthetic_input import Shape, guesses, made, parse
+from normcheck.live.feeding.synthetic_input import guesses, made, parse
 from normcheck.live.feeding.user_data import all_alike, read_data, readings
+from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward
 from normcheck.wording import plural

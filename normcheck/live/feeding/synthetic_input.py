@@ -7,7 +7,6 @@ modes differ on noise as much as a broken one's.
 import inspect
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from normcheck.errors import UsageError
 from normcheck.live.batches import Batch
+from normcheck.live.input_shape import FLOAT, Shape
 
-_FLOAT, _LONG, _BOOL = "float", "long", "bool"
+_LONG, _BOOL = "long", "bool"
 _DTYPES = {
-    "float": _FLOAT, "float32": _FLOAT, "long": _LONG, "int": _LONG, "int64": _LONG, "bool": _BOOL,
+    "float": FLOAT, "float32": FLOAT, "long": _LONG, "int": _LONG, "int64": _LONG, "bool": _BOOL,
 }  # fmt: skip
 _ID_WORDS = ("input_ids", "ids", "token", "tokens", "idx", "index", "indices", "token_ids")
 _MASK_WORDS = ("mask", "valid")
@@ -34,27 +34,6 @@ _SIZE_NAMES = ("img_size", "image_size", "input_size", "im_size", "resolution", 
 _LENGTH_NAMES = ("seq_len", "max_len", "max_length", "block_size", "context_length", "seq_length")
 _MOST_ELEMENTS = 1 << 22
 """Elements in one sample of a guess: beyond, a trial costs too much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One input without its batch dimension."""
-
-    dimensions: tuple[int, ...]
-    dtype: str = _FLOAT
-    name: str = ""
-    """Keyword, where it is passed by name."""
-    high: int = 2
-    """Integers are drawn from 0 to below it."""
-
-    def __str__(self) -> str:
-        """As ``--input-shape`` takes it."""
-        shape = "x".join(map(str, self.dimensions)) or "scalar"
-        return (
-            (f"{self.name}=" if self.name else "")
-            + shape
-            + ("" if self.dtype == _FLOAT else f":{self.dtype}")
-        )
 
 
 def parse(text: str) -> Shape:

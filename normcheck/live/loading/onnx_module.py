@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from normcheck.live.feeding.synthetic_input import Shape
+from normcheck.live.input_shape import Shape
 from normcheck.live.loading.onnx_session import OnnxModel
 
 

@@ -18,7 +18,7 @@ from torch.utils import _pytree
 from normcheck.errors import NormcheckError
 from normcheck.formats.pt2.exported_graph import module_of
 from normcheck.formats.pt2.exported_program import SCALAR_TYPES
-from normcheck.live.feeding.synthetic_input import Shape
+from normcheck.live.input_shape import Shape
 from normcheck.live.loading.program_arguments import Arguments, bind, names_in, value_of
 
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {

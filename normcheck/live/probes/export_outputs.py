@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from normcheck.compare.export_match import OutputMatch
 from normcheck.errors import NormcheckError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.feeding.feed import device_of, feed_for
 from normcheck.live.loading.load_exported import load_exported
+from normcheck.live.output_match import OutputMatch
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.outputs import flips, relative

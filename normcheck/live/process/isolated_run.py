@@ -23,7 +23,7 @@ from normcheck.errors import NormcheckError
 from normcheck.live.process.run_outcome import Outcome
 from normcheck.live.process.wire import HEADER, read
 from normcheck.live.run_request import Isolation, Running
-from normcheck.norms.layer import Anatomy
+from normcheck.norms.anatomy import Anatomy
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.limits import Limits
 

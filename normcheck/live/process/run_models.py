@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from normcheck.errors import UsageError
 from normcheck.live.process.run_outcome import Outcome
 from normcheck.live.run_request import Running
-from normcheck.norms.layer import Anatomy
+from normcheck.norms.anatomy import Anatomy
 from normcheck.saved.checkpoint import Checkpoint, Form
 from normcheck.sources.limits import Limits
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from normcheck.compare.export_match import OutputMatch
 from normcheck.errors import NormcheckError
 from normcheck.live.measurement import Run
-from normcheck.norms.layer import Anatomy
+from normcheck.live.output_match import OutputMatch
+from normcheck.norms.anatomy import Anatomy
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,8 +13,8 @@ from normcheck.live.process.run_outcome import Outcome
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import in_words
 from normcheck.live.watching.live_records import described
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.find_norms import anatomy_of
-from normcheck.norms.layer import Anatomy
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 
 

@@ -5,14 +5,21 @@ link predicts.
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
+from normcheck.norms.belonging.likeliest_activation import (
+    FEWEST_TELLING,
+    HYPOTHESES,
+    PLACES,
+    is_certain,
+    likeliest,
+)
 from normcheck.norms.belonging.links import Link, Weights
 from normcheck.norms.belonging.prediction import (
-    AS_GOOD,
     Fit,
     Hypothesis,
     Prediction,
@@ -20,7 +27,7 @@ from normcheck.norms.belonging.prediction import (
     predictions,
 )
 from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
-from normcheck.norms.layer import Confidence, Floats
+from normcheck.norms.layer import Confidence, NormLayer
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.prefetch import fetch_ahead
 
@@ -46,15 +53,8 @@ SAMPLED = 8
 """Links from which the activation of a model is told."""
 TELLING = 0.25
 """Mean of (stored mean / σ)² from which a link tells activations apart."""
-AS_NEAR = 0.05
-"""Difference of the logarithms of two factors that does not tell activations apart."""
 NOTHING = 1e-6
 """(stored mean / σ)² up to which a channel's mean is rounding."""
-FEWEST_TELLING = 3
-THE_SAME = 0.001
-FAIR_SHARE = 0.25
-"""Share of the links on which an activation must do better to be taken for another that is about
-as good."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +132,23 @@ def agreement_of(
     )
 
 
+def agreement_with(
+    links: Callable[[], tuple[Link, ...]], layers: Sequence[NormLayer], budget: int | None
+) -> Agreement | None:
+    """How the running statistics fit the weights; None where there are none, or no link.
+
+    Args:
+        links: Finds the links of the model; not asked where no layer has statistics.
+        layers: Of the model.
+        budget: Bytes of weights that are read; None for the usual number.
+    """
+    stored = tuple(layer.path for layer in layers if layer.has_statistics)
+    if not stored:
+        return None
+    found = links()
+    return agreement_of(found, stored, budget) if found else None
+
+
 def _cannot_judge(link: Link) -> str:
     target = link.target
     mean, variance = target.running_mean, target.running_var
@@ -152,8 +169,6 @@ def _cannot_judge(link: Link) -> str:
     return ""
 
 
-_HYPOTHESES = tuple(Hypothesis(name) for name in ACTIVATIONS)
-_PLACES = {hypothesis.activation: place for place, hypothesis in enumerate(_HYPOTHESES)}
 _Known = dict[int, Prediction]
 """Predictions under all activations by the link's identity: weights are read once for them."""
 
@@ -166,78 +181,13 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
     free = [link for link in links if link.slopes is None and link.inflow is None]
     order = list(Confidence)
     free.sort(key=lambda link: order.index(link.recognition.confidence))
-    for prediction in predictions(free[:SAMPLED], _HYPOTHESES):
+    for prediction in predictions(free[:SAMPLED], HYPOTHESES):
         known[id(prediction.link)] = prediction
     each = [prediction for prediction in known.values() if prediction.finite]
     if not each:
         return next(iter(ACTIVATIONS))
-    telling = [p for p in each if _is_certain(p.link) and p.energy > TELLING]
-    return _HYPOTHESES[_likeliest(telling if len(telling) >= FEWEST_TELLING else each)].activation
-
-
-def _is_certain(link: Link) -> bool:
-    return link.recognition.confidence is Confidence.HIGH
-
-
-def _likeliest(each: list[Prediction]) -> int:
-    """The place of the activation that several links share.
-
-    By the median alignment. Of those that are about as good, and the better on a fair share of
-    the links, the one whose factor is nearest to 1: that is what tells a ReLU from a leaky one.
-    """
-    scores = np.array([prediction.scores for prediction in each])
-    allowed = [_PLACES[name] for name in _allowed(each)]
-    middle = np.sort(scores, axis=0)[len(each) // 2]
-    certain = sum(_is_certain(prediction.link) for prediction in each) >= FEWEST_TELLING
-    plain = [p for p in allowed if _HYPOTHESES[p].activation != "sigmoid"]
-    if not certain:
-        plain = [p for p in plain if _HYPOTHESES[p].activation != "tanh"] or plain
-    candidates = [
-        p
-        for p in allowed
-        if p in plain
-        or (_HYPOTHESES[p].activation == "sigmoid" and _is_sigmoid(p, plain, each, scores, middle))
-    ]
-    best = max(candidates, key=lambda place: (middle[place], -place))
-    equal = [
-        place
-        for place in candidates
-        if place == best
-        or (
-            middle[place] >= middle[best] - AS_GOOD
-            and float(np.mean(scores[:, place] >= scores[:, best] - THE_SAME)) >= FAIR_SHARE
-        )
-    ]
-    off = {p: median([off_one(prediction.slope_of(p)) for prediction in each]) for p in equal}
-    # The first, and simplest, of those whose factors are about as near.
-    nearest = min(off.values())
-    return min(place for place in equal if off[place] <= nearest + AS_NEAR)
-
-
-def _allowed(each: list[Prediction]) -> tuple[str, ...]:
-    """The activations that a module tree leaves for these links; all where there is none."""
-    named = {prediction.link.among for prediction in each}
-    among = named.pop() if len(named) == 1 else ()
-    return among or tuple(ACTIVATIONS)
-
-
-def _is_sigmoid(
-    place: int, plain: list[int], each: list[Prediction], scores: Floats, middle: Floats
-) -> bool:
-    """Whether a sigmoid is likely: much better than all others, on certain links.
-
-    Healthy ReLU networks with additions or max pooling fit a sigmoid about as well.
-    """
-    if not plain:
-        return True
-    certain = [i for i, prediction in enumerate(each) if _is_certain(prediction.link)]
-    if len(certain) < FEWEST_TELLING:
-        return False
-    other = float(max(middle[p] for p in plain))
-    here = float(np.sort(scores[certain, place])[len(certain) // 2])
-    much_better = here > 0.9 and middle[place] >= other + 0.05
-    nearly_exact = here > 0.98 and 1 - middle[place] < (1 - other) / 3
-    return bool(much_better or nearly_exact)
+    telling = [p for p in each if is_certain(p.link) and p.energy > TELLING]
+    return HYPOTHESES[likeliest(telling if len(telling) >= FEWEST_TELLING else each)].activation
 
 
 def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
@@ -251,9 +201,9 @@ def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
     if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
         return fits
     if len(among) != 1:
-        each = [known.get(id(link)) or Prediction(link, _HYPOTHESES) for link in links]
+        each = [known.get(id(link)) or Prediction(link, HYPOTHESES) for link in links]
         each = [prediction for prediction in each if prediction.finite]
-        best = _likeliest(each)
+        best = likeliest(each)
         others = [prediction.fit(best) for prediction in each]
         if _median(others) >= _median(fits) + CLEARLY_BETTER:
             fits = others
@@ -271,7 +221,7 @@ def _usual_fit(link: Link, usual: str, known: _Known) -> Fit | None:
     """The fit under the usual activation; None where the weights predict no numbers."""
     prediction = known.get(id(link))
     if prediction is not None:
-        return prediction.fit(_PLACES[usual]) if prediction.finite else None
+        return prediction.fit(PLACES[usual]) if prediction.finite else None
     prediction = Prediction(link, [Hypothesis(usual)])
     return prediction.fit(0) if prediction.finite else None
 
@@ -293,7 +243,7 @@ def _turned(links: list[Link]) -> list[Link]:
     as badly one way as the other fits well.
     """
     open_ones = [link for link in links if link.either_way]
-    sample = sorted(open_ones, key=lambda link: not _is_certain(link))[:SAMPLED]
+    sample = sorted(open_ones, key=lambda link: not is_certain(link))[:SAMPLED]
     plain = [Hypothesis("ReLU"), Hypothesis("no activation"), Hypothesis("leaky ReLU 0.2")]
     here = [max(p.scores) for link in sample if (p := Prediction(link, plain)).finite]
     if not here or median(here) >= FITS_AS_IT_IS:
@@ -310,5 +260,5 @@ def _turned(links: list[Link]) -> list[Link]:
 
 def has_room_for_pooling(link: Link) -> bool:
     """Whether a max pooling could stand in the link: a Sequential without a gap has no room."""
-    certain = _is_certain(link)
+    certain = is_certain(link)
     return link.slopes is None and not (certain and link.role.endswith((" +1", " +2")))

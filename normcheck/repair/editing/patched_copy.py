@@ -7,6 +7,7 @@ from normcheck.repair.editing.tensor_edits import Edits, NotInPlaceError, change
 from normcheck.repair.editing.zip_checksums import checksum_edits, overlaid
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.source import FileSource
+from normcheck.writing.streams import Out
 
 _PIECE = 1 << 22
 """Bytes that are copied at a time."""
@@ -22,8 +23,12 @@ class Patch:
     changed: int
     """Bytes of the tensors and flags that differ from the input."""
 
-    def pieces(self) -> Iterator[bytes]:
-        """The bytes of the copy."""
+    def write_to(self, out: Out) -> None:
+        """Write the copy, a piece at a time."""
+        for piece in self._pieces():
+            out.write(piece)
+
+    def _pieces(self) -> Iterator[bytes]:
         waiting = sorted(self.edits.items())
         for start in range(0, self.source.size, _PIECE):
             length = min(_PIECE, self.source.size - start)

@@ -5,9 +5,8 @@ has too few. Only files that can be taken apart and put together without losing 
 dicts that torch loads without running code, and safetensors.
 """
 
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,16 @@ from normcheck.repair.repair_result import Change, ModelRepair
 from normcheck.saved.checkpoint import Checkpoint, Form
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.sources.source import FileSource
+from normcheck.writing.streams import Out
 
 _LENGTH_BYTES = 8
 _ALIGNED = 8
 _CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 _PIECE = 1 << 22
 _INT64 = BY_NAME["int64"]
+
+Writer = Callable[[Out], None]
+"""Writes all bytes of a file, in pieces: it may be larger than the memory."""
 
 
 def needs_new_file(models: Sequence[ModelRepair]) -> str:
@@ -51,8 +54,8 @@ def new_dtype(change: Change, beside: Mapping[str, DType]) -> DType:
     return beside.get(change.name.rpartition(".")[2], BY_NAME["float32"])
 
 
-def rewritten(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> Iterator[bytes]:
-    """The bytes of a new file with the changes.
+def rewritten(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> Writer:
+    """What writes a new file with the changes.
 
     Args:
         checkpoint: The file, open.
@@ -87,7 +90,7 @@ def _beside(checkpoint: Checkpoint, model: ModelRepair) -> dict[str, DType]:
 
 def _safetensors(
     source: FileSource, changes: Sequence[Change], beside: Mapping[str, DType]
-) -> Iterator[bytes]:
+) -> Writer:
     length = int.from_bytes(source.read_at(0, _LENGTH_BYTES), "little")
     header: dict[str, Any] = json.loads(source.read_at(_LENGTH_BYTES, length))
     begin = _LENGTH_BYTES + length
@@ -125,16 +128,22 @@ def _safetensors(
             for start in range(first, last, _PIECE):
                 yield source.read_at(begin + start, min(_PIECE, last - start))
 
-    return pieces()
+    def write(out: Out) -> None:
+        for piece in pieces():
+            out.write(piece)
+
+    return write
 
 
-def _torch(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> Iterator[bytes]:
+def _torch(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> Writer:
     import torch
 
     from normcheck.live.loading.load_model import at_place
 
+    modern = checkpoint.format.startswith("torch zip")
     try:
-        value = torch.load(checkpoint.name, map_location="cpu", weights_only=True)
+        # Of a zip, tensors stay on the disk until they are written. A legacy file has to be read.
+        value = torch.load(checkpoint.name, map_location="cpu", weights_only=True, mmap=modern)
     except Exception as error:
         raise _cannot("torch cannot load it without running code of the file's") from error
     for model in models:
@@ -155,10 +164,12 @@ def _torch(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> Iterator[by
                 _insert(entries, change.name, tensor)
             else:
                 entries[change.name] = tensor
-    out = io.BytesIO()
-    modern = checkpoint.format.startswith("torch zip")
-    torch.save(value, out, _use_new_zipfile_serialization=modern)
-    return iter((out.getvalue(),))
+
+    def write(out: Out) -> None:
+        # All that torch asks of a file is that bytes can be written to it.
+        torch.save(value, out, _use_new_zipfile_serialization=modern)  # type: ignore[arg-type]
+
+    return write
 
 
 def _insert(entries: dict[str, Any], name: str, tensor: Any) -> None:

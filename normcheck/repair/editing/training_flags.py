@@ -12,7 +12,7 @@ from normcheck.errors import NormcheckError
 from normcheck.pickles.inert import attributes_of, children_of
 from normcheck.pickles.machine import InertUnpickler
 from normcheck.pickles.module_records import is_module
-from normcheck.pickles.opcodes import TABLE, Handler
+from normcheck.pickles.opcodes import TABLE, Handler, Machine
 from normcheck.pickles.torch_objects import Constructors, constructors
 from normcheck.repair.editing.patched_copy import single_source
 from normcheck.repair.editing.tensor_edits import NotInPlaceError
@@ -35,7 +35,7 @@ class PlacedFlag(int):
 
 
 def _flag(value: int) -> Handler:
-    def handler(machine: InertUnpickler) -> None:
+    def handler(machine: Machine) -> None:
         flag = PlacedFlag(value)
         flag.place = machine.position - 1
         machine.push(flag)

@@ -14,6 +14,7 @@ from normcheck.report.machines.run_json import as_values
 from normcheck.report.part import Part
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 from normcheck.report.tally import Tally
+from normcheck.writing.write_errors import told
 
 SCHEMA_VERSION = 1
 
@@ -124,7 +125,9 @@ class _Later:
 
     def add(self, values: Iterable[dict[str, Any]]) -> None:
         """Keep more entries."""
-        self._waiting.write(self._written.grown(values))
+        text = self._written.grown(values)
+        with told("a temporary file for what the report ends with (TMPDIR names its folder)"):
+            self._waiting.write(text)
 
     def text(self) -> Iterator[str]:
         """All of the list, after which nothing can be added."""

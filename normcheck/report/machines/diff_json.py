@@ -6,8 +6,8 @@ from typing import Any
 from normcheck.compare.export_match import ExportMatch
 from normcheck.compare.movement import Change, Comparison, LayerChange, Side, Step
 from normcheck.compare.movement_story import motion, story
+from normcheck.report.diff_report import Diff
 from normcheck.report.machines.as_json import render_json
-from normcheck.runs.diff import Diff
 
 
 def render_diff_json(diff: Diff) -> str:

@@ -9,12 +9,13 @@ from rich.text import Text
 from normcheck.compare.movement import Comparison
 from normcheck.compare.movement_story import story
 from normcheck.findings import Finding, Severity
+from normcheck.report.diff_report import Diff
 from normcheck.report.people.console import PROSE, console_for, finished
 from normcheck.report.people.movement_table import movement_table
 from normcheck.report.people.text_end import print_end
-from normcheck.report.people.text_report import TextStyle, print_findings
+from normcheck.report.people.text_model import print_findings
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.tally import Tally
-from normcheck.runs.diff import Diff
 from normcheck.wording import fold, plural, printable
 
 _NAMES = 8

@@ -4,6 +4,7 @@ A healthy model shows diagonals, statistics of another model clouds. Drawn with 
 an optional extra.
 """
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from normcheck.norms.belonging.agreement import AGREES
 from normcheck.report.fit_summary import LinkSummary
 from normcheck.report.report import ModelReport
 from normcheck.rules.statistics.foreign_stats import RULE
+from normcheck.writing.destination import place_of
+from normcheck.writing.special_files import Announce, to_nobody
+from normcheck.writing.writer import written
 
 _COLUMNS = 6
 _MOST_PANELS = 60
@@ -23,16 +27,23 @@ _NAME = 24
 """Characters of a layer's name above its panel."""
 
 
-def draw(model: ModelReport, findings: Iterable[Finding], file: Path) -> None:
-    """Write the figure; the ending of ``file`` says in which format (png, svg, pdf).
+def draw(
+    model: ModelReport,
+    findings: Iterable[Finding],
+    file: Path | str,
+    announce: Announce = to_nobody,
+) -> None:
+    """Write the figure; the ending of ``file`` says in which format (png, svg, pdf; else png).
 
     Args:
         model: With predictions kept (``Settings.keep_predictions``).
         findings: Of the model; layers accused by foreign-stats are drawn in red.
-        file: Where to write.
+        file: Where to write; ``-`` is stdout.
+        announce: Told where a FIFO waits for its reader.
 
     Raises:
-        UsageError: matplotlib is missing, the format is unknown, or no layer was judged.
+        UsageError: matplotlib is missing, the format is unknown, no layer was judged, or it
+            cannot be written there.
     """
     try:
         from matplotlib.figure import Figure
@@ -61,12 +72,16 @@ def draw(model: ModelReport, findings: Iterable[Finding], file: Path) -> None:
     figure.supxlabel("predicted from the weights (stored standard deviations)")
     figure.supylabel("stored in the file")
     figure.tight_layout()
+    # What cannot be drawn leaves nothing behind: it is drawn first and written then.
+    drawn = io.BytesIO()
     try:
-        figure.savefig(file, dpi=110)
-    except (OSError, ValueError) as error:
+        figure.savefig(drawn, format=Path(file).suffix[1:] or "png", dpi=110)
+    except ValueError as error:
         raise UsageError(
-            f"{file}: the figure cannot be written ({error})", "name a .png, .svg or .pdf file"
+            f"{file}: the figure cannot be drawn ({error})", "name a .png, .svg or .pdf file"
         ) from error
+    with written(place_of(file), announce=announce) as out:
+        out.write(drawn.getbuffer())
 
 
 def _panel(axes: Any, link: LinkSummary, *, accused: bool) -> None:

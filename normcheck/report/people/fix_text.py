@@ -10,7 +10,7 @@ from rich.text import Text
 from normcheck.repair.repair_result import Estimated, ModelRepair, Repair, Written
 from normcheck.report.people.console import PROSE, console_for, finished
 from normcheck.report.people.run_text import outputs_table
-from normcheck.report.people.text_report import TextStyle
+from normcheck.report.people.text_style import TextStyle
 from normcheck.wording import fold, number, plural, printable
 
 _SHOWN = 8

@@ -8,7 +8,7 @@ from rich.text import Text
 from normcheck.findings import Severity
 from normcheck.report.asides import asides, failed, idle, reasons, skipped
 from normcheck.report.people.console import hanging
-from normcheck.report.people.text_report import TextStyle
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.report.tally import Tally
 from normcheck.wording import plural, printable

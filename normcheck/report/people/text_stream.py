@@ -12,7 +12,8 @@ from normcheck.report.part import Part
 from normcheck.report.people.console import console_for, finished
 from normcheck.report.people.many_models import MANY, print_summary
 from normcheck.report.people.text_end import print_end
-from normcheck.report.people.text_report import TextStyle, print_model
+from normcheck.report.people.text_model import print_model
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import ModelReport, Report, joined
 from normcheck.report.tally import Tally
 
@@ -97,6 +98,12 @@ class TextReport:
         print_model(
             console, model.report, findings, style, model.known, table=alone or style.verbose
         )
+
+
+def render_text(report: Report, style: TextStyle) -> str:
+    """The report as text, ending in a line of counts."""
+    stream = TextReport(style)
+    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
 
 
 class _Model:

@@ -37,7 +37,8 @@ from normcheck.wording import fold, percent, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normcheck.compare.export_match import ExportMatch, NormMatch, OutputMatch
+    from normcheck.compare.export_match import ExportMatch, NormMatch
+    from normcheck.live.output_match import OutputMatch
 
 _SHOWN = 4
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.batches import Feed
 from normcheck.live.feeding.feed import device_of, feed_for
-from normcheck.live.feeding.synthetic_input import Shape, guesses, made, parse
+from normcheck.live.feeding.synthetic_input import guesses, made, parse
+from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward
 from tests.architectures import ARCHITECTURES

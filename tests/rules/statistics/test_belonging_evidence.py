@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from normcheck.findings import Finding, Severity
-from normcheck.norms.layer import Anatomy
+from normcheck.norms.anatomy import Anatomy
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.statistics.belonging_evidence import readings
 from normcheck.rules.statistics.foreign_stats import check

@@ -245,3 +245,22 @@ def test_few_numbers_prove_no_grid() -> None:
         "bias": constant(0.5),
     }
     assert "find the batch" in only(judge("NC104", batch_norm(**round_ones))).fix
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_statistics_that_were_accumulated_in_bfloat16(*, everything: bool) -> None:
+    """Buffers on its grid beside γ and β that are not; a model all on it was converted."""
+    numbers = np.random.default_rng(4).uniform(0.2, 9.0, (4, 40)).astype(np.float32)
+    coarse = (numbers.view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64)
+    affine = coarse if everything else numbers.astype(np.float64)
+    layer = batch_norm(
+        features=40,
+        running_mean=values(coarse[0]),
+        running_var=values(coarse[1]),
+        weight=values(affine[2]),
+        bias=values(affine[3]),
+    )
+    found = judge("NC109", layer)
+    assert [(f.severity, f.discriminator) for f in found] == (
+        [] if everything else [(Severity.INFO, "bfloat16")]
+    )

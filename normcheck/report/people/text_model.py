@@ -1,11 +1,10 @@
-"""The report for people: the answer first, then where, the numbers, and what to do.
+"""One model for people: the answer first, then where, the numbers, and what to do.
 
 Rich measures, wraps and colours; it never sees a name from a file as markup.
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.padding import Padding
@@ -14,12 +13,11 @@ from rich.text import Text
 from normcheck.findings import Finding, Severity
 from normcheck.report.certificate import certificate_of
 from normcheck.report.healthy_reading import reading
-from normcheck.report.part import Part
 from normcheck.report.people.console import PROSE, hanging
 from normcheck.report.people.layer_table import layer_table
 from normcheck.report.people.run_text import fed_line, run_section
-from normcheck.report.report import ModelReport, Report
-from normcheck.report.tally import Tally
+from normcheck.report.people.text_style import TextStyle
+from normcheck.report.report import ModelReport
 from normcheck.wording import fold, plural, printable
 
 MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold yellow")}
@@ -31,28 +29,6 @@ _OPEN_MARK = ("?", "bold")
 _KNOWN_MARK = ("–", "bold")
 """Of a model whose faults are known."""
 _WHERE_NAMES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class TextStyle:
-    """How the text is to look; nothing of it changes what is said."""
-
-    width: int = 80
-    color: bool = False
-    verbose: bool = False
-    quiet: bool = False
-    """Only findings that are no info, and nothing where there are none."""
-    errors: bool = False
-    """List what could not be done, for readers of a file, who do not see stderr."""
-
-
-def render_text(report: Report, style: TextStyle) -> str:
-    """The report as text, ending in a line of counts."""
-    # The stream is made of what is here.
-    from normcheck.report.people.text_stream import TextReport
-
-    stream = TextReport(style)
-    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
 
 
 def print_findings(console: Console, findings: Iterable[Finding], style: TextStyle) -> None:
