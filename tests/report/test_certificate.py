@@ -15,7 +15,8 @@ from normcheck.findings import Severity
 from normcheck.report.certificate import ENOUGH, certificate_of
 from normcheck.report.machines.as_json import render_json
 from normcheck.report.people.as_markdown import render_markdown
-from normcheck.report.people.text_report import TextStyle, render_text
+from normcheck.report.people.text_stream import render_text
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import ModelReport, Report, Standing
 from normcheck.rules.catalogue import select
 from normcheck.runs.scan import scan
