@@ -22,6 +22,7 @@ An error: values of this kind have no harmless reading.
 - for dead channels, and for single layers of them: a channel without input converges to a
   variance of a few times 1.4e-45, or to 0 where such numbers are rounded away, while its
   neighbours live (`collapsed-variance`);
+- for layers whose γ is 0 throughout, which let nothing through anyway;
 - for 0 and 1 together, which are `never-updated-stats` or `reset-stats`;
 - where no batch count is stored and the means are 0: imports of normalizations that do not
   centre look like that;
@@ -157,12 +158,16 @@ def check(subject: Subject) -> Iterator[Finding]:
         if hit:
             yield _finding(slip, hit, Confidence.HIGH)
     empty = [layer for layer in stored if all_zero(layer)]
-    uncounted = [n for n in empty if n.batches is not None and n.batches.value == 0]
     if empty and len(empty) == len(stored) and all(_affine_zero(n) for n in empty):
         yield _finding(_NO_VALUES, empty, Confidence.HIGH)
-    elif len(empty) > MOST_LAYERS * len(stored):
+        return
+    # A scale of 0 lets nothing through, whatever is divided by: pruned, or dead on purpose.
+    empty = [n for n in empty if n.weight is None or not n.weight.all_are(0.0)]
+    uncounted = [n for n in empty if n.batches is not None and n.batches.value == 0]
+    ran = any(n.batches is not None and n.batches.value > 0 for n in stored)
+    if len(empty) > MOST_LAYERS * len(stored):
         yield _finding(_NEVER_FILLED, empty, Confidence.HIGH)
-    elif uncounted and len(uncounted) < len(stored):
+    elif uncounted and ran:
         # Layers that ran count; these did not, and still are at no initial value.
         yield _finding(_NEVER_FILLED, uncounted, Confidence.MEDIUM)
 

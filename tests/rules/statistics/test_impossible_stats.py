@@ -64,6 +64,7 @@ def test_an_uncounted_layer_of_zeros_beside_counted_ones() -> None:
         reset_norm("bn2"),
         batch_norm("bn2", running_mean=ZERO, batches=None),
         batch_norm("bn2", running_mean=ZERO, running_var=ZERO),
+        batch_norm("bn2", running_mean=ZERO, running_var=ZERO, weight=ZERO, batches=count(0)),
         batch_norm("bn2", running_var=values([5.6e-45] * CHANNELS)),
         batch_norm("bn2", running_var=values([0.0, *VARIANCES[1:]])),
         batch_norm("bn2", running_mean=values([0.0, *MEANS[1:]])),
@@ -71,7 +72,7 @@ def test_an_uncounted_layer_of_zeros_beside_counted_ones() -> None:
         batch_norm("bn2", running_var=values([float("nan")] * CHANNELS)),
     ],
     ids=[
-        "initial", "does not centre, no count", "one dead layer", "denormal and dead",
+        "initial", "does not centre, no count", "one dead layer", "pruned", "denormal and dead",
         "one dead channel", "one mean of zero", "three channels", "not finite",
     ],
 )  # fmt: skip
