@@ -23,6 +23,8 @@ FEWEST_CHANNELS = 16
 """Of a single link that accuses alone."""
 MOST = 0.5
 """Share of the links that must fit before one that only its block's names make certain counts."""
+TELLING = 0.02
+"""Mean of (stored mean / σ)² from which a single link's means are more than noise."""
 VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
 FOLLOW = 0.85
@@ -162,7 +164,14 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
     fitting = sum(f.explained >= AGREES for f in likely)
     if fitting < MOST * len(likely):
         inside = [f for f in inside if "Sequential" in f.link.recognition.reason]
-    large = [f for f in inside if f.stored_mean.size >= FEWEST_CHANNELS and f.energy > 0.02]
+    # Behind a depthwise convolution no sum over inputs evens out which taps a small image has.
+    large = [
+        f
+        for f in inside
+        if f.stored_mean.size >= FEWEST_CHANNELS
+        and f.energy > TELLING
+        and f.link.kind is not Weights.DEPTHWISE
+    ]
     if not large:
         return []
     worst = min(large, key=lambda f: f.correlation)
