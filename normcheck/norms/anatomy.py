@@ -9,6 +9,7 @@ from normcheck.norms.layer import NormLayer, PowerIteration
 
 if TYPE_CHECKING:
     from normcheck.norms.belonging.agreement import Agreement
+    from normcheck.norms.belonging.first_norm import FirstNorm
     from normcheck.norms.recognise.baked_modes import BakedMode
 
 
@@ -35,6 +36,14 @@ class Anatomy:
     """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""
+    first: FirstNorm | None = None
+    """The first norm against its own weights; None where it does not tell."""
+    uncalled_children: tuple[tuple[str, str, str], ...] = ()
+    """Children of norms of torch's own classes, which call none: the norm's path, the child's
+    and its class."""
+    averages: float | None = None
+    """``n_averaged`` of ``torch.optim.swa_utils.AveragedModel``: how many times it took in
+    weights; None for a model that is no average, or does not say."""
     exported: bool = False
     """Whether it is an export, whose modes are part of its operators."""
     baked: tuple[BakedMode, ...] = ()

@@ -3,11 +3,17 @@
 from dataclasses import replace
 
 from normcheck.norms.anatomy import Anatomy
-from normcheck.norms.belonging.agreement import agreement_with
-from normcheck.norms.belonging.links import find_links
+from normcheck.norms.belonging.agreement import Agreement, agreement_with
+from normcheck.norms.belonging.first_norm import read_first_norm
+from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
 from normcheck.norms.layer import NormLayer
+from normcheck.norms.layer_numbers import read_count
 from normcheck.norms.recognise import from_modules, from_names
-from normcheck.norms.recognise.neighbours import biases_before_norms, dropouts_before_norms
+from normcheck.norms.recognise.neighbours import (
+    biases_before_norms,
+    dropouts_before_norms,
+    uncalled_children,
+)
 from normcheck.norms.recognise.spectral import power_iterations
 from normcheck.saved.checkpoint import SavedModel
 
@@ -40,7 +46,7 @@ def anatomy_of(
     root = model.modules[0] if model.modules else None
     agreement = None
     if judge_links:
-        agreement = agreement_with(lambda: find_links(model, layers), layers, weights_budget)
+        agreement = _in_either_order(model, layers, weights_budget)
     return Anatomy(
         where=model.where,
         layers=layers,
@@ -53,7 +59,30 @@ def anatomy_of(
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
         agreement=agreement,
         biases_before_norms=biases_before_norms(model, layers),
+        averages=_averages(model),
+        first=read_first_norm(model, layers) if judge_links else None,
+        uncalled_children=uncalled_children(model.modules, layers),
     )
+
+
+def _in_either_order(
+    model: SavedModel, layers: tuple[NormLayer, ...], budget: int | None
+) -> Agreement | None:
+    """How statistics fit the weights, in the order of the file or in the other that blocks have."""
+    found = agreement_with(lambda: find_links(model, layers), layers, budget)
+    if found is None or not found.misses:
+        return found
+    otherwise = links_if_registered_otherwise(model, layers)
+    other = agreement_with(lambda: otherwise, layers, budget)
+    if other is None or other.misses or len(other.agreeing) <= len(found.agreeing):
+        return found
+    return other
+
+
+def _averages(model: SavedModel) -> float | None:
+    """How many times an average took in weights; beside a wrapped model in its state dict."""
+    count = read_count(model.tensors.get("n_averaged"))
+    return count.value if count is not None and count.value > 0 else None
 
 
 def _with_dimensions(layer: NormLayer, around: from_names.Surroundings) -> NormLayer:

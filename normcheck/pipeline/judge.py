@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from normcheck.errors import NormcheckError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.pipeline.results import Verdicts
+from normcheck.pipeline.vouching import standings
+from normcheck.report.certificate import certificate_of
 from normcheck.report.fit_summary import AgreementSummary, summarise_agreement
 from normcheck.report.healthy_reading import folding
 from normcheck.report.report import ModelReport, summarise
@@ -86,9 +88,13 @@ def _judged(
     something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
     rules = rules if something else ()
     ran: list[str] = []
+    before = len(asides.skipped)
     found = settled(
         list(_findings(checkpoint.name, subject, rules, ran, asides, known.held)), known.run
     )
+    run = summarise_run(known.run) if known.run else None
+    skipped = {entry.rule for entry in asides.skipped[before:]}
+    standing = standings(anatomy, run, ran, skipped)
     report = ModelReport(
         target=checkpoint.name,
         where=model.where,
@@ -97,13 +103,18 @@ def _judged(
         size=checkpoint.size,
         class_path=anatomy.class_path,
         tensors=anatomy.tensor_count,
-        layers=tuple(summarise(layer, exported=anatomy.exported) for layer in anatomy.layers),
+        layers=tuple(
+            summarise(layer, exported=anatomy.exported, standing=standing[layer.path])
+            for layer in anatomy.layers
+        ),
         rules=tuple(rule.code for rule in rules),
         agreement=_agreement(anatomy, keep_predictions),
         notes=(*checkpoint.notes, *unread_notes(model), *folding(anatomy), *known.notes),
-        run=summarise_run(known.run) if known.run else None,
+        run=run,
+        ran=len(ran),
     )
-    return report, Verdicts(model.where, tuple(found), tuple(ran))
+    earned = certificate_of(report.layers).earned
+    return report, Verdicts(model.where, tuple(found), tuple(ran), vouched=earned)
 
 
 def _gradients(checkpoint: Checkpoint, known: Known, paths: Sequence[str]) -> GradientTrace | None:

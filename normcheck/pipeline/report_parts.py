@@ -37,7 +37,8 @@ def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:
     # The line was made of all findings, so it is right where all of them count.
     line = "" if gone else result.line
     files = (result.target, *result.files)
-    return Part(rest, heads, lambda: _models(result, sifted), line, files)
+    vouched = tuple(verdicts.vouched for verdicts in result.verdicts)
+    return Part(rest, heads, lambda: _models(result, sifted), line, files, vouched)
 
 
 def lined(result: FileResult) -> FileResult:

@@ -17,6 +17,8 @@ class Verdicts:
     """In the order of the rules, nothing suppressed."""
     ran: tuple[str, ...] = ()
     """Codes of the rules that came to a verdict."""
+    vouched: bool = False
+    """Whether enough of the model is vouched for, as long as no finding accuses it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,53 +1,70 @@
 """What to think of a model in which nothing is wrong, and what nobody looked at."""
 
+from dataclasses import dataclass
+
 from normcheck.norms.anatomy import Anatomy
-from normcheck.report.report import ModelReport
+from normcheck.report.certificate import certificate_of, sentences
+from normcheck.report.report import OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary
+from normcheck.rules.catalogue import RULES
 from normcheck.rules.data_verdict import Harm
-from normcheck.wording import fold, percent, plural
+from normcheck.wording import fold, plural
 
 
-def reading(model: ModelReport) -> tuple[str, str]:
-    """A verdict in a few words, and the sentences below it; the second may be empty."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A verdict in a few words, and the sentences below it."""
+
+    title: str
+    text: str
+    """May be empty."""
+    earned: bool
+    """Whether a check mark stands before it."""
+
+
+def reading(model: ModelReport) -> Reading:
+    """What may be said of a model in which nothing loud was found."""
     if not model.layers:
-        return "Nothing to judge: this model has no normalization layers", ""
-    unread = sum(layer.unread for layer in model.layers)
-    if unread:
-        return "Not judged: running statistics without values", (
-            f"The values of {plural(unread, 'layer')} are not there, or cannot be read: the notes "
-            "above say why. Nothing is said of statistics that nobody saw."
-        )
-    stored = sum(layer.mean is not None and layer.variance is not None for layer in model.layers)
+        return Reading("Nothing to judge: this model has no normalization layers", "", earned=False)
+    certificate = certificate_of(model.layers)
     run = model.run
-    if run is not None and run.drifts:
-        if vouched(model):
-            return "Nothing wrong in the file, in its forwards or on your data", _on_data(run)
-        return "Nothing wrong in the file; your data leave the statistics open", _on_data(run)
-    nothing = (
+    said = sentences(certificate)
+    left_out = _left_out(model)
+    if left_out:
+        said.append(left_out)
+    on_data = run is not None and run.drifts
+    if not certificate.earned and run is not None and on_data:
+        title = "Nothing wrong in the file; your data leave the statistics open"
+        return Reading(title, " ".join([_on_data(run), *said]), earned=False)
+    if not certificate.earned:
+        title = "Nothing found, but too little speaks for these layers"
+        return Reading(title, " ".join(said), earned=False)
+    if run is not None and on_data:
+        title = "Nothing wrong in the file, in its forwards or on your data"
+        return Reading(title, " ".join([_on_data(run), *said]), earned=True)
+    if all(layer.eval_uses == OWN_INPUT for layer in model.layers) and not certificate.untold:
+        text = (
+            "These norms compute from their current input and store no statistics: the same "
+            "input gives the same output in train and eval mode."
+        )
+        title = "Nothing here can go stale"
+        return Reading(title, " ".join(filter(None, [text, left_out])), earned=True)
+    if any(layer.mean is not None and layer.variance is not None for layer in model.layers):
+        said.append("Whether they fit your data, only a run on that data (--data) can tell.")
+    title = (
         "Nothing wrong in what the file can tell"
         if run is None
         else "Nothing wrong in the file or in its forwards"
     )
-    if stored:
-        return nothing, _statistics(model, stored)
-    if all(layer.eval_uses == "its own input" for layer in model.layers):
-        return "Nothing here can go stale", (
-            "These norms compute from their current input and store no statistics: the same "
-            "input gives the same output in train and eval mode."
-        )
-    return nothing, "The file holds no running statistics that could be judged."
+    return Reading(title, " ".join(said), earned=True)
 
 
-def vouched(model: ModelReport) -> bool:
-    """Whether a check mark is earned.
-
-    It is not where statistics are off and nothing tells whether that does harm.
-    """
-    run = model.run
-    if run is None or not run.drifts:
-        return True
-    open_ends = run.verdict in ("", Harm.UNKNOWN.value)
-    return not (open_ends and any(drift.off > 0 for drift in run.drifts))
+def _left_out(model: ModelReport) -> str:
+    """How many rules there are beside those that ran, where somebody left some out."""
+    everything = sum(not rule.need.compares for rule in RULES)
+    if len(model.rules) >= everything:
+        return ""
+    return f"{model.ran} of {plural(everything, 'rule')} ran."
 
 
 def folding(anatomy: Anatomy) -> tuple[str, ...]:
@@ -83,22 +100,3 @@ def _on_data(run: RunSummary) -> str:
     if run.verdict == Harm.NONE.value:
         differ += ", without harm that could be seen"
     return f"{differ}. {run.words}"
-
-
-def _statistics(model: ModelReport, stored: int) -> str:
-    agreement = model.agreement
-    last = "Whether they fit your data, only a run on that data (--data) can tell."
-    if agreement is None or not agreement.agreeing:
-        has = "has" if stored == 1 else "have"
-        return (
-            f"{plural(stored, 'layer')} {has} running statistics that were collected. Whether "
-            f"they belong to the weights could not be judged. {last}"
-        )
-    count = len(agreement.agreeing)
-    rest = stored - count
-    others = f" ({plural(rest, 'layer')} could not be judged this way)" if rest else ""
-    return (
-        f"The running statistics agree with the weights in {plural(count, 'layer')}: the weights "
-        f"explain {percent(agreement.explained)} of the stored means, assuming "
-        f"{agreement.activation}{others}. {last}"
-    )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
+from normcheck.report.certificate import certificate_of
 from normcheck.report.report import ModelReport, Report
 
 
@@ -20,6 +21,7 @@ class Part:
         load: Gives the models.
         line: The file's line of JSON Lines, if somebody has made it already.
         files: All that was read for it.
+        vouched: Whether enough of each model is vouched for, as long as nothing accuses it.
     """
 
     def __init__(
@@ -29,12 +31,14 @@ class Part:
         load: Callable[[], tuple[ModelReport, ...]],
         line: str = "",
         files: tuple[str, ...] = (),
+        vouched: tuple[bool, ...] = (),
     ) -> None:
         """See the class."""
         self.rest = rest
         self.heads = heads
         self.line = line
         self.files = files
+        self.vouched = vouched
         self._load = load
 
     @classmethod
@@ -42,7 +46,8 @@ class Part:
         """A report whose models are there."""
         models = report.models
         heads = tuple((model.target, model.where) for model in models)
-        return cls(replace(report, models=()), heads, lambda: models)
+        vouched = tuple(certificate_of(model.layers).earned for model in models)
+        return cls(replace(report, models=()), heads, lambda: models, vouched=vouched)
 
     @cached_property
     def report(self) -> Report:

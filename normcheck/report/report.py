@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
@@ -12,8 +13,21 @@ from normcheck.report.fit_summary import AgreementSummary
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.rule import Rule
 
+OWN_INPUT = "its own input"
+"""What eval mode of norms that store nothing uses, as the table of kinds says it."""
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
+
+
+class Standing(StrEnum):
+    """What is to be thought of a layer."""
+
+    VOUCHED = "vouched for"
+    """Something was held against it, and it held."""
+    ACCUSED = "accused"
+    """A finding above info names it, suppressed or not."""
+    UNTOLD = "cannot tell"
+    """Neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,9 @@ class LayerSummary:
     worst: Severity | None = None
     suppressed: tuple[str, ...] = ()
     """Codes of the suppressed findings that name it."""
+    standing: Standing = Standing.UNTOLD
+    why: str = ""
+    """What vouches for it, which rules accuse it, or why it cannot be told."""
 
     @property
     def unread(self) -> bool:
@@ -83,6 +100,8 @@ class ModelReport:
     layers: tuple[LayerSummary, ...]
     rules: tuple[str, ...] = ()
     """Codes of the rules that were to judge it; none where there is nothing to judge."""
+    ran: int = 0
+    """How many of them came to a verdict."""
     agreement: AgreementSummary | None = None
     """How statistics and weights fit; None where nothing could be predicted."""
     notes: tuple[str, ...] = ()
@@ -158,6 +177,7 @@ def summarise(
     suppressed: Sequence[Suppressed] = (),
     *,
     exported: bool = False,
+    standing: tuple[Standing, str] = (Standing.UNTOLD, ""),
 ) -> LayerSummary:
     """A layer's line of the report, its arrays reduced to what is shown.
 
@@ -166,12 +186,16 @@ def summarise(
         findings: On the model.
         suppressed: On the model.
         exported: Whether the layer's mode is part of an export and has no other.
+        standing: What speaks for it, and why, as long as no finding accuses it.
     """
+    uses = "batch stats" if exported and layer.training else _eval_uses(layer)
+    # What may be a batch norm without its statistics is not called one of another kind.
+    open_kind = uses == OWN_INPUT and standing[0] is Standing.UNTOLD and bool(standing[1])
     summary = LayerSummary(
         path=layer.path,
-        kind=layer.kind.name,
+        kind=f"{layer.kind.name} or BatchNorm" if open_kind else layer.kind.name,
         over=layer.kind.over,
-        eval_uses="batch stats" if exported and layer.training else _eval_uses(layer),
+        eval_uses="not known" if open_kind else uses,
         confidence=layer.recognition.confidence.value,
         reason=layer.recognition.reason,
         class_path=layer.class_path,
@@ -185,6 +209,8 @@ def summarise(
         weight=_spread(layer.weight),
         bias=_spread(layer.bias),
         aliases=layer.aliases,
+        standing=standing[0],
+        why=standing[1],
     )
     return with_verdict(summary, findings, suppressed)
 
@@ -194,11 +220,15 @@ def with_verdict(
 ) -> LayerSummary:
     """The line of a layer with the findings of its model that name it."""
     blamed = [f for f in findings if layer.path in f.layers]
-    known = {s.finding.rule for s in suppressed if layer.path in s.finding.layers}
+    hidden = [s.finding for s in suppressed if layer.path in s.finding.layers]
+    known = {finding.rule for finding in hidden}
     if not blamed and not known:
         return layer
+    loud = sorted({f.rule for f in (*blamed, *hidden) if f.severity is not Severity.INFO})
     return replace(
         layer,
+        standing=Standing.ACCUSED if loud else layer.standing,
+        why=", ".join(loud) if loud else layer.why,
         rules=tuple(sorted({f.rule for f in blamed})),
         worst=max((f.severity for f in blamed), key=lambda s: s.rank, default=None),
         suppressed=tuple(sorted(known)),

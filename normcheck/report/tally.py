@@ -47,6 +47,8 @@ class Tally:
     """Counts over the parts of a report."""
 
     models: int = 0
+    vouched: int = 0
+    """Models of which enough is vouched for and nothing is accused, suppressed or not."""
     failing: int = 0
     """Findings that make the run fail."""
     severities: Counter[Severity] = field(default_factory=Counter)
@@ -88,6 +90,15 @@ class Tally:
             self.severities[finding.severity] += 1
             by_model.setdefault((finding.model, finding.where), []).append(finding)
         self.models += len(added.heads)
+        accused = {
+            (f.model, f.where)
+            for f in (*part.findings, *(entry.finding for entry in part.suppressed))
+            if f.severity is not Severity.INFO
+        }
+        self.vouched += sum(
+            vouched and head not in accused
+            for head, vouched in zip(added.heads, added.vouched, strict=True)
+        )
         for order, head in enumerate(added.heads, self.models - len(added.heads) + 1):
             if head in by_model:
                 self._sick(head, by_model[head], order)

@@ -96,6 +96,7 @@ def test_junit_is_xml() -> None:
     root = ET.fromstring(render(hostile(), "junit", ROOT))  # noqa: S314  (ours)
     assert {element.tag for element in root.iter()} == {
         "testsuites", "testsuite", "testcase", "failure", "skipped", "error", "system-out",
+        "properties", "property",
     }  # fmt: skip
     suites = root.findall("testsuite")
     assert any(printable(HOSTILE[4]) in suite.get("name", "") for suite in suites)

@@ -1,5 +1,6 @@
 """Reports of many models: part by part, as lines, and with a summary."""
 
+import gc
 import json
 import os
 import tracemalloc
@@ -106,7 +107,9 @@ def test_json_does_not_keep_what_is_written(pieces: list[Report]) -> None:
         for n, part in enumerate(map(Part.of, many(pieces) * 40)):
             form.part(part)
             if n == 100:
+                gc.collect()
                 before = tracemalloc.get_traced_memory()[0]
+        gc.collect()
         assert tracemalloc.get_traced_memory()[0] - before < as_json._IN_MEMORY
     finally:
         tracemalloc.stop()
@@ -181,7 +184,7 @@ def test_memory_does_not_grow_with_healthy_models(pieces: list[Report], form: An
     sum(some(300))
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert kept < 50_000  # a single model takes some 20,000 bytes
+    assert kept < 100_000  # of 300 models; a single model takes some 20,000 bytes
 
 
 def problems(line: str) -> list[str]:

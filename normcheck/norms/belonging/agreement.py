@@ -6,13 +6,26 @@ link predicts.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
-from normcheck.norms.belonging.links import Link
-from normcheck.norms.belonging.prediction import Fit, Hypothesis, Prediction, predictions
+from normcheck.norms.belonging.likeliest_activation import (
+    FEWEST_TELLING,
+    HYPOTHESES,
+    PLACES,
+    is_certain,
+    likeliest,
+)
+from normcheck.norms.belonging.links import Link, Weights
+from normcheck.norms.belonging.prediction import (
+    Fit,
+    Hypothesis,
+    Prediction,
+    off_one,
+    predictions,
+)
 from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
 from normcheck.norms.layer import Confidence, NormLayer
 from normcheck.norms.layer_numbers import median
@@ -23,15 +36,25 @@ FEWEST_CHANNELS = 8
 AGREES = 0.8
 """Explained fraction from which a layer's statistics are said to agree with the weights. In
 healthy models most links reach 0.9 to 1; unrelated statistics reach 0.2 by chance."""
+MISSES = 0.5
+"""Median alignment below which other links are looked for."""
+LARGEST_FACTOR = 0.3
+"""Logarithm of a factor between means and weights up to which they agree."""
 CONVINCING = 0.9
-"""Explained fraction at which no other hypothesis is looked for."""
+"""Alignment at which no other hypothesis is looked for."""
 CLEARLY_BETTER = 0.03
-"""Gain in the explained fraction for which one place of a model gets an activation of its own,
-or a max pooling."""
-AS_GOOD = 0.003
-"""Difference of explained fractions that does not tell activations apart."""
+"""Gain in the alignment for which one place of a model gets an activation of its own, or a max
+pooling."""
+FITS_AS_IT_IS = 0.6
+CLEARLY_TURNED = 0.1
+"""Alignment from which square weights are read as a convolution's, and the gain for which they
+are read as a transposed one's."""
 SAMPLED = 8
 """Links from which the activation of a model is told."""
+TELLING = 0.25
+"""Mean of (stored mean / σ)² from which a link tells activations apart."""
+NOTHING = 1e-6
+"""(stored mean / σ)² up to which a channel's mean is rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +73,18 @@ class Agreement:
         return tuple(f for f in self.fits if f.link.recognition.confidence is not Confidence.LOW)
 
     @property
+    def misses(self) -> bool:
+        """Whether by the median nothing fits, whatever the factor: by these links at least."""
+        return bool(self.likely) and median([f.alignment for f in self.likely]) < MISSES
+
+    @property
     def agreeing(self) -> tuple[Fit, ...]:
         """The fits in which prediction and statistics agree, by whatever link."""
-        return tuple(fit for fit in self.fits if fit.explained >= AGREES)
+        return tuple(
+            fit
+            for fit in self.fits
+            if fit.explained >= AGREES and off_one(fit.slope) <= LARGEST_FACTOR
+        )
 
 
 def agreement_of(
@@ -76,13 +108,19 @@ def agreement_of(
             usable.append(link)
     chosen = within_budget(usable, budget)
     reasons |= {link.target.path: BEYOND for i, link in enumerate(usable) if i not in chosen}
-    fetch_ahead(usable[i].weights for i in sorted(chosen))
-    for index in sorted(chosen):
-        roles[usable[index].role].append(usable[index])
+    read = [usable[i] for i in sorted(chosen)]
+    fetch_ahead(link.weights for link in read)
     # Weights of a model that diverged overflow on the way; their links are left out below.
     with np.errstate(over="ignore", invalid="ignore"):
         known: _Known = {}
-        usual = _usual_activation([link for members in roles.values() for link in members], known)
+        usual = _usual_activation(read, known)
+        if any(link.either_way for link in read) and _misses(known):
+            turned = _turned(read)
+            if turned is not read:
+                read, known = turned, {}
+                usual = _usual_activation(read, known)
+        for link in read:
+            roles[link.role].append(link)
         fits = [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
@@ -123,13 +161,14 @@ def _cannot_judge(link: Link) -> str:
         for stored in (link.source.weight, link.source.bias)
     ):
         return "the scale or shift before it is not finite"
+    if (np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all():
+        return "its means are practically 0: nothing is there to be predicted"
     if (mean.numbers >= 0).all() and (variance.numbers >= 0).all():
         # conv → activation → norm: means of rectified values, which a link does not predict.
         return "its means are those of rectified values: the norm stands behind the activation"
     return ""
 
 
-_HYPOTHESES = tuple(Hypothesis(name) for name in ACTIVATIONS)
 _Known = dict[int, Prediction]
 """Predictions under all activations by the link's identity: weights are read once for them."""
 
@@ -142,15 +181,13 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
     free = [link for link in links if link.slopes is None and link.inflow is None]
     order = list(Confidence)
     free.sort(key=lambda link: order.index(link.recognition.confidence))
-    for prediction in predictions(free[:SAMPLED], _HYPOTHESES):
+    for prediction in predictions(free[:SAMPLED], HYPOTHESES):
         known[id(prediction.link)] = prediction
-    scores = [prediction.scores for prediction in known.values() if prediction.finite]
-    if not scores:
+    each = [prediction for prediction in known.values() if prediction.finite]
+    if not each:
         return next(iter(ACTIVATIONS))
-    together = np.mean(scores, axis=0)
-    # The first, and simplest, of those that are as good as the best.
-    best = int(np.argmax(together >= together.max() - AS_GOOD))
-    return _HYPOTHESES[best].activation
+    telling = [p for p in each if is_certain(p.link) and p.energy > TELLING]
+    return HYPOTHESES[likeliest(telling if len(telling) >= FEWEST_TELLING else each)].activation
 
 
 def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
@@ -158,21 +195,23 @@ def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
     if links[0].inflow is not None:
         each = [p for link in links if (p := Prediction(link, ())).finite]
         return [prediction.fit(int(np.argmax(prediction.scores))) for prediction in each]
-    fits = [fit for link in links if (fit := _usual_fit(link, usual, known)) is not None]
+    among = links[0].among
+    first = usual if not among or usual in among else among[0]
+    fits = [fit for link in links if (fit := _usual_fit(link, first, known)) is not None]
     if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
         return fits
-    each = [known.get(id(link)) or Prediction(link, _HYPOTHESES) for link in links]
-    each = [prediction for prediction in each if prediction.finite]
-    middle = np.sort([prediction.scores for prediction in each], axis=0)[len(each) // 2]
-    best = int(np.argmax(middle))
-    others = [prediction.fit(best) for prediction in each]
-    if _median(others) >= _median(fits) + CLEARLY_BETTER:
-        fits = others
+    if len(among) != 1:
+        each = [known.get(id(link)) or Prediction(link, HYPOTHESES) for link in links]
+        each = [prediction for prediction in each if prediction.finite]
+        best = likeliest(each)
+        others = [prediction.fit(best) for prediction in each]
+        if _median(others) >= _median(fits) + CLEARLY_BETTER:
+            fits = others
     if _median(fits) >= CONVINCING or not all(has_room_for_pooling(link) for link in links):
         return fits
     pooled = []
     for link in links:
-        prediction = Prediction(link, [Hypothesis(usual, pool) for pool in POOLS])
+        prediction = Prediction(link, [Hypothesis(first, pool) for pool in POOLS])
         if prediction.finite:
             pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
     return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
@@ -182,17 +221,44 @@ def _usual_fit(link: Link, usual: str, known: _Known) -> Fit | None:
     """The fit under the usual activation; None where the weights predict no numbers."""
     prediction = known.get(id(link))
     if prediction is not None:
-        place = _HYPOTHESES.index(Hypothesis(usual))
-        return prediction.fit(place) if prediction.finite else None
+        return prediction.fit(PLACES[usual]) if prediction.finite else None
     prediction = Prediction(link, [Hypothesis(usual)])
     return prediction.fit(0) if prediction.finite else None
 
 
 def _median(fits: list[Fit]) -> float:
-    return median([fit.explained for fit in fits]) if fits else -1.0
+    return median([fit.alignment for fit in fits]) if fits else -1.0
+
+
+def _misses(known: _Known) -> bool:
+    """Whether the links that were sampled fit under no activation."""
+    best = [float(p.scores.max()) for p in known.values() if p.finite]
+    return bool(best) and median(best) < FITS_AS_IT_IS
+
+
+def _turned(links: list[Link]) -> list[Link]:
+    """The links with square weights read the other way, where that is clearly right.
+
+    A transposed convolution stores its inputs first. Told from a few links of the model that fit
+    as badly one way as the other fits well.
+    """
+    open_ones = [link for link in links if link.either_way]
+    sample = sorted(open_ones, key=lambda link: not is_certain(link))[:SAMPLED]
+    plain = [Hypothesis("ReLU"), Hypothesis("no activation"), Hypothesis("leaky ReLU 0.2")]
+    here = [max(p.scores) for link in sample if (p := Prediction(link, plain)).finite]
+    if not here or median(here) >= FITS_AS_IT_IS:
+        return links
+    turned = [replace(link, kind=Weights.TRANSPOSED, either_way=False) for link in sample]
+    there = [max(p.scores) for link in turned if (p := Prediction(link, plain)).finite]
+    if len(there) < len(here) or median(there) < max(FITS_AS_IT_IS, median(here) + CLEARLY_TURNED):
+        return links
+    return [
+        replace(link, kind=Weights.TRANSPOSED, either_way=False) if link.either_way else link
+        for link in links
+    ]
 
 
 def has_room_for_pooling(link: Link) -> bool:
     """Whether a max pooling could stand in the link: a Sequential without a gap has no room."""
-    certain = link.recognition.confidence is Confidence.HIGH
+    certain = is_certain(link)
     return link.slopes is None and not (certain and link.role.endswith((" +1", " +2")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from normcheck.norms.belonging.module_tree import Between
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.saved.checkpoint import SavedModel
@@ -59,6 +60,11 @@ class Link:
     """Of a PReLU that stands between source and weights."""
     inflow: "Inflow | None" = None
     """What reaches the weights, where a graph shows it."""
+    either_way: bool = False
+    """Whether the weights are square and nothing tells a convolution from a transposed one."""
+    among: tuple[str, ...] = ()
+    """Activations of which one stands between, by names of ``ACTIVATIONS``, where a module tree
+    tells; empty where any may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +92,60 @@ def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, 
     more than probable.
     """
     steps = _steps(model, layers)
+    tree = Between(model.modules) if model.modules is not None else None
     if model.ordered:
-        return tuple(_links(steps, ordered=True))
-    after = tuple(_links(sorted(steps, key=_usual_order), ordered=False))
-    before = tuple(_links(sorted(steps, key=_norm_first), ordered=False))
+        return tuple(_links(steps, tree, ordered=True))
+    after = tuple(_links(sorted(steps, key=_usual_order), tree, ordered=False))
+    before = tuple(_links(sorted(steps, key=_norm_first), tree, ordered=False))
     # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
     # right one of the two orders lets more layers fit together.
     return after if len(after) >= len(before) else before
+
+
+def links_if_registered_otherwise(
+    model: SavedModel, layers: tuple[NormLayer, ...]
+) -> tuple[Link, ...]:
+    """The links of a model whose norms were registered before the weights that they follow.
+
+    Modules usually run in the order of their registration. Where statistics do not fit that order
+    at all, a block that names ``bn1`` first and runs ``conv1`` first may be the reason.
+    """
+    steps = _steps(model, layers)
+    for index in range(len(steps) - 1):
+        here, behind = steps[index], steps[index + 1]
+        beside = here.path.rpartition(".")[0] == behind.path.rpartition(".")[0]
+        makes = behind.leaves["weight"].shape[0] if behind.is_weights else None
+        if here.norm is not None and beside and makes == here.norm.features:
+            steps[index], steps[index + 1] = behind, here
+    tree = Between(model.modules) if model.modules is not None else None
+    return tuple(_links(steps, tree, ordered=model.ordered))
+
+
+def first_norm(
+    model: SavedModel, layers: tuple[NormLayer, ...]
+) -> tuple[NormLayer, str, TensorRef, TensorRef | None] | None:
+    """The first norm of a model right behind its first weights, which the input reaches.
+
+    Returns:
+        The norm, the path of the weights, the weights and their bias; None where the model begins
+        otherwise, or the file keeps no order.
+    """
+    if not model.ordered or not any(layer.has_statistics for layer in layers):
+        return None
+    tree = Between(model.modules) if model.modules is not None else None
+    steps = _steps(model, layers)
+    for index, step in enumerate(steps[:-1]):
+        if step.norm is not None:
+            return None
+        if not step.is_weights:
+            continue
+        target, weights = steps[index + 1].norm, step.leaves["weight"]
+        if target is None or not target.has_statistics or target.at_initial_values:
+            return None
+        if not weights.readable or (tree is not None and tree.transposed(step.path)):
+            return None
+        return target, step.path, weights, step.leaves.get("bias")
+    return None
 
 
 def weights_beside(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str, str]:
@@ -151,7 +204,7 @@ def _norm_first(step: _Step) -> tuple[list[tuple[int, int, str]], int, int]:
     return parts, number, -kind
 
 
-def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
+def _links(steps: list[_Step], tree: Between | None, *, ordered: bool) -> Iterator[Link]:
     for index, step in enumerate(steps):
         if not step.is_weights or index + 1 >= len(steps):
             continue
@@ -165,7 +218,8 @@ def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
         if source is None or target is None or not usable(source, target):
             continue
         weights = step.leaves["weight"]
-        kind = _weights_kind(weights, source.features or 0, target.features or 0)
+        transposed = tree.transposed(step.path) if tree is not None else None
+        kind = _weights_kind(weights, source.features or 0, target.features or 0, transposed)
         if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
             continue
         yield Link(
@@ -178,6 +232,10 @@ def _links(steps: list[_Step], *, ordered: bool) -> Iterator[Link]:
             role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
             _certainty(source.path, step.path, target.path, ordered=ordered),
             slopes,
+            either_way=kind is Weights.CONVOLUTION
+            and transposed is None
+            and weights.shape[0] == weights.shape[1],
+            among=tree.activations(source.path, step.path) if tree is not None else (),
         )
 
 
@@ -193,11 +251,22 @@ def usable(source: NormLayer, target: NormLayer) -> bool:
     )
 
 
-def _weights_kind(weights: TensorRef, made_of: int, makes: int) -> Weights | None:
-    """How ``weights`` leads from so many channels to so many; None where it cannot."""
+def _weights_kind(
+    weights: TensorRef, made_of: int, makes: int, transposed: bool | None
+) -> Weights | None:
+    """How ``weights`` leads from so many channels to so many; None where it cannot.
+
+    Args:
+        weights: Of a linear layer or a convolution.
+        made_of: Channels that it takes.
+        makes: Channels that it gives.
+        transposed: Whether it is a transposed convolution, where that is known.
+    """
     if not weights.readable or not made_of or not makes:
         return None
     out, inner = weights.shape[:2]
+    if transposed:
+        return Weights.TRANSPOSED if (out, inner) == (made_of, makes) else None
     if weights.ndim == 2:
         return Weights.LINEAR if (out, inner) == (makes, made_of) else None
     if out == makes:
@@ -207,7 +276,7 @@ def _weights_kind(weights: TensorRef, made_of: int, makes: int) -> Weights | Non
             return Weights.DEPTHWISE
         if made_of % inner == 0 and out % (made_of // inner) == 0:
             return Weights.GROUPED
-    if (out, inner) == (made_of, makes):
+    if (out, inner) == (made_of, makes) and transposed is None:
         return Weights.TRANSPOSED
     return None
 

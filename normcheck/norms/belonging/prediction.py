@@ -12,15 +12,17 @@ unrelated statistics fit: there are hundreds of channels and a handful of choice
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
+from math import exp, inf, log, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS, Normals, after_prelu
 from normcheck.norms.belonging.links import Link, Weights
-from normcheck.norms.belonging.weighted_sums import behind_weights
+from normcheck.norms.belonging.weighted_sums import behind_weights, shares_seen
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
 
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 _TOGETHER = 256
 """Channels that are taken together: a quarter of a megabyte for one activation, which fits the
 processor's cache."""
+AS_GOOD = 0.006
+"""Difference of alignments that does not tell hypotheses apart."""
+USUAL_BORDERS = 4
+"""Of ``BORDERS``: images of 8 pixels or more."""
+SAME_LIKELIHOOD = 4.0
+"""n log(missed / least missed) up to which a border is as likely as the best: two standard
+deviations of a single parameter."""
 MOST_OF_A_CHANNEL = 25.0
 """Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
 does not decide for its layer."""
@@ -57,10 +66,17 @@ class Fit:
     stored_variance: Floats
     explained: float
     """1 - Σ((mean - stored)/σ)² / Σ(stored/σ)²: 1 is perfect, 0 as good as predicting zero."""
+    alignment: float
+    """The same with the best common factor left free: (pᵀWs)² / (pᵀWp · sᵀWs), W = 1/σ², with the
+    sign of the factor. What stands between norm and weights is chosen by it: with the factor held
+    at 1 a wrong activation would hide statistics in other units."""
+    energy: float
+    """Mean of (stored mean / σ)²: where it is small, means say little."""
     correlation: float
     """Of predicted and stored means over the channels."""
     slope: float
-    """Stored means per predicted mean: the factor between them."""
+    """Stored means per predicted mean: the factor between them. 0.92 to 1.06 in healthy models,
+    whatever their data."""
     log_scale: float
     """Median of log(stored variance / predicted variance)."""
     scale_correlation: float
@@ -98,16 +114,42 @@ class Prediction:
             self.hypotheses = tuple(hypotheses)
         means, variances = inputs or _inputs(link, self.hypotheses)
         # One mean for each channel, hypothesis and border.
-        self.mean, self.variance = behind_weights(link, means, variances)
+        mean, self.variance = behind_weights(link, means, variances)
+        bias: Floats = np.zeros((1, 1, 1))
         if link.bias is not None and link.bias.readable:
-            bias = np.asarray(link.bias.values(), dtype=np.float64)
-            self.mean = self.mean + bias.reshape(-1, 1, 1)
+            bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
         stored, weight = self._stored = _weighted(link)
-        squares = np.square(self.mean - stored[:, None, None])
-        missed = (weight @ squares.reshape(weight.size, -1)).reshape(squares.shape[1:])
-        total = max(float((stored * stored) @ weight), 1e-12)
-        # Of shape (hypotheses, borders).
-        self.explained = 1.0 - missed / total
+        self._borderless = prod(link.weights.shape[2:]) == 1
+        self._own = max(float((stored * stored) @ weight), 1e-12)
+        self.mean = mean + bias
+        self.measure()
+        for share in shares_seen(link)[1:]:
+            other = copy(self)
+            other.mean, other.variance = mean * share + bias, self.variance * share
+            other.measure()
+            if other.suits_better_than(self):
+                self.__dict__ |= other.__dict__
+
+    def measure(self) -> None:
+        """Hold the means against the stored ones, under each hypothesis and border."""
+        stored, weight = self._stored
+        flat = self.mean.reshape(stored.size, -1)
+        weighted = flat * weight[:, None]
+        predicted = np.einsum("ij,ij->j", flat, weighted).reshape(self.mean.shape[1:])
+        both = (stored @ weighted).reshape(self.mean.shape[1:])
+        self.explained = 1.0 - (predicted - 2.0 * both + self._own) / self._own
+        self.slopes = both / np.maximum(predicted, 1e-12)
+        self.alignment = np.abs(both) * self.slopes / self._own
+
+    def suits_better_than(self, other: "Prediction") -> bool:
+        """Whether this share of taps is the likelier: by shape, of equals by the factor."""
+        place, there = (
+            np.unravel_index(np.argmax(p.alignment), p.alignment.shape) for p in (self, other)
+        )
+        gain = float(self.alignment[place] - other.alignment[there])
+        if abs(gain) > AS_GOOD:
+            return gain > 0
+        return off_one(float(self.slopes[place])) < off_one(float(other.slopes[there]))
 
     @property
     def finite(self) -> bool:
@@ -117,13 +159,39 @@ class Prediction:
 
     @property
     def scores(self) -> Floats:
-        """The best explained fraction of each hypothesis, at least -1."""
-        best: Floats = np.maximum(self.explained.max(axis=1), -1.0)
+        """The best alignment of each hypothesis."""
+        best: Floats = self.alignment.max(axis=1)
         return best
+
+    @property
+    def energy(self) -> float:
+        """Mean of (stored mean / σ)²."""
+        return self._own / self._stored[0].size
+
+    def slope_of(self, hypothesis: int) -> float:
+        """The factor under one hypothesis, with the border that suits it best."""
+        return float(self.slopes[hypothesis, self.border_of(hypothesis)])
+
+    def border_of(self, hypothesis: int) -> int:
+        """The place of the border that suits a hypothesis best.
+
+        By shape. Of those that the channels do not tell apart (a ratio of likelihoods within
+        ``SAME_LIKELIHOOD``), the one whose factor is nearest to 1; but an image of few pixels
+        is not assumed for that alone, as with it nearly every factor could be explained.
+        """
+        row = self.alignment[hypothesis]
+        if self._borderless:
+            return 0
+        missed = np.maximum(1.0 - row, 1e-12)
+        likely = missed <= missed.min() * exp(SAME_LIKELIHOOD / self._stored[0].size)
+        if likely[:USUAL_BORDERS].any():
+            likely[USUAL_BORDERS:] = False
+        off = np.abs(np.log(np.maximum(self.slopes[hypothesis], 1e-300)))
+        return int(np.argmin(np.where(likely, off, np.inf)))
 
     def fit(self, hypothesis: int) -> Fit:
         """The fit under one hypothesis, with the border that suits it best."""
-        border = int(np.argmax(self.explained[hypothesis]))
+        border = self.border_of(hypothesis)
         mean, variance = self.mean[:, hypothesis, border], self.variance[:, hypothesis]
         stored, weight = self._stored
         target = self.link.target
@@ -131,8 +199,6 @@ class Prediction:
         stored_variance = target.running_var.numbers
         both = (stored_variance > 0) & (variance > 0)
         logs = np.log(stored_variance[both]), np.log(variance[both])
-        weighted = mean * weight
-        energy = max(float(mean @ weighted), 1e-12)
         return Fit(
             link=self.link,
             activation=self.hypotheses[hypothesis].activation,
@@ -143,10 +209,17 @@ class Prediction:
             stored_variance=stored_variance,
             explained=float(self.explained[hypothesis, border]),
             correlation=_correlation(mean, stored, weight),
-            slope=float(stored @ weighted) / energy,
+            alignment=float(self.alignment[hypothesis, border]),
+            energy=self.energy,
+            slope=float(self.slopes[hypothesis, border]),
             log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
             scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
         )
+
+
+def off_one(slope: float) -> float:
+    """How far a factor is from 1, up or down; infinite where it is no factor."""
+    return abs(log(slope)) if slope > 0 else inf
 
 
 def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:

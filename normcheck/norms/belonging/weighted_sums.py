@@ -32,6 +32,9 @@ _APART = (Weights.LINEAR, Weights.CONVOLUTION)
 def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats, Floats]:
     """Means and variances behind the weights of a link, without its bias.
 
+    Of a transposed convolution as if each output position saw every tap: see
+    :func:`shares_seen`.
+
     Args:
         link: With the weights.
         means: Of shape (channels, hypotheses).
@@ -70,13 +73,22 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
         found.append(
             (mean.reshape(-1, hypotheses, shares.shape[1]), variance.reshape(-1, hypotheses))
         )
-    # Each output position of a transposed convolution sees every second tap per dimension at
-    # the usual stride of 2; with stride 1 the slope shows it.
-    seen = 2.0 ** -(weights.ndim - 2) if link.kind is Weights.TRANSPOSED else 1.0
     mean, variance = (
-        np.concatenate(parts).astype(np.float64) * seen for parts in zip(*found, strict=True)
+        np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True)
     )
     return np.broadcast_to(mean, (*variance.shape, len(BORDERS))), variance
+
+
+def shares_seen(link: Link) -> tuple[float, ...]:
+    """Shares of its taps that an output position may see.
+
+    All of them, but for a transposed convolution: at stride 2 it sees every second tap in each
+    dimension, at stride 4 every fourth, and a first one on a single pixel just one of 4 × 4.
+    """
+    if link.kind is not Weights.TRANSPOSED:
+        return (1.0,)
+    spread = sum(length > 1 for length in link.weights.shape[2:])
+    return tuple(2.0 ** (-halvings * spread) for halvings in range(3 if spread else 1))
 
 
 def _over_taps(rows: Floats, means: Floats) -> Floats:

@@ -69,3 +69,33 @@ def dropouts_before_norms(
             pending[parent] = (module.path, p)
         elif module.path in norms and parent in pending:
             yield (*pending.pop(parent), module.path)
+
+
+_TORCH_NORMS = (
+    "torch.nn.modules.batchnorm.",
+    "torch.nn.modules.instancenorm.",
+    "torch.nn.modules.normalization.",
+)
+_PASSES_THROUGH = "Identity"
+
+
+def uncalled_children(
+    modules: tuple[ModuleRecord, ...] | None, layers: tuple[NormLayer, ...]
+) -> tuple[tuple[str, str, str], ...]:
+    """Children of norms whose class is torch's own, and calls none.
+
+    Returns:
+        The norm's path, the child's path and its class, for each child that would do something.
+    """
+    own = {n.path for n in layers if n.class_path and n.class_path.startswith(_TORCH_NORMS)}
+    if modules is None or not own:
+        return ()
+    return tuple(
+        (parent, module.path, module.class_name)
+        for module in modules
+        if (parent := module.path.rpartition(".")[0]) in own
+        and module.path
+        and module.path != parent
+        and module.registered
+        and module.class_name != _PASSES_THROUGH
+    )

@@ -6,6 +6,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
+from normcheck.report.certificate import Certificate, certificate_of, count
 from normcheck.report.fit_summary import AgreementSummary
 from normcheck.report.machines.json_numbers import json_number as _number
 from normcheck.report.machines.json_text import json_text
@@ -159,9 +160,30 @@ def _model(model: ModelReport) -> dict[str, Any]:
         "class": model.class_path,
         "tensors": model.tensors,
         "notes": list(model.notes),
+        "certificate": certified(certificate_of(model.layers)),
         "agreement": _agreement(model.agreement),
         "run": as_values(model.run) if model.run else None,
         "layers": [_layer(layer) for layer in model.layers],
+    }
+
+
+def certified(certificate: Certificate) -> dict[str, Any]:
+    """A certificate as plain values, the same in every machine form."""
+    parts = {
+        "vouched_for": certificate.vouched,
+        "accused": certificate.accused,
+        "cannot_tell": certificate.untold,
+    }
+    return {
+        "earned": certificate.earned,
+        **{
+            name: {
+                "layers": count(groups),
+                "share_of_channels": round(certificate.share(groups), 4),
+                "reasons": [{"why": g.why, "layers": list(g.layers)} for g in groups],
+            }
+            for name, groups in parts.items()
+        },
     }
 
 
@@ -214,6 +236,8 @@ def _layer(layer: LayerSummary) -> dict[str, Any]:
         "findings": list(layer.rules),
         "worst": layer.worst.value if layer.worst else None,
         "suppressed": list(layer.suppressed),
+        "standing": layer.standing.value,
+        "why": layer.why,
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from junitparser import Attr, Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from normcheck.findings import Finding
+from normcheck.report.certificate import certificate_of
 from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative
 from normcheck.report.report import ModelReport, Report
@@ -61,6 +62,11 @@ def _add(document: JUnitXml, suite: TestSuite) -> None:
 def _suite(report: Report, model: ModelReport, root: Path) -> TestSuite:
     name = relative(model.target, root) + (f" ({model.where})" if model.where else "")
     suite = TestSuite(printable(name))
+    certificate = certificate_of(model.layers)
+    # Never praise in a property alone: what is vouched for, accused, and cannot be told.
+    suite.add_property("earned", str(certificate.earned).lower())
+    if model.layers:
+        suite.add_property("layers", certificate.in_brief)
     for code in model.rules:
         suite.add_testcase(_case(report, model, code, root))
     if not model.rules:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Skipped, Suppressed, Unused
+from normcheck.report.certificate import certificate_of
 from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative, uri
 from normcheck.report.machines.json_text import json_text
@@ -51,6 +52,17 @@ def render_sarif(report: Report, root: Path) -> str:
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(report, root)],
         "results": results,
+        "properties": {
+            "certificates": [
+                {
+                    "model": uri(model.target, root),
+                    "where": printable(model.where),
+                    "earned": certificate_of(model.layers).earned,
+                    "layers": certificate_of(model.layers).in_brief,
+                }
+                for model in report.models
+            ]
+        },
     }
     return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 
 from normcheck.findings import Finding, Severity
+from normcheck.report.certificate import certificate_of, count, sentences
 from normcheck.report.form import of_findings
-from normcheck.report.report import Report
+from normcheck.report.report import ModelReport, Report
 from normcheck.wording import fold, plural, printable
 
 _SIGNS = {Severity.ERROR: "❌ error", Severity.WARNING: "⚠️ warning", Severity.INFO: "i info"}
@@ -34,6 +35,7 @@ def render_markdown(report: Report) -> str:
         block
         for block in (
             _list("Failed", (_text(f"{e.message}. {e.hint}") for e in report.errors), open_=True),
+            _list("How the layers stand", (_standing(model) for model in report.models)),
             _list("Suppressed", (_suppressed(entry) for entry in _known(report))),
             _list("Suppressions that matched nothing", (_text(u.message) for u in report.unused)),
             _list("Skipped", _skipped(report)),
@@ -41,6 +43,20 @@ def render_markdown(report: Report) -> str:
         if block
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _standing(model: ModelReport) -> str:
+    """What is vouched for, accused and cannot be told, of one model."""
+    where = f" {_code(model.where)}" if model.where else ""
+    certificate = certificate_of(model.layers)
+    said = " ".join(
+        [f"{count(certificate.accused)} accused."] * bool(certificate.accused)
+        + sentences(certificate)
+    )
+    sign = "✅" if certificate.earned else "❔"
+    if certificate.accused:
+        sign = "❌"
+    return f"{sign} {_code(model.target)}{where}: {_text(said or 'no normalization layers')}"
 
 
 def _headline(report: Report) -> str:

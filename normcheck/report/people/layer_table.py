@@ -7,7 +7,7 @@ from math import isfinite
 from rich.text import Text
 
 from normcheck.findings import Severity
-from normcheck.report.report import LayerSummary, Spread
+from normcheck.report.report import LayerSummary, Spread, Standing
 from normcheck.report.run_summary import DriftSummary
 from normcheck.wording import printable
 
@@ -65,11 +65,7 @@ def layer_table(
         if layer is None:
             lines.append(Text(f"  {cells[0]} (-v shows all)", style="dim"))
             continue
-        mark, style = VERDICTS[layer.worst]
-        if layer.worst is None and layer.suppressed:
-            mark, style = _KNOWN  # no tick: its fault is known, not mended
-        elif layer.worst is None and layer.unread:
-            mark, style = _OPEN
+        mark, style = _mark(layer)
         lines.append(
             Text(f"{mark} ", style=style).append(_line(headers, cells, columns), style="default")
         )
@@ -84,15 +80,23 @@ def layer_table(
     return Text("\n").join(lines)
 
 
+def _mark(layer: LayerSummary) -> tuple[str, str]:
+    """The sign of a layer; a tick is for what something vouches for."""
+    if layer.worst is None and layer.suppressed:
+        return _KNOWN  # its fault is known, not mended
+    if layer.worst is None and layer.standing is Standing.UNTOLD:
+        return _OPEN
+    return VERDICTS[layer.worst]
+
+
 def _folded(layers: Sequence[LayerSummary], *, whole: bool) -> list[tuple[list[LayerSummary], int]]:
     """Runs of layers alike, each with how many of it are left out."""
     if whole or len(layers) <= SHOWN_WHOLE:
         return [(list(layers), 0)]
     runs: list[tuple[list[LayerSummary], int]] = []
-    groups: dict[tuple[str, Severity | None, bool], list[LayerSummary]] = {}
+    groups: dict[tuple[str, str], list[LayerSummary]] = {}
     for layer in layers:
-        known = layer.worst is None and bool(layer.suppressed)
-        groups.setdefault((layer.kind, layer.worst, known), []).append(layer)
+        groups.setdefault((layer.kind, _mark(layer)[0]), []).append(layer)
     for alike in groups.values():
         keep = len(alike) if len(alike) <= LIKE_IT + 1 else LIKE_IT
         runs.append((alike[:keep], len(alike) - keep))

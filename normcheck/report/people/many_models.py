@@ -53,9 +53,14 @@ def _verdict(tally: Tally) -> list[Text]:
     """What is wrong, most often with which rule, and what to do: a line each."""
     errors, warnings = tally.sick[Severity.ERROR], tally.sick[Severity.WARNING]
     if not errors and not warnings:
-        mark, color = VERDICTS[None]
-        title = f"Nothing wrong in {plural(tally.models, 'model')}"
-        return [Text(f"{mark} ", style=color).append(title, style="bold default")]
+        if tally.vouched == tally.models:
+            mark, color = VERDICTS[None]
+            title = f"Nothing wrong in {plural(tally.models, 'model')}"
+            return [Text(f"{mark} ", style=color).append(title, style="bold default")]
+        title = f"Nothing found in {plural(tally.models, 'model')}"
+        rest = tally.models - tally.vouched
+        told = f"  {tally.vouched:,} vouched for, {rest:,} of which too little can be told (-v)"
+        return [Text("? ").append(title, style="bold default"), Text(told)]
     mark, color = VERDICTS[Severity.ERROR if errors else Severity.WARNING]
     share = f"{errors + warnings:,} of {plural(tally.models, 'model')}"
     title = f"{share} with findings: {errors:,} with errors, {warnings:,} with warnings only"

@@ -11,7 +11,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normcheck.findings import Finding, Severity
-from normcheck.report.healthy_reading import reading, vouched
+from normcheck.report.certificate import certificate_of
+from normcheck.report.healthy_reading import reading
 from normcheck.report.people.console import PROSE, hanging
 from normcheck.report.people.layer_table import layer_table
 from normcheck.report.people.run_text import fed_line, run_section
@@ -23,7 +24,10 @@ MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold ye
 """One sign and one colour a severity; both are readable on dark and light terminals."""
 _INFO_MARK = ("•", "cyan")
 _GOOD_MARK = ("✓", "bold green")
-_OPEN_MARK = ("?", "dim")
+_OPEN_MARK = ("?", "bold")
+"""Of a model that nothing speaks against, and too little for."""
+_KNOWN_MARK = ("–", "bold")
+"""Of a model whose faults are known."""
 _WHERE_NAMES = 8
 
 
@@ -72,7 +76,7 @@ def print_model(
         _finding(console, finding)
     if not loud and known:
         # A model whose faults are known is no healthy one.
-        line = Text(f"{_GOOD_MARK[0]} ", style=_GOOD_MARK[1])
+        line = Text(f"{_KNOWN_MARK[0]} ", style=_KNOWN_MARK[1])
         line.append("Nothing but what is suppressed", style="bold default")
         console.print(line)
         _paragraph(console, f"{plural(known, 'finding')} left out on purpose; -v names the layers.")
@@ -104,7 +108,7 @@ def _header(console: Console, model: ModelReport) -> None:
     first.append(f" · {read}{executed}", style="not bold")
     console.print(first, soft_wrap=False)
     name = f"{printable(model.class_path)} · " if model.class_path else ""
-    console.print(Text(name + _inventory(model)))
+    console.print(Text(name + _inventory(model) + _accused(model)))
     if model.run is not None and not model.run.fed.real:
         # Said before anything is judged; what real data were fed stands with its outputs.
         console.print(Text(printable(fed_line(model.run))))
@@ -124,15 +128,25 @@ def _inventory(model: ModelReport) -> str:
     return f"{plural(len(model.layers), 'norm layer')}: {listed}"
 
 
+def _accused(model: ModelReport) -> str:
+    """How many layers stand which way, where some are accused: findings stand below."""
+    certificate = certificate_of(model.layers)
+    return f" · {certificate.in_brief}" if certificate.accused else ""
+
+
 def _in_a_line(console: Console, model: ModelReport, known: int) -> None:
     """A model among many in which nothing is wrong, or nothing new."""
-    mark, style = _mark(model)
-    line = Text(f"{mark} ", style=style)
+    mark, color = _KNOWN_MARK if known else _GOOD_MARK if _earned(model) else _OPEN_MARK
+    line = Text(f"{mark} ", style=color)
     under = f" under '{printable(model.where)}'" if model.where else ""
     but = f", {plural(known, 'finding')} suppressed" if known else ""
     text = f"{printable(model.target)}{under} · {_inventory(model)}{but}"
     line.append(text, style="not bold default")
     hanging(console, line, indent=2)
+
+
+def _earned(model: ModelReport) -> bool:
+    return certificate_of(model.layers).earned
 
 
 def _size(size: int) -> str:
@@ -146,21 +160,15 @@ def _size(size: int) -> str:
     raise AssertionError("unreachable")
 
 
-def _mark(model: ModelReport) -> tuple[str, str]:
-    """A tick where there is something that it can stand for."""
-    unread = any(layer.unread for layer in model.layers)
-    return _GOOD_MARK if vouched(model) and not unread else _OPEN_MARK
-
-
 def _verdict(console: Console, model: ModelReport) -> None:
     """What to think of a model in which nothing is wrong."""
-    title, text = reading(model)
+    said = reading(model)
+    mark, color = _GOOD_MARK if said.earned else _OPEN_MARK
     line = Text()
-    mark, style = _mark(model)
-    line.append(f"{mark} ", style=style)
-    hanging(console, line.append(title, style="bold"), indent=2)
-    if text:
-        _paragraph(console, text)
+    line.append(f"{mark} ", style=color)
+    hanging(console, line.append(said.title, style="bold"), indent=2)
+    if said.text:
+        _paragraph(console, printable(said.text))
 
 
 def _finding(console: Console, finding: Finding) -> None:

@@ -21,6 +21,8 @@ that was put together from others.
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
@@ -36,12 +38,17 @@ def check(subject: Subject) -> Iterator[Finding]:
     impossible = [n for n in counted if not 0 <= _value(n) <= ABSURD]
     if impossible:
         worst = min(impossible, key=_value)
+        float_bits = _bits_of_a_float(_value(worst))
+        read_as = f" These are the bits of the float {float_bits:g}." if float_bits else ""
         yield RULE.finding(
             layers=impossible,
             title=(f"impossible num_batches_tracked in {plural(len(impossible), 'layer')}"),
-            detail=f"For example {number(_value(worst))} in {worst.path or 'the model'}.",
+            detail=f"For example {number(_value(worst))} in {worst.path or 'the model'}.{read_as}",
             consequence=(
-                "Something calculated with the buffers as if they were weights; the running "
+                "The count was read from memory that held something else, and the running "
+                "statistics beside it may be no statistics either."
+                if float_bits
+                else "Something calculated with the buffers as if they were weights; the running "
                 "statistics went through the same and may be wrong in eval mode."
             ),
             fix="leave buffers out of weight arithmetic and re-estimate the statistics",
@@ -57,6 +64,14 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _value(layer: NormLayer) -> float:
     return layer.batches.value if layer.batches is not None else 0.0
+
+
+def _bits_of_a_float(count: float) -> float | None:
+    """The number of everyday size whose 64 bits a count is; None where they are those of none."""
+    if not 0 < count < 2**63:
+        return None
+    value = float(np.int64(int(count)).view(np.float64))
+    return value if 1e-6 <= abs(value) <= 1e6 else None
 
 
 def _floating(layers: list[NormLayer]) -> Finding:

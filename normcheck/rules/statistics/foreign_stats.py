@@ -9,28 +9,43 @@ statistics have nothing to do with that prediction, they were not collected with
 The fraction of the stored means that the weights explain is 0.9 to 1 in healthy models (1 is
 perfect, 0 as good as predicting nothing, below 0 worse). Reported are
 - models in which hardly any layer's statistics fit: those of another model or of a far-off
-  point of training, permuted channels, mean and variance swapped;
-- models whose statistics follow the weights by a wrong common factor: other units;
+  point of training, permuted channels;
+- slips that fit once they are put back: mean and variance swapped, mean and β swapped, means of
+  the wrong sign, inverses in the place of variances;
+- models whose means follow the weights by a wrong common factor: other units. The ratio of
+  variances says nothing of the kind, as it depends on how inputs correlate;
 - models whose variances all stand on one floor: part of the initial value is left;
-- single layers that do not fit, where layers at the same place of other blocks do.
+- single layers that do not fit, where layers at the same place of other blocks do;
+- single readings that no healthy model reaches: means off by the median more than a quarter of a
+  deviation, variances too small or unlike the weights, one certain link that does not fit, and a
+  first norm whose means or variances no input explains (it has one unknown for each input
+  channel, and an equation for each output channel). Two that agree raise the confidence.
 
 ## Why is this bad?
 Eval mode normalises with the wrong numbers, and predictions are wrong. Nothing else in the file
 shows it: every single value looks plausible.
 
 ## How severe
-An error where links inside blocks are certain and unrelated to the statistics, a warning
-otherwise.
+An error where links inside blocks are certain and unrelated to the statistics, or where values
+fit once they are put back; a warning otherwise.
 
 ## Stays silent
-- where fewer than three links are known, or their connection is a guess (across residual adds,
-  between parallel branches, in files that keep no order): a false link accuses nobody;
+- where the weights acquit: means that follow them with a factor of 1 vouch for a layer, whatever
+  its variances are, and a batch count that speaks against them is not believed
+  (`under-warmed-stats`);
+- where fewer than three links are known, unless one is certain and clear; where their connection
+  is a guess (across residual adds, between parallel branches, in files that keep no order): a
+  false link accuses nobody. A model whose norms were registered before their convolutions is
+  read in that order;
 - where predicted and stored variances still go together: then the link is false, not the
   statistics;
+- where square weights fit as those of a transposed convolution; the module tree decides where
+  there is one, as it does for the activation;
 - where the batch count says already that part of the initial value is left
   (`under-warmed-stats`);
 - for small differences: averaged weights (SWA, EMA) a little ahead of their buffers fit almost
-  as well as healthy ones. Only data can tell there.
+  as well as healthy ones, and near-initial γ and β leave open whether a factor or another
+  activation stands behind means that are a quarter too small. Only data can tell there.
 
 ## What to do
 Find the checkpoint from which weights and buffers come together, or re-estimate the statistics
@@ -48,12 +63,13 @@ from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
+from normcheck.rules.statistics.belonging_evidence import Reading, readings
+from normcheck.rules.statistics.cause import Cause
 from normcheck.rules.statistics.mismatch_causes import (
-    LARGEST_LOG_SCALE,
-    SMALLEST_LOG_SCALE,
+    TOO_LARGE,
+    TOO_SMALL,
     UNCORRELATED,
     UNEXPLAINED,
-    Cause,
     drifted,
     odd_layers,
     whole_model,
@@ -67,13 +83,19 @@ FEWEST_CHANNELS = 64
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """The model as a whole, or the single layers that stand out."""
+    """The model as a whole, the single layers that stand out, or what single readings show."""
     agreement = subject.anatomy.agreement
-    if agreement is None or not subject.with_statistics():
+    if not subject.with_statistics():
         return
-    likely = agreement.likely
+    against = [r for r in readings(agreement, subject.anatomy.first) if r.speaks]
+    likely = agreement.likely if agreement is not None else ()
     channels = sum(fit.stored_mean.size for fit in likely)
-    if len(likely) < FEWEST_LINKS or channels < FEWEST_CHANNELS:
+    if agreement is None or len(likely) < FEWEST_LINKS or channels < FEWEST_CHANNELS:
+        if against:
+            yield _of_readings(subject, against)
+            return
+        if agreement is None:
+            return
         beyond = sum(reason == BEYOND for _, reason in agreement.unjudged)
         unread = f"; the weights of {beyond} are beyond --weights-budget" if beyond else ""
         raise CannotTell(
@@ -84,7 +106,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
     certain = len(inside) >= FEWEST_LINKS
     fits = inside if certain else likely
-    cause = whole_model(fits, certain=certain)
+    cause = whole_model(fits)
     if cause is not None and cause.key == "initial value" and _counted_too_few(subject, fits):
         return
     odd, fitting = odd_layers(likely) if cause is None else ([], [])
@@ -94,11 +116,39 @@ def check(subject: Subject) -> Iterator[Finding]:
     cause = cause or drifted(fits)
     if cause is not None:
         yield _finding(likely, cause, Confidence.HIGH if certain else Confidence.MEDIUM)
+    elif against and not _counted_too_few(subject, fits):
+        yield _of_readings(subject, against)
+
+
+def _of_readings(subject: Subject, against: Sequence[Reading]) -> Finding:
+    """One or more readings that speak against statistics: what each shows, and how sure."""
+    paths = {path for reading in against for path in reading.layers}
+    several = len({r.key for r in against}) > 1
+    return RULE.finding(
+        severity=Severity.WARNING,
+        confidence=Confidence.HIGH if several else Confidence.MEDIUM,
+        layers=[n for n in subject.layers if n.path in paths],
+        title="the running statistics and the weights do not go together",
+        detail=" ".join(reading.sentence for reading in against),
+        consequence="Eval mode normalises with other means or variances than the layers have.",
+        fix=_FIX,
+        evidence=[
+            Evidence(reading.key, reading.value, reading.threshold, len(reading.layers))
+            for reading in against
+        ],
+        discriminator=", ".join(sorted(reading.key for reading in against)),
+    )
+
+
+_FIX = (
+    "find the checkpoint where weights and buffers come together, or re-estimate with these "
+    "weights on training data (normcheck fix --model … --data …)"
+)
 
 
 def _counted_too_few(subject: Subject, fits: Sequence[Fit]) -> bool:
     """Whether the batch counts tell of the initial value already: one cause, one finding."""
-    left = [residue(fit.link.target) or 0.0 for fit in fits]
+    left = [residue(fit.link.target) or 0.0 for fit in fits] or [0.0]
     return max(left) > WARNING_RESIDUE and count_is_trusted(subject.batch_norms())
 
 
@@ -127,10 +177,7 @@ def _finding(fits: Sequence[Fit], cause: Cause, confidence: Confidence) -> Findi
         title=cause.title,
         detail=cause.detail,
         consequence=cause.consequence,
-        fix=(
-            "find the checkpoint where weights and buffers come together, or re-estimate with "
-            "these weights on training data (normcheck fix --model … --data …)"
-        ),
+        fix=_FIX,
         evidence=(
             Evidence(
                 "explained fraction of the running means",
@@ -145,9 +192,9 @@ def _finding(fits: Sequence[Fit], cause: Cause, confidence: Confidence) -> Findi
                 channels,
             ),
             Evidence(
-                "log of stored over predicted variance",
-                median([f.log_scale for f in fits]),
-                f"{SMALLEST_LOG_SCALE} to {LARGEST_LOG_SCALE}",
+                "stored over predicted means",
+                median([f.slope for f in fits]),
+                f"{TOO_SMALL} to {TOO_LARGE}",
                 channels,
             ),
         ),

@@ -6,17 +6,17 @@ on the same models with faults put in; ``benchmarks/foreign_stats.py`` measures 
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
-from normcheck.norms.belonging.agreement import agreement_of, has_room_for_pooling
+from normcheck.norms.belonging.agreement import TELLING, agreement_of
+from normcheck.norms.belonging.common_factor import FAINT
 from normcheck.norms.belonging.links import Link
-from normcheck.norms.belonging.prediction import Fit, Hypothesis, Prediction
-from normcheck.norms.layer import Floats, Values
+from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
+from normcheck.rules.statistics.cause import Cause
+from normcheck.rules.statistics.exchanged_values import exchanged, with_statistics
 from normcheck.wording import percent, plural
 
 UNEXPLAINED = 0.35
@@ -31,14 +31,20 @@ where they lie far apart. Healthy models have 0.85 and 0.96 or more."""
 ALIVE = 0.35
 """Correlation of predicted and stored log variances above which the statistics do belong to
 the weights and only the assumed link is wrong. Unrelated ones stay within ±0.2."""
-SMALLEST_LOG_SCALE, LARGEST_LOG_SCALE = -0.9, 2.0
-"""log(stored variance / predicted): healthy models have medians from -0.2 to 1.7, since inputs
-are correlated and not independent as assumed. A common factor of 3 adds 2.2."""
-LARGEST_INSIDE = 1.6
-"""The same for links inside blocks, whose medians reach 1.0 in healthy models."""
+CLOSELY = 0.9
+FOLLOWS = 0.8
+"""Alignment from which means follow the weights up to a factor."""
+TOO_SMALL, TOO_LARGE = 0.86, 1.13
+"""Factors of the means beyond which they are in other units: the upper quartile of a healthy
+model's is 0.90 at least, the lower one 1.03 at most. The ratio of variances tells nothing of the
+kind: it is a property of the data, of e^0.1 to e^4.9 in healthy models, for inputs correlate."""
+MUCH_TOO_LARGE = 1.4
+"""The same where few layers tell a factor above 1."""
+FEWEST_SLOPES, FEWEST_LARGE = 3, 6
+"""Layers of which such a factor is read; for one that is too large more of them, as a border or a
+pooling that was told wrongly makes the prediction too small."""
 USUAL_LOG_SCALE = 0.4
-NEARLY_AS_GOOD = 0.1
-"""Explained fraction by which an activation may be behind the best and still be the true one."""
+"""Usual logarithm of stored over predicted variance in models of correlated inputs."""
 FLOOR = 0.2
 """Share of the initial value from which a floor under all variances is looked for."""
 FLAT = 1.3
@@ -52,26 +58,14 @@ LAYER_UNEXPLAINED = 0.3
 """A single layer is accused only when it is clearly off and two peers are clearly right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What a pattern suggests."""
-
-    key: str
-    title: str
-    detail: str
-    consequence: str
-    severity: Severity
-
-
-def whole_model(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
+def whole_model(fits: Sequence[Fit]) -> Cause | None:
     """The pattern that nearly all layers share; None where they fit, or differ.
 
     Args:
         fits: Of the links that count.
-        certain: Whether these are links inside blocks.
     """
     # A floor before unrelated ones: where little is left of the means, no activation is told.
-    return _swapped(fits) or _floor(fits) or _unrelated(fits) or _factor(fits, certain=certain)
+    return exchanged(fits) or _floor(fits) or _unrelated(fits) or _factor(fits)
 
 
 def _over_channels(fits: Sequence[Fit], values: Sequence[float]) -> float:
@@ -128,35 +122,21 @@ def _apart(
     return replace(cause, detail=f"{evidence} {cause.detail}")
 
 
-def _swapped(fits: Sequence[Fit]) -> Cause | None:
-    if not any((f.stored_variance < 0).any() for f in fits):
-        return None
-    exchanged = agreement_of(tuple(_with(f, f.stored_variance, f.stored_mean) for f in fits), ())
-    now = median([f.correlation for f in fits])
-    if not exchanged.fits:
-        return None
-    then = median([f.correlation for f in exchanged.fits])
-    if then < max(PEERS_FIT, now):
-        return None
-    return Cause(
-        "swapped",
-        "running_mean and running_var are swapped",
-        f"The weights predict what is stored as running_var (correlation {then:.2f}), and not what "
-        f"is stored as running_mean ({now:.2f}).",
-        "Eval mode subtracts variances and divides by means: predictions are wrong or NaN.",
-        Severity.ERROR,
-    )
-
-
 def _floor(fits: Sequence[Fit]) -> Cause | None:
     least = [float(f.stored_variance.min()) for f in fits]
     floor = min(least)
     if not FLOOR <= floor < 1 or median(least) > FLAT * floor:
         return None
+    # With so much of the initial value left, means would be that much smaller than predicted.
+    following = [f.slope for f in fits if f.alignment > CLOSELY and f.slope > 0]
+    if following and median(following) > (1 - floor) ** 0.5:
+        return None
     # Layers of unit variance have a floor too; taking it out must make the rest fit.
     cleaned = agreement_of(
         tuple(
-            _with(f, f.stored_mean / (1 - floor), (f.stored_variance - floor) / (1 - floor))
+            with_statistics(
+                f, f.stored_mean / (1 - floor), (f.stored_variance - floor) / (1 - floor)
+            )
             for f in fits
         ),
         (),
@@ -179,56 +159,41 @@ def _floor(fits: Sequence[Fit]) -> Cause | None:
     )
 
 
-def _factor(fits: Sequence[Fit], *, certain: bool) -> Cause | None:
-    # Behind a residual add variances are larger than predicted; inside a block they are not.
-    largest = LARGEST_INSIDE if certain else LARGEST_LOG_SCALE
-    scales = [f.log_scale for f in fits]
-    middle = median(scales)
-    low, high = sorted(scales)[len(scales) // 4], sorted(scales)[3 * len(scales) // 4]
-    too_small = middle < SMALLEST_LOG_SCALE and high < SMALLEST_LOG_SCALE / 2
-    too_large = middle > largest and low > largest / 2
-    if not (too_small or too_large) or median([f.correlation for f in fits]) < UNCORRELATED:
+def _without(fit: Fit, left: float) -> Link:
+    """The link of a fit with so much of the initial value taken out of its target."""
+    rest = 1 - left
+    return with_statistics(fit, fit.stored_mean / rest, (fit.stored_variance - left) / rest)
+
+
+def _factor(fits: Sequence[Fit]) -> Cause | None:
+    """One factor between means and weights; variance ratios depend on the data and say nothing."""
+    telling = [
+        f
+        for f in fits
+        if (f.energy > TELLING and f.alignment > FOLLOWS)
+        or (f.energy > FAINT and f.alignment > CLOSELY)
+    ]
+    slopes = sorted(f.slope for f in telling)
+    certain = sum(f.link.recognition.confidence is Confidence.HIGH for f in telling)
+    if len(slopes) < FEWEST_SLOPES:
         return None
-    if _another_activation_fits(fits, largest):
+    low, high = slopes[len(slopes) // 4], slopes[(3 * len(slopes)) // 4]
+    too_small = high < TOO_SMALL
+    many = len(slopes) >= FEWEST_LARGE
+    too_large = low > (TOO_LARGE if many else MUCH_TOO_LARGE) and certain >= FEWEST_SLOPES
+    if not (too_small or too_large):
         return None
-    factor = float(np.exp((middle - USUAL_LOG_SCALE) / 2))
+    factor = median(slopes)
     times = f"{factor:.1f} times too large" if factor > 1 else f"{1 / factor:.1f} times too small"
     return Cause(
         "factor",
         "the running statistics are in other units than the weights",
-        f"Means follow the weights, but the standard deviations are about {times}, in all of "
-        f"{plural(len(fits), 'layer')}. One common factor is a scaling that only one of the two "
-        "went through, or decay that was applied to buffers.",
+        f"Means follow the weights, but are about {times}, in {plural(len(slopes), 'layer')}. One "
+        "common factor is a scaling that only one of the two went through, or decay that was "
+        "applied to buffers.",
         "Eval mode scales every layer's output wrongly, and the factors multiply with depth.",
         Severity.WARNING,
     )
-
-
-def _another_activation_fits(fits: Sequence[Fit], largest: float) -> bool:
-    """Whether the factor is only that of an activation that was told wrongly.
-
-    Where γ is near 1 and β near 0 throughout, as after a short training, ReLU and a sigmoid
-    make nearly the same means, of variances that differ by a factor of eight.
-    """
-    free = [f for f in fits if f.link.slopes is None and f.link.inflow is None]
-    if not free:
-        return False
-    least = _over_channels(free, [f.explained for f in free]) - NEARLY_AS_GOOD
-    for name in ACTIVATIONS:
-        others = [_under(f.link, name) for f in free]
-        if (
-            _over_channels(others, [f.explained for f in others]) >= least
-            and SMALLEST_LOG_SCALE <= median([f.log_scale for f in others]) <= largest
-        ):
-            return True
-    return False
-
-
-def _under(link: Link, activation: str) -> Fit:
-    """The fit under one activation, with the max pooling that suits it best."""
-    pools = POOLS if has_room_for_pooling(link) else (1.0,)
-    prediction = Prediction(link, [Hypothesis(activation, pool) for pool in pools])
-    return prediction.fit(int(np.argmax(prediction.scores)))
 
 
 def odd_layers(fits: Sequence[Fit]) -> tuple[list[Fit], list[Fit]]:
@@ -253,15 +218,3 @@ def _does_not_fit(fit: Fit) -> bool:
         and fit.correlation < UNCORRELATED
         and fit.scale_correlation < ALIVE
     )
-
-
-def _with(fit: Fit, mean: Floats, variance: Floats) -> Link:
-    """The link of a fit with other statistics at its target."""
-    stored = fit.link.target.running_mean
-    assert stored is not None  # noqa: S101  (fits have statistics)
-    target = replace(
-        fit.link.target,
-        running_mean=Values(mean, stored.dtype),
-        running_var=Values(variance, stored.dtype),
-    )
-    return replace(fit.link, target=target)

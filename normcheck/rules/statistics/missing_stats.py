@@ -5,6 +5,7 @@ Reports
 - a layer with a running mean but no running variance, or the other way round;
 - layers without statistics among convolutions, when layers of the same names in other blocks
   have them, or at least layers of the same last name;
+- statistics whose names and shapes are in the file, but not their values (meta tensors);
 - a file of parameters only: layers that call themselves batch norms among convolutions,
   none of which has statistics.
 
@@ -14,7 +15,8 @@ built with, which is 0 and 1, and eval mode does not normalise. `dict(named_para
 and filters on `requires_grad` write such files: buffers are not parameters.
 
 ## How severe
-- An error for half of a pair, and where the same layer of other blocks has statistics.
+- An error for half of a pair, for values that are not there, and where the same layer of other
+  blocks has statistics.
 - A warning where several layers share no more than their last name with those that have them.
 - Info for a single such layer (the stem of an IBN-Net is an InstanceNorm called `bn1`), and
   beside frozen batch norms, which have statistics without a count and stand beside GroupNorms.
@@ -60,6 +62,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     ]
     if halves:
         yield _halves(halves)
+    empty = [n for n in subject.layers if _META in map(n.unread.get, _STATISTICS)]
+    if empty:
+        yield _without_values(empty)
     if subject.anatomy.has_modules:
         return  # a module says itself what it tracks: inconsistent-tracking-flag
     without = [n for n in subject.layers if _could_track(n)]
@@ -88,6 +93,25 @@ def check(subject: Subject) -> Iterator[Finding]:
     batch = [n for n in without if n.kind.family is Family.BATCH and n.norm_base is None]
     if batch and not with_statistics:
         yield _parameters_only(subject, batch)
+
+
+_META = "a meta tensor"
+"""What readers note of a tensor that was saved with its shape alone."""
+_STATISTICS = ("running_mean", "running_var")
+
+
+def _without_values(layers: list[NormLayer]) -> Finding:
+    return RULE.finding(
+        layers=layers,
+        title=f"no values in the running statistics of {plural(len(layers), 'layer')}",
+        detail=(
+            "They were saved from the meta device: names, shapes and types are in the file, "
+            "numbers are not."
+        ),
+        consequence="Whoever loads this gets buffers of whatever the model was built with.",
+        fix="save the model after its values were loaded, not the skeleton on the meta device",
+        discriminator="no values",
+    )
 
 
 def _parameters_only(subject: Subject, batch: list[NormLayer]) -> Finding:

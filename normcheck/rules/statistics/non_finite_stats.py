@@ -17,6 +17,10 @@ Find the batch (NaN in the input, overflow under mixed precision) and re-estimat
 statistics on clean data. The weights may well be intact: train mode did not use the
 statistics.
 
+Where every number of a float32 model is a value of float16, no batch is to blame: the model was
+cast to float16 and back (`model.half().float()`, also on an EMA copy), and what was above 65,504
+became infinite. Cast a copy, and leave batch norms in float32.
+
 ## Example
     x[0] = float("nan")
     model.train()(x)  # every running statistic behind it is NaN for good
@@ -27,6 +31,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from normcheck.findings import Evidence, Finding, Severity
+from normcheck.norms.layer import NormLayer
+from normcheck.norms.number_grids import went_through_half
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
 
@@ -52,17 +58,32 @@ def check(subject: Subject) -> Iterator[Finding]:
             total += bad.size
     if not hit:
         return
+    halved = any(_infinite(n) for n in hit) and went_through_half(subject.layers)
+    detail = f"{channels:,} of their {plural(total, 'channel')} are not finite."
+    if halved:
+        detail += (
+            " Every other number of these norms is a value of float16, though float32 is stored: "
+            "the model went through float16 (half().float()), whose largest number is 65,504."
+        )
     yield RULE.finding(
         layers=hit,
         title=(f"NaN or infinity in the running statistics of {plural(len(hit), 'layer')}"),
-        detail=f"{channels:,} of their {plural(total, 'channel')} are not finite.",
+        detail=detail,
         consequence="In eval mode every output behind these channels is NaN or constant.",
         fix=(
-            "find the batch that caused it, then re-estimate the statistics on clean data; the "
-            "weights may be intact"
+            "convert a copy, not the model that is saved, and keep batch norms in float32; "
+            "re-estimate the statistics, which cannot be recovered from this file"
+            if halved
+            else "find the batch that caused it, then re-estimate the statistics on clean data; "
+            "the weights may be intact"
         ),
         evidence=(Evidence("channels not finite", float(channels), 0.0, total),),
     )
+
+
+def _infinite(layer: NormLayer) -> bool:
+    parts = (layer.running_mean, layer.running_var)
+    return any(part is not None and bool(np.isinf(part.numbers).any()) for part in parts)
 
 
 RULE = Rule(

@@ -4,13 +4,18 @@
 Reports statistics in 16 or fewer bits that are infinite or at the largest value of their
 type: 65,504 for float16.
 
+Also noted: float32 statistics whose every value is one of bfloat16, beside γ and β that are not.
+They were accumulated in bfloat16: an update of less than 1/256 of a value is lost there, so that
+running averages stand still before they arrive.
+
 ## Why is this bad?
 The true value was larger. In eval mode an infinite variance makes the channel constant, and
 a clipped one makes it too large. Variances above 65,504 are genuine in some models (1e7
 occurs), so converting a healthy model with `.half()` can do this.
 
 ## How severe
-An error: the values are lost, and other ones are used in their place.
+An error: the values are lost, and other ones are used in their place. Info for statistics that were
+accumulated in bfloat16, which are imprecise rather than wrong.
 
 ## Stays silent
 For half-precision statistics within range, and for variances that became 0 in half
@@ -29,7 +34,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from normcheck.findings import Evidence, Finding, Severity
+from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.number_grids import kept_in_bfloat16
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, plural
 
@@ -56,6 +62,8 @@ def check(subject: Subject) -> Iterator[Finding]:
             channels += over
             total += layer.features or 0
     if not hit:
+        if kept_in_bfloat16(subject.with_statistics()):
+            yield _accumulated(subject)
         return
     limits = ", ".join(f"{name} ends at {number(limit)}" for name, limit in sorted(types.items()))
     yield RULE.finding(
@@ -68,6 +76,23 @@ def check(subject: Subject) -> Iterator[Finding]:
             "lost values cannot be recovered from this file"
         ),
         evidence=(Evidence("channels at the limit", float(channels), 0.0, total),),
+    )
+
+
+def _accumulated(subject: Subject) -> Finding:
+    layers = subject.with_statistics()
+    return RULE.finding(
+        severity=Severity.INFO,
+        confidence=Confidence.HIGH,
+        layers=layers,
+        title=f"running statistics of {plural(len(layers), 'layer')} were kept in bfloat16",
+        detail=(
+            "They are stored in float32, and every value is one of bfloat16; γ and β are not. They "
+            "were accumulated with 8 bits, where updates below 1/256 of a value are lost."
+        ),
+        consequence="They may stand a few per cent off what training in float32 would have left.",
+        fix="keep batch norms in float32 under mixed precision; re-estimate to be sure",
+        discriminator="bfloat16",
     )
 
 

@@ -21,8 +21,11 @@ momentum: torch's default of 0.1 is assumed then, and the confidence is medium.
 - for `momentum=None`, a plain average that keeps nothing of its initial value;
 - for statistics of exactly 0 and 1, which are `never-updated-stats` or `reset-stats`.
 
-`torch.optim.swa_utils.update_bn` averages over few batches without a residue. In a state
-dict such statistics look under-warmed by their count unless a variance gives them away.
+Info where the weights acquit: they predict the means of the next norm, and with a share r of
+the initial value in them the stored means would be (1 - r) times what is predicted. Where they
+are not, within the precision of the prediction, the count belongs to another history:
+`torch.optim.swa_utils.update_bn` counts one pass and averages without a residue,
+`AveragedModel(use_buffers=True)` leaves the count at 1, an EMA leaves it behind.
 
 ## What to do
 Run more batches in train mode: forward passes suffice, the weights need not change. Or let
@@ -38,6 +41,7 @@ be taken out without any, mean/(1 - r) and (var - r)/(1 - r): `normcheck fix --u
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.belonging.common_factor import Contradiction, residue_contradicted
 from normcheck.norms.layer import Momentum, NormLayer
 from normcheck.rules.option import Option
 from normcheck.rules.rule import (
@@ -72,6 +76,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     most = subject.value(MAX_RESIDUE)
     cold = [(n, r) for n in norms if (r := residue(n)) is not None and r > most]
     if not cold or not count_is_trusted(norms):
+        return
+    agreement = subject.anatomy.agreement
+    against = residue_contradicted(agreement.likely, residue) if agreement else None
+    if against is not None:
+        yield _acquitted(subject, [n for n, _ in cold], against)
         return
     layers = [n for n, _ in cold]
     worst = max(r for _, r in cold)
@@ -110,6 +119,35 @@ def check(subject: Subject) -> Iterator[Finding]:
             Evidence("residue of the initial value", worst, most, len(layers)),
             Evidence("num_batches_tracked", fewest, None, len(layers)),
         ),
+    )
+
+
+def _acquitted(subject: Subject, layers: list[NormLayer], against: Contradiction) -> Finding:
+    """The count accuses, the weights acquit: statistics that were averaged, not updated."""
+    fewest = min(n.batches.value for n in layers if n.batches is not None)
+    left = max(r for n in layers if (r := residue(n)) is not None)
+    averages = subject.anatomy.averages
+    known = f" The file's n_averaged is {averages:,.0f}." if averages else ""
+    return RULE.finding(
+        severity=Severity.INFO,
+        confidence=Confidence.MEDIUM,
+        layers=layers,
+        title=f"few batches are counted in {plural(len(layers), 'layer')}, and nothing is missing",
+        detail=(
+            f"{plural(int(fewest), 'batch')} at momentum 0.1 would leave {percent(left)} of the "
+            f"initial value, and means that are {against.expected:.2f} of what the weights "
+            f"predict. They are {against.factor:.2f} of it in {plural(against.links, 'layer')}: "
+            f"the statistics were averaged, or copied with the count of something else.{known}"
+        ),
+        consequence="None: the weights vouch for the statistics.",
+        fix="nothing; averages over buffers and update_bn count like this",
+        evidence=(
+            Evidence(
+                "stored over predicted means", against.factor, against.expected, against.links
+            ),
+            Evidence("num_batches_tracked", fewest, None, len(layers)),
+        ),
+        discriminator="acquitted",
     )
 
 

@@ -1,5 +1,6 @@
 """NC110 and NC111: counts that differ, and counts that are none."""
 
+import numpy as np
 import pytest
 
 from normcheck.findings import Confidence, Severity
@@ -91,7 +92,7 @@ def test_what_did_not_count_is_no_difference() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(-1, "-1"), (-4096, "-4,096"), (10**12 + 1, "1e+12"), (2**62, "4.61e+18"), (10**13, "1e+13")],
+    [(-1, "-1"), (-4096, "-4,096"), (10**12 + 1, "1e+12"), (2**61, "2.31e+18"), (10**13, "1e+13")],
 )
 def test_impossible_counts(value: int, shown: str) -> None:
     """Negative and absurd counts are a warning: buffers were calculated with."""
@@ -163,3 +164,12 @@ def test_every_kind_with_a_count_is_looked_at() -> None:
         batch_norm("b", kind=kind("custom norm"), batches=count(-1)),
     ]
     assert only(judge("NC111", *layers)).layers == ("a", "b")
+
+
+@pytest.mark.parametrize("number", [1.0, 0.1, 640.0])
+def test_a_count_that_is_the_bits_of_a_float(number: float) -> None:
+    """Memory that held a float64 before: no arithmetic gives such counts."""
+    bits = int(np.float64(number).view(np.int64))
+    found = only(judge("NC111", *counted(100, bits)))
+    assert f"the bits of the float {number:g}" in found.detail
+    assert "read from memory" in found.consequence

@@ -193,3 +193,23 @@ def test_other_kinds_are_silent(name: str) -> None:
     layers = [batch_norm("b.0.norm"), plain_norm("b.1.norm", name), plain_norm("b.2.norm", name)]
     assert kind(name) is layers[1].kind
     assert judge(RULE, *layers) == []
+
+
+def test_shapes_without_values() -> None:
+    """A skeleton on the meta device: names and shapes, no numbers."""
+    skeleton = batch_norm(
+        running_mean=None,
+        running_var=None,
+        unread={"running_mean": "a meta tensor", "running_var": "a meta tensor"},
+    )
+    finding = only(judge("NC107", skeleton))
+    assert finding.discriminator == "no values"
+    assert finding.severity is Severity.ERROR
+
+
+def test_values_of_an_unknown_type_are_not_missing() -> None:
+    """They are there, if not for us."""
+    quantized = batch_norm(
+        running_mean=None, running_var=None, unread={"running_mean": "element type quint8"}
+    )
+    assert judge("NC107", quantized) == []

@@ -184,3 +184,83 @@ def test_norms_without_statistics_are_silent() -> None:
     """There is nothing to be wrong."""
     for rule in ("NC104", "NC105", "NC109"):
         assert judge(rule, plain_norm(), plain_norm("gn", "GroupNorm")) == []
+
+
+def _many(path: str, dtype: str, **changes: object) -> object:
+    """A norm of 40 channels whose numbers were rounded to a type and are stored in float32."""
+    numbers = np.random.default_rng(3).uniform(0.2, 900.0, (4, 40))
+    if dtype == "float16":
+        numbers = numbers.astype(np.float16).astype(np.float64)
+    parts = {
+        name: values(row)
+        for name, row in zip(
+            ("running_mean", "running_var", "weight", "bias"), numbers, strict=True
+        )
+    }
+    return batch_norm(path, features=40, **{**parts, **changes})
+
+
+def _pair(dtype: str, **changes: object) -> tuple[object, object]:
+    return _many("bn1", dtype), _many("bn2", dtype, **changes)
+
+
+def test_infinity_of_a_model_that_went_through_float16() -> None:
+    """All other numbers lie on float16's grid: no batch is to blame."""
+    infinite = values([INF, *np.full(39, 512.0)])
+    found = only(
+        judge("NC104", _many("bn1", "float16"), _many("bn2", "float16", running_var=infinite))
+    )
+    assert "went through float16" in found.detail
+    assert "find the batch" not in found.fix
+
+
+def test_infinity_of_a_batch() -> None:
+    """Numbers between those of float16: a batch brought it."""
+    infinite = values([INF, *np.full(39, 512.0)])
+    found = only(
+        judge("NC104", _many("bn1", "float32"), _many("bn2", "float32", running_var=infinite))
+    )
+    assert "float16" not in found.detail
+    assert "find the batch" in found.fix
+
+
+def test_nan_is_no_overflow() -> None:
+    """float16 turns what is too large into infinity; NaN has another cause on any grid."""
+    found = only(
+        judge(
+            "NC104",
+            _many("bn1", "float16"),
+            _many("bn2", "float16", running_mean=values([NAN] * 40)),
+        )
+    )
+    assert "find the batch" in found.fix
+
+
+def test_few_numbers_prove_no_grid() -> None:
+    """Eight round numbers lie on it by chance."""
+    round_ones = {
+        "running_mean": values([1.0, 2.0, 3.0, 4.0] * 2),
+        "running_var": values([INF, *[2.0] * 7]),
+        "weight": constant(1.0),
+        "bias": constant(0.5),
+    }
+    assert "find the batch" in only(judge("NC104", batch_norm(**round_ones))).fix
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_statistics_that_were_accumulated_in_bfloat16(*, everything: bool) -> None:
+    """Buffers on its grid beside γ and β that are not; a model all on it was converted."""
+    numbers = np.random.default_rng(4).uniform(0.2, 9.0, (4, 40)).astype(np.float32)
+    coarse = (numbers.view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64)
+    affine = coarse if everything else numbers.astype(np.float64)
+    layer = batch_norm(
+        features=40,
+        running_mean=values(coarse[0]),
+        running_var=values(coarse[1]),
+        weight=values(affine[2]),
+        bias=values(affine[3]),
+    )
+    found = judge("NC109", layer)
+    assert [(f.severity, f.discriminator) for f in found] == (
+        [] if everything else [(Severity.INFO, "bfloat16")]
+    )

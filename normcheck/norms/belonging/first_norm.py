@@ -1,0 +1,161 @@
+"""The first norm against its own weights, and what it tells of the training input.
+
+No norm precedes it, so what reaches its weights is not known. But there are few unknowns, the means
+of one to a few input channels, and one equation for each output channel:
+
+    mean_o = b_o + Σ_i S[o, i] m_i,    S[o, i] = Σ_taps W[o, i, tap]
+
+So the stored means determine m, and what is left over tells whether they belong to these weights.
+The variances tell the deviation of the input the same way, for a stationary input whose neighbours
+correlate by ρ and whose channels by c: the ρ and c that fit best.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from math import exp, prod
+
+import numpy as np
+
+from normcheck.norms.belonging.links import first_norm
+from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
+from normcheck.norms.layer import Floats, NormLayer
+from normcheck.norms.layer_numbers import median
+from normcheck.saved.checkpoint import SavedModel
+
+FEWEST_CHANNELS = 16
+EQUATIONS = 3
+"""Output channels for each input channel, at least: fewer would fit anything."""
+NEIGHBOURS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+CHANNELS = (0.0, 0.5, 0.9)
+"""Correlations of neighbouring pixels, and of the channels of one, that are tried."""
+TOLD = 0.9
+"""Correlation of logarithms from which the variances tell the input's deviation."""
+VARIED = 0.25
+"""Standard deviation of logarithms from which variances can follow anything."""
+_LARGEST = 1 << 20
+"""Weights of a first layer; real ones have a few thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstNorm:
+    """What the first norm of a model tells."""
+
+    path: str
+    weights: str
+    leftover: float
+    """Root mean square, in stored deviations, of what no input explains of the means. 0.004 by the
+    median over healthy models, 0.33 at most (behind a max pooling)."""
+    means: tuple[float, ...]
+    """Of the input's channels, as the running means have it."""
+    deviation: float | None
+    """Of the input; None where the variances do not tell it."""
+    spread: float | None
+    """Slope of the logarithms of stored variances over those that the weights make of the input:
+    1 for variances, 1/2 for deviations in their place, -1 for inverses; None where the variances
+    do not follow the weights closely enough to tell."""
+    channels: int
+
+
+def read_first_norm(model: SavedModel, layers: tuple[NormLayer, ...]) -> FirstNorm | None:
+    """Hold the first norm of a model against the weights before it.
+
+    Args:
+        model: Of a file that is open, its order kept.
+        layers: Its norms.
+
+    Returns:
+        None where there is no such norm, or too few channels for its inputs.
+    """
+    found = first_norm(model, layers)
+    if found is None:
+        return None
+    norm, path, weights, bias = found
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None or weights.numel > _LARGEST:
+        return None
+    makes, takes = weights.shape[:2]
+    if makes != mean.size or makes < max(FEWEST_CHANNELS, EQUATIONS * takes):
+        return None
+    numbers = (mean.numbers, variance.numbers)
+    if (mean.numbers >= 0).all():
+        return None  # of rectified values: the norm stands behind the activation
+    if not all(np.isfinite(n).all() for n in numbers) or (variance.numbers <= 0).all():
+        return None
+    kernel = np.asarray(weights.values(), dtype=np.float64).reshape(makes, takes, -1)
+    shift = np.zeros(makes)
+    if bias is not None and bias.readable and bias.numel == makes:
+        shift = np.asarray(bias.values(), dtype=np.float64).reshape(-1)
+    if not (np.isfinite(kernel).all() and np.isfinite(shift).all()):
+        return None
+    sums = kernel.sum(axis=2)
+    stored = mean.numbers - shift
+    unit = np.sqrt(_weight(stored, variance.numbers))
+    inputs = np.linalg.lstsq(sums * unit[:, None], stored * unit, rcond=1e-6)[0]
+    left = (stored - sums @ inputs) * unit
+    told = _variances(kernel, weights.shape[2:], variance.numbers)
+    return FirstNorm(
+        path=norm.path,
+        weights=path,
+        leftover=float(np.sqrt((left @ left) / (makes - takes))),
+        means=tuple(float(m) for m in inputs),
+        deviation=told[0] if told is not None and told[1] > 0 else None,
+        spread=told[1] if told is not None else None,
+        channels=makes,
+    )
+
+
+def _weight(stored: Floats, variances: Floats) -> Floats:
+    """1/σ² of each channel, bounded as in ``prediction.py``."""
+    positive = np.maximum(variances, 0.0)
+    floor = 1e-3 * float(np.sort(positive)[positive.size // 2]) + 1e-12
+    bound: Floats = np.minimum(
+        1.0 / (positive + floor), MOST_OF_A_CHANNEL / np.maximum(stored**2, 1e-300)
+    )
+    return bound
+
+
+def _variances(
+    kernel: Floats, shape: tuple[int, ...], variances: Floats
+) -> tuple[float, float] | None:
+    """Deviation of the input, and the slope of the variances over those that it makes.
+
+    Under the correlations with which stored variances rise, or fall, with predicted ones most
+    closely.
+    """
+    alive = variances > 1e-6 * float(np.sort(variances)[variances.size // 2])
+    logs = np.log(variances[alive])
+    centred = logs - logs.mean()
+    best: tuple[float, float, float] | None = None
+    distance = _distances(shape)
+    for neighbour, across in product(NEIGHBOURS, CHANNELS):
+        near = np.where(distance == 0, 1.0, neighbour**distance)
+        apart = np.einsum("oit,ts,ois->o", kernel, near, kernel)
+        total = kernel.sum(axis=1)
+        together = np.einsum("ot,ts,os->o", total, near, total)
+        unit = ((1.0 - across) * apart + across * together)[alive]
+        if (unit <= 0).any():
+            continue
+        made = np.log(unit)
+        other = made - made.mean()
+        squares = float(other @ other)
+        if squares < VARIED**2 * made.size:
+            continue
+        both = float(other @ centred)
+        closely = abs(both) / max((squares * float(centred @ centred)) ** 0.5, 1e-12)
+        if best is None or closely > best[0]:
+            best = closely, exp(median(logs - made) / 2), both / squares
+    return best[1:] if best is not None and best[0] >= TOLD else None
+
+
+def _distances(shape: tuple[int, ...]) -> Floats:
+    """How far taps lie apart, summed over dimensions; of shape (taps, taps)."""
+    places = (
+        np.stack(
+            [grid.reshape(-1) for grid in np.meshgrid(*map(np.arange, shape), indexing="ij")],
+            axis=1,
+        )
+        if shape
+        else np.zeros((prod(shape), 1))
+    )
+    distance: Floats = np.abs(places[:, None] - places[None]).sum(axis=2).astype(np.float64)
+    return distance

@@ -1,0 +1,86 @@
+"""Which activation several links share, told by the shape of what they predict."""
+
+import numpy as np
+
+from normcheck.norms.belonging.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.links import Link
+from normcheck.norms.belonging.prediction import AS_GOOD, Hypothesis, Prediction, off_one
+from normcheck.norms.layer import Confidence, Floats
+from normcheck.norms.layer_numbers import median
+
+AS_NEAR = 0.05
+"""Difference of the logarithms of two factors that does not tell activations apart."""
+FEWEST_TELLING = 3
+THE_SAME = 0.001
+FAIR_SHARE = 0.25
+"""Share of the links on which an activation must do better to be taken for another that is about
+as good."""
+
+HYPOTHESES = tuple(Hypothesis(name) for name in ACTIVATIONS)
+PLACES = {hypothesis.activation: place for place, hypothesis in enumerate(HYPOTHESES)}
+
+
+def is_certain(link: Link) -> bool:
+    """Whether a link is as good as sure, as inside a block."""
+    return link.recognition.confidence is Confidence.HIGH
+
+
+def likeliest(each: list[Prediction]) -> int:
+    """The place of the activation that several links share.
+
+    By the median alignment. Of those that are about as good, and the better on a fair share of
+    the links, the one whose factor is nearest to 1: that is what tells a ReLU from a leaky one.
+    """
+    scores = np.array([prediction.scores for prediction in each])
+    allowed = [PLACES[name] for name in _allowed(each)]
+    middle = np.sort(scores, axis=0)[len(each) // 2]
+    certain = sum(is_certain(prediction.link) for prediction in each) >= FEWEST_TELLING
+    plain = [p for p in allowed if HYPOTHESES[p].activation != "sigmoid"]
+    if not certain:
+        plain = [p for p in plain if HYPOTHESES[p].activation != "tanh"] or plain
+    candidates = [
+        p
+        for p in allowed
+        if p in plain
+        or (HYPOTHESES[p].activation == "sigmoid" and _is_sigmoid(p, plain, each, scores, middle))
+    ]
+    best = max(candidates, key=lambda place: (middle[place], -place))
+    equal = [
+        place
+        for place in candidates
+        if place == best
+        or (
+            middle[place] >= middle[best] - AS_GOOD
+            and float(np.mean(scores[:, place] >= scores[:, best] - THE_SAME)) >= FAIR_SHARE
+        )
+    ]
+    off = {p: median([off_one(prediction.slope_of(p)) for prediction in each]) for p in equal}
+    # The first, and simplest, of those whose factors are about as near.
+    nearest = min(off.values())
+    return min(place for place in equal if off[place] <= nearest + AS_NEAR)
+
+
+def _allowed(each: list[Prediction]) -> tuple[str, ...]:
+    """The activations that a module tree leaves for these links; all where there is none."""
+    named = {prediction.link.among for prediction in each}
+    among = named.pop() if len(named) == 1 else ()
+    return among or tuple(ACTIVATIONS)
+
+
+def _is_sigmoid(
+    place: int, plain: list[int], each: list[Prediction], scores: Floats, middle: Floats
+) -> bool:
+    """Whether a sigmoid is likely: much better than all others, on certain links.
+
+    Healthy ReLU networks with additions or max pooling fit a sigmoid about as well.
+    """
+    if not plain:
+        return True
+    certain = [i for i, prediction in enumerate(each) if is_certain(prediction.link)]
+    if len(certain) < FEWEST_TELLING:
+        return False
+    other = float(max(middle[p] for p in plain))
+    here = float(np.sort(scores[certain, place])[len(certain) // 2])
+    much_better = here > 0.9 and middle[place] >= other + 0.05
+    nearly_exact = here > 0.98 and 1 - middle[place] < (1 - other) / 3
+    return bool(much_better or nearly_exact)

@@ -1,0 +1,158 @@
+"""What speaks for each layer, before anybody accuses it: vouched for, or cannot be told, and why.
+
+A layer is not well because no rule spoke. Its statistics are vouched for where something was held
+against them and they held: the weights before them, or the user's data. A kind that stores none
+has nothing that could be wrong in a file. Everything else cannot be told, with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normcheck.norms.kinds import Family
+from normcheck.norms.layer import Confidence
+from normcheck.norms.layer_numbers import median
+from normcheck.report.report import Standing
+from normcheck.rules.catalogue import RULES
+from normcheck.rules.data_verdict import Harm
+from normcheck.wording import percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from normcheck.norms.anatomy import Anatomy
+    from normcheck.norms.belonging.agreement import Agreement
+    from normcheck.norms.layer import NormLayer
+    from normcheck.report.run_summary import RunSummary
+
+ON_STATISTICS = tuple(
+    rule.code
+    for rule in RULES
+    if rule.code
+    in ("NC101", "NC102", "NC103", "NC104", "NC105", "NC107", "NC108", "NC109", "NC113")
+)
+"""Rules that hold statistics in a file against something. Where one of them did not run, nobody
+can vouch for statistics."""
+BY_DATA = "no channel lies off your data"
+HARMLESS = "they differ from your data, without harm that could be seen"
+DIFFERS = "they differ from your data"
+OPEN = "other layers differ from your data, and nothing tells what that does"
+BY_KIND = "nothing stored that could go stale"
+_SURE_NAME = re.compile(r"layer_?norm|group_?norm|rms|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE)
+
+
+def standings(
+    anatomy: Anatomy, run: RunSummary | None, ran: Collection[str], skipped: Collection[str]
+) -> Mapping[str, tuple[Standing, str]]:
+    """What speaks for each layer of a model, by path.
+
+    Args:
+        anatomy: Of the model.
+        run: What running it showed; None where it was only read.
+        ran: Codes of the rules that came to a verdict.
+        skipped: Codes of those that were to, and could not tell.
+    """
+    looked = {*ran, *skipped}
+    missing = [code for code in ON_STATISTICS if code not in looked]
+    agreement = anatomy.agreement
+    agreeing = {fit.link.target.path for fit in agreement.agreeing} if agreement else set()
+    unjudged = dict(agreement.unjudged) if agreement else {}
+    by_weights = _by_weights(agreement) if agreement else ""
+    drifts = {drift.path: drift.off for drift in run.drifts} if run else {}
+    harmless = run is not None and run.verdict == Harm.NONE.value
+    untold = run is not None and run.verdict in ("", Harm.UNKNOWN.value)
+    left_open = untold and any(drifts.values())
+    found: dict[str, tuple[Standing, str]] = {}
+    for layer in anatomy.layers:
+        reason = _without_numbers(layer, anatomy) or _initial_or_impossible(layer)
+        if not layer.has_statistics and not reason:
+            found[layer.path] = (Standing.VOUCHED, BY_KIND)
+        elif reason:
+            found[layer.path] = (Standing.UNTOLD, reason)
+        elif missing:
+            found[layer.path] = (Standing.UNTOLD, _left_out(len(missing)))
+        elif layer.path in drifts:
+            found[layer.path] = _by_data(drifts[layer.path], harmless=harmless, left_open=left_open)
+        elif layer.path in agreeing:
+            found[layer.path] = (Standing.VOUCHED, by_weights)
+        else:
+            fallback = "the weights do not explain them, by a link that is a guess"
+            if agreement is None:
+                fallback = "no norm feeds it directly"
+            found[layer.path] = (Standing.UNTOLD, unjudged.get(layer.path, fallback))
+    return found
+
+
+def _by_data(off: float, *, harmless: bool, left_open: bool) -> tuple[Standing, str]:
+    """What the user's data say of one layer.
+
+    Args:
+        off: The share of its channels that lie provably outside the data.
+        harmless: Whether outputs showed that what is off does no harm.
+        left_open: Whether some layer is off and nothing tells what that does: all layers of a
+            file share its history.
+    """
+    if left_open:
+        return Standing.UNTOLD, OPEN if off == 0 else DIFFERS
+    if off == 0:
+        return Standing.VOUCHED, BY_DATA
+    return (Standing.VOUCHED, HARMLESS) if harmless else (Standing.UNTOLD, DIFFERS)
+
+
+def _by_weights(agreement: Agreement) -> str:
+    explained = [fit.explained for fit in agreement.agreeing]
+    share = percent(median(explained)) if explained else "0 %"
+    return f"the weights explain {share} of their means, assuming {agreement.activation}"
+
+
+def _left_out(missing: int) -> str:
+    return f"{plural(missing, 'rule')} on statistics left out"
+
+
+def _without_numbers(layer: NormLayer, anatomy: Anatomy) -> str:
+    """Why there are no statistics to look at, where there should or might be; else empty."""
+    if layer.uninitialised:
+        return "never saw an input"
+    if layer.unread:
+        return "values not in the file"
+    if layer.has_statistics:
+        return ""
+    if layer.running_mean is not None or layer.running_var is not None:
+        return "half of the running statistics is missing"
+    if layer.kind.family is Family.BATCH or layer.kind.eval_uses == "running stats":
+        if layer.track_running_stats is False or layer.absent_buffers:
+            return "no running statistics are kept: predictions depend on the batch"
+        return "running statistics not in the file"
+    if not anatomy.has_modules and _may_be_batch_norm(layer):
+        return "a batch norm without its statistics, or a norm that has none: names do not tell"
+    return ""
+
+
+def _may_be_batch_norm(layer: NormLayer) -> bool:
+    """Whether a layer without statistics in a state dict might be a batch norm that lost them."""
+    if layer.norm_base is not None:
+        return layer.norm_base and layer.kind.family is not Family.INSTANCE
+    if layer.bias is None or layer.weight is None or layer.kind.family is Family.RMS:
+        return False
+    if _SURE_NAME.search(layer.path) or layer.kind.family is Family.GROUP:
+        return False
+    return layer.recognition.confidence is Confidence.LOW or layer.kind.family is Family.PER_SAMPLE
+
+
+def _initial_or_impossible(layer: NormLayer) -> str:
+    """Why the values themselves cannot be believed, whatever rules were asked; else empty."""
+    mean, variance = layer.running_mean, layer.running_var
+    if mean is None or variance is None:
+        return ""
+    if not (np.isfinite(mean.numbers).all() and np.isfinite(variance.numbers).all()):
+        return "statistics not finite"
+    if (variance.numbers < 0).any():
+        return "a negative variance"
+    if layer.at_initial_values:
+        return "statistics at 0 and 1"
+    if mean.all_are(0.0) and variance.all_are(0.0):
+        return "statistics all 0"
+    return ""

@@ -1,0 +1,110 @@
+"""What a report may say for a model: derived from what was judged, layer by layer.
+
+Every sentence of praise in every output comes from here, and every mark. Nothing is said of
+statistics that were not looked at.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from normcheck.report.report import LayerSummary, Standing
+from normcheck.wording import percent, plural
+
+ENOUGH = 1 / 3
+"""Share of the channels that must be vouched for before a model gets a check mark. The layers of a
+file share its history: what happens to one copy of a model's statistics happens to most of them.
+Links inside blocks reach half of the norms of a ResNet, and more of most others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Layers that stand the same way for the same reason."""
+
+    why: str
+    layers: tuple[str, ...]
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """How the layers of one model stand."""
+
+    vouched: tuple[Group, ...]
+    accused: tuple[Group, ...]
+    untold: tuple[Group, ...]
+
+    @property
+    def earned(self) -> bool:
+        """Whether a check mark is: nothing is accused, and enough is vouched for."""
+        everything = self.share(self.vouched, self.accused, self.untold)
+        return everything > 0 and not self.accused and self.share(self.vouched) >= ENOUGH
+
+    def share(self, *parts: tuple[Group, ...]) -> float:
+        """The share of the channels in these groups; 0 for a model without norms."""
+        total = sum(_weight(g) for g in (*self.vouched, *self.accused, *self.untold))
+        return sum(_weight(g) for part in parts for g in part) / total if total else 0.0
+
+    @property
+    def in_brief(self) -> str:
+        """The numbers of layers: ``3 accused, 2 vouched for, 1 cannot be told``."""
+        counts = [
+            (count(self.accused), "accused"),
+            (count(self.vouched), "vouched for"),
+            (count(self.untold), "cannot be told"),
+        ]
+        return ", ".join(f"{number} {word}" for number, word in counts if number)
+
+
+def certificate_of(layers: Iterable[LayerSummary]) -> Certificate:
+    """The certificate of a model's layers."""
+    groups: dict[tuple[Standing, str], list[LayerSummary]] = {}
+    for layer in layers:
+        groups.setdefault((layer.standing, layer.why), []).append(layer)
+    made = {
+        key: Group(key[1], tuple(n.path for n in alike), sum(n.features or 0 for n in alike))
+        for key, alike in groups.items()
+    }
+    by = {
+        standing: tuple(
+            sorted(
+                (group for (kind, _), group in made.items() if kind is standing),
+                key=lambda group: -len(group.layers),
+            )
+        )
+        for standing in Standing
+    }
+    return Certificate(by[Standing.VOUCHED], by[Standing.ACCUSED], by[Standing.UNTOLD])
+
+
+def count(groups: Sequence[Group]) -> int:
+    """Layers in some groups."""
+    return sum(len(group.layers) for group in groups)
+
+
+def sentences(certificate: Certificate) -> list[str]:
+    """What is vouched for and by what, and what cannot be told and why."""
+    said = []
+    for head, groups in (
+        ("Vouched for", certificate.vouched),
+        ("Cannot be told", certificate.untold),
+    ):
+        if groups:
+            share = percent(certificate.share(groups))
+            reasons = "; ".join(_reason(group, alone=len(groups) == 1) for group in groups[:_MOST])
+            more = f"; {plural(len(groups) - _MOST, 'other reason')}" if len(groups) > _MOST else ""
+            layers = plural(count(groups), "layer")
+            said.append(f"{head}: {layers}, {share} of the channels ({reasons}{more}).")
+    return said
+
+
+_MOST = 3
+"""Reasons that are told; more is for who asks for every layer."""
+
+
+def _reason(group: Group, *, alone: bool) -> str:
+    return group.why if alone else f"{len(group.layers)}: {group.why}"
+
+
+def _weight(group: Group) -> int:
+    # A layer of unknown size is one layer all the same.
+    return max(group.channels, len(group.layers))

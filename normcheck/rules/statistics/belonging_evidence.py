@@ -1,0 +1,193 @@
+"""What speaks against statistics beside the weights: several readings, each with its own number.
+
+Faults differ: half of those that are found show in a single reading, so that a sum of all would
+dilute them. Each stands alone, and two that agree make it certain. The thresholds lie above what
+healthy models of two dozen families reach; ``benchmarks/file_verdicts.py`` measures both sides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from normcheck.norms.belonging.agreement import AGREES, Agreement
+from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.links import Weights
+from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.layer import Confidence
+from normcheck.norms.layer_numbers import median
+from normcheck.wording import number
+
+FEWEST_LINKS = 3
+FEWEST_CHANNELS = 16
+"""Of a single link that accuses alone."""
+MOST = 0.5
+"""Share of the links that must fit before one that only its block's names make certain counts."""
+TELLING = 0.02
+"""Mean of (stored mean / σ)² from which a single link's means are more than noise."""
+VARIED = 0.25
+"""Standard deviation of log variances from which they can follow anything."""
+FOLLOW = 0.85
+"""Correlation of log variances from which their spread is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One number that may speak against statistics."""
+
+    key: str
+    value: float
+    threshold: float
+    """Above it, it speaks against them."""
+    says: str
+    """What it means, in a sentence without its number."""
+    layers: tuple[str, ...]
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it does."""
+        return self.value > self.threshold
+
+    @property
+    def sentence(self) -> str:
+        """With its number, and what healthy models reach."""
+        return f"{self.says} ({number(self.value)}, at most {number(self.threshold)} elsewhere)."
+
+
+def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Reading, ...]:
+    """All that can be read of one model, whether it speaks against it or not."""
+    found: list[Reading] = []
+    if agreement is not None:
+        # Which taps an output of a transposed convolution sees depends on too much that is unknown.
+        likely = tuple(f for f in agreement.likely if f.link.kind is not Weights.TRANSPOSED)
+        inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
+        fits = inside if len(inside) >= FEWEST_LINKS else likely
+        if len(fits) >= FEWEST_LINKS:
+            found += _together(fits)
+        found += _alone(inside, likely)
+    if first is not None:
+        found += _of_first(first)
+    return tuple(found)
+
+
+def _of_first(first: FirstNorm) -> list[Reading]:
+    """What the first norm shows, whose weights the input reaches."""
+    found = [
+        Reading(
+            "first norm",
+            first.leftover,
+            0.45,
+            "No input explains the means of the first norm, by so many of its deviations",
+            (first.path,),
+        )
+    ]
+    if first.spread is not None:
+        found.append(
+            Reading(
+                "first variances",
+                abs(first.spread - 1),
+                0.4,
+                "The variances of the first norm follow its weights as deviations (1/2 off) or "
+                "inverses (2 off) do, not as variances: the slope of their logarithms is off by",
+                (first.path,),
+            )
+        )
+    return found
+
+
+def _together(fits: Sequence[Fit]) -> list[Reading]:
+    """What several links show."""
+    paths = tuple(f.link.target.path for f in fits)
+    shifts = [max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]
+    found = [
+        Reading(
+            "shift",
+            median(shifts),
+            0.28,
+            "Means lie off what the weights predict, by the median so many deviations",
+            paths,
+        ),
+        Reading(
+            "small variances",
+            -median([f.log_scale for f in fits]),
+            0.35,
+            "Variances are smaller than independent inputs would give, by the median so much of a "
+            "logarithm",
+            paths,
+        ),
+    ]
+    varied = [f for f in fits if _spread(f.predicted_variance) > VARIED]
+    if len(varied) >= FEWEST_LINKS:
+        found.append(
+            Reading(
+                "variances apart",
+                -median([f.scale_correlation for f in varied]),
+                -0.10,
+                "Variances do not follow the weights: the correlation of their logarithms, negated",
+                tuple(f.link.target.path for f in varied),
+            )
+        )
+    following = [f for f in varied if f.scale_correlation > FOLLOW]
+    if len(following) >= FEWEST_LINKS:
+        ratios = [_spread(f.predicted_variance) / _spread(f.stored_variance) for f in following]
+        found.append(
+            Reading(
+                "deviations stored",
+                median(ratios),
+                1 / 0.72,
+                "Variances follow the weights with half the spread, as deviations in their place "
+                "do: predicted over stored spread",
+                tuple(f.link.target.path for f in following),
+            )
+        )
+    depthwise = [f for f in fits if f.link.kind is Weights.DEPTHWISE]
+    if len(depthwise) >= FEWEST_LINKS:
+        found.append(
+            Reading(
+                "large variances",
+                median([f.log_scale for f in depthwise]),
+                1.15,
+                "Variances behind depthwise convolutions are too large, by the median so much of "
+                "a logarithm",
+                tuple(f.link.target.path for f in depthwise),
+            )
+        )
+    return found
+
+
+def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
+    """The single certain link that fits worst.
+
+    Names can lie: a block may run in another order than its modules were registered in. So it
+    counts where names leave no choice, in an ``nn.Sequential``, or where most other links fit.
+    """
+    fitting = sum(f.explained >= AGREES for f in likely)
+    if fitting < MOST * len(likely):
+        inside = [f for f in inside if "Sequential" in f.link.recognition.reason]
+    # Behind a depthwise convolution no sum over inputs evens out which taps a small image has.
+    large = [
+        f
+        for f in inside
+        if f.stored_mean.size >= FEWEST_CHANNELS
+        and f.energy > TELLING
+        and f.link.kind is not Weights.DEPTHWISE
+    ]
+    if not large:
+        return []
+    worst = min(large, key=lambda f: f.correlation)
+    return [
+        Reading(
+            "one link",
+            1 - worst.correlation,
+            0.28,
+            "The means of one layer right behind another do not follow its weights: 1 minus their "
+            "correlation",
+            (worst.link.target.path,),
+        )
+    ]
+
+
+def _spread(variances: np.typing.NDArray[np.float64]) -> float:
+    """Standard deviation of the logarithms of those above 0."""
+    positive = variances[variances > 0]
+    return float(np.log(positive).std()) if positive.size > 1 else 0.0

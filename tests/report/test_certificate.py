@@ -1,0 +1,206 @@
+"""What a report says for a model is derived from what was judged, and never contradicts itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.findings import Severity
+from normcheck.report.certificate import ENOUGH, certificate_of
+from normcheck.report.machines.as_json import render_json
+from normcheck.report.people.as_markdown import render_markdown
+from normcheck.report.people.text_stream import render_text
+from normcheck.report.people.text_style import TextStyle
+from normcheck.report.report import ModelReport, Report, Standing
+from normcheck.rules.catalogue import select
+from normcheck.runs.scan import scan
+from tests.norms.settled import conv_net, settle
+
+State = dict[str, torch.Tensor]
+BLOCKS = 5
+
+
+@pytest.fixture(scope="module")
+def healthy() -> State:
+    """A chain of five blocks whose statistics belong to their weights."""
+    torch.manual_seed(0)
+    return dict(settle(conv_net(nn.ReLU(), blocks=BLOCKS), 3, 12, 12).state_dict())
+
+
+def _set(leaf: str, value: float) -> Callable[[State, str], None]:
+    def change(state: State, norm: str) -> None:
+        state[f"{norm}.{leaf}"] = torch.full_like(state[f"{norm}.{leaf}"], value)
+
+    return change
+
+
+def _both(mean: float, variance: float) -> Callable[[State, str], None]:
+    def change(state: State, norm: str) -> None:
+        _set("running_mean", mean)(state, norm)
+        _set("running_var", variance)(state, norm)
+
+    return change
+
+
+def _lose(*leaves: str) -> Callable[[State, str], None]:
+    def change(state: State, norm: str) -> None:
+        for leaf in leaves:
+            state.pop(f"{norm}.{leaf}", None)
+
+    return change
+
+
+def _permute(state: State, norm: str) -> None:
+    for leaf in ("running_mean", "running_var"):
+        state[f"{norm}.{leaf}"] = state[f"{norm}.{leaf}"].flip(0)
+
+
+IMPOSSIBLE: dict[str, Callable[[State, str], None]] = {
+    "initial": _both(0.0, 1.0),
+    "zero": _both(0.0, 0.0),
+    "nan": _set("running_mean", float("nan")),
+    "negative": _set("running_var", -1.0),
+    "no buffers": _lose("running_mean", "running_var", "num_batches_tracked"),
+    "half": _lose("running_var"),
+    "no numbers": lambda s, n: s.update(
+        {f"{n}.{leaf}": s[f"{n}.{leaf}"].to("meta") for leaf in ("running_mean", "running_var")}
+    ),
+}
+"""What no layer with it may be vouched for, whatever rules run."""
+CHANGES: dict[str, Callable[[State, str], None]] = {
+    **IMPOSSIBLE,
+    "healthy": lambda _state, _norm: None,
+    "permuted": _permute,
+    "not counted": _set("num_batches_tracked", 0),
+    "three batches": _set("num_batches_tracked", 3),
+}
+RULES = (["ALL"], ["NC504"], ["NC1"], ["NC101", "NC104"], ["NC108"])
+
+
+def _consistent(report: Report, model: ModelReport) -> None:
+    """What no two sentences of a report may say."""
+    certificate = certificate_of(model.layers)
+    groups = (*certificate.vouched, *certificate.accused, *certificate.untold)
+    assert sorted(p for g in groups for p in g.layers) == sorted(n.path for n in model.layers)
+    loud = [f for f in report.findings if f.severity is not Severity.INFO]
+    hidden = [s.finding for s in report.suppressed if s.finding.severity is not Severity.INFO]
+    named = {path for finding in (*loud, *hidden) for path in finding.layers}
+    standing = {layer.path: layer.standing for layer in model.layers}
+    assert {p for p, s in standing.items() if s is Standing.ACCUSED} == named & set(standing)
+    if certificate.earned:
+        assert not named
+        assert certificate.share(certificate.vouched) >= ENOUGH
+    text = render_text(report, TextStyle(width=100))
+    lines = text.splitlines()
+    praised = any(line.startswith("✓ Nothing") for line in lines)
+    assert praised == (certificate.earned and not loud and not hidden)
+    ticked = {n.path for n in model.layers if any(f"✓ {n.path} " in line for line in lines)}
+    assert ticked == {n.path for n in model.layers if n.standing is Standing.VOUCHED} - {
+        n.path for n in model.layers if n.rules or n.suppressed
+    }
+    assert "were collected" not in text
+    written = json.loads(render_json(report))["models"][0]
+    assert written["certificate"]["earned"] == certificate.earned
+    assert written["certificate"]["vouched_for"]["layers"] == sum(
+        entry["standing"] == "vouched for" for entry in written["layers"]
+    )
+    assert ("✅" in render_markdown(report)) == certificate.earned
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    changes=st.lists(st.sampled_from(sorted(CHANGES)), min_size=BLOCKS, max_size=BLOCKS),
+    chosen=st.sampled_from(RULES),
+    ignore=st.booleans(),
+)
+def test_no_two_sentences_contradict_each_other(
+    healthy: State, tmp_path: Path, changes: list[str], chosen: list[str], *, ignore: bool
+) -> None:
+    """Files with any mixture of faults, any rules, findings ignored or not."""
+    state = dict(healthy)
+    for block, change in enumerate(changes):
+        CHANGES[change](state, str(3 * block + 1))
+    file = tmp_path / "model.pt"
+    torch.save(state, file)
+    ignores = (LayerIgnore("*", ("ALL",), "known"),) if ignore else ()
+    report = scan([file], Settings(rules=select(chosen, []), layer_ignores=ignores))
+    assert report.errors == ()
+    (model,) = report.models
+    _consistent(report, model)
+    standing = {layer.path: layer.standing for layer in model.layers}
+    for block, change in enumerate(changes):
+        if change in IMPOSSIBLE:
+            assert standing[str(3 * block + 1)] is not Standing.VOUCHED
+
+
+@pytest.mark.parametrize("change", sorted(IMPOSSIBLE))
+def test_no_mark_over_statistics_that_were_not_looked_at(
+    healthy: State, tmp_path: Path, change: str
+) -> None:
+    """A whole model of it gets no check mark by any rules."""
+    state = dict(healthy)
+    for block in range(BLOCKS):
+        IMPOSSIBLE[change](state, str(3 * block + 1))
+    torch.save(state, tmp_path / "model.pt")
+    for chosen in RULES:
+        text = render_text(
+            scan([tmp_path / "model.pt"], Settings(rules=select(chosen, []))), TextStyle()
+        )
+        assert "✓" not in text
+
+
+def test_a_healthy_model_earns_it(healthy: State, tmp_path: Path) -> None:
+    """Four of five layers by their weights; the first has no norm before it."""
+    torch.save(healthy, tmp_path / "model.pt")
+    (model,) = scan([tmp_path / "model.pt"]).models
+    certificate = certificate_of(model.layers)
+    assert certificate.earned
+    (group,) = certificate.vouched
+    assert group.layers == ("4", "7", "10", "13")
+    assert "explain" in group.why
+
+
+def test_rules_left_out_are_counted(healthy: State, tmp_path: Path) -> None:
+    """With one rule nobody vouches for statistics, and the report says how many ran."""
+    torch.save(healthy, tmp_path / "model.pt")
+    report = scan([tmp_path / "model.pt"], Settings(rules=select(["NC504"], [])))
+    text = " ".join(render_text(report, TextStyle()).split())
+    assert "1 of " in text
+    assert "rules ran" in text
+    assert "on statistics left out" in text
+    assert "✓" not in text
+
+
+def test_many_models_are_not_called_well_for_being_silent(healthy: State, tmp_path: Path) -> None:
+    """The summary of many counts those that too little can be told of."""
+    for number in range(25):
+        state = {k: v for k, v in healthy.items() if number or "running" not in k}
+        torch.save(state, tmp_path / f"{number:02}.pt")
+    text = render_text(scan([tmp_path]), TextStyle())
+    assert "Nothing found in 25 models" in text
+    assert "24 vouched for, 1 of which too little can be told" in text
+
+
+@pytest.mark.parametrize("named", ["bn", "layer_norm"])
+def test_a_norm_without_statistics_is_not_called_what_names_do_not_tell(
+    tmp_path: Path, named: str
+) -> None:
+    """Between linear layers, by a plain dict: a batch norm that lost its buffers looks the same."""
+    state = {
+        "fc.weight": torch.randn(6, 4),
+        f"{named if named != 'bn' else '1'}.weight": torch.rand(6),
+        f"{named if named != 'bn' else '1'}.bias": torch.rand(6),
+        "out.weight": torch.randn(3, 6),
+    }
+    torch.save(state, tmp_path / "model.pt")
+    (model,) = scan([tmp_path / "model.pt"]).models
+    assert certificate_of(model.layers).earned is (named == "layer_norm")
+    assert ("BatchNorm" in model.layers[0].kind) is (named == "bn")
