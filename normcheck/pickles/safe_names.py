@@ -7,8 +7,6 @@ module saved whole names its own class, and that is enough.
 
 from collections.abc import Iterable
 
-from normcheck.wording import plural
-
 TORCH = "2.13"
 """The version whose table this is."""
 
@@ -68,7 +66,7 @@ AFTER_IMPORT = frozenset(
     }
 )  # fmt: skip
 """What it takes once ``torch.distributed.tensor`` or ``torch.nested`` is imported: no trust."""
-_SHOWN = 4
+_SHOWN = 2
 _OLD_BUILTINS = "__builtin__"
 
 
@@ -93,11 +91,10 @@ def needs_trust(names: Iterable[tuple[str, str]]) -> str:
     refused = refused_names(names)
     if not refused:
         return ""
-    more = len(refused) - _SHOWN
-    listed = ", ".join(name[:80] for name in refused[:_SHOWN]) + (
-        f" and {plural(more, 'other name')}" if more > 0 else ""
-    )
+    # What is not torch's own tells more: those of a module are the same in all files.
+    listed = sorted(refused, key=lambda name: name.startswith("torch."))[:_SHOWN]
+    more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
     return (
-        f"loading needs trust: its pickle names {listed}, which torch.load takes only with "
-        f"weights_only=False or after add_safe_globals (torch {TORCH})"
+        f"loading needs trust: its pickle names {', '.join(name[:80] for name in listed)}{more}, "
+        f"which weights_only=True refuses (torch {TORCH})"
     )

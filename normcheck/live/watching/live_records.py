@@ -166,7 +166,9 @@ def tensor_ref(tensor: Tensor | None, storages: dict[object, Storage]) -> Tensor
         return None
     reading, shape = reading_of(tensor), shape_of(tensor)
     with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001  (no code of the class)
-        name, grad = _name(tensor.dtype), tensor.requires_grad
+        # As torch itself has them: a class may say something else, or raise.
+        base = torch._C.TensorBase  # noqa: SLF001
+        name, grad = _name(base.dtype.__get__(tensor)), base.requires_grad.__get__(tensor)
         parameter = isinstance(tensor, nn.Parameter)
         dtype = BY_NAME.get(name)
         if reading.memory is not None and dtype is not None:

@@ -52,7 +52,9 @@ def reading_of(tensor: Tensor) -> Reading:
         if reason:
             return Reading(reason=reason, absent=absent)
         memory = own_memory(tensor)
-        if memory is not None and not tensor.is_quantized:
+        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001
+            quantised = tensor.is_quantized
+        if memory is not None and not quantised:
             return Reading(memory=memory)
         return _asked(tensor)
     except Exception as error:  # code of the subclass, which may raise anything
@@ -185,10 +187,11 @@ def _without_values(tensor: Tensor) -> tuple[str, bool]:
     traced = any(kind.__module__.startswith("torch._subclasses.") for kind in type(tensor).__mro__)
     if traced or torch._is_functional_tensor(tensor):  # noqa: SLF001
         return f"{named(tensor)} stands for a value in a trace, and has none", True
-    if tensor.is_meta:
-        return "a meta tensor", True
-    if tensor.is_nested:
-        return "a nested tensor, whose parts have lengths of their own", False
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001
+        if tensor.is_meta:
+            return "a meta tensor", True
+        if tensor.is_nested:
+            return "a nested tensor, whose parts have lengths of their own", False
     if type(tensor) in _PLAIN or not _dispatches(type(tensor)):
         with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001
             return _without_memory(tensor)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.nn.utils import parametrize
 
 from normcheck.live.watching.own_values import inner_tensors, is_sparse_or_nested, own_memory
@@ -221,29 +222,32 @@ def _tensor(tensor: Tensor, storages: dict[int, Undo]) -> Undo:
         cls, leaf, requires_grad = type(tensor), tensor.is_leaf, tensor.requires_grad
         grad = tensor.grad if leaf else None
     alias: Tensor | None = None
-    storage = own_memory(tensor, freed=True)
+    lazy = isinstance(tensor, UninitializedTensorMixin)  # it has no values yet, nor a shape
+    storage = None if lazy else own_memory(tensor, freed=True)
     if storage is not None:
-        alias = tensor.detach()
+        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001
+            alias = tensor.detach()
         if storage._cdata not in storages:  # noqa: SLF001
             # _cdata is the storage's identity: data_ptr is 0 for every empty one.
             storages[storage._cdata] = _storage(alias, storage)  # noqa: SLF001
-    elif is_sparse_or_nested(tensor):
+    elif not lazy and is_sparse_or_nested(tensor):
         # No storage that could be had: kept whole.
         alias = tensor.detach().clone()
 
     def undo() -> None:
-        if type(tensor) is not cls:  # a lazy parameter that got its values
-            tensor.data = torch.empty(0, device=tensor.device)
-            tensor.__class__ = cls
-        elif alias is not None and not _same_place(tensor, alias):
-            tensor.data = alias
-        if leaf:
-            if not tensor.is_leaf:
-                tensor.detach_()  # a buffer that was updated together with its graph
-            if tensor.requires_grad is not requires_grad:
-                tensor.requires_grad_(requires_grad)
-            if tensor.grad is not grad:
-                tensor.grad = grad
+        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001  (no code of the class)
+            if type(tensor) is not cls:  # a lazy parameter that got its values
+                tensor.data = torch.empty(0, device=tensor.device)
+                tensor.__class__ = cls
+            elif alias is not None and not _same_place(tensor, alias):
+                tensor.data = alias
+            if leaf:
+                if not tensor.is_leaf:
+                    tensor.detach_()  # a buffer that was updated together with its graph
+                if tensor.requires_grad is not requires_grad:
+                    tensor.requires_grad_(requires_grad)
+                if tensor.grad is not grad:
+                    tensor.grad = grad
 
     return undo
 
@@ -253,11 +257,19 @@ def _same_place(tensor: Tensor, alias: Tensor) -> bool:
     return (
         first is not None
         and second is not None
-        and tensor.dtype == alias.dtype
         and first._cdata == second._cdata  # noqa: SLF001
-        and tensor.shape == alias.shape
-        and tensor.stride() == alias.stride()
-        and tensor.storage_offset() == alias.storage_offset()
+        and _layout(tensor) == _layout(alias)
+    )
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    """How a tensor lies in its storage, past whatever its class says of that."""
+    base: Any = torch._C.TensorBase  # noqa: SLF001
+    return (
+        base.dtype.__get__(tensor),
+        tuple(base.size(tensor)),
+        base.stride(tensor),
+        base.storage_offset(tensor),
     )
 
 
