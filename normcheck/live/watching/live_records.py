@@ -6,6 +6,7 @@ Nothing is copied: a tensor's bytes are looked at when a rule asks for them.
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +168,7 @@ def tensor_ref(tensor: Tensor | None, storages: dict[object, Storage]) -> Tensor
     reading, shape = reading_of(tensor), shape_of(tensor)
     with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001  (no code of the class)
         # As torch itself has them: a class may say something else, or raise.
-        base = torch._C.TensorBase  # noqa: SLF001
+        base: Any = torch._C.TensorBase  # noqa: SLF001
         name, grad = _name(base.dtype.__get__(tensor)), base.requires_grad.__get__(tensor)
         parameter = isinstance(tensor, nn.Parameter)
         dtype = BY_NAME.get(name)

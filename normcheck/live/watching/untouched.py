@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import parametrize
 
 from normcheck.live.watching.own_values import inner_tensors, is_sparse_or_nested, own_memory
@@ -222,7 +222,9 @@ def _tensor(tensor: Tensor, storages: dict[int, Undo]) -> Undo:
         cls, leaf, requires_grad = type(tensor), tensor.is_leaf, tensor.requires_grad
         grad = tensor.grad if leaf else None
     alias: Tensor | None = None
-    lazy = isinstance(tensor, UninitializedTensorMixin)  # it has no values yet, nor a shape
+    lazy = isinstance(
+        tensor, UninitializedParameter | UninitializedBuffer
+    )  # it has no values yet, nor a shape
     storage = None if lazy else own_memory(tensor, freed=True)
     if storage is not None:
         with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001
