@@ -50,7 +50,10 @@ def fix(target: str | Path, how: Fixing) -> Repair:
     """
     (word,) = paths_in([target], "fix repairs")
     if not isinstance(how, Fixing):
-        raise UsageError(f"how is a {type(how).__name__}", "give a Fixing")
+        raise UsageError(
+            f"fix takes a Fixing, not a {type(how).__name__}",
+            "it says which repairs, and where the result goes",
+        )
     if is_remote(word):
         raise UsageError(
             f"{shown(word)}: a file at an address is not repaired",

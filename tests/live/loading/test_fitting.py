@@ -250,3 +250,44 @@ def test_models_that_the_factory_does_not_fit(opened: Callable[[Any], Checkpoint
     assert "not run: its tensors do not fit" in left_out.note
     (alone,) = attempts(opened({"other": other}), None)
     assert alone.error is not None
+
+
+def test_no_name_in_common(opened: Callable[[Any], Checkpoint]) -> None:
+    """A factory of another model is an error with the names of both, also without parameters."""
+    saved = opened({"conv.weight": torch.ones(3), "conv.bias": torch.ones(3)})
+    for model, has in (
+        (nn.Sequential(nn.ReLU()), "it has no tensors at all"),
+        (nn.Sequential(nn.BatchNorm1d(3, affine=False)), "it has 0.running_mean, 0.running_var"),
+        (nn.Sequential(nn.Linear(2, 2, bias=False)), "it has 0.weight;"),
+    ):
+        with pytest.raises(NormcheckError, match="no tensor of the file fits") as caught:
+            load(model, saved.models[0], None)
+        assert has in caught.value.message
+        assert "the file has conv.weight, conv.bias" in caught.value.message
+        assert "--model-args" in caught.value.hint
+
+
+def test_no_name_in_common_and_what_may_help(read: Read) -> None:
+    """The hint names the flags that could be meant: a prefix, another model of the file."""
+    saved = read(under("module.", {"a.weight": torch.ones(3), "b.weight": torch.ones(3)}))
+    with pytest.raises(NormcheckError) as caught:
+        load(net(), saved, None, ("net", "ema"))
+    assert "--prefix module." in caught.value.hint
+    assert "--at chooses another model of the file: 'net', 'ema'" in caught.value.hint
+    with pytest.raises(NormcheckError) as caught:
+        load(net(), saved, "other.")
+    assert "leave --prefix out" in caught.value.hint
+
+
+def test_a_model_without_tensors_is_not_nothing_to_judge(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    """From the command line: exit code 2, and no word of a healthy model."""
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.ReLU())\n"
+    )
+    torch.save(state(), tmp_path / "model.pt")
+    done = command("scan", "model.pt", "--model", "own_net.py:build", "--input-shape", "3",
+                   cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 2
+    assert "no tensor of the file fits the model" in done.stderr
