@@ -16,6 +16,7 @@ from normcheck.live.batches import Batch
 from normcheck.live.measurement import WrongAxis
 from normcheck.live.watching.forward import Forward, Interrupted
 from normcheck.live.watching.observe import Watch, watching
+from normcheck.live.watching.own_values import own_memory
 from normcheck.live.watching.reachable_modules import Reached
 
 _CONVOLUTIONS = frozenset({"aten::convolution", "aten::mkldnn_convolution", "aten::_convolution"})
@@ -83,7 +84,10 @@ class _Axes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
                 self._keep(result, origin)
 
     def _keep(self, tensor: Tensor, origin: _Origin) -> None:
-        pointer = tensor.untyped_storage().data_ptr()
+        memory = own_memory(tensor)
+        if memory is None:  # a wrapper: its address would be that of any other
+            return
+        pointer = memory.data_ptr()
         # Held, so that the memory is not given to another tensor meanwhile.
         self._origins[pointer] = (origin, tensor)
         self._origins.move_to_end(pointer)
@@ -91,7 +95,8 @@ class _Axes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             self._origins.popitem(last=False)
 
     def _origin(self, tensor: Tensor) -> _Origin | None:
-        entry = self._origins.get(tensor.untyped_storage().data_ptr())
+        memory = own_memory(tensor)
+        entry = None if memory is None else self._origins.get(memory.data_ptr())
         return entry[0] if entry else None
 
     def _channel_axis(self, tensor: Tensor) -> tuple[_Origin, int] | None:

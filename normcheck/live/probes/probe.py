@@ -13,8 +13,8 @@ from normcheck.live.measurement import Fed, Run
 from normcheck.live.probes.against_data import against_data
 from normcheck.live.probes.mechanics import mechanics
 from normcheck.live.run_request import Running
+from normcheck.live.watching.absent_values import check_values
 from normcheck.live.watching.forward import Forward, Interrupted, mode
-from normcheck.live.watching.own_values import check_values
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.untouched import untouched

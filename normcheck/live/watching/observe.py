@@ -19,6 +19,7 @@ from torch.nn.modules.module import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import Reached, reachable
 
 Op = Any  # torch._ops.OpOverload, which has no public name
@@ -305,7 +306,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         if self._owners:
             for tensor in tensors:
                 if isinstance(tensor, Tensor) and tensor.numel():
-                    owner = self._owners.get(tensor.data_ptr())
+                    place = address_of(tensor)
+                    owner = None if place is None else self._owners.get(place)
                     if owner is not None:
                         return owner
         return self.path
@@ -385,12 +387,13 @@ def _drops(func: Op, args: tuple[Any, ...], kwargs: Any) -> bool:
 def _owners(entries: list[Reached]) -> dict[int, str]:
     """Modules of TorchScript by their tensors: its interpreter calls them past all hooks."""
     return {
-        tensor.data_ptr(): entry.path
+        place: entry.path
         for entry in entries
         if isinstance(entry.module, torch.jit.ScriptModule)
         for tensor in (
             *entry.module.parameters(recurse=False), *entry.module.buffers(recurse=False)
         )
+        if (place := address_of(tensor)) is not None
     }  # fmt: skip
 
 

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normcheck.errors import NoValuesError
 from normcheck.sources.limits import DEFAULT_LIMITS
-from normcheck.wording import plural
 
 _PLAIN = frozenset({Tensor, nn.Parameter})
 
@@ -48,7 +46,7 @@ def reading_of(tensor: Tensor) -> Reading:
         tensor: Of any class, on any device.
     """
     try:
-        reason, absent = _without_values(tensor)
+        reason, absent = without_values(tensor)
         if reason:
             return Reading(reason=reason, absent=absent)
         memory = own_memory(tensor)
@@ -59,34 +57,6 @@ def reading_of(tensor: Tensor) -> Reading:
         return _asked(tensor)
     except Exception as error:  # code of the subclass, which may raise anything
         return Reading(reason=f"{named(tensor)}: {_brief(error)}")
-
-
-def why_absent(tensor: Any) -> str:
-    """Why nothing can be computed with a tensor; ``""`` where something can."""
-    try:
-        reason, absent = _without_values(tensor)
-        if not absent and _is_distributed(tensor):
-            reason, absent = _without_values(tensor.to_local())
-    except Exception:  # code of the class: whether it computes, a forward will show
-        return ""
-    return reason if absent else ""
-
-
-def check_values(model: nn.Module) -> None:
-    """Refuse what no forward can compute with: some would read memory that is not theirs.
-
-    Raises:
-        NoValuesError: A parameter or buffer has no values.
-    """
-    named = (*model.named_parameters(), *model.named_buffers())
-    absent = [(name, why) for name, tensor in named if (why := why_absent(tensor))]
-    if absent:
-        name, why = absent[0]
-        have = "has" if len(absent) == 1 else "have"
-        raise NoValuesError(
-            f"{len(absent)} of its {plural(len(named), 'tensor')} {have} no values ({name}: {why})",
-            "load its weights first (model.to_empty(device=...), then load_state_dict)",
-        )
 
 
 def own_memory(tensor: Tensor, *, freed: bool = False) -> torch.UntypedStorage | None:
@@ -119,6 +89,14 @@ def own_memory(tensor: Tensor, *, freed: bool = False) -> torch.UntypedStorage |
     except (NotImplementedError, RuntimeError, AttributeError):
         return None  # devices without storages
     return memory
+
+
+def address_of(tensor: Tensor) -> int | None:
+    """Where a tensor's first element lies; None where it has no memory of its own, or no element.
+
+    An identity of memory. The address of a wrapper is 0, as is that of any other.
+    """
+    return None if own_memory(tensor) is None else tensor.data_ptr() or None
 
 
 def inner_tensors(tensor: Tensor) -> list[Tensor]:
@@ -177,7 +155,7 @@ def _bytes_needed(tensor: Tensor) -> int:
     return int(last + 1) * tensor.element_size()
 
 
-def _without_values(tensor: Tensor) -> tuple[str, bool]:
+def without_values(tensor: Tensor) -> tuple[str, bool]:
     """Why a tensor has no values, and whether nothing can be computed with it; ``""`` otherwise."""
     if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
         return "a lazy layer that never ran", True
@@ -215,7 +193,7 @@ def _asked(tensor: Tensor) -> Reading:
     size = tensor.numel() * max(tensor.element_size(), 4)
     if size > DEFAULT_LIMITS.tensor_bytes:
         return Reading(reason=f"{named(tensor)} takes {size:,} bytes when it is written out")
-    if _is_distributed(tensor):
+    if is_distributed(tensor):
         return _local(tensor)
     take = _way(tensor)
     made = take()
@@ -224,7 +202,7 @@ def _asked(tensor: Tensor) -> Reading:
     return Reading(take)
 
 
-def _is_distributed(tensor: Any) -> bool:
+def is_distributed(tensor: Any) -> bool:
     """Whether it is a ``DTensor``; not asked by its class, which need not be there."""
     return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from normcheck.live.batches import Batch
 from normcheck.live.watching.observe import BatchNormCall
 from normcheck.live.watching.outputs import Output
+from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import Reached
 from normcheck.live.watching.regimes import Outputs, Regimes
 from normcheck.repair.estimating.population import Population
@@ -118,11 +119,13 @@ class Estimator:
         self, batches: Iterable[Batch], given: Estimates | None, found: dict[int, Population] | None
     ) -> Iterator[tuple[Batch, Output]]:
         """Forwards; ``given`` None normalises by each batch."""
-        places = {t.mean.data_ptr(): number for number, t in enumerate(self.tracked)}
+        addresses = [address_of(tracked.mean) for tracked in self.tracked]
+        places = {place: number for number, place in enumerate(addresses) if place is not None}
 
         def how(call: BatchNormCall) -> object:
             mean, _ = call.statistics
-            number = None if mean is None or call.training else places.get(mean.data_ptr())
+            place = None if mean is None or call.training else address_of(mean)
+            number = None if place is None else places.get(place)
             if number is None:
                 return None
             if found is not None:

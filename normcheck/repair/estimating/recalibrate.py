@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.run_request import Feeding
+from normcheck.live.watching.absent_values import check_values
 from normcheck.live.watching.forward import Forward, Interrupted, mode
-from normcheck.live.watching.own_values import check_values
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.sound_modules import check_sound

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from normcheck.live.watching.own_values import own_memory, reading_of, why_absent
+from normcheck.live.watching.absent_values import why_absent
+from normcheck.live.watching.own_values import own_memory, reading_of
 from tests.conftest import ROOT
 
 from .tensor_zoo import KINDS, VALUES
