@@ -1,4 +1,4 @@
-"""Tensors with which nothing can be computed: a forward over them fails, or reads foreign memory."""
+"""Tensors with which nothing can be computed: a forward fails, or reads foreign memory."""
 
 from typing import Any
 
