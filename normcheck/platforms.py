@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 WINDOWS = os.name == "nt"
 _AT_A_TIME = 1 << 30
-"""One read returns at most 2 GiB on Linux and macOS, whatever was asked for."""
+"""One read gives at most 2 GiB on Linux and macOS."""
 _DRIVE = re.compile(r"^/+(?=[A-Za-z]:)")
+_ROOT = re.compile(r"^[A-Za-z]:(?=[\\/])")
 _CRASHES = 0xC000_0000
 """Windows: exit codes from here on are the system's, of a process that did not end by itself."""
 _HERE = "127.0.0.1"
@@ -131,6 +132,15 @@ def local_path(path: str) -> str:
     return _DRIVE.sub("", path) if WINDOWS else path
 
 
+def names_object(word: str) -> bool:
+    r"""Whether a word is ``module:name`` or ``file.py:name``: a drive's colon makes none.
+
+    >>> names_object("net:build"), names_object(r"C:\net.py:build"), names_object(r"C:\val.npz")
+    (True, True, False)
+    """
+    return ":" in _ROOT.sub("", word)
+
+
 def processors() -> int:
     """How many processors this process may use."""
     if sys.platform != "win32" and sys.platform != "darwin" and hasattr(os, "sched_getaffinity"):
@@ -160,8 +170,8 @@ def _memory_by_ps(process: int) -> int:
     """The same where there is no /proc, as on macOS and BSD."""
     import subprocess
 
-    words = ["ps", "-o", "rss=", "-p", str(process)]
     with contextlib.suppress(OSError, ValueError):
+        words = ["ps", "-o", "rss=", "-p", str(process)]
         said = subprocess.run(words, capture_output=True, check=False)  # noqa: S603
         return int(said.stdout or 0) * 1024  # POSIX: in units of 1024 bytes
     return 0
@@ -188,8 +198,7 @@ def limit_memory(most: int) -> bool:
 def started(line: Sequence[str], **how: Any) -> "tuple[subprocess.Popen[bytes], socket.socket]":
     """A process, and a two-way link to it, which it gets by giving its last word to ``linked``.
 
-    Ctrl-C does not reach it: it is for the process that the user started, which ends the
-    others in its own way.
+    Ctrl-C is for the process that the user started, which ends this one in its own way.
 
     Args:
         line: Its command line, to which that word is added.
@@ -227,7 +236,6 @@ def _started_and_met(
     secret = secrets.token_hex(32)
     # Not in the command line, which other users of the machine may see.
     how["env"] = {**(how.get("env") or os.environ), _LINK: secret}
-    # On Windows what start_new_session is elsewhere.
     how["creationflags"] = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     with socket.create_server((_HERE, 0)) as server:
         server.settimeout(_ACCEPT_SECONDS)
@@ -289,8 +297,7 @@ def _end_with_children(process: "subprocess.Popen[bytes]") -> None:
     import shutil
     import subprocess
 
-    taskkill = shutil.which("taskkill") if process.poll() is None else None
-    if taskkill:
+    if process.poll() is None and (taskkill := shutil.which("taskkill")):
         words = [taskkill, "/T", "/F", "/PID", str(process.pid)]
         subprocess.run(words, capture_output=True, check=False)  # noqa: S603
     if process.poll() is None:

@@ -34,6 +34,7 @@ def test_what_is_run(
     assert (not kernels.why_not(setting, own, there, machine)) is run
 
 
+@pytest.mark.slow
 def test_torch_has_kernels_of_these_names() -> None:
     """Setting the variable has an effect: the least of them is there on every machine."""
     assert kernels.capability({"ATEN_CPU_CAPABILITY": "default"}) in ("DEFAULT", "NO AVX")

@@ -14,6 +14,8 @@ import yaml
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
 
 

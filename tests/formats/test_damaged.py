@@ -16,6 +16,8 @@ from torch import nn
 from normcheck.errors import NormcheckError, UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CASES = 50
 """Per file and kind of damage; hundreds of times as many were tried when this was written."""
 

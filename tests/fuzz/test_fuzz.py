@@ -8,6 +8,8 @@ import pytest
 from .mutate import mutated, resealed
 from .targets import TARGETS, holds
 
+pytestmark = pytest.mark.slow
+
 CORPUS = Path(__file__).parent / "corpus"
 RUNS = 400
 

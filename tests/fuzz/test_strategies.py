@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from normcheck.sources.source import MemorySource
 
 from .strategies import CHECKED, Saved, damaged, files
 from .targets import LIMITS
+
+pytestmark = pytest.mark.slow
 
 MANY = int(os.environ.get("NORMCHECK_EXAMPLES", "0"))
 EXAMPLES = settings(

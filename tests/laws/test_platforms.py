@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from normcheck import platforms
+from normcheck.report.machines.file_location import uri
+from normcheck.sources.place import is_remote, shown
 from tests.conftest import ROOT
 
 LAYER = ROOT / "normcheck/platforms.py"
@@ -206,6 +208,35 @@ def test_paths_of_file_addresses(path: str, windows: str, monkeypatch: pytest.Mo
         assert platforms.local_path(path) == path
     monkeypatch.setattr(platforms, "WINDOWS", True)
     assert platforms.local_path(path) == windows
+
+
+@pytest.mark.parametrize(
+    "word", [r"C:\models\a.pt", "C:/models/a.pt", "c://a.pt", r"\\host\share\a.pt", "NUL"]
+)
+def test_paths_of_windows_are_no_addresses(word: str) -> None:
+    """One letter is a drive, and two backslashes are a machine of the network."""
+    assert not is_remote(word)
+    assert shown(word) == word
+
+
+def test_a_drive_in_a_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of SARIF: a file elsewhere on Windows; a folder with a colon in its name is one elsewhere."""
+    root = Path("/work")
+    if os.name == "posix":
+        assert uri("C:/a b/m.pt", root) == "C%3A/a%20b/m.pt"
+    monkeypatch.setattr(platforms, "WINDOWS", True)
+    assert uri("C:/a b/m.pt", root) == "file:///C:/a%20b/m.pt"
+    assert uri("a b/m.pt", root) == "a%20b/m.pt"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_ends_of_a_configuration(end: str, command, tmp_path: Path) -> None:
+    """A file that was written on Windows says the same."""
+    lines = ["[models.'*']", "ignore = ['NC101']", ""]
+    (tmp_path / "normcheck.toml").write_bytes(end.join(lines).encode())
+    (tmp_path / "m.pt").write_bytes((ROOT / "sample_models/statistics-lost.pt").read_bytes())
+    done = command("scan", "m.pt", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 ECHO = (

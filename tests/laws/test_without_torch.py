@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 READER = """
 import sys
 sys.modules["torch"] = None  # any import of it now fails

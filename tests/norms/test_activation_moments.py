@@ -12,7 +12,7 @@ from normcheck.norms.belonging.activation_moments import (
     after_prelu,
 )
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
 GAMMA = np.array([0.5, 1.0, -2.0, 0.0, 1.3])
 BETA = np.array([0.3, -1.0, 0.5, 0.7, 0.0])

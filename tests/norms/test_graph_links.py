@@ -16,7 +16,7 @@ from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Confidence
 from tests.formats.exports.models import Residual
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 class Dense(nn.Module):

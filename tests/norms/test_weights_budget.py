@@ -3,12 +3,15 @@
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 import normcheck
 from normcheck.config.settings import Settings
 from normcheck.norms.belonging.weights_budget import BEYOND
+
+pytestmark = pytest.mark.slow
 
 WIDTH = 64
 BLOCK = WIDTH * WIDTH * 9 * 4

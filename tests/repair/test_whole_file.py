@@ -16,7 +16,7 @@ from normcheck.repair.repair_request import Fixing
 from normcheck.runs.fix import fix
 from tests.conftest import ROOT, SAMPLES
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 TRAIN_MODE = SAMPLES / "saved-in-train-mode-module.pt"
 

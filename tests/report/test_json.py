@@ -8,9 +8,13 @@ from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
 
+import pytest
+
 from normcheck.findings import Evidence
 from normcheck.report.machines.as_json import render_json
 from normcheck.runs.scan import scan
+
+pytestmark = pytest.mark.slow
 
 
 def test_numbers_that_json_lacks_become_strings(samples: Path) -> None:

@@ -14,6 +14,8 @@ import normcheck
 from normcheck.compare.tensor_names import aligned
 from tests.runs.training_runs import Net, compared, copy_of, save, told, train, trained
 
+pytestmark = pytest.mark.slow
+
 State = dict[str, Tensor]
 
 

@@ -18,6 +18,8 @@ from normcheck.rules.catalogue import find
 from normcheck.rules.rule import Subject
 from tests.runs.training_runs import compared, forward, save, told, train, trained
 
+pytestmark = pytest.mark.slow
+
 
 def _series(folder: Path, modes: str) -> list[Path]:
     """A checkpoint after each stretch: t trains, e trains in eval mode, v only passes."""

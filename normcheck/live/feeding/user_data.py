@@ -1,7 +1,6 @@
 """The user's data as batches: arrays, tensors, folders of images, loaders."""
 
 import inspect
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from normcheck.live.feeding.image_folder import image_rows
 from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
 from normcheck.live.torch_tensors import Weights
+from normcheck.platforms import names_object
 from normcheck.sources.limits import DEFAULT_LIMITS
 from normcheck.sources.place import local
 from normcheck.sources.source import FileSource
@@ -62,13 +62,13 @@ def read_data(feeding: Feeding, model: nn.Module) -> RawData:
             path, feeding.samples, feeding.image_size, feeding.mean, feeding.std, channels(model)
         )
         return RawData((items,), source)
-    if path.suffix.lower() in _READERS and (path.exists() or ":" not in text):
+    if path.suffix.lower() in _READERS and (path.exists() or not names_object(text)):
         if not path.is_file():
             raise UsageError(f"--data {text}: no such file", "check the path")
         return _file(path, feeding)
-    if ":" in os.path.splitdrive(text)[1] and not feeding.imports:
+    if names_object(text) and not feeding.imports:
         raise UsageError(f"data {text}: is code to import", "--trust-config allows it")
-    if ":" in text:
+    if names_object(text):
         return _iterable(_called(imported(text, "--data"), text), text, feeding)
     known = ", ".join(sorted(_READERS))
     raise UsageError(

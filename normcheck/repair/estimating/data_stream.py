@@ -19,6 +19,7 @@ from normcheck.live.feeding.user_data import as_tensors, readings
 from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward
+from normcheck.platforms import names_object
 
 _DEFAULT_BATCH = 64
 """Samples a forward, for data without batches: the result does not depend on it."""
@@ -107,7 +108,7 @@ def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
         raise UsageError("no data to estimate from", "give --data")
     if isinstance(value, str | Path):
         text = str(value)
-        if Path(text).exists() or ":" not in text:
+        if Path(text).exists() or not names_object(text):
             return _in_memory(model, forward, feeding)
         source = text
         value = imported(text, "--data")

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+from normcheck import platforms
+
 
 def relative(target: str, root: Path) -> str:
     """A target as a path with slashes, relative to ``root`` where it lies below it.
@@ -30,4 +32,6 @@ def uri(target: str, root: Path) -> str:
         encoded = quote(path.encode("utf-8", "backslashreplace"))
     if path.startswith("/"):
         return f"file://{encoded}"
-    return f"file:///{encoded}" if ":" in path.partition("/")[0] and os.name == "nt" else encoded
+    if platforms.WINDOWS and path[1:2] == ":":
+        return f"file:///{path[:2]}{encoded.removeprefix(quote(path[:2]))}"
+    return encoded

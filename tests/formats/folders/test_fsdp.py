@@ -17,9 +17,10 @@ from normcheck.formats.targets import expand
 from normcheck.saved.tensors import TensorShard
 from tests.conftest import PATIENCE
 
-pytestmark = pytest.mark.skipif(
-    not (dist.is_available() and dist.is_gloo_available()), reason="needs gloo"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="needs gloo"),
+]
 PROGRAM = Path(__file__).with_name("ranks_of_fsdp.py")
 
 

@@ -19,6 +19,8 @@ from normcheck.sources.source import MemorySource
 from tests.formats.onnx.onnx_by_hand import external, model, norm, weights, written
 from tests.formats.onnx.onnx_exported import export, model_of
 
+pytestmark = pytest.mark.slow
+
 LARGE = np.arange(600, dtype=np.float32)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from normcheck.live.watching.reachable_modules import reachable
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
 
 class Holder:
