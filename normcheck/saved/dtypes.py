@@ -87,6 +87,10 @@ def _float8_e8m0(bits: Array) -> Array:
     return np.where(bits == 255, np.nan, np.ldexp(1.0, bits.astype(np.int32) - 127))
 
 
+def _bcomplex32(halves: Array) -> Array:
+    return _bfloat16(halves).view(np.complex64)
+
+
 def _complex32(halves: Array) -> Array:
     # Not real + 1j * imaginary: an infinite imaginary part would make the real one NaN.
     with np.errstate(invalid="ignore"):  # widening a signalling NaN
@@ -118,8 +122,9 @@ _OTHERS = (
     DType("bool", 1, "?"),
     DType("complex64", 8, "c8"),
     DType("complex128", 16, "c16"),
-    # Two halves side by side; numpy has no such type.
+    # Two halves side by side; numpy has no such types.
     DType("complex32", 4, None),
+    DType("bcomplex32", 4, None),  # since torch 2.14
     # Packed or scaled integers: numbers only together with what lies outside the bytes.
     DType("float4_e2m1fn_x2", 1, None),
     DType("qint8", 1, None),
@@ -133,6 +138,8 @@ _OTHERS = (
 )
 BY_NAME = {dtype.name: dtype for dtype in (*_FLOATS, *_INTEGERS, *_OTHERS)}
 
+HALVES = ("complex32", "bcomplex32")
+"""Numbers all the same, though no type code of numpy's reads them."""
 UINT8 = BY_NAME["uint8"]
 FLOAT32 = BY_NAME["float32"]
 
@@ -182,6 +189,8 @@ def decode(raw: bytes, dtype: DType, *, big_endian: bool) -> Array:
     order = ">" if big_endian else "<"
     if dtype.name == "complex32":
         return _complex32(np.frombuffer(raw, order + "f2"))
+    if dtype.name == "bcomplex32":
+        return _bcomplex32(np.frombuffer(raw, order + "u2"))
     if dtype.code is None:
         raise ValueError(f"{dtype.name} values are not plain numbers")
     bits = np.frombuffer(raw, order + dtype.code)

@@ -168,7 +168,7 @@ OTHER: dict[str, Callable[[], Settings]] = {
 def test_a_folder_that_is_one_checkpoint(tmp_path: Path, read: list[str]) -> None:
     """It is what it was as long as all in it is."""
     folder, fleet = tmp_path / "step-1", Fleet(cache=tmp_path / "cache")
-    dcp.save(nn.BatchNorm1d(8).state_dict(), checkpoint_id=folder, no_dist=True)
+    dcp.save(nn.BatchNorm1d(8).state_dict(), checkpoint_id=folder)
     first = render_json(scan(folder, fleet=fleet))
     assert read == ["step-1"]
     assert json.loads(first)["errors"] == []

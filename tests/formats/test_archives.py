@@ -186,6 +186,9 @@ def test_polyglots(marker: Path, folder: Path, read_all: Any) -> None:
     checkpoint.close()
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.serialization, "set_crc32_options"), reason="this torch always counts them"
+)
 def test_files_without_checksums(tmp_path: Path) -> None:
     """What torch saves where it is told not to count checksums is read, and the report says so."""
     path = tmp_path / "model.pt"

@@ -73,7 +73,7 @@ def test_views_of_one_storage(read_one) -> None:
 
 def test_many_storages(read_one) -> None:
     """Each of many storages of different types and lengths is found in its place."""
-    kinds = (torch.float32, torch.float64, torch.int8, torch.float16, torch.bool, torch.uint16)
+    kinds = (torch.float32, torch.float64, torch.int8, torch.float16, torch.bool, torch.uint8)
     thing = {
         f"{i}.weight": torch.arange(i % 7).to(kinds[i % len(kinds)]) for i in range(60)
     }  # fmt: skip

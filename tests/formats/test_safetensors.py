@@ -28,12 +28,15 @@ def entry(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-@pytest.mark.parametrize("name", [n for n in SAVED if n not in ("complex32", "complex128")])
+@pytest.mark.parametrize("name", sorted({*SAVED} - {"complex32", "bcomplex32", "complex128"}))
 def test_values(name, read_one, tmp_path: Path) -> None:
     """A tensor of any type of the format has the values that torch gives."""
     tensor = example(name).reshape(2, 12)
     path = tmp_path / "model.safetensors"
-    save_file({"a.weight": tensor}, path)
+    try:
+        save_file({"a.weight": tensor}, path)
+    except KeyError:
+        pytest.skip("this version of safetensors does not write it")
     found = read_one(path).tensors["a.weight"]
     assert (found.dtype.name, found.shape) == (name, (2, 12))
     kind = np.complex128 if name in COMPLEX else np.float64

@@ -79,7 +79,7 @@ def _folders() -> Iterator[tuple[str, str, bytes]]:
     torch.manual_seed(0)
     state = nn.Sequential(nn.Conv1d(1, 2, 1), nn.BatchNorm1d(2)).state_dict()
     with tempfile.TemporaryDirectory() as name:
-        dcp.save({"model": state, "epoch": 3}, checkpoint_id=name, no_dist=True)
+        dcp.save({"model": state, "epoch": 3}, checkpoint_id=name)
         yield "distributed", "state", _pair(*_read(name, ".metadata", "__0_0.distcp"))
         # Without the flattened names, as older ones are.
         described = pickle.loads(Path(name, ".metadata").read_bytes())

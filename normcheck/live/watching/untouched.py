@@ -344,13 +344,20 @@ def _attention() -> Undo:
 
 
 def _default_device() -> Undo:
-    kept = torch.get_default_device()
+    kept = _device_by_default()
 
     def undo() -> None:
-        if torch.get_default_device() != kept:
+        if _device_by_default() != kept:
             torch.set_default_device(kept)
 
     return undo
+
+
+def _device_by_default() -> torch.device:
+    try:
+        return torch.get_default_device()
+    except AttributeError:  # torch 2.4, once somebody has taken the default back with None
+        return torch.device("cpu")
 
 
 def _cudnn() -> Undo:

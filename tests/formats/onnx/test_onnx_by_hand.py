@@ -166,7 +166,10 @@ def test_values_in_fields_of_their_type(
     getattr(tensor, field).extend(numbers)
     node = helper.make_node("Identity", ["x"], ["y"])
     read = model_of(written(model([node], [tensor]), tmp_path / "m.onnx"))
-    expected = numpy_helper.to_array(tensor).astype(complex)
+    if kind == TensorProto.COMPLEX64:  # onnx 1.16 cannot
+        expected = np.array(numbers, np.float32).view(np.complex64).astype(complex)
+    else:
+        expected = numpy_helper.to_array(tensor).astype(complex)
     assert np.array_equal(read.tensors["held"].values().astype(complex), expected)
 
 

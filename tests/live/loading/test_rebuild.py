@@ -287,6 +287,8 @@ def test_several_foreign_names(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_hooks_that_no_forward_calls(register: str, tmp_path: Path) -> None:
     """Hooks of training and saving are left out, whatever they are, and do not forbid a run."""
+    if not hasattr(nn.Module, register):
+        pytest.skip("torch 2.4 keeps it private")
     model = _with_hook(register).eval()
     assert_equal_outputs(rebuilt(model, tmp_path), model, torch.ones(1, 2))
 

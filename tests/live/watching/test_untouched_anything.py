@@ -82,7 +82,8 @@ def _hooks(model: Anything) -> None:
     layer.register_forward_pre_hook(lambda _m, _i: None, prepend=True)
     layer.register_full_backward_hook(lambda _m, _i, _o: None)
     layer.register_full_backward_pre_hook(lambda _m, _o: None)
-    layer.register_state_dict_post_hook(lambda *_: None)
+    if hasattr(layer, "register_state_dict_post_hook"):  # since torch 2.5
+        layer.register_state_dict_post_hook(lambda *_: None)
     layer.register_load_state_dict_post_hook(lambda *_: None)
 
 

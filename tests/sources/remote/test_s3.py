@@ -77,7 +77,7 @@ def test_distributed_folder(bucket: str, tmp_path: Path) -> None:
     import torch.distributed.checkpoint as dcp
 
     state = convolutional(blocks=3)
-    dcp.save({"model": state}, checkpoint_id=tmp_path / "step", no_dist=True)
+    dcp.save({"model": state}, checkpoint_id=tmp_path / "step")
     for file in sorted((tmp_path / "step").iterdir()):
         put(bucket, f"dcp/step-1/{file.name}", file)
     report = normcheck.scan([f"{bucket}/dcp"])
