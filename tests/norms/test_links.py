@@ -157,3 +157,25 @@ def test_only_the_weights_between_norms_are_read(
     assert len(anatomy.agreement.fits) == 1
     # Pickle, zip directory and buffered reading take some 200 kB; the head has 3.2 MB.
     assert sum(read) < 500_000
+
+
+@pytest.mark.parametrize(
+    ("weights", "out", "groups", "seen"),
+    [
+        (nn.ConvTranspose2d(16, 16, 4, 2, groups=4), 16, 4, 1 / 4),
+        (nn.ConvTranspose2d(16, 8, 4, 4, groups=2), 8, 2, 1 / 16),
+        (nn.ConvTranspose2d(16, 16, 3, 1), 16, 1, 1.0),
+    ],
+)
+def test_a_module_tells_the_axes_of_a_transposed_convolution(
+    tmp_path: Path, weights: nn.Module, out: int, groups: int, seen: float
+) -> None:
+    """As many outputs as inputs look like a convolution; the module knows better."""
+    model = settle(_between(weights, nn.BatchNorm2d, out), 16, 6, 6)
+    (link,) = _links(model, tmp_path, whole=True)
+    assert link.kind is Weights.TRANSPOSED
+    assert (link.groups, link.seen) == (groups, seen)
+    agreement = anatomy_of(read_checkpoint(tmp_path / "model.pt").models[0]).agreement
+    assert agreement is not None
+    (fit,) = agreement.fits
+    assert fit.explained > 0.8

@@ -163,7 +163,8 @@ def _neighbour(
     last = bisect_right(weights, position + _NEIGHBOURS, key=itemgetter(0))
     before = [w for _, w in weights[first:here]][::-1]
     after = [w for p, w in weights[here:last] if p > position]
-    makes = [w for w in before if w.shape[0] == features]
+    # Transposed convolutions have their inputs first.
+    makes = [w for w in before if w.shape[0] == features or (w.ndim > 2 and w.shape[1] == features)]
     takes = [w for w in after if w.shape[1] == features]
     nearest = [*makes[:1], *takes[:1], *before[:1], *after[:1]]
     return nearest[0] if nearest else None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
+from normcheck.norms.weight_layout import Layout, layouts_of, possible
 from normcheck.saved.checkpoint import ModuleRecord, SavedModel
 from normcheck.saved.tensors import TensorRef
 
@@ -22,6 +23,7 @@ def biases_before_norms(
     """
     found = []
     sequentials = _sequentials(model.modules) if model.modules is not None else None
+    known = layouts_of(model)
     for layer in layers:
         parent, _, last = layer.path.rpartition(".")
         if layer.kind.family not in _SUBTRACTS_MEAN or not last.isdecimal() or last == "0":
@@ -29,7 +31,7 @@ def biases_before_norms(
         if sequentials is not None and parent not in sequentials:
             continue
         before = f"{parent}.{int(last) - 1}" if parent else str(int(last) - 1)
-        if _makes(model.tensors, before, layer.features):
+        if _makes(model.tensors, before, layer.features, known):
             found.append((f"{before}.bias", layer.path))
     return tuple(found)
 
@@ -38,16 +40,20 @@ def _sequentials(modules: tuple[ModuleRecord, ...]) -> set[str]:
     return {module.path for module in modules if module.class_path == _SEQUENTIAL}
 
 
-def _makes(tensors: Mapping[str, TensorRef], path: str, features: int | None) -> bool:
+def _makes(
+    tensors: Mapping[str, TensorRef],
+    path: str,
+    features: int | None,
+    known: Mapping[str, Layout],
+) -> bool:
     """Whether a linear or convolution with a bias makes so many features."""
     weight, bias = tensors.get(f"{path}.weight"), tensors.get(f"{path}.bias")
-    return (
-        weight is not None
-        and bias is not None
-        and weight.ndim >= 2
-        and bias.shape == (features,)
-        and weight.shape[0] == features
-    )
+    if weight is None or bias is None or features is None or bias.shape != (features,):
+        return False
+    layout = known.get(f"{path}.weight")
+    if layout is not None:
+        return layout.outputs(weight.shape) == features
+    return any(True for _ in possible(weight.shape, features))
 
 
 def dropouts_before_norms(
