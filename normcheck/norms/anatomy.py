@@ -48,6 +48,8 @@ class Anatomy:
     """Whether it is an export, whose modes are part of its operators."""
     baked: tuple[BakedMode, ...] = ()
     """Operators of an export that compute as in training."""
+    still_counting: tuple[str, ...] = ()
+    """Batch norms of an export in eval mode that go on counting batches."""
     folded: tuple[tuple[str, bool | None], ...] = ()
     """Modules of batch norms that an exporter folded into the weights before them, and whether
     they were in training mode."""

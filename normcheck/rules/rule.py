@@ -25,6 +25,10 @@ DEFAULT_MOMENTUM = 0.1
 """BatchNorm's momentum in torch where nobody chose another; a state dict does not hold it."""
 
 
+COUNTER = "num_batches_tracked"
+"""The buffer that counts batches, on which no output depends."""
+
+
 class Need(StrEnum):
     """What a rule needs to see."""
 

@@ -41,17 +41,50 @@ def baked_modes(norms: GraphNorms) -> tuple[BakedMode, ...]:
     graph = norms.graph
     batch_norms = {id(entry.node) for entry in norms.placed if entry.op is Op.BATCH_NORM}
     modes = tuple(_modes(graph, batch_norms))
-    return (*modes, *_counting(graph, {mode.module for mode in modes}))
+    return (*modes, *_taken_apart(norms, {mode.module for mode in modes}))
 
 
-def _counting(graph: Graph, named: set[str]) -> Iterator[BakedMode]:
-    """Batch norms that a decomposition took apart: each call still counts a batch for them."""
-    for tensor in sorted(graph.updated):
-        path, _, leaf = tensor.rpartition(".")
-        if leaf == _COUNT and path not in named:
+def still_counting(norms: GraphNorms) -> tuple[str, ...]:
+    """Paths of batch norms in eval mode whose graph adds 1 to ``num_batches_tracked`` all the same.
+
+    A program that was exported in train mode and then moved to eval mode, as post-training
+    quantization and quantization-aware training do, keeps the counter. It changes no output.
+    """
+    in_eval = _in_eval(norms)
+    return tuple(path for path in _counted(norms.graph) if path in in_eval)
+
+
+def _counted(graph: Graph) -> list[str]:
+    """Paths of the layers whose batches a forward counts."""
+    updated = (tensor.rpartition(".") for tensor in sorted(graph.updated))
+    return [path for path, _, leaf in updated if leaf == _COUNT]
+
+
+def _in_eval(norms: GraphNorms) -> set[str]:
+    """Paths of batch norms whose every operator applies the running statistics."""
+    modes: dict[str, set[bool | None]] = {}
+    for entry in norms.placed:
+        if entry.op is Op.BATCH_NORM:
+            modes.setdefault(entry.path, set()).add(entry.node.training)
+    return {path for path, training in modes.items() if training == {False}}
+
+
+def _taken_apart(norms: GraphNorms, named: set[str]) -> Iterator[BakedMode]:
+    """Batch norms of train mode that a decomposition took apart.
+
+    No operator tells their mode. Each call counts a batch for them and writes their statistics.
+    """
+    graph, in_eval = norms.graph, _in_eval(norms)
+    for path in _counted(graph):
+        if path not in named and path not in in_eval and _written(path, graph):
             yield BakedMode(
                 Op.BATCH_NORM, f"{_COUNT} + 1", "add", path, None, path in graph.switchable
             )
+
+
+def _written(path: str, graph: Graph) -> bool:
+    """Whether a forward writes a layer's running statistics."""
+    return f"{path}.running_mean".lstrip(".") in graph.updated
 
 
 def _modes(graph: Graph, batch_norms: set[int]) -> Iterator[BakedMode]:

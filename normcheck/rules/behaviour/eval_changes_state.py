@@ -20,7 +20,7 @@ the finding with that reason.
 from collections.abc import Iterator
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.rules.rule import Need, Rule, Subject, baked_in, mechanics_of
+from normcheck.rules.rule import COUNTER, Need, Rule, Subject, baked_in, mechanics_of
 from normcheck.saved.graph import Op
 from normcheck.wording import plural
 
@@ -32,7 +32,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     known = {s.path for s in seen.still_training if s.kind == "norm"}
     known |= {n.path for n in seen.norms if n.training and n.op == "batch_norm"}
-    changed = [n for n in seen.changed_state if n.rpartition(".")[0] not in known]
+    # Counted by a program in eval mode: train-mode-export mentions it, no output depends on it.
+    counted = {f"{path}.{COUNTER}".lstrip(".") for path in subject.anatomy.still_counting}
+    changed = [
+        n for n in seen.changed_state if n.rpartition(".")[0] not in known and n not in counted
+    ]
     if not changed:
         return
     statistics = [name for name in changed if name.rpartition(".")[2].startswith("running_")]

@@ -22,7 +22,7 @@ Pass `training=self.training` to functional dropout, and make `nn.Dropout` in `_
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.rule import Need, Rule, Subject, baked_in, mechanics_of, place
+from normcheck.rules.rule import COUNTER, Need, Rule, Subject, baked_in, mechanics_of, place
 from normcheck.saved.graph import Op
 from normcheck.wording import percent
 
@@ -37,7 +37,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     blame = seen.repeat_blame
     if blame and any(s.kind == "dropout" and s.path == blame.path for s in seen.still_training):
         return  # the dropout that eval() does not reach is a finding of its own
-    if seen.changed_state and not seen.draws:
+    if any(not name.endswith(COUNTER) for name in seen.changed_state) and not seen.draws:
         return  # the forward changes the model itself, which NC303 reports
     drops = blame is not None and blame.op in _DROPOUTS
     where = place(blame.path) if blame else "the model"

@@ -14,7 +14,9 @@ program does not change it.
 ## How severe
 A warning, and an error where a run measures what it does (`--run`). Info where batch norms were
 folded into the weights although the export was made in training mode: what is left computes as
-in eval mode.
+in eval mode. Info too for batch norms in eval mode whose program still counts batches, as programs
+have that were exported in train mode and moved to eval mode afterwards
+(`move_exported_model_to_eval`).
 
 ## Stays silent
 For instance norm, which formats write as a batch norm over one sample; for weight
@@ -37,7 +39,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.rules.rule import COUNTER, Need, Rule, Subject
 from normcheck.saved.graph import Op
 from normcheck.wording import fold, percent, plural
 
@@ -73,6 +75,19 @@ def check(subject: Subject) -> Iterator[Finding]:
             consequence="Here they compute as in eval mode.",
             fix="call model.eval() before exporting, so that this does not depend on the exporter",
             discriminator="folded",
+        )
+    counting = subject.anatomy.still_counting
+    if counting:
+        yield RULE.finding(
+            severity=Severity.INFO,
+            layers=counting,
+            title=f"{plural(len(counting), 'batch norm')} in eval mode still "
+            f"{'counts' if len(counting) == 1 else 'count'} batches",
+            detail="num_batches_tracked grows by 1 a call: exported in train mode, and moved to "
+            "eval mode afterwards, as quantization does.",
+            consequence="Outputs do not depend on it; the program writes to its own buffers.",
+            fix="export in eval mode, or remove the adds to num_batches_tracked",
+            discriminator="counting",
         )
 
 
@@ -115,8 +130,9 @@ def _measured(seen: Mechanics) -> list[tuple[str, Evidence]]:
         text = f"Among other companions a sample's output changes by {percent(among)}."
         number = Evidence("relative difference among companions", among, seen.tolerance)
         found.append((text, number))
-    if seen.changed_state:
-        count = len(seen.changed_state)
+    changed = [name for name in seen.changed_state if not name.endswith(COUNTER)]
+    if changed:
+        count = len(changed)
         text = f"Each forward changes {plural(count, 'stored tensor')}."
         found.append((text, Evidence("tensors changed by a forward", float(count), 0.0)))
     return found
