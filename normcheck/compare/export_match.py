@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.live.output_match import OutputMatch
 
 
@@ -43,6 +44,8 @@ class ExportMatch:
     """A model and its export; the comparison's first side is the source."""
 
     norms: tuple[NormMatch, ...]
+    functions: tuple[HyperparameterChange, ...] = ()
+    """Hyperparameters of other layers that both hold, and not alike."""
     in_training: int = 0
     """Operators of the export that compute as in training."""
     outputs: OutputMatch | None = None

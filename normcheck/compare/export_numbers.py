@@ -10,6 +10,7 @@ import numpy as np
 
 from normcheck.compare.export_match import ExportMatch, Fate, NormMatch
 from normcheck.compare.folded_norms import Weighted, held
+from normcheck.compare.hyperparameters import changes, layer_changes
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.rounding import moved
 from normcheck.compare.tensor_names import aligned
@@ -46,13 +47,29 @@ def export_match(
         twin = new.layers.get(path) or _twin(layer, free)
         if twin is not None:
             free.pop(twin.path, None)
-            different = tuple(_differences(layer, twin))
+            different = (*_differences(layer, twin), *_functions(layer, twin, snapshots))
             norms.append(NormMatch(path, Fate.CHANGED if different else Fate.KEPT, different))
         elif layer.kind.family in _BATCH and layer.has_statistics:
             norms.append(search.folded(layer))
         else:
             norms.append(NormMatch(path, Fate.NOT_FOUND))
-    return ExportMatch(tuple(norms), len(new.anatomy.baked))
+    functions = tuple(
+        change
+        for change in changes(old.hyperparameters, new.hyperparameters)
+        if not change.norm and change.matters_in_eval
+    )
+    return ExportMatch(tuple(norms), functions, len(new.anatomy.baked))
+
+
+def _functions(a: NormLayer, b: NormLayer, snapshots: tuple[Snapshot, Snapshot]) -> Iterator[str]:
+    """Groups and shapes of one norm in both, wherever it is called something else."""
+    before, after = (
+        side.hyperparameters.get(layer.path) for side, layer in zip(snapshots, (a, b), strict=True)
+    )
+    if before is not None and after is not None:
+        for change in layer_changes(a.path, before, after):
+            if change.matters_in_eval and change.name != "eps":
+                yield str(change)
 
 
 def _twin(layer: NormLayer, free: Mapping[str, NormLayer]) -> NormLayer | None:

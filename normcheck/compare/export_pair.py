@@ -10,7 +10,7 @@ from normcheck.compare.export_numbers import export_match
 from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_pairing import chosen
 from normcheck.compare.model_snapshot import snapshot
-from normcheck.compare.model_track import Track, side_of
+from normcheck.compare.model_track import Track, configured, side_of
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import FORMATS, read_checkpoint
 from normcheck.live.process.run_models import ran
@@ -92,8 +92,8 @@ def _compared(
 ) -> ExportedPair:
     source, export = models[place], models[1 - place]
     files = opened[place], opened[1 - place]
-    old = snapshot(source, None)
-    new = snapshot(export, old)
+    old = configured(snapshot(source, None), files[0])
+    new = configured(snapshot(export, old), files[1])
     match = export_match(source, export, (old, new))
     if running is not None:
         against = replace(running, against=Path(files[1].name))

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from normcheck.compare.tensor_names import aligned
+from normcheck.compare.hyperparameters import Hyperparameters, hyperparameters_of
+from normcheck.compare.tensor_names import aligned, module_paths
 from normcheck.compare.weight_sample import Sample, comparable, limit_for, samples
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.links import weights_beside
@@ -46,6 +47,8 @@ class Snapshot:
     """Tensors that the first file has too."""
     prefixed: bool
     """Whether names had to be changed to fit those of the first file."""
+    hyperparameters: Mapping[str, Hyperparameters] = field(default_factory=dict)
+    """Of every layer that the file tells something of, by its path in the first file."""
 
     @property
     def values(self) -> int:
@@ -95,6 +98,8 @@ def snapshot(model: SavedModel, first: Snapshot | None) -> Snapshot:
     moved = tuple(replace(layer, path=paths[layer.path]) for layer in anatomy.layers)
     beside = weights_beside(model, anatomy.layers)
     module_names = {old.rpartition(".")[0]: new.rpartition(".")[0] for old, new in names.items()}
+    settings = hyperparameters_of(model, anatomy)
+    called = module_paths(settings, module_names)
     return Snapshot(
         anatomy=replace(anatomy, layers=moved),
         layers={layer.path: layer for layer in moved},
@@ -108,6 +113,7 @@ def snapshot(model: SavedModel, first: Snapshot | None) -> Snapshot:
         if first
         else 0,
         prefixed=any(old != new for old, new in names.items()),
+        hyperparameters={called[path]: values for path, values in settings.items()},
     )
 
 

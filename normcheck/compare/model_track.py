@@ -1,12 +1,15 @@
 """One model through the checkpoints: what is kept of it while file after file is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from normcheck.compare.hyperparameters import changes, not_compared
 from normcheck.compare.measure_movement import measured
+from normcheck.compare.model_config import config_of, with_config
 from normcheck.compare.model_snapshot import Snapshot, snapshot
 from normcheck.compare.movement import Comparison, Side, Step
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from normcheck.sources.limits import DEFAULT_LIMITS
 
 _FEW_IN_COMMON = 0.5
 """Share of the smaller model's tensors below which the reader should know."""
@@ -27,12 +30,12 @@ class Track:
     @classmethod
     def begin(cls, checkpoint: Checkpoint, model: SavedModel) -> "Track":
         """The track of one model of the first file."""
-        now = snapshot(model, None)
+        now = configured(snapshot(model, None), checkpoint)
         return cls(model, now, now, [side_of(checkpoint, model, now)])
 
     def follow(self, checkpoint: Checkpoint, model: SavedModel, *, ranks: bool) -> bool:
         """Measure the step to one more checkpoint; False where it holds another model."""
-        now = snapshot(model, self.first)
+        now = configured(snapshot(model, self.first), checkpoint)
         if not _one_model(self.first, now):
             return False
         old, place = (self.first, 0) if ranks else (self.last, len(self.sides) - 1)
@@ -56,6 +59,7 @@ class Track:
         exported = any(side.exported for side in self.sides)
         if not ranks and not exported and any(_backwards(step) for step in self.steps):
             notes.append("batch counts go down: are the files in the order they came about?")
+        notes += _one_side_only(self.first, self.last, (self.sides[0], self.sides[-1]))
         compared = {layer.path for layer in total.layers}
         return Comparison(
             sides=tuple(self.sides),
@@ -66,12 +70,22 @@ class Track:
             only_new=tuple(path for path in self.last.layers if path not in compared),
             values_read=self.first.values_read,
             values=self.first.values,
+            hyperparameters=tuple(changes(self.first.hyperparameters, self.last.hyperparameters)),
             notes=tuple(notes),
         )
 
     def _measured(self, old: Snapshot, new: Snapshot, places: tuple[int, int]) -> Step:
         before, after = (self.sides[place].optimizer_steps for place in places)
         return measured(old, new, places, (before, after))
+
+
+def configured(now: Snapshot, checkpoint: Checkpoint) -> Snapshot:
+    """A snapshot with what the configuration beside its file says."""
+    config = config_of(checkpoint.name, DEFAULT_LIMITS)
+    if not config:
+        return now
+    completed = with_config(now.hyperparameters, config, now.anatomy)
+    return replace(now, hyperparameters=completed)
 
 
 def side_of(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
@@ -87,6 +101,18 @@ def side_of(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
         optimizer_steps=checkpoint.optimizer_steps if checkpoint.optimizers == 1 else None,
         floating=now.floating,
     )
+
+
+def _one_side_only(first: Snapshot, last: Snapshot, sides: tuple[Side, Side]) -> list[str]:
+    """What one of the ends does not hold, and what was therefore not compared."""
+    notes = []
+    both = not_compared(first.hyperparameters, last.hyperparameters)
+    for names, lacks in zip(both, sides[::-1], strict=True):
+        if names:
+            verb = "is" if len(names) == 1 else "are"
+            listed = ", ".join(sorted(names))
+            notes.append(f"{listed} {verb} not in {lacks.target} ({lacks.form}): not compared")
+    return notes
 
 
 def _one_model(first: Snapshot, now: Snapshot) -> bool:

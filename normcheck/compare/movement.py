@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.norms.kinds import Family
 
 
@@ -169,6 +170,8 @@ class Comparison:
     values: int = 0
     match: ExportMatch | None = None
     """Where one side is an export of the other: how they hold against each other."""
+    hyperparameters: tuple[HyperparameterChange, ...] = ()
+    """What both ends hold besides tensors, and do not hold alike."""
     sibling_moved: str = ""
     """Another model in the same files whose statistics did move, where there is one."""
     notes: tuple[str, ...] = ()

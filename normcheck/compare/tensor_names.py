@@ -1,7 +1,7 @@
 """The same tensor under other names: wrappers and prefixes that tools put before them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of names that DataParallel, torch.compile and others insert; they hold nothing."""
@@ -51,6 +51,37 @@ def aligned(names: Shapes, reference: Shapes) -> dict[str, str]:
                 renamed[full] = moved
                 taken.add(moved)
     return renamed
+
+
+def module_paths(paths: Iterable[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """What modules are called in another model, those without tensors among them.
+
+    Args:
+        paths: Of the model to rename.
+        renamed: Of the modules that have tensors, new paths by old ones.
+
+    Returns:
+        New paths by old ones: of a module without tensors as its nearest neighbours are called.
+    """
+    above: dict[str, str] = {}
+    for old, new in renamed.items():
+        before, after = old.split("."), new.split(".")
+        while before and after and before[-1] == after[-1]:
+            before.pop()
+            after.pop()
+        above.setdefault(".".join(before), ".".join(after))
+    found: dict[str, str] = {}
+    for path in paths:
+        found[path] = renamed.get(path, path)
+        if path in renamed:
+            continue
+        parts = path.split(".")
+        for depth in range(len(parts) - 1, -1, -1):
+            prefix = ".".join(parts[:depth])
+            if prefix in above:
+                found[path] = ".".join([*filter(None, [above[prefix]]), *parts[depth:]])
+                break
+    return found
 
 
 def _unwrapped(names: Shapes) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 ## What it does
 Holds an export (TorchScript, `torch.export`, ONNX) against the model that it was made from:
-statistics, γ, β and eps of each norm, and where a norm is gone, whether its numbers are in the
-weights before it, computed from the source. With data, also the outputs of both.
+statistics, γ, β, eps and groups of each norm, strides and activations of other layers, and where
+a norm is gone, whether its numbers are in the weights before it, computed from the source. With
+data, also the outputs of both.
 
 ## Why is this bad?
 What is deployed is then another model than the one that was trained and tested: exported before
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normcheck.compare.export_match import ExportMatch, NormMatch
+    from normcheck.compare.hyperparameters import HyperparameterChange
     from normcheck.live.output_match import OutputMatch
 
 _SHOWN = 4
@@ -51,9 +53,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     wrong = match.wrong
     if wrong:
         yield _numbers(match, wrong)
+    if match.functions:
+        yield _functions(match.functions)
     outputs = match.outputs
     if outputs is not None and outputs.difference > outputs.tolerance:
-        yield _outputs(match, outputs, explained=bool(wrong))
+        yield _outputs(match, outputs, explained=bool(wrong or match.functions))
     lost = match.of(Fate.NOT_FOUND)
     if lost:
         yield _not_found(lost)
@@ -73,6 +77,22 @@ def _numbers(match: ExportMatch, wrong: tuple[NormMatch, ...]) -> Finding:
         fix="export again from this very checkpoint, in eval mode, and compare again",
         evidence=(Evidence("norm layers that differ", float(len(wrong)), 0.0, len(match.norms)),),
         discriminator="numbers",
+    )
+
+
+def _functions(functions: tuple[HyperparameterChange, ...]) -> Finding:
+    paths = list(dict.fromkeys(change.path for change in functions))
+    listed = [f"{change.path}: {change}." for change in functions[:_SHOWN]]
+    more = len(functions) - _SHOWN
+    return RULE.finding(
+        layers=paths,
+        title=f"{plural(len(paths), 'layer')} of the export "
+        f"{'computes' if len(paths) == 1 else 'compute'} otherwise than in the source",
+        detail=" ".join(listed) + (f" And {more} more." if more > 0 else ""),
+        consequence="The same tensors are another function with these: outputs differ.",
+        fix="export again from this very model, and compare again",
+        evidence=(Evidence("hyperparameters that differ", float(len(functions)), 0.0),),
+        discriminator="functions",
     )
 
 
