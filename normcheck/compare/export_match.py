@@ -20,6 +20,8 @@ class Fate(StrEnum):
     """The weights before it are neither the source's nor what folding makes of them."""
     DROPPED = "dropped"
     """The weights before it are the source's, and the norm is gone."""
+    LEFT_OUT = "left out"
+    """Its statistics are nowhere in the export, and no weight of the source was changed for it."""
     NOT_FOUND = "not found"
     """Nothing in the export shows what became of it."""
 
@@ -55,7 +57,7 @@ class ExportMatch:
     @property
     def wrong(self) -> tuple[NormMatch, ...]:
         """The norms whose numbers the export does not hold."""
-        return self.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED)
+        return self.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED, Fate.LEFT_OUT)
 
     def of(self, *fates: Fate) -> tuple[NormMatch, ...]:
         """The norms of these fates."""

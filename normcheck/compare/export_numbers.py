@@ -14,6 +14,7 @@ from normcheck.compare.hyperparameters import changes, layer_changes
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.rounding import moved
 from normcheck.compare.tensor_names import aligned
+from normcheck.compare.weight_sample import comparable
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
@@ -51,6 +52,8 @@ def export_match(
             norms.append(NormMatch(path, Fate.CHANGED if different else Fate.KEPT, different))
         elif layer.kind.family in _BATCH and layer.has_statistics:
             norms.append(search.folded(layer))
+        elif layer.has_statistics:
+            norms.append(search.statistics(layer))
         else:
             norms.append(NormMatch(path, Fate.NOT_FOUND))
     functions = tuple(
@@ -115,6 +118,10 @@ def _differences(a: NormLayer, b: NormLayer) -> Iterator[str]:
         yield f"eps: {a.eps:g} against {b.eps:g}"
 
 
+def _learnable(tensor: TensorRef) -> bool:
+    return comparable(tensor) and min(tensor.shape) > 1
+
+
 def _how_far(name: str, one: Floats, two: Floats) -> str:
     with np.errstate(all="ignore"):
         if name == "running_var":
@@ -155,6 +162,38 @@ class _Search:
             elif candidate.named and best is None:
                 best = found
         return best or NormMatch(layer.path, Fate.NOT_FOUND)
+
+    def statistics(self, layer: NormLayer) -> NormMatch:
+        """What became of a layer that applies its statistics as plain numbers.
+
+        An exporter knows no operator for it: its mean is among the stored tensors, or gone.
+        """
+        mean = layer.running_mean
+        assert mean is not None  # noqa: S101  (asked before)
+        read = [
+            np.asarray(tensor.values(), dtype=np.float64).reshape(-1)
+            for tensor in self.export.tensors.values()
+            if tensor.numel == mean.size and comparable(tensor)
+        ]
+        centre = np.abs(mean.numbers)  # added after a change of sign as often as subtracted
+        if any(np.allclose(centre, np.abs(values), rtol=_EPS_RATIO) for values in read):
+            return NormMatch(layer.path, Fate.KEPT)
+        weights = [t for t in self.source.tensors.values() if t.ndim > 1 and _learnable(t)]
+        # Folded into the weights behind it, some of these would have changed.
+        untouched = bool(weights) and all(self._holds(tensor) for tensor in weights)
+        return NormMatch(layer.path, Fate.LEFT_OUT if untouched else Fate.NOT_FOUND)
+
+    def _holds(self, tensor: TensorRef) -> bool:
+        """Whether the export has a tensor of the same numbers, as stored or turned."""
+        values = np.asarray(tensor.values(), dtype=np.float64)
+        for other in self.export.tensors.values():
+            if other.numel != tensor.numel or not comparable(other):
+                continue
+            theirs = np.asarray(other.values(), dtype=np.float64)
+            for one in (theirs, theirs.T):
+                if one.shape == values.shape and np.allclose(one, values, rtol=_EPS_RATIO):
+                    return True
+        return False
 
     def _before(self, path: str) -> Weighted | None:
         """The layer of the source that stands before a norm."""

@@ -7,7 +7,8 @@ from normcheck.wording import percent, plural
 
 def match_story(match: ExportMatch) -> str:
     """One line on the numbers, and one on the outputs where they were compared."""
-    wrong = match.wrong
+    gone = match.of(Fate.DROPPED, Fate.LEFT_OUT)
+    wrong = [norm for norm in match.wrong if norm not in gone]
     kept, folded = match.of(Fate.KEPT), match.of(Fate.FOLDED)
     parts = []
     if kept:
@@ -16,6 +17,8 @@ def match_story(match: ExportMatch) -> str:
         parts.append(f"{len(folded)} folded into the weights before, as their numbers say")
     if wrong:
         parts.append(f"{len(wrong)} with other numbers")
+    if gone:
+        parts.append(f"{len(gone)} left out")
     lost = match.of(Fate.NOT_FOUND)
     if lost:
         parts.append(f"{len(lost)} not found")

@@ -77,9 +77,9 @@ def hyperparameters_of(model: SavedModel, anatomy: Anatomy) -> dict[str, Hyperpa
     nodes = _norm_settings(model.graph) if model.graph is not None else {}
     for layer in anatomy.layers:
         values = dict(_of_norm(layer))
-        record = records.get(layer.path)
-        if record is not None:
-            values |= _picked(record.attributes, _OF_NORMS)
+        own = records.get(layer.path)
+        if own is not None:
+            values |= _picked(own.attributes, _OF_NORMS)
         values |= nodes.get(layer.path, {})
         if model.form.exported:
             # What exporters make of the tensors, not what the source had: γ = 1 left out or

@@ -111,7 +111,8 @@ def _layers(old: Snapshot, new: Snapshot, weights: dict[str, Change]) -> Iterabl
             variance=_variance(a, b),
             batches=(_count(a.batches), _count(b.batches)),
             at_initial_values=(a.at_initial_values, b.at_initial_values),
-            has_statistics=(a.has_statistics, b.has_statistics),
+            has_statistics=(a.has_statistics, b.has_statistics or "running_mean" in b.unread),
+            replaced=bool(b.class_path) and b.kind.family is not a.kind.family,
         )
 
 

@@ -67,6 +67,11 @@ class Track:
             total=total,
             ranks=ranks,
             only_old=tuple(path for path in self.first.layers if path not in compared),
+            lost=tuple(
+                path
+                for path, layer in self.first.layers.items()
+                if path not in compared and layer.has_statistics
+            ),
             only_new=tuple(path for path in self.last.layers if path not in compared),
             values_read=self.first.values_read,
             values=self.first.values,

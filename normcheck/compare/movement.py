@@ -44,6 +44,8 @@ class LayerChange:
     """Whether the statistics are exactly 0 and 1, before and after."""
     has_statistics: tuple[bool, bool] = (False, False)
     """Whether there are running statistics, before and after."""
+    replaced: bool = False
+    """Whether the second file says that the layer is of another kind."""
 
     @property
     def tracked(self) -> bool:
@@ -165,6 +167,8 @@ class Comparison:
     only_old: tuple[str, ...] = ()
     """Norm layers that the first checkpoint has and the last has not."""
     only_new: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Those of ``only_old`` that have running statistics."""
     values_read: int = 0
     """Weights looked at in the first checkpoint; fewer than ``values`` where it is large."""
     values: int = 0

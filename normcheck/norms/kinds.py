@@ -22,6 +22,8 @@ class Family(StrEnum):
     LOCAL_RESPONSE = "local response"
     PER_SAMPLE = "per sample"
     """Affine parameters in a state dict that could be LayerNorm's or GroupNorm's."""
+    OBSERVATION = "observation"
+    """Normalises what a policy is given by running statistics of all it was given."""
     CUSTOM = "custom"
 
 
@@ -278,6 +280,18 @@ KINDS = (
         "one sample",
         "γ and β per feature",
         "a state dict does not tell which; both work with any batch size",
+    ),
+    NormKind(
+        "observation norm",
+        Family.OBSERVATION,
+        "all samples seen",
+        "the running mean and spread; updates running_mean and running_var with every batch",
+        "the running mean and spread, accumulated in training",
+        _RUNNING,
+        "none: the statistics are of all observations",
+        "none",
+        "policies of reinforcement learning, whose inputs have units of their own",
+        same_in_both_modes=False,
     ),
     NormKind(
         "custom norm",

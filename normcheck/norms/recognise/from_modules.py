@@ -6,12 +6,14 @@ told by its attributes: what ``BatchNorm.__init__`` sets stays in the instance d
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from math import prod
 
 from normcheck.norms.kinds import BY_NAME, Family, NormKind, batch_norm, of_class
 from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
+from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.saved.checkpoint import ModuleRecord
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
@@ -38,12 +40,28 @@ _NOT_A_NORM = re.compile(
 
 def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
     """The normalization layers among the modules, in their order."""
-    recognised = [(record, known) for record in records if (known := recognise(record)) is not None]
+    recognised = [
+        (record, known)
+        for record in records
+        if (known := recognise(record)) is not None or is_observation_norm(record.buffers)
+    ]
     fetch_ahead(tensor for record, _ in recognised for tensor in _own(record))
     found: list[NormLayer] = []
     count = LayerCount()
     for record, known in recognised:
-        found.append(_layer(record, *known))
+        if known is None or is_observation_norm(record.buffers):
+            layer = observation_norm(record.path, record.buffers)
+            found.append(
+                replace(
+                    layer,
+                    class_path=record.class_path,
+                    training=record.training,
+                    reached=record.registered,
+                    aliases=record.aliases,
+                )
+            )
+        else:
+            found.append(_layer(record, *known))
         count.add(found[-1])
     return tuple(found)
 

@@ -14,6 +14,7 @@ from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
+from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
 
@@ -58,15 +59,20 @@ def norm_layers(
     weights = _matrices(groups)
     # A model's own parameters, beside its modules, are those of no layer.
     modules = [group for group in groups if group.path or len(groups) == 1]
+    observed = {group.path for group in modules if is_observation_norm(group.leaves)}
     recognised = [
         (group, known)
         for group in modules
-        if (known := _recognise(group, versions, weights)) is not None
+        if (known := _recognise(group, versions, weights)) is not None or group.path in observed
     ]
     fetch_ahead(t for group, _ in recognised for t in group.leaves.values() if is_norm_sized(t))
     found: list[NormLayer] = []
     count = LayerCount()
     for group, known in recognised:
+        if known is None or group.path in observed:
+            found.append(observation_norm(group.path, group.leaves))
+            count.add(found[-1])
+            continue
         version = versions.get(group.path)
         norm_base = None if version is None else version == _NORM_BASE_VERSION
         found.append(_layer(group, *known, norm_base))

@@ -64,7 +64,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _numbers(match: ExportMatch, wrong: tuple[NormMatch, ...]) -> Finding:
-    dropped = [norm for norm in wrong if norm.fate is Fate.DROPPED]
+    dropped = [norm for norm in wrong if norm.fate in (Fate.DROPPED, Fate.LEFT_OUT)]
     layers = plural(len(wrong), "norm layer")
     return RULE.finding(
         layers=[norm.path for norm in wrong],
@@ -99,6 +99,8 @@ def _functions(functions: tuple[HyperparameterChange, ...]) -> Finding:
 def _of(norm: NormMatch) -> str:
     if norm.fate is Fate.DROPPED:
         return f"{norm.path}: gone, and {norm.weights_path} has the source's weights."
+    if norm.fate is Fate.LEFT_OUT:
+        return f"{norm.path}: its statistics are not in the export, whose weights are the source's."
     if norm.fate is Fate.FOLDED_OTHERWISE:
         what = f"folded into {norm.weights_path} by other numbers"
         return f"{norm.path}: {what} ({', '.join(norm.differences)})."

@@ -84,6 +84,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _never_updated(subject, trained, [n for n in norms if n not in stale])
     if fresh:
         yield _fresh(fresh, everything=len(fresh) == len(norms))
+    unseen = [
+        n for n in subject.layers if n.kind.family is Family.OBSERVATION and n.at_initial_values
+    ]
+    if unseen:
+        yield _unseen(unseen)
 
 
 def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLayer]) -> Finding:
@@ -136,6 +141,23 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     )
     trace = None if told else subject.gradients([n.path for n in stale])
     return finding if trace is None else told_by_optimizer(finding, trace)
+
+
+def _unseen(layers: list[NormLayer]) -> Finding:
+    """Observation normalizers have no γ and β that could show more."""
+    return RULE.finding(
+        severity=Severity.WARNING,
+        confidence=Confidence.MEDIUM,
+        layers=layers,
+        title=f"{plural(len(layers), 'observation norm')} {_were(layers)} never updated",
+        detail="The mean is 0 and the spread 1 in all channels: no observation was counted.",
+        consequence=(
+            "The policy is given raw observations. If it was trained with a normalizer, its "
+            "statistics were lost, and it acts otherwise than it learned to."
+        ),
+        fix="load the normalizer's state with the policy's; save both",
+        discriminator="observations",
+    )
 
 
 def _what_trained(stale: Sequence[NormLayer]) -> str:

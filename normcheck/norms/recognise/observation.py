@@ -1,0 +1,83 @@
+"""Observation normalizers of reinforcement learning: running statistics of what a policy is given.
+
+``rsl_rl`` stores ``_mean``, ``_var``, ``_std`` and ``count``, others ``running_mean``,
+``running_var`` and ``count``, or ``mean``, ``std`` or ``var`` and ``count``. They are no layers of
+``torch.nn``, and an exporter that is handed the policy alone leaves them out.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from normcheck.norms.kinds import BY_NAME
+from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, Values
+from normcheck.norms.layer_numbers import read_count, read_values
+from normcheck.saved.tensors import TensorRef
+
+_MEANS = ("running_mean", "_mean", "mean", "_running_mean")
+_VARIANCES = ("running_var", "_var", "var", "_running_var", "variance")
+_DEVIATIONS = ("_std", "std", "running_std")
+_COUNTS = ("count", "_count", "n", "num_samples", "n_samples")
+_SUMS = ("summed_variance",)
+_KNOWN = frozenset({*_MEANS, *_VARIANCES, *_DEVIATIONS, *_COUNTS, *_SUMS, "until", "eps"})
+KIND = BY_NAME["observation norm"]
+
+
+def is_observation_norm(leaves: Mapping[str, TensorRef | None]) -> bool:
+    """Whether a module's own tensors are a mean, a spread of the same shape, and a count.
+
+    Without a count they are the constants of a preprocessing.
+    """
+    there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
+    mean = _first(there, _MEANS)
+    spread = _first(there, _VARIANCES) or _first(there, _DEVIATIONS)
+    count = _first(there, _COUNTS)
+    if mean is None or spread is None or count is None or not set(there) <= _KNOWN:
+        return False
+    shape = there[mean].shape
+    lengths = [n for n in shape if n != 1]
+    return (
+        there[spread].shape == shape
+        and there[count].numel == 1
+        and len(lengths) <= 1
+        and there[mean].numel > 1
+        and there[mean].dtype.floating
+    )
+
+
+def observation_norm(path: str, leaves: Mapping[str, TensorRef | None]) -> NormLayer:
+    """The layer that such tensors are.
+
+    Args:
+        path: Of the module.
+        leaves: Its tensors, of which ``is_observation_norm`` holds.
+    """
+    there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
+    unread: dict[str, str] = {}
+    mean = read_values(there[_first(there, _MEANS) or ""], "running_mean", unread)
+    name = _first(there, _VARIANCES)
+    deviation = _first(there, _DEVIATIONS)
+    if name is not None:
+        variance = read_values(there[name], "running_var", unread)
+    else:
+        spread = read_values(there[deviation or ""], "running_var", unread)
+        variance = Values(np.square(spread.numbers), spread.dtype) if spread is not None else None
+    count = read_count(there[_first(there, _COUNTS) or ""])
+    samples = f", {count.value:,.0f} samples" if count is not None else ""
+    return NormLayer(
+        path=path,
+        kind=KIND,
+        recognition=Recognition(
+            Confidence.HIGH, f"a mean, a spread and a count of observations{samples}"
+        ),
+        features=mean.size if mean is not None else None,
+        running_mean=mean,
+        running_var=variance,
+        batches=count,
+        momentum=Momentum.CUMULATIVE,
+        unread=unread,
+    )
+
+
+def _first(leaves: Mapping[str, TensorRef], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in leaves), None)
