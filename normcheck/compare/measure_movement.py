@@ -9,6 +9,7 @@ import numpy as np
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.movement import Change, LayerChange, Step
 from normcheck.compare.rounding import moved
+from normcheck.compare.transform import Transformation, transformation
 from normcheck.norms.layer import BatchCount, Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.dtypes import Array, DType
@@ -70,13 +71,19 @@ def measured(
     together = _Lengths()
     by_module: dict[str, _Lengths] = {}
     compared = tensors_moved = 0
+    transformed: list[tuple[str, Transformation]] = []
     for name, a in old.weights.items():
         b = new.weights.get(name)
         if b is None or a.numel != b.numel:
             continue
         compared += 1
         weight = a.numel / a.values.size
-        tensors_moved += together.add(a.values, b.values, (a.dtype, b.dtype), weight)
+        changed = together.add(a.values, b.values, (a.dtype, b.dtype), weight)
+        tensors_moved += changed
+        if changed or old.shapes.get(name) != new.shapes.get(name):
+            found = _weights_transformed(name, old, new)
+            if found is not None:
+                transformed.append((name, found))
         module = by_module.setdefault(name.rpartition(".")[0], _Lengths())
         module.add(a.values, b.values, (a.dtype, b.dtype), weight)
     weights = {path: change for path, lengths in by_module.items() if (change := lengths.change())}
@@ -88,7 +95,26 @@ def measured(
         tensors=compared,
         layers=tuple(_layers(old, new, weights)),
         optimizer_steps=optimizer_steps,
+        transformed=tuple(transformed),
     )
+
+
+def _weights_transformed(name: str, old: Snapshot, new: Snapshot) -> Transformation | None:
+    """Of weights outside norms; a matrix that was read whole may be turned."""
+    a, b = old.weights[name], new.weights[name]
+    whole = a.values.size == a.numel and b.values.size == b.numel
+    shapes = (old.shapes[name], new.shapes[name]) if whole else ()
+    return transformation(a.values, b.values, (a.dtype, b.dtype), shapes)
+
+
+_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _parts(a: NormLayer, b: NormLayer) -> Iterable[tuple[str, Values, Values]]:
+    for name in _PARTS:
+        pair = _both(getattr(a, name), getattr(b, name))
+        if pair is not None:
+            yield (name, *pair)
 
 
 def _layers(old: Snapshot, new: Snapshot, weights: dict[str, Change]) -> Iterable[LayerChange]:
@@ -99,6 +125,12 @@ def _layers(old: Snapshot, new: Snapshot, weights: dict[str, Change]) -> Iterabl
         beside = old.beside.get(path, "") or new.beside.get(path, "")
         # A whole module knows its class, a state dict only guesses.
         known = b if b.class_path and not a.class_path else a
+        parts = tuple(_parts(a, b))
+        moved_parts = [p for p in parts if _differ(p[1], p[2])]
+        exact = [
+            (name, transformation(x.numbers, y.numbers, (x.dtype, y.dtype)))
+            for name, x, y in moved_parts
+        ]
         yield LayerChange(
             path=path,
             kind=known.kind.name,
@@ -112,8 +144,15 @@ def _layers(old: Snapshot, new: Snapshot, weights: dict[str, Change]) -> Iterabl
             batches=(_count(a.batches), _count(b.batches)),
             at_initial_values=(a.at_initial_values, b.at_initial_values),
             has_statistics=(a.has_statistics, b.has_statistics or "running_mean" in b.unread),
+            parts=tuple(name for name, _, _ in parts),
+            moved_parts=tuple(name for name, _, _ in moved_parts),
+            transformed=tuple((name, found) for name, found in exact if found is not None),
             replaced=bool(b.class_path) and b.kind.family is not a.kind.family,
         )
+
+
+def _differ(a: Values, b: Values) -> bool:
+    return bool(moved(a.numbers, b.numbers, a.dtype, b.dtype).any())
 
 
 def _affine(a: NormLayer, b: NormLayer) -> Change | None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from normcheck.compare.export_match import ExportMatch
 from normcheck.compare.hyperparameters import HyperparameterChange
+from normcheck.compare.transform import Transformation
 from normcheck.norms.kinds import Family
 
 
@@ -44,6 +45,12 @@ class LayerChange:
     """Whether the statistics are exactly 0 and 1, before and after."""
     has_statistics: tuple[bool, bool] = (False, False)
     """Whether there are running statistics, before and after."""
+    parts: tuple[str, ...] = ()
+    """Which of weight, bias, running_mean and running_var both files have."""
+    moved_parts: tuple[str, ...] = ()
+    """Those that differ by more than rounding."""
+    transformed: tuple[tuple[str, Transformation], ...] = ()
+    """Those that one exact operation turned into what they are now."""
     replaced: bool = False
     """Whether the second file says that the layer is of another kind."""
 
@@ -102,6 +109,8 @@ class Step:
     """Tensors behind ``weights``."""
     layers: tuple[LayerChange, ...]
     optimizer_steps: tuple[int | None, int | None] = (None, None)
+    transformed: tuple[tuple[str, Transformation], ...] = ()
+    """Weights outside norms that one exact operation turned into what they are now, by name."""
 
     @property
     def learned(self) -> bool:

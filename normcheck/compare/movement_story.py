@@ -110,7 +110,11 @@ def _sentence(run: tuple[Step, ...]) -> str:
                 "not share their statistics"
             )
         case Motion.NO_STATS:
-            return f"Weights moved{_by(run)}; {_without_statistics(first)}"
+            outside = first.weights is None or first.weights.moved
+            moved = (
+                f"Weights moved{_by(run)}" if outside else "γ and β moved, other weights did not"
+            )
+            return f"{moved}; {_without_statistics(first)}"
 
 
 def _together(run: tuple[Step, ...]) -> str:
