@@ -45,7 +45,7 @@ def export_match(
     free = {path: layer for path, layer in new.layers.items() if path not in old.layers}
     norms = []
     for path, layer in old.layers.items():
-        twin = new.layers.get(path) or _twin(layer, free)
+        twin = new.layers.get(path) or _twin(layer, free) or _within(layer, free)
         if twin is not None:
             free.pop(twin.path, None)
             different = (*_differences(layer, twin), *_functions(layer, twin, snapshots))
@@ -73,6 +73,17 @@ def _functions(a: NormLayer, b: NormLayer, snapshots: tuple[Snapshot, Snapshot])
         for change in layer_changes(a.path, before, after):
             if change.matters_in_eval and change.name != "eps":
                 yield str(change)
+
+
+def _within(layer: NormLayer, free: Mapping[str, NormLayer]) -> NormLayer | None:
+    """A norm without tensors, which an export calls by module and operator."""
+    if layer.weight is not None or layer.running_mean is not None:
+        return None
+    for path, other in free.items():
+        plain = other.weight is None and other.running_mean is None
+        if plain and path.startswith(f"{layer.path}.") and other.kind.family is layer.kind.family:
+            return other
+    return None
 
 
 def _twin(layer: NormLayer, free: Mapping[str, NormLayer]) -> NormLayer | None:

@@ -10,6 +10,10 @@ from normcheck.formats.onnx.source_modules import Provenance, provenance
 from normcheck.formats.onnx.source_names import unnamed
 from normcheck.saved.graph import Node, Op
 
+_AS_GIVEN = frozenset(
+    {"Identity", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
+     "DequantizeLinear", "Dropout"}
+)  # fmt: skip
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -29,11 +33,14 @@ def convert(flat: Flat, known: Known) -> Converted:
         known: What of their inputs is known.
     """
     converted = Converted()
-    on_input = set(flat.inputs)
+    # What is computed from inputs; an input itself, or another shape of one, is given as it is.
+    on_input, computed = set(flat.inputs), set[str]()
     made_by: dict[str, Call] = {}
     for call in flat.calls:
         if any(value in on_input for value in call.inputs):
             on_input.update(filter(None, call.outputs))
+            if call.op_type not in _AS_GIVEN or any(v in computed for v in call.inputs):
+                computed.update(filter(None, call.outputs))
         for value in call.outputs:
             made_by[value] = call
         if call.op_type == "Identity" and call.inputs and call.inputs[0] in known.tensors:
@@ -42,7 +49,7 @@ def convert(flat: Flat, known: Known) -> Converted:
         source = provenance(call, parts)
         if source.folded is not None:
             converted.folded.append(source.folded)
-        converted.nodes.extend(_nodes(call, parts, source, known, on_input))
+        converted.nodes.extend(_nodes(call, parts, source, known, computed))
     return converted
 
 
@@ -67,7 +74,7 @@ def _parts(call: Call, known: Known, made_by: Mapping[str, Call]) -> dict[str, s
 
 
 def _nodes(
-    call: Call, parts: dict[str, str], source: Provenance, known: Known, on_input: set[str]
+    call: Call, parts: dict[str, str], source: Provenance, known: Known, computed: set[str]
 ) -> Iterator[Node]:
     operator = operator_of(call)
     target = f"{call.domain}.{call.op_type}" if call.domain else call.op_type
@@ -96,7 +103,7 @@ def _nodes(
     if node.op is Op.MATRIX_PRODUCT and "weight" in parts:
         node = replace(node, op=Op.LINEAR)
     if node.op is Op.BATCH_NORM:
-        node = _batch_norm(node, source, on_input)
+        node = _batch_norm(node, source, computed)
     if node.op in (Op.BATCH_NORM, Op.INSTANCE_NORM):
         node = _without_made_up_affine(node, source, known)
     if node.op is Op.PRELU and parts.get("weight") not in known.tensors:
@@ -112,9 +119,18 @@ def _beta(call: Call) -> float | None:
     return number_of(call, "beta", 1.0)
 
 
-def _batch_norm(node: Node, source: Provenance, on_input: set[str]) -> Node:
+def _by_axes(axes: object) -> Op:
+    """What a normalization by mean and variance over these axes is called."""
+    if not isinstance(axes, tuple) or 0 in axes:
+        return Op.BATCH_NORM
+    return Op.LAYER_NORM if 1 in axes else Op.INSTANCE_NORM
+
+
+def _batch_norm(node: Node, source: Provenance, computed: set[str]) -> Node:
     operands, settings = dict(node.operands), dict(node.settings)
-    if any(operands.get(part) in on_input for part in _STATISTICS):
+    if node.target == "MeanVarianceNormalization":
+        return replace(node, op=_by_axes(settings.get("dim")))
+    if any(operands.get(part) in computed for part in _STATISTICS):
         # Its statistics are computed from the batch before it, whatever its attribute says.
         settings["training"] = True
         operands = {p: v for p, v in operands.items() if p not in _STATISTICS}

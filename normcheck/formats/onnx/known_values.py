@@ -3,12 +3,14 @@
 from math import prod
 
 from normcheck.errors import UnreadableError
+from normcheck.exports.onnx_computed import dequantised, of_numbers
 from normcheck.formats.onnx.flattened_graph import Call, Flat
 from normcheck.saved.tensors import TensorRef
 
 _FEW = 64
 """Elements of a tensor that is looked at for numbers: axes, shapes, bounds."""
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_FOLDED = frozenset({"Shape", "Size", "Range", "Add", "Sub"})
 _COPIES = frozenset({"Identity", "Cast", "CastLike"})
 
 
@@ -21,7 +23,17 @@ class Known:
         self.shapes = flat.shapes
         self._numbers: dict[str, tuple[float, ...] | None] = dict(flat.numbers)
         self._origins: dict[str, str] = {}
+        self._lengths: dict[str, int] = {}
+        """Of values that are shapes: how many dimensions."""
+        for name, numbers in flat.numbers.items():
+            if len(numbers) > 1:
+                self.tensors.setdefault(name, of_numbers(name, numbers))
         for call in flat.calls:
+            made = dequantised(call, self.tensors)
+            if made is not None:
+                self.tensors[call.outputs[0]] = made
+                continue
+            self._fold(call)
             if not call.inputs or not call.outputs or call.domain:
                 continue
             source, result = self.origin(call.inputs[0]), call.outputs[0]
@@ -34,6 +46,38 @@ class Known:
                 self.tensors[result] = self.tensors[source]
             elif call.op_type in _VIEWS | _COPIES and source in self.tensors:
                 self._origins[result] = source
+
+    def _fold(self, call: Call) -> None:
+        """Lengths and axes that the standard's own functions work out from a shape."""
+        if call.domain or not call.outputs or call.op_type not in _FOLDED:
+            return
+        if call.op_type == "Shape":
+            shape = self.shape(call.inputs[0]) if call.inputs else None
+            if shape is not None and call.attributes.keys() <= {"start", "end"}:
+                start, end = call.attributes.get("start", 0), call.attributes.get("end")
+                lengths = shape[slice(start, end)]  # type: ignore[misc]  # integers, or absent
+                self._lengths[call.outputs[0]] = len(lengths)
+                if None not in lengths:
+                    known = tuple(float(n) for n in lengths if n is not None)
+                    self._numbers.setdefault(call.outputs[0], known)
+            return
+        if call.op_type == "Size":
+            rank = self._lengths.get(call.inputs[0]) if call.inputs else None
+            if rank is not None:
+                self._numbers.setdefault(call.outputs[0], (float(rank),))
+            return
+        given = [self.scalar(value) for value in call.inputs]
+        numbers = [n for n in given if n is not None]
+        if len(numbers) < len(given):
+            return
+        if call.op_type == "Range" and len(numbers) == 3:
+            first, last, step = numbers
+            if step == 1 and 0 <= last - first <= _FEW:
+                found = tuple(first + i for i in range(int(last - first)))
+                self._numbers.setdefault(call.outputs[0], found)
+        elif len(numbers) == 2 and call.op_type in ("Add", "Sub"):
+            sign = 1 if call.op_type == "Add" else -1
+            self._numbers.setdefault(call.outputs[0], (numbers[0] + sign * numbers[1],))
 
     def origin(self, value: str) -> str:
         """The stored tensor that a value is another shape or type of; itself if none."""

@@ -56,7 +56,8 @@ def read_onnx(source: Source, limits: Limits) -> Checkpoint:
     """
     budget = Budget(limits)
     model, left_out = _parsed(source, budget)
-    if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
+    graph = model.graph
+    if not model.HasField("graph") or not (graph.node or graph.initializer or graph.output):
         raise NoModelError(
             f"{source.name}: the ONNX file has no graph", "scan the model that it was made from"
         )

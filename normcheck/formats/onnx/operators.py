@@ -96,6 +96,14 @@ def _group_norm(call: Call, known: Known) -> Settings:
     return {**_eps(call, known), "num_groups": groups or None}
 
 
+def _mean_variance(call: Call, _known: Known) -> Settings:
+    axes = call.attributes.get("axes", (0, 2, 3))
+    settings: Settings = {"eps": 1e-9, "dim": axes}
+    if isinstance(axes, tuple) and 0 in axes:
+        settings["training"] = True
+    return settings
+
+
 def _lp_norm(call: Call, _known: Known) -> Settings:
     return {"p": whole_of(call, "p", 2), "dim": (whole_of(call, "axis", -1),)}
 
@@ -202,6 +210,7 @@ _OPERATORS: Mapping[str, Operator] = {
     "RMSNormalization": Operator(Op.RMS_NORM, ("input", "weight"), read=_layer_norm),
     # Of ONNX Runtime, but written without its domain.
     "SimplifiedLayerNormalization": Operator(Op.RMS_NORM, ("input", "weight"), read=_layer_norm),
+    "MeanVarianceNormalization": Operator(Op.BATCH_NORM, read=_mean_variance),
     "LpNormalization": Operator(Op.LP_NORM, read=_lp_norm),
     "LRN": Operator(Op.LOCAL_RESPONSE_NORM, read=_local_response_norm),
     "Dropout": Operator(Op.DROPOUT, read=_dropout),

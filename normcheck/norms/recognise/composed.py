@@ -14,6 +14,8 @@ COMPOSED = " … "
 """In ``target``, between the first and the last operator of a norm that is written out."""
 _STEPS = 8
 """Copies and views in a row that are followed."""
+_ELEMENTWISE = frozenset({Op.SAME, Op.POWER, Op.MULTIPLY, Op.SUBTRACT, Op.ADD, Op.DIVIDE})
+"""Operators whose result has the shape of their first operand, as norms write them."""
 _MOST_TAKERS = 64
 """Operators that are looked at behind one root; a norm has one or two."""
 
@@ -38,6 +40,8 @@ class _Spread:
     """What is squared: the input, or what is left of it without its mean."""
     eps: float | None
     """None where it is added behind the root."""
+    mean_of_input: Node | None = None
+    """Of a variance that is written as the mean of squares without the square of the mean."""
 
 
 class _Writing:
@@ -117,6 +121,32 @@ class _Writing:
             value = following
         return None
 
+    def shape(self, value: str) -> tuple[int | None, ...]:
+        """The shape of a value; that of what it is made from element by element."""
+        for _ in range(_STEPS):
+            known = self.graph.shapes.get(value)
+            if known:
+                return known
+            node = self._flow.made_by.get(value)
+            if node is None or node.op not in _ELEMENTWISE:
+                return ()
+            value = node.operands.get("input", "")
+        return ()
+
+    def grouped(self, value: str) -> int | None:
+        """The number of groups into which a value is laid side by side before it is normalised."""
+        for _ in range(_STEPS):
+            view = self.maker(value, Op.VIEW)
+            if view is None or len(view.inputs) < 2:
+                return None
+            shape = self._flow.made_by.get(view.inputs[1])
+            if shape is not None and shape.op is Op.CONCATENATE and len(shape.inputs) > 2:
+                groups = self.graph.scalars.get(shape.inputs[1])
+                if groups is not None and groups >= 1:
+                    return int(groups)
+            value = view.operands.get("input", "")
+        return None
+
     def joined(self, node: Node, value: str) -> tuple[str, bool] | None:
         """The stored tensor that ``node`` joins with ``value``."""
         others = [v for v in node.inputs if self.plain(v) != self.plain(value)]
@@ -135,19 +165,29 @@ def _norm_around(root: Node, writing: _Writing) -> Iterator[Node]:
     if spread is None:
         return
     for eps, quotient, value in _quotients(root, spread, writing, inverse=inverse):
-        centred = _without_mean(spread.squared, writing)
-        over = _dimensions(spread.mean, writing.graph)
+        centred = (
+            _without_mean(spread.squared, writing)
+            if spread.mean_of_input is None
+            else (writing.plain(spread.squared), spread.mean_of_input)
+        )
+        over = _dimensions(spread.mean, writing)
         if over is None:
             return
         if centred is None:
+            space = _over_space(over, quotient, spread.mean, writing)
+            if space or _over_batch(over, spread.mean, writing):
+                return
             if writing.plain(value) == writing.plain(spread.squared):
                 yield _node(Op.RMS_NORM, spread.squared, eps, quotient, spread.mean, writing)
                 return
             continue
         source, mean = centred
         also = _without_mean(value, writing)
-        if also is not None and also[0] == source and _dimensions(mean, writing.graph) == over:
-            yield _node(Op.LAYER_NORM, source, eps, quotient, spread.mean, writing)
+        if also is not None and also[0] == source and _dimensions(mean, writing) == over:
+            if _over_space(over, quotient, spread.mean, writing):
+                return
+            op = _kind_of(source, over, spread.mean, writing)
+            yield _node(op, source, eps, quotient, spread.mean, writing)
             return
 
 
@@ -166,17 +206,37 @@ def _spread(value: str, writing: _Writing) -> _Spread | None:
         if scaled is None or writing.number(scaled) is None:
             break
         value = writing.value(scaled) or ""
+    difference = writing.maker(value, Op.SUBTRACT)
+    if difference is not None:
+        return _of_difference(difference, eps, writing)
     mean = writing.maker(value, Op.MEAN)
     squared = writing.maker(mean.operands.get("input", ""), Op.POWER, Op.MULTIPLY) if mean else None
-    if mean is None or squared is None:
+    taken = _squared(squared, writing) if squared is not None else None
+    return _Spread(mean, taken, eps) if mean is not None and taken is not None else None
+
+
+def _squared(node: Node, writing: _Writing) -> str | None:
+    """The value that an operator squares; None where it does something else."""
+    if node.op is Op.POWER:
+        return node.operands.get("input", "") if node.settings.get("exponent") == 2 else None
+    factors = {writing.plain(v) for v in node.inputs}
+    return node.inputs[0] if len(factors) == 1 and len(node.inputs) == 2 else None
+
+
+def _of_difference(difference: Node, eps: float | None, writing: _Writing) -> _Spread | None:
+    """``mean(x²) - mean(x)²``."""
+    mean = writing.maker(difference.operands.get("input", ""), Op.MEAN)
+    square = writing.maker(difference.operands.get("other", ""), Op.POWER, Op.MULTIPLY)
+    inner = writing.maker(mean.operands.get("input", ""), Op.POWER, Op.MULTIPLY) if mean else None
+    if mean is None or square is None or inner is None:
         return None
-    if squared.op is Op.POWER:
-        taken = squared.operands.get("input", "")
-        return _Spread(mean, taken, eps) if squared.settings.get("exponent") == 2 else None
-    factors = {writing.plain(v) for v in squared.inputs}
-    if len(factors) != 1 or len(squared.inputs) != 2:
+    value, centre = _squared(inner, writing), _squared(square, writing)
+    first = writing.maker(centre, Op.MEAN) if centre is not None else None
+    if value is None or first is None:
         return None
-    return _Spread(mean, squared.inputs[0], eps)
+    if writing.plain(first.operands.get("input", "")) != writing.plain(value):
+        return None
+    return _Spread(mean, value, eps, first)
 
 
 def _quotients(
@@ -209,6 +269,32 @@ def _is_reciprocal(node: Node, value: str, writing: _Writing) -> bool:
     return writing.graph.scalars.get(node.operands.get("input", "")) == 1
 
 
+def _kind_of(source: str, over: tuple[int, ...], mean: Node, writing: _Writing) -> Op:
+    """Layer norm, or what its means are taken over makes of it."""
+    if _over_batch(over, mean, writing):
+        return Op.BATCH_NORM
+    if over == (2,) and writing.grouped(source) is not None:
+        return Op.GROUP_NORM
+    return Op.LAYER_NORM
+
+
+def _over_batch(over: tuple[int, ...], mean: Node, writing: _Writing) -> bool:
+    """Whether samples are normalised together, channels apart."""
+    rank = len(writing.shape(mean.operands.get("input", "")))
+    return bool(rank) and len(over) < rank and any(d % rank == 0 for d in over)
+
+
+def _over_space(over: tuple[int, ...], quotient: Node, mean: Node, writing: _Writing) -> bool:
+    """Whether this is of an image's positions, and no γ of their shape follows: no layer norm."""
+    shape = writing.shape(mean.operands.get("input", ""))
+    rank = len(shape)
+    if rank < 4 or sorted(d % rank for d in over) != list(range(2, rank)):
+        return False
+    following = writing.only_taker(quotient.outputs[0])
+    others = following.inputs if following is not None else ()
+    return not any(writing.graph.shapes.get(value) == shape[2:] for value in others)
+
+
 def _without_mean(value: str, writing: _Writing) -> tuple[str, Node] | None:
     """The value whose mean was taken off to make ``value``, and the mean."""
     difference = writing.maker(value, Op.SUBTRACT)
@@ -221,11 +307,11 @@ def _without_mean(value: str, writing: _Writing) -> tuple[str, Node] | None:
     return source, mean
 
 
-def _dimensions(mean: Node, graph: Graph) -> tuple[int, ...] | None:
+def _dimensions(mean: Node, writing: _Writing) -> tuple[int, ...] | None:
     """What a mean is taken over, where that is what a layer norm takes: features.
 
-    All dimensions but the samples', the last one, or the channels of an image; over the batch or
-    over space it is another norm.
+    The last dimensions, or the channels of an image. Over the batch it is a batch norm without
+    statistics of its own.
     """
     over = mean.settings.get("dim")
     if isinstance(over, int):
@@ -233,7 +319,7 @@ def _dimensions(mean: Node, graph: Graph) -> tuple[int, ...] | None:
     if not isinstance(over, tuple) or not over:
         return None
     dims = tuple(d for d in over if isinstance(d, int))
-    shape = graph.shapes.get(mean.operands.get("input", "")) or graph.shapes.get(
+    shape = writing.shape(mean.operands.get("input", "")) or writing.graph.shapes.get(
         mean.outputs[0] if mean.settings.get("keepdim") else "", ()
     )
     if len(dims) != len(over):
@@ -242,16 +328,23 @@ def _dimensions(mean: Node, graph: Graph) -> tuple[int, ...] | None:
         return dims if dims in ((-1,), (1,)) or (len(dims) == 1 and dims[0] > 1) else None
     rank = len(shape)
     whole = sorted(d % rank for d in dims)
-    if whole in ([rank - 1], [1], list(range(1, rank))):
+    if whole == [1] or whole == list(range(whole[0], rank)):
         return tuple(d - rank for d in whole)
+    if whole == [0, *range(2, rank)] and rank > 2:
+        return tuple(d - rank for d in whole)  # channels apart, over the batch
     return None
 
 
 def _node(op: Op, source: str, eps: float, quotient: Node, mean: Node, writing: _Writing) -> Node:
     """The norm, with γ and β where they follow."""
     operands = {"input": writing.plain(source)}
-    over = _dimensions(mean, writing.graph) or ()
+    over = _dimensions(mean, writing) or ()
     settings: dict[str, Setting] = {"eps": float(f"{eps:.7g}"), "dim": over}
+    groups = writing.grouped(source) if op is Op.GROUP_NORM else None
+    if groups is not None:
+        settings["num_groups"] = groups
+    if op is Op.BATCH_NORM:
+        settings["training"] = True
     last = quotient
     for joining, part in ((Op.MULTIPLY, "weight"), (Op.ADD, "bias")):
         following = writing.only_taker(last.outputs[0])

@@ -176,8 +176,13 @@ def _layer(
     unread: dict[str, str] = {}
 
     def values(part: str) -> Values | None:
-        name = graph.stored.get(node.operands.get(part, ""))
-        return read_values(tensors.get(name), part, unread) if name is not None else None
+        value = node.operands.get(part, "")
+        name = graph.stored.get(value)
+        if name is None:
+            if value and part in _PARTS[:2]:
+                unread[part] = "given from outside" if value in graph.inputs else "computed"
+            return None
+        return read_values(tensors.get(name), part, unread)
 
     mean, variance, weight, bias = (values(part) for part in _PARTS)
     eps, momentum = node.settings.get("eps"), node.settings.get("momentum")

@@ -1,0 +1,1 @@
+"""Exported models, read without running them: TorchScript, ``torch.export``, ONNX."""
