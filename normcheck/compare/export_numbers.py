@@ -11,6 +11,7 @@ import numpy as np
 from normcheck.compare.export_match import ExportMatch, Fate, NormMatch
 from normcheck.compare.folded_norms import Weighted, held
 from normcheck.compare.hyperparameters import changes, layer_changes
+from normcheck.compare.merged import Branch, merged
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.rounding import moved
 from normcheck.compare.tensor_names import aligned
@@ -56,6 +57,7 @@ def export_match(
             norms.append(search.statistics(layer))
         else:
             norms.append(NormMatch(path, Fate.NOT_FOUND))
+    norms = search.with_merged(norms)
     functions = tuple(
         change
         for change in changes(old.hyperparameters, new.hyperparameters)
@@ -154,6 +156,7 @@ class _Search:
         self.names = names
         """Names of the export's tensors in the source, by their own."""
         self._layouts = layouts_of(source)
+        self._theirs = layouts_of(export) if export.graph is None else {}
         self._flow = Flow(export.graph) if export.graph is not None else None
 
     def folded(self, layer: NormLayer) -> NormMatch:
@@ -217,12 +220,61 @@ class _Search:
 
     def _candidates(self, path: str, before: str, weights: TensorRef) -> list[Weighted]:
         if self._flow is None:
-            return []
+            return self._by_names(before, weights)
         found = [
             candidate
             for node in self._flow.graph.nodes
             if (candidate := self._of_node(node, self._flow, (path, before), weights)) is not None
         ]
+        found.sort(key=lambda candidate: not candidate.named)
+        return found[:_MOST_TRIED]
+
+    def with_merged(self, norms: list[NormMatch]) -> list[NormMatch]:
+        """The norms, those that went into a convolution together with others told."""
+        gone = [n for n in norms if n.fate in (Fate.NOT_FOUND, Fate.FOLDED_OTHERWISE)]
+        branches = {
+            norm.path: Branch(layer, self._before(self.old.beside.get(norm.path, "")))
+            for norm in gone
+            if (layer := self.old.layers[norm.path]).has_statistics and layer.kind.family in _BATCH
+        }
+        if len(branches) < 2:
+            return norms
+        claimed = {norm.weights_path for norm in norms if norm.fate is Fate.FOLDED}
+        free = [c for c in self._everything() if c.path not in claimed]
+        found = dict(merged(branches, free))
+        return [found.get(norm.path, norm) for norm in norms]
+
+    def _everything(self) -> Iterator[Weighted]:
+        """All convolutions of the export."""
+        if self._flow is not None:
+            for node in self._flow.graph.nodes:
+                stored = stored_weights(node, self._flow)
+                tensor = self.export.tensors.get(stored[0]) if stored is not None else None
+                if stored is not None and tensor is not None and tensor.ndim > 2:
+                    candidate = self._of_node(node, self._flow, ("", ""), tensor)
+                    if candidate is not None:
+                        yield candidate
+            return
+        for name, tensor in self.export.tensors.items():
+            path, _, leaf = name.rpartition(".")
+            if leaf == "weight" and tensor.ndim > 2 and tensor.readable:
+                bias = self.export.tensors.get(f"{path}.bias" if path else "bias")
+                called = self.names.get(name, name).rpartition(".")[0]
+                yield Weighted(called, tensor, bias, self._theirs.get(name))
+
+    def _by_names(self, before: str, weights: TensorRef) -> list[Weighted]:
+        """The layers of a state dict that may be what became of weights."""
+        found: list[Weighted] = []
+        for name, tensor in self.export.tensors.items():
+            path, _, leaf = name.rpartition(".")
+            if leaf != "weight" or tensor.numel != weights.numel or not tensor.readable:
+                continue
+            if tensor.ndim != weights.ndim:
+                continue
+            bias = self.export.tensors.get(f"{path}.bias" if path else "bias")
+            called = self.names.get(name, name).rpartition(".")[0]
+            layout = self._theirs.get(name)
+            found.append(Weighted(called, tensor, bias, layout, called == before))
         found.sort(key=lambda candidate: not candidate.named)
         return found[:_MOST_TRIED]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.export_match import ExportMatch, Fate
 from normcheck.compare.export_numbers import export_match
 from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_pairing import chosen
@@ -69,6 +69,35 @@ def exported_pair(
     finally:
         for checkpoint in opened:
             checkpoint.close()
+
+
+def fused_pair(
+    files: Sequence[Path], settings: Settings, where: Sequence[str]
+) -> ExportedPair | None:
+    """Compare two files of which one has batch norms that may be in the weights of the other.
+
+    None where nothing shows that they are.
+
+    Args:
+        files: Two, neither of them an export.
+        settings: With the limits for reading.
+        where: Places of the models, where the user named some.
+    """
+    opened: list[Checkpoint] = []
+    try:
+        opened.extend(read_checkpoint(path, settings.limits) for path in files)
+        models = [_model(c, where, number) for number, c in enumerate(opened)]
+        tracked = [sum(name.endswith("running_var") for name in model.tensors) for model in models]
+        if tracked[0] == tracked[1]:
+            return None
+        pair = _compared(opened, models, int(tracked[1] > tracked[0]), settings, None)
+    except UsageError:
+        return None  # several models in a file
+    finally:
+        for checkpoint in opened:
+            checkpoint.close()
+    proven = pair.match.of(Fate.FOLDED)
+    return pair if proven else None
 
 
 def _model(checkpoint: Checkpoint, where: Sequence[str], number: int) -> SavedModel:

@@ -10,6 +10,7 @@ from normcheck.compare.model_snapshot import Snapshot, snapshot
 from normcheck.compare.movement import Comparison, Side, Step
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import DEFAULT_LIMITS
+from normcheck.wording import plural
 
 _FEW_IN_COMMON = 0.5
 """Share of the smaller model's tensors below which the reader should know."""
@@ -61,6 +62,10 @@ class Track:
             notes.append("batch counts go down: are the files in the order they came about?")
         notes += _one_side_only(self.first, self.last, (self.sides[0], self.sides[-1]))
         compared = {layer.path for layer in total.layers}
+        apart = {*self.first.layers, *self.last.layers} - compared
+        if apart:
+            have = "has" if len(apart) == 1 else "have"
+            notes.append(f"{plural(len(apart), 'norm')} {have} no counterpart: not compared")
         return Comparison(
             sides=tuple(self.sides),
             steps=tuple(self.steps),

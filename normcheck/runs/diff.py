@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normcheck.compare.export_pair import exported_pair, may_be_export
+from normcheck.compare.export_pair import exported_pair, fused_pair, may_be_export
 from normcheck.compare.model_pairing import chosen, partners
 from normcheck.compare.model_track import Track, sibling_moved
 from normcheck.compare.movement import Comparison
@@ -89,6 +89,10 @@ def diff(
         )
     for number, file in enumerate(files):
         run.read(file, number)
+    if len(files) == len(local) == 2 and not ranks and (run.lost_norms or run.unlike):
+        pair = fused_pair(local, run.settings, run.where)
+        if pair is not None:
+            run.tracks, run.match, run.errors = [pair.track], pair.match, []
     return run.result()
 
 
@@ -148,6 +152,22 @@ class _Run:
             self.errors.append(Failure(str(path), f"{path}: not enough memory to compare it"))
         finally:
             checkpoint.close()
+
+    @property
+    def unlike(self) -> bool:
+        """Whether both files were read, and have no tensor in common."""
+        return bool(self.errors) and all(error.hint == _ONE_MODEL for error in self.errors)
+
+    @property
+    def lost_norms(self) -> bool:
+        """Whether norms with statistics are in one of two files only."""
+        return any(
+            layer.has_statistics
+            for track in self.tracks
+            for one, other in ((track.first, track.last), (track.last, track.first))
+            for path, layer in one.layers.items()
+            if path not in other.layers or not other.layers[path].has_statistics
+        )
 
     def _follow(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
         found = partners([track.model for track in self.tracks], models)
