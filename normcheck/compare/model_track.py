@@ -108,7 +108,11 @@ def side_of(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
         exported=model.form.exported,
         size=checkpoint.size,
         # Of several optimizers (a GAN's two) nobody knows which one trains this model.
-        optimizer_steps=checkpoint.optimizer_steps if checkpoint.optimizers == 1 else None,
+        optimizer_steps=checkpoint.optimizer_steps
+        if checkpoint.optimizers == 1 and checkpoint.optimizer_steps
+        else checkpoint.trainer_steps
+        if checkpoint.optimizers < 2
+        else None,
         floating=now.floating,
     )
 

@@ -81,6 +81,8 @@ def _one_sided(comparison: Comparison) -> str:
 _APART = 1.0
 """Of their length: independent weights of equal length lie 1.41 apart, those of one run mostly
 less than 1."""
+_SEVERAL = 10
+"""Steps of an optimizer from which they are held against the batches that norms counted."""
 _MOST = 4
 """Stretches of a series that are told one by one."""
 
@@ -130,6 +132,10 @@ def _together(run: tuple[Step, ...]) -> str:
             f"{moved}; weights by {percent(weights.distance)} of their length, as far as those of "
             "models trained apart"
         )
+    made = sum(step.steps_made or 0 for step in run)
+    counted = sum(step.batches or 0 for step in run)
+    if made >= _SEVERAL and 0 < counted < made / 2:
+        return f"{moved}, while {number(made)} steps were made: mostly trained in eval mode"
     return f"{moved}, as in training"
 
 

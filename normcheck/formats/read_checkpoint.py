@@ -308,6 +308,7 @@ def _checkpoint(source: Source, form: str, found: Found, note: str = "") -> Chec
         optimizer_steps=found.optimizer_steps,
         optimizers=found.optimizers,
         optimizer_states=tuple(found.optimizer_states),
+        trainer_steps=found.trainer_steps,
         notes=(note,) if note else (),
         sources=(source,),
     )

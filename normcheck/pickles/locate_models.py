@@ -58,6 +58,8 @@ class Found:
 
     models: list[SavedModel] = field(default_factory=list)
     optimizer_steps: int | None = None
+    trainer_steps: int | None = None
+    """What the training loop itself counted, beside its models."""
     optimizers: int = 0
     """Optimizer states."""
     optimizer_states: list[OptimizerState] = field(default_factory=list)
@@ -102,6 +104,8 @@ def locate_models(root: object, budget: Budget) -> Found:
             found.models.append(saved_module(where.lstrip("."), value, budget))
             continue
         entries = entries_of(value)
+        if not where:
+            found.trainer_steps = _trainer_steps(entries)
         if _is_optimizer(entries):
             found.optimizers += 1
             counted = [_step(entries), found.optimizer_steps or 0]
@@ -142,6 +146,19 @@ def _some(states: list[object]) -> list[object]:
     """A few of the states of parameters, evenly spread: each may be a read, and they agree."""
     count = min(len(states), _LOOKED_AT)
     return [states[index * (len(states) - 1) // max(1, count - 1)] for index in range(count)]
+
+
+def _trainer_steps(entries: Mapping[object, object]) -> int | None:
+    """``global_step`` and its like, of the outermost dictionary."""
+    for name in _CLOCKS:
+        value = entries.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**12:
+            return value
+    return None
+
+
+_CLOCKS = ("global_step", "num_updates", "global_iteration", "iteration")
+"""Names under which training loops store the steps of the optimizer that they made."""
 
 
 def _step(state: Mapping[object, object]) -> int:

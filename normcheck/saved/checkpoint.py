@@ -95,6 +95,8 @@ class Checkpoint:
     models: tuple[SavedModel, ...]
     optimizer_steps: int | None = None
     """The largest ``step`` in an optimizer state of the same file."""
+    trainer_steps: int | None = None
+    """What a training loop counted itself: ``global_step``."""
     optimizers: int = 0
     """How many optimizer states the file holds."""
     optimizer_states: tuple[OptimizerState, ...] = ()
