@@ -109,6 +109,11 @@ def _deviation(branches: Sequence[Branch], candidate: Weighted) -> float | None:
     return best
 
 
+def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """A place among the taps of a kernel, as one number."""
+    return int(np.ravel_multi_index(place, shape))
+
+
 def _folded(branch: Branch, shape: tuple[int, ...], eps: float) -> tuple[Array, Floats] | None:
     """A branch's kernel in a shape, and its shift."""
     layer = branch.layer
@@ -124,7 +129,7 @@ def _folded(branch: Branch, shape: tuple[int, ...], eps: float) -> tuple[Array, 
     if branch.weights is None:
         middle = tuple((length - 1) // 2 for length in shape[2:])
         outputs = np.arange(shape[0])
-        kernel[(outputs, outputs % shape[1], *middle)] = 1.0
+        kernel.reshape(*shape[:2], -1)[outputs, outputs % shape[1], _flat(middle, shape[2:])] = 1.0
     else:
         own = np.asarray(branch.weights.weights.values(), dtype=np.float64)
         shift = branch.weights.shift(mean.size)

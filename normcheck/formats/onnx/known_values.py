@@ -54,8 +54,8 @@ class Known:
         if call.op_type == "Shape":
             shape = self.shape(call.inputs[0]) if call.inputs else None
             if shape is not None and call.attributes.keys() <= {"start", "end"}:
-                start, end = call.attributes.get("start", 0), call.attributes.get("end")
-                lengths = shape[slice(start, end)]  # type: ignore[misc]  # integers, or absent
+                start, end = whole_of(call, "start", 0), whole_of(call, "end", len(shape))
+                lengths = shape[start:end]
                 self._lengths[call.outputs[0]] = len(lengths)
                 if None not in lengths:
                     known = tuple(float(n) for n in lengths if n is not None)
