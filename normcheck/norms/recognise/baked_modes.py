@@ -83,8 +83,15 @@ def _taken_apart(norms: GraphNorms, named: set[str]) -> Iterator[BakedMode]:
 
 
 def _written(path: str, graph: Graph) -> bool:
-    """Whether a forward writes a layer's running statistics."""
-    return f"{path}.running_mean".lstrip(".") in graph.updated
+    """Whether a forward writes a layer's running statistics, or does without them.
+
+    A norm of eval mode that a decomposition took apart takes them, and writes nothing.
+    """
+    name = f"{path}.running_mean".lstrip(".")
+    if name in graph.updated:
+        return True
+    values = {value for value, stored in graph.stored.items() if stored == name}
+    return not any(values.intersection(node.inputs) for node in graph.nodes)
 
 
 def _modes(graph: Graph, batch_norms: set[int]) -> Iterator[BakedMode]:
