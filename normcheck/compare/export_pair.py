@@ -71,26 +71,24 @@ def exported_pair(
             checkpoint.close()
 
 
-def fused_pair(
-    files: Sequence[Path], settings: Settings, where: Sequence[str]
-) -> ExportedPair | None:
+def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> ExportedPair | None:
     """Compare two files of which one has batch norms that may be in the weights of the other.
 
     None where nothing shows that they are.
 
     Args:
         files: Two, neither of them an export.
-        settings: With the limits for reading.
+        limits: For reading.
         where: Places of the models, where the user named some.
     """
     opened: list[Checkpoint] = []
     try:
-        opened.extend(read_checkpoint(path, settings.limits) for path in files)
+        opened.extend(read_checkpoint(path, limits) for path in files)
         models = [_model(c, where, number) for number, c in enumerate(opened)]
         tracked = [sum(name.endswith("running_var") for name in model.tensors) for model in models]
         if tracked[0] == tracked[1]:
             return None
-        pair = _compared(opened, models, int(tracked[1] > tracked[0]), settings, None)
+        pair = _compared(opened, models, int(tracked[1] > tracked[0]), limits, None)
     except UsageError:
         return None  # several models in a file
     finally:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isclose
 
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.inflow import activation
 from normcheck.norms.kinds import Family
-from normcheck.norms.layer import Anatomy, Momentum, NormLayer
+from normcheck.norms.layer import Momentum, NormLayer
 from normcheck.saved.checkpoint import ModuleRecord, SavedModel
 from normcheck.saved.graph import Graph, Node, Op, Setting
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from normcheck.compare.hyperparameters import Hyperparameters
 from normcheck.errors import NormcheckError
 from normcheck.formats.bounded_json import read_json
+from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import Family
-from normcheck.norms.layer import Anatomy
 from normcheck.saved.graph import Setting
 from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.source import FileSource

@@ -93,7 +93,7 @@ def examine_object(kind: Given, value: Any, settings: Settings) -> Iterator[File
     if kind is Given.MODULE:
         yield _examine_module(value, type(value).__name__, settings)
     elif kind is Given.TENSORS:
-        from normcheck.live.in_memory import checkpoint_of
+        from normcheck.live.loading.in_memory import checkpoint_of
 
         name = type(value).__name__
         checkpoint, modules = checkpoint_of(value, settings.limits)
@@ -102,7 +102,7 @@ def examine_object(kind: Given, value: Any, settings: Settings) -> Iterator[File
         for where, module in modules:
             yield _examine_module(module, f"{name}.{where}", settings)
     else:
-        from normcheck.live.in_memory import checkpoint_of_export
+        from normcheck.live.loading.in_memory import checkpoint_of_export
 
         checkpoint = checkpoint_of_export(value, settings.limits)
         yield _examine_in_memory(checkpoint, settings, run=settings.running or Running())

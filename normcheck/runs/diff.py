@@ -90,7 +90,7 @@ def diff(
     for number, file in enumerate(files):
         run.read(file, number)
     if len(files) == len(local) == 2 and not ranks and (run.lost_norms or run.unlike):
-        pair = fused_pair(local, run.settings, run.where)
+        pair = fused_pair(local, run.settings.limits, run.where)
         if pair is not None:
             run.tracks, run.match, run.errors = [pair.track], pair.match, []
     return run.result()

@@ -7,7 +7,7 @@ from torch import nn
 
 from normcheck import diff
 from normcheck.compare.movement_story import story
-from normcheck.runs.diff import Diff
+from normcheck.report.diff_report import Diff
 
 
 def _steps(folder: Path, *, in_train: int, made: int) -> Diff:

@@ -9,9 +9,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from normcheck import diff
 from normcheck.compare.export_match import Fate
+from normcheck.report.diff_report import Diff
 from normcheck.report.people.diff_text import render_diff_text
-from normcheck.report.people.text_model import TextStyle
-from normcheck.runs.diff import Diff
+from normcheck.report.people.text_style import TextStyle
 
 
 class Block(nn.Module):

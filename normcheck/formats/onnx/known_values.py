@@ -3,8 +3,8 @@
 from math import prod
 
 from normcheck.errors import UnreadableError
-from normcheck.exports.onnx_computed import dequantised, of_numbers
 from normcheck.formats.onnx.flattened_graph import Call, Flat
+from normcheck.formats.onnx.onnx_computed import dequantised, of_numbers
 from normcheck.saved.tensors import TensorRef
 
 _FEW = 64

@@ -26,7 +26,7 @@ from normcheck.pipeline.results import FileResult, Verdicts, models_of
 from normcheck.report.report import ModelReport
 from normcheck.saved.dtypes import FLOAT32, DType
 from normcheck.saved.tensors import Storage, TensorRef
-from tests.live.values import NAMES, any_of, plainly
+from tests.live.process.values import NAMES, any_of, plainly
 
 ROOTS = [FileResult, ModelReport, *OF_WORKERS.values(), *OF_RUNS.values()]
 EASY = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

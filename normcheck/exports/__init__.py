@@ -1,1 +1,0 @@
-"""Exported models, read without running them: TorchScript, ``torch.export``, ONNX."""

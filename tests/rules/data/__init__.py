@@ -1,0 +1,1 @@
+"""Rules on a model against the user's data."""
