@@ -212,8 +212,9 @@ def _named_for_checkers() -> dict[str, Any]:
     """What modules of ours import for annotations only, so that who reads files needs none."""
     from normcheck.live.measurement import Fed, NoiseAt, Regime
     from normcheck.norms.belonging.agreement import Agreement
+    from normcheck.norms.belonging.first_norm import FirstNorm
     from normcheck.norms.recognise.baked_modes import BakedMode
 
-    known = (Fed, NoiseAt, Regime, Agreement, BakedMode, DType, Mapping)
+    known = (Fed, NoiseAt, Regime, Agreement, FirstNorm, BakedMode, DType, Mapping)
     # What a graph shows on the way to weights stays in its process: it holds functions.
     return {kind.__name__: kind for kind in known} | {"Inflow": NoneType}
