@@ -19,9 +19,10 @@ from normcheck.pickles.inert import (
     entries_of,
 )
 from normcheck.pickles.module_records import is_module, saved_module
-from normcheck.pickles.optimizer_state import OptimizerState, optimizer_state
+from normcheck.pickles.optimizer_state import optimizer_state
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, SavedModel
+from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
 from normcheck.sources.limits import ENTRY_BYTES, Budget

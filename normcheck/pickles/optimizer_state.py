@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normcheck.pickles.inert import entries_of
 from normcheck.pickles.torch_objects import as_tensor
+from normcheck.saved.optimizer import OptimizerState, ParameterGroup
 from normcheck.sources.limits import ENTRY_BYTES
 
 if TYPE_CHECKING:
@@ -19,30 +19,6 @@ _FIRST_MOMENTS = ("exp_avg", "momentum_buffer")
 _SCALED = frozenset({"square_avg", "exp_avg_sq_row", "exp_avg_sq_col", "row_var", "col_var"})
 """Beside these a first moment is one of gradients divided by their size (RMSprop, Adafactor): a
 gradient that is nothing but rounding comes out as large as any other."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterGroup:
-    """Parameters that an optimizer steps alike."""
-
-    parameters: tuple[int | str, ...]
-    """Their keys in the state, in the order in which they were handed over."""
-    names: tuple[str, ...]
-    """Their names, where the optimizer was given any; else empty."""
-    weight_decay: float
-    momentum: float
-    """SGD's; 0 for optimizers that have none."""
-    decoupled: bool | None
-    """Whether decay bypasses the gradient (AdamW); None where the group does not say."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OptimizerState:
-    """The first moments of an optimizer, not yet read."""
-
-    groups: tuple[ParameterGroup, ...]
-    moments: Mapping[int | str, TensorRef]
-    """By the parameter's key."""
 
 
 def optimizer_state(entries: Mapping[object, object], budget: Budget) -> OptimizerState | None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from normcheck.pickles.optimizer_state import OptimizerState
 from normcheck.saved.graph import Graph
+from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.tensors import TensorRef
 from normcheck.sources.source import Source
 

@@ -18,10 +18,10 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "test_archives::test_polyglots",
     ),
     "The pickle machine has no instruction that calls or imports.": (
-        "test_unpickler::test_calls_are_remembered_not_made",
+        "test_machine::test_calls_are_remembered_not_made",
         "test_hostile::test_pickles_of_every_protocol",
     ),
-    "Names stay text.": ("test_unpickler::test_objects_stay_inert",),
+    "Names stay text.": ("test_machine::test_objects_stay_inert",),
     "torch is not imported.": ("test_without_torch::test_the_package_imports_no_torch",),
     "With `--run`, a module tree is rebuilt": (
         "test_rebuild_hostile::test_only_torchs_modules_by_any_path",
@@ -86,12 +86,12 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "test_run_flags::test_data_that_became_code_meanwhile_are_not_imported",
     ),
     "**A cache is believed only where this user wrote it.**": (
-        "test_cache::test_a_cache_of_another_user_is_not_believed",
-        "test_cache::test_whoever_writes_to_the_cache_runs_nothing",
+        "test_result_cache::test_a_cache_of_another_user_is_not_believed",
+        "test_result_cache::test_whoever_writes_to_the_cache_runs_nothing",
     ),
     "Each row carries a keyed hash": (
         "test_seal::test_a_seal_is_of_its_parts_in_their_order",
-        "test_cache::test_a_row_under_another_name_is_not_believed",
+        "test_result_cache::test_a_row_under_another_name_is_not_believed",
     ),
     "The key is a file that its owner alone can read": (
         "test_seal::test_it_is_made_once_for_the_owner_alone",
@@ -99,11 +99,11 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "test_seal::test_a_secret_of_the_environment",
     ),
     "A row of another key": (
-        "test_cache::test_a_row_under_another_name_is_not_believed",
-        "test_cache::test_a_cache_of_another_user_is_not_believed",
-        "test_cache::test_damaged_entries_cost_time_and_nothing_else",
-        "test_cache::test_stamps_of_another_file_do_not_vouch_even_with_the_key",
-        "test_cache::test_without_a_key_there_is_no_cache",
+        "test_result_cache::test_a_row_under_another_name_is_not_believed",
+        "test_result_cache::test_a_cache_of_another_user_is_not_believed",
+        "test_result_cache::test_damaged_entries_cost_time_and_nothing_else",
+        "test_result_cache::test_stamps_of_another_file_do_not_vouch_even_with_the_key",
+        "test_result_cache::test_without_a_key_there_is_no_cache",
     ),
     "**Between processes, and out of a cache, come values only.**": (
         "test_wire::test_the_way_back",
@@ -121,7 +121,7 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "test_wire::test_an_array_that_is_none",
     ),
     "A process that ran a model can say": (
-        "test_local::test_a_result_of_another_file_is_no_result",
+        "test_local_processes::test_a_result_of_another_file_is_no_result",
     ),
     "**Names from files command nothing.**": (
         "test_hostile_words::test_scan_and_diff_in_every_form",
@@ -178,34 +178,34 @@ PROMISES: dict[str, tuple[str, ...]] = {
     ),
     # ---- what is not promised, and what is all the same ---------------------------------------
     "*`.pt2`*: normcheck calls the operators": (
-        "test_program::test_outputs_are_those_of_the_model",
+        "test_run_program::test_outputs_are_those_of_the_model",
     ),
     "It does not use `torch.export.load`": (
         "test_program_is_closed::test_no_pickle_of_it_is_loaded",
     ),
     "Only operators of ATen are called": (
-        "test_program::test_only_operators_of_aten_are_called",
+        "test_run_program::test_only_operators_of_aten_are_called",
         "test_program_is_closed::test_other_targets_are_refused",
     ),
     "It runs in the child process": (
-        "test_isolated::test_what_ends_a_process",
+        "test_isolated_run::test_what_ends_a_process",
         "test_program_is_closed::test_memory_is_an_entry_of_the_report",
     ),
-    "*TorchScript* runs only with `--trust`.": ("test_program::test_torchscript_needs_trust",),
+    "*TorchScript* runs only with `--trust`.": ("test_run_program::test_torchscript_needs_trust",),
     "That it will run is printed before": ("test_run_flags::test_trust_is_said_before_it_runs",),
     "*ONNX* is given to ONNX Runtime": ("test_onnx_session::test_what_is_in_the_file_runs",),
     "What the pickle names is printed before it runs": (
         "test_run_flags::test_trust_is_said_before_it_runs",
-        "test_isolated::test_what_ends_a_process",
+        "test_isolated_run::test_what_ends_a_process",
     ),
     "**`--model`, `--data pkg.mod:loader` and `--trust-config` import": (
-        "test_factory::test_factory_is_found_and_called",
+        "test_model_factory::test_factory_is_found_and_called",
         "test_run_flags::test_trust_in_a_configuration_is_a_flag_of_its_own",
     ),
     "torch before 2.6 may run code": ("test_security_numbers::test_data_of_the_oldest_form",),
     "**`--data FILE.pt`** is read by": ("test_security_numbers::test_data_of_the_oldest_form",),
     "It exists so that a crash": (
-        "test_isolated::test_what_ends_a_process",
+        "test_isolated_run::test_what_ends_a_process",
         "test_security_numbers::test_bounds_of_the_process_in_which_models_run",
     ),
     "Of a remote file up to 128 MiB": (

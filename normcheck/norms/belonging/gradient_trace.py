@@ -26,8 +26,8 @@ from normcheck.norms.recognise.neighbours import biases_before_norms
 
 if TYPE_CHECKING:
     from normcheck.norms.layer import NormLayer
-    from normcheck.pickles.optimizer_state import OptimizerState, ParameterGroup
     from normcheck.saved.checkpoint import SavedModel
+    from normcheck.saved.optimizer import OptimizerState, ParameterGroup
     from normcheck.saved.tensors import TensorRef
 
 VANISHED = 1e-2
