@@ -41,8 +41,24 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "test_exported_program::test_pickled_weights",
         "test_hostile_exports::test_programs",
     ),
-    "**Nothing is written**": ("test_hostile::test_nothing_runs",),
-    "Scanned files are opened for reading.": ("test_hostile::test_nothing_runs",),
+    "**Nothing is written**": (
+        "test_hostile::test_nothing_runs",
+        "test_untouched::test_nothing_of_it_changes",
+    ),
+    "An output replaces regular files only": (
+        "test_places::test_a_device_stays_one",
+        "test_places::test_a_link_is_followed",
+        "test_places::test_a_fifo_is_written_into",
+        "test_places::test_a_socket_is_written_into",
+    ),
+    "Scanned files are opened for reading": (
+        "test_hostile::test_nothing_runs",
+        "test_untouched::test_nothing_of_it_changes",
+    ),
+    "**What torch does otherwise is said.**": ("test_torch_archive::test_what_a_user_sees",),
+    "Archives that `torch.load` refuses": ("test_torch_archive::test_torch_refuses_where_we_say_so",),
+    "Names that `torch.load` does not take": ("test_safe_names::test_files_that_need_trust",),
+    "It compares names with the list of torch 2.13": ("test_safe_names::test_the_table_is_torchs",),
     "No network, unless you name an address": (
         "test_hostile::test_nothing_runs",
         "test_http::test_local_scans_import_nothing_of_it",
@@ -225,6 +241,7 @@ PROMISES: dict[str, tuple[str, ...]] = {
 """Beginnings of sentences, and the tests that hold them: name of the file, and the function."""
 
 DISCLAIMERS = (
+    "With `--plot`, matplotlib keeps a list of fonts",
     "What the code of a model prints",
     "Compare hashes.",
     "**`--run` on an export runs numbers through native code.**",
