@@ -56,7 +56,9 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "test_untouched::test_nothing_of_it_changes",
     ),
     "**What torch does otherwise is said.**": ("test_torch_archive::test_what_a_user_sees",),
-    "Archives that `torch.load` refuses": ("test_torch_archive::test_torch_refuses_where_we_say_so",),
+    "Archives that `torch.load` refuses": (
+        "test_torch_archive::test_torch_refuses_where_we_say_so",
+    ),
     "Names that `torch.load` does not take": ("test_safe_names::test_files_that_need_trust",),
     "It compares names with the list of torch 2.13": ("test_safe_names::test_the_table_is_torchs",),
     "No network, unless you name an address": (

@@ -61,9 +61,9 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
         # Which taps an output of a transposed convolution sees depends on too much that is unknown.
         likely = tuple(f for f in agreement.likely if f.link.kind is not Weights.TRANSPOSED)
         inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
-        fits = inside if len(inside) >= FEWEST_LINKS else likely
-        if len(fits) >= FEWEST_LINKS:
-            found += _together(fits)
+        # Links that names only make likely may cross a sum: they miss together, in a healthy model.
+        if len(inside) >= FEWEST_LINKS:
+            found += _together(inside)
         found += _alone(inside, likely)
     if first is not None:
         found += _of_first(first)
