@@ -116,7 +116,7 @@ def _with_seed(seed: str, *words: str) -> str:
         ((STATE, *NET, "--model-args", '{"no": 1}'), "track_running_stats"),
         ((STATE, "--model", "nowhere"), "pkg.mod:name"),
         ((STATE, "--model", "sample_models.networks:Nothing"), "has no Nothing"),
-        ((STATE, "--model", "sample_models.networks:mlp_batchnorm"), "do not fit"),
+        ((STATE, "--model", "sample_models.networks:mlp_batchnorm"), "no tensor of the file fits"),
         ((STATE, *NET, "--data", "nowhere.npz"), "no such file"),
         ((STATE, *NET, "--data", "pyproject.toml"), "neither a folder"),
         ((STATE, *NET, "--input-shape", "3y"), "not a shape"),
