@@ -61,6 +61,13 @@ PROMISES: dict[str, tuple[str, ...]] = {
     ),
     "Names that `torch.load` does not take": ("test_safe_names::test_files_that_need_trust",),
     "It compares names with the list of torch 2.13": ("test_safe_names::test_the_table_is_torchs",),
+    "**A file does not say how it is probed.**": (
+        "test_faulty_files::test_a_file_does_not_say_how_it_is_probed",
+    ),
+    "A module that holds itself": (
+        "test_faulty_files::test_a_fault_is_the_files",
+        "test_faulty_files::test_a_file_does_not_say_how_it_is_probed",
+    ),
     "No network, unless you name an address": (
         "test_hostile::test_nothing_runs",
         "test_http::test_local_scans_import_nothing_of_it",
