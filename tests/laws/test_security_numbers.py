@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from normcheck import platforms
 from normcheck.cli.flags import limit_words as bounds
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
@@ -58,7 +59,7 @@ def test_bounds_of_the_process_in_which_models_run(monkeypatch: pytest.MonkeyPat
     """600 seconds, and three quarters of the machine's memory, shared by those at once."""
     assert "600 seconds and three quarters of the machine's memory" in TEXT
     pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(bounds.os, "sysconf", pages.__getitem__)
+    monkeypatch.setattr(platforms.os, "sysconf", pages.__getitem__)
     apart = bounds.isolation(600.0, "", jobs=2, off=False)
     assert apart is not None
     assert apart.memory_bytes == 3 * 1000 * 4096 // 4 // 2

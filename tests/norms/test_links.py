@@ -178,4 +178,5 @@ def test_a_module_tells_the_axes_of_a_transposed_convolution(
     agreement = anatomy_of(read_checkpoint(tmp_path / "model.pt").models[0]).agreement
     assert agreement is not None
     (fit,) = agreement.fits
-    assert fit.explained > 0.8
+    # By shape: how many of its taps an output sees depends on the border, too.
+    assert fit.alignment > 0.9

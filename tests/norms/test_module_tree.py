@@ -9,6 +9,7 @@ from torch import nn
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS
 from normcheck.norms.belonging.module_tree import NAMES, Between
+from normcheck.norms.weight_layout import layouts_of
 
 
 def _between(model: nn.Module, folder: Path) -> Between:
@@ -54,9 +55,10 @@ def test_a_tree_without_activations_calls_functions(tmp_path: Path) -> None:
 
 
 def test_the_class_tells_a_transposed_convolution(tmp_path: Path) -> None:
-    """Of torch's own classes; of others nothing is known."""
+    """Of a module that is not there nothing is known."""
     model = nn.ModuleDict({"up": nn.ConvTranspose2d(4, 4, 2), "conv": nn.Conv2d(4, 4, 2)})
-    tree = _between(model, tmp_path)
-    assert tree.transposed("up") is True
-    assert tree.transposed("conv") is False
-    assert tree.transposed("nowhere") is None
+    torch.save(model, tmp_path / "model.pt")
+    layouts = layouts_of(read_checkpoint(tmp_path / "model.pt").models[0])
+    assert layouts["up.weight"].inputs_first is True
+    assert layouts["conv.weight"].inputs_first is False
+    assert "nowhere.weight" not in layouts

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from normcheck.cli.main import INTERRUPTED
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.writing.writers import DESCRIPTORS, HEALTHY, SICK, fifo_reader, listing, make_device
 
 _PR_CAPBSET_DROP = 24
@@ -48,7 +48,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 def _done(process: "subprocess.Popen[bytes]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, (out or b"").decode(), (err or b"").decode()
 
 
@@ -198,13 +198,13 @@ def test_fix_to_stdout(start: Start, tmp_path: Path) -> None:
     code, _, _ = _done(start("fix", SICK, "--modes", "eval", "-o", tmp_path / "fixed.pt"))
     assert code == 0
     process = start("fix", SICK, "--modes", "eval", "-o", "-")
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert out == (tmp_path / "fixed.pt").read_bytes()
     assert b"stdout" in err
     assert b"21 of 21 modules set from train to eval mode" in err
     process = start("fix", HEALTHY, "--counts", "-o", "-")
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (2, b"")
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from normcheck.repair.repair_request import Fixing
 from normcheck.runs.fix import fix
 from normcheck.writing.streams import FileOut
+from tests.conftest import PATIENCE
 
 _MEGABYTE = 1 << 20
 _LARGE = 256 * _MEGABYTE
@@ -69,7 +70,7 @@ def test_memory_does_not_grow_with_the_file(
     assert bool(result.written.anew) == (count > 0)
     assert result.written.size > _LARGE
     if place == "fifo":
-        out, _ = reader.communicate(timeout=60)
+        out, _ = reader.communicate(timeout=PATIENCE)
         assert int(out.split()[0]) == result.written.size
     assert most
     assert most - before < 64 * _MEGABYTE

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import prod
 
 from normcheck.norms.belonging.inflow import (
     Averaged,
@@ -18,6 +19,7 @@ from normcheck.norms.belonging.inflow import (
 from normcheck.norms.belonging.links import Link, Weights, role_of, usable
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.recognise.from_graph import GraphNorms
+from normcheck.norms.weight_layout import of_node, stored_weights, weights_value
 from normcheck.saved.graph import Flow, Node, Op
 from normcheck.saved.tensors import TensorRef
 
@@ -109,7 +111,7 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
         made, weights, bias = found
         inflow = tracer.inflow(made.operands.get("input", ""))
         kind = _kind(made, weights, target)
-        if inflow is None or kind is None or not _fits(inflow, kind, weights, bias, target):
+        if inflow is None or kind is None or not _fits(inflow, made, kind, weights, bias, target):
             continue
         source = norms_of(inflow)[0]
         taken += (channels_of(inflow) or 0) * steps_of(inflow)
@@ -118,7 +120,7 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
         certain = tracer.graph.exact and not any(
             contains(inflow, step) for step in (Summed, Averaged, Pooled)
         )
-        path = tracer.graph.stored.get(_weights_value(made), made.module).rpartition(".")[0]
+        path = tracer.graph.stored.get(weights_value(made), made.module).rpartition(".")[0]
         yield Link(
             source=source,
             weights_path=path,
@@ -133,11 +135,34 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
                 "connected in the graph" + ("" if certain else ", through a sum or pooling"),
             ),
             inflow=inflow,
+            groups=_groups(made) if kind is Weights.TRANSPOSED else 1,
+            seen=_seen(made),
         )
 
 
+def _groups(node: Node) -> int:
+    layout = of_node(node)
+    return layout.groups if layout is not None else 1
+
+
+def _seen(node: Node) -> float | None:
+    """Share of its taps that an output position of a transposed convolution sees."""
+    stride = node.settings.get("stride", 1)
+    if isinstance(stride, int):
+        stride = (stride,)
+    if not isinstance(stride, tuple):
+        return None
+    steps = [step for step in stride if isinstance(step, int) and step > 0]
+    return 1 / prod(steps) if len(steps) == len(stride) else None
+
+
 def _fits(
-    inflow: Inflow, kind: Weights, weights: TensorRef, bias: TensorRef | None, target: NormLayer
+    inflow: Inflow,
+    node: Node,
+    kind: Weights,
+    weights: TensorRef,
+    bias: TensorRef | None,
+    target: NormLayer,
 ) -> bool:
     """Whether channels, weights and target are as many as they have to be to be multiplied."""
     channels = channels_of(inflow)
@@ -145,7 +170,7 @@ def _fits(
         return False
     makes, takes = weights.shape[:2]
     if kind is Weights.TRANSPOSED:
-        makes, takes = takes, makes
+        makes, takes = takes * _groups(node), makes
     if bias is not None and bias.numel != makes:
         return False
     if makes != target.features:
@@ -157,10 +182,6 @@ def _fits(
             return channels % takes == 0 and makes % (channels // takes) == 0
         case _:
             return takes == channels
-
-
-def _weights_value(node: Node) -> str:
-    return node.operands.get("weight") or node.operands.get("transposed_weight", "")
 
 
 def _weights_before(value: str, tracer: Tracer) -> tuple[Node, TensorRef, TensorRef | None] | None:
@@ -195,17 +216,15 @@ def _weights_before(value: str, tracer: Tracer) -> tuple[Node, TensorRef, Tensor
 
 
 def _stored_weights(node: Node, tracer: Tracer) -> TensorRef | None:
-    """Weights with the outputs first; a transposed matrix is turned by its strides."""
-    value = _weights_value(node)
-    turned = "transposed_weight" in node.operands
-    made = tracer.flow.made_by.get(value)
-    if made is not None and made.op is Op.PERMUTE:
-        value, turned = made.operands.get("input", ""), not turned
-    name = tracer.graph.stored.get(value)
-    weights = tracer.tensors.get(name) if name is not None else None
-    if weights is None or weights.ndim < 2:
+    """Weights as they are stored; a transposed matrix is turned by its strides."""
+    found = stored_weights(node, tracer.flow)
+    if found is None:
         return None
-    if turned and weights.ndim == 2:
+    name, layout = found
+    weights = tracer.tensors.get(name)
+    if weights is None or not layout.fits(weights.shape):
+        return None
+    if layout.inputs_first and weights.ndim == 2:
         return replace(weights, shape=weights.shape[::-1], strides=weights.strides[::-1])
     return weights
 
@@ -215,9 +234,10 @@ def _kind(node: Node, weights: TensorRef, target: NormLayer) -> Weights | None:
         return Weights.LINEAR if weights.shape[0] == target.features else None
     groups = node.settings.get("groups")
     if node.settings.get("transposed") is True:
-        stride = node.settings.get("stride")
-        usual = isinstance(stride, tuple) and all(step == 2 for step in stride)
-        return Weights.TRANSPOSED if usual and groups == 1 else None
+        layout = of_node(node)
+        makes = layout.outputs(weights.shape) if layout is not None else None
+        known = makes == target.features and _seen(node) is not None
+        return Weights.TRANSPOSED if known else None
     if weights.shape[0] != target.features or not isinstance(groups, int):
         return None
     if groups == 1:

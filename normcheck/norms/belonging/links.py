@@ -10,26 +10,25 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import prod
 from typing import TYPE_CHECKING
 
 from normcheck.norms.belonging.module_tree import Between
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
+from normcheck.norms.weight_layout import Layout, layouts_of, strides_of
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
 
 if TYPE_CHECKING:
     from normcheck.norms.belonging.inflow import Inflow
 
-_NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d+")
+"""What names of blocks and modules count by."""
 _SIDE_BRANCH = re.compile(
     r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match", re.IGNORECASE
 )
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
-
-
-_NEIGHBOURS = 12
-"""Modules looked at on either side of a norm for the layer that it belongs to."""
 
 
 class Weights(StrEnum):
@@ -62,13 +61,18 @@ class Link:
     """What reaches the weights, where a graph shows it."""
     either_way: bool = False
     """Whether the weights are square and nothing tells a convolution from a transposed one."""
+    groups: int = 1
+    """Of a transposed convolution; of the others the shape tells."""
+    seen: float | None = None
+    """Share of a transposed convolution's taps that an output position sees, 1 over the product
+    of its strides; None where a file does not tell."""
     among: tuple[str, ...] = ()
     """Activations of which one stands between, by names of ``ACTIVATIONS``, where a module tree
     tells; empty where any may."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """One module that has tensors, in the order of the model."""
 
     path: str
@@ -76,12 +80,19 @@ class _Step:
     norm: NormLayer | None
 
     @property
+    def weight_name(self) -> str:
+        """What its weights are called in the model."""
+        return f"{self.path}.weight" if self.path else "weight"
+
+    @property
     def is_weights(self) -> bool:
+        """Whether it multiplies: a matrix or a kernel, and no norm."""
         weight = self.leaves.get("weight")
         return self.norm is None and weight is not None and weight.ndim >= 2
 
     @property
     def is_prelu(self) -> bool:
+        """Whether it is an activation with a slope of its own."""
         return self.norm is None and set(self.leaves) == {"weight"} and not self.is_weights
 
 
@@ -91,12 +102,12 @@ def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, 
     Safetensors keep no order; their modules are put into the usual one, and no link is then
     more than probable.
     """
-    steps = _steps(model, layers)
-    tree = Between(model.modules) if model.modules is not None else None
+    steps = steps_of(model, layers)
+    told = _Told.by(model)
     if model.ordered:
-        return tuple(_links(steps, tree, ordered=True))
-    after = tuple(_links(sorted(steps, key=_usual_order), tree, ordered=False))
-    before = tuple(_links(sorted(steps, key=_norm_first), tree, ordered=False))
+        return tuple(_links(steps, told, ordered=True))
+    after = tuple(_links(sorted(steps, key=usual_order), told, ordered=False))
+    before = tuple(_links(sorted(steps, key=_norm_first), told, ordered=False))
     # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
     # right one of the two orders lets more layers fit together.
     return after if len(after) >= len(before) else before
@@ -110,15 +121,14 @@ def links_if_registered_otherwise(
     Modules usually run in the order of their registration. Where statistics do not fit that order
     at all, a block that names ``bn1`` first and runs ``conv1`` first may be the reason.
     """
-    steps = _steps(model, layers)
+    steps = steps_of(model, layers)
     for index in range(len(steps) - 1):
         here, behind = steps[index], steps[index + 1]
         beside = here.path.rpartition(".")[0] == behind.path.rpartition(".")[0]
         makes = behind.leaves["weight"].shape[0] if behind.is_weights else None
         if here.norm is not None and beside and makes == here.norm.features:
             steps[index], steps[index + 1] = behind, here
-    tree = Between(model.modules) if model.modules is not None else None
-    return tuple(_links(steps, tree, ordered=model.ordered))
+    return tuple(_links(steps, _Told.by(model), ordered=model.ordered))
 
 
 def first_norm(
@@ -132,8 +142,7 @@ def first_norm(
     """
     if not model.ordered or not any(layer.has_statistics for layer in layers):
         return None
-    tree = Between(model.modules) if model.modules is not None else None
-    steps = _steps(model, layers)
+    layouts, steps = layouts_of(model), steps_of(model, layers)
     for index, step in enumerate(steps[:-1]):
         if step.norm is not None:
             return None
@@ -142,53 +151,27 @@ def first_norm(
         target, weights = steps[index + 1].norm, step.leaves["weight"]
         if target is None or not target.has_statistics or target.at_initial_values:
             return None
-        if not weights.readable or (tree is not None and tree.transposed(step.path)):
+        layout = layouts.get(step.weight_name)
+        if not weights.readable or (layout is not None and layout.inputs_first):
             return None
         return target, step.path, weights, step.leaves.get("bias")
     return None
 
 
-def weights_beside(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str, str]:
-    """For each norm the path of the layer whose output it most probably normalises.
-
-    That is the nearest one before it that makes as many features; where there is none, the
-    nearest one after it that takes as many (a norm before the first layer of its block).
-    """
-    steps = _steps(model, layers)
-    if not model.ordered:
-        steps.sort(key=_usual_order)
-    found: dict[str, str] = {}
-    for index, step in enumerate(steps):
-        if step.norm is None:
-            continue
-        weight = step.leaves.get("weight")
-        if weight is not None and weight.ndim >= 2 and step.norm.has_statistics:
-            found[step.path] = step.path  # a fused convolution
-            continue
-        before = [s for s in steps[max(0, index - _NEIGHBOURS) : index] if s.is_weights]
-        after = [s for s in steps[index + 1 : index + 1 + _NEIGHBOURS] if s.is_weights]
-        features = step.norm.features
-        makes = [s for s in reversed(before) if s.leaves["weight"].shape[0] == features]
-        takes = [s for s in after if s.leaves["weight"].shape[1] == features]
-        nearest = [*makes[:1], *takes[:1]]
-        if nearest:
-            found[step.path] = nearest[0].path
-    return found
-
-
-def _steps(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[_Step]:
+def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[Step]:
+    """The modules with tensors, in the order of the file."""
     leaves: dict[str, dict[str, TensorRef]] = {}
     for name, tensor in model.tensors.items():
         path, _, leaf = name.rpartition(".")
         leaves.setdefault(path, {})[leaf] = tensor
     norms = {layer.path: layer for layer in layers if layer.reached}
-    return [_Step(path, named, norms.get(path)) for path, named in leaves.items()]
+    return [Step(path, named, norms.get(path)) for path, named in leaves.items()]
 
 
-def _usual_order(step: _Step) -> tuple[list[tuple[int, int, str]], int, int]:
+def usual_order(step: Step) -> tuple[list[tuple[int, int, str]], int, int]:
     """Within a block: by the last number of the name, and weights before their norm."""
     parent, _, last = step.path.rpartition(".")
-    numbers = _NUMBER.findall(last)
+    numbers = NUMBER.findall(last)
     parts = [
         (0, int(p), "") if p.isdecimal() and len(p) < 20 else (1, 0, p) for p in parent.split(".")
     ]
@@ -199,12 +182,28 @@ def _usual_order(step: _Step) -> tuple[list[tuple[int, int, str]], int, int]:
     )
 
 
-def _norm_first(step: _Step) -> tuple[list[tuple[int, int, str]], int, int]:
-    parts, number, kind = _usual_order(step)
+def _norm_first(step: Step) -> tuple[list[tuple[int, int, str]], int, int]:
+    parts, number, kind = usual_order(step)
     return parts, number, -kind
 
 
-def _links(steps: list[_Step], tree: Between | None, *, ordered: bool) -> Iterator[Link]:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a model tells of its weights besides their shapes; nothing for a state dict."""
+
+    tree: Between | None
+    layouts: Mapping[str, Layout]
+    """By the name of the weights."""
+    strides: Mapping[str, tuple[int, ...]]
+    """Of transposed convolutions, likewise."""
+
+    @classmethod
+    def by(cls, model: SavedModel) -> "_Told":
+        tree = Between(model.modules) if model.modules is not None else None
+        return cls(tree, layouts_of(model), strides_of(model))
+
+
+def _links(steps: list[Step], told: _Told, *, ordered: bool) -> Iterator[Link]:
     for index, step in enumerate(steps):
         if not step.is_weights or index + 1 >= len(steps):
             continue
@@ -218,8 +217,10 @@ def _links(steps: list[_Step], tree: Between | None, *, ordered: bool) -> Iterat
         if source is None or target is None or not usable(source, target):
             continue
         weights = step.leaves["weight"]
-        transposed = tree.transposed(step.path) if tree is not None else None
-        kind = _weights_kind(weights, source.features or 0, target.features or 0, transposed)
+        made_of, makes = source.features or 0, target.features or 0
+        layout = told.layouts.get(step.weight_name)
+        strides = told.strides.get(step.weight_name)
+        kind = _weights_kind(weights, made_of, makes, layout)
         if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
             continue
         yield Link(
@@ -233,9 +234,11 @@ def _links(steps: list[_Step], tree: Between | None, *, ordered: bool) -> Iterat
             _certainty(source.path, step.path, target.path, ordered=ordered),
             slopes,
             either_way=kind is Weights.CONVOLUTION
-            and transposed is None
+            and layout is None
             and weights.shape[0] == weights.shape[1],
-            among=tree.activations(source.path, step.path) if tree is not None else (),
+            groups=makes // weights.shape[1] if kind is Weights.TRANSPOSED else 1,
+            seen=1 / prod(strides) if strides else None,
+            among=told.tree.activations(source.path, step.path) if told.tree is not None else (),
         )
 
 
@@ -252,23 +255,26 @@ def usable(source: NormLayer, target: NormLayer) -> bool:
 
 
 def _weights_kind(
-    weights: TensorRef, made_of: int, makes: int, transposed: bool | None
+    weights: TensorRef, made_of: int, makes: int, layout: Layout | None
 ) -> Weights | None:
     """How ``weights`` leads from so many channels to so many; None where it cannot.
 
     Args:
-        weights: Of a linear layer or a convolution.
-        made_of: Channels that it takes.
-        makes: Channels that it gives.
-        transposed: Whether it is a transposed convolution, where that is known.
+        weights: As stored.
+        made_of: Channels before.
+        makes: Channels behind.
+        layout: Where a file tells it; a shape alone shows an ungrouped transposed convolution
+            only where it makes another number of channels than it takes.
     """
-    if not weights.readable or not made_of or not makes:
+    if not weights.readable or not made_of or not makes or not all(weights.shape):
         return None
     out, inner = weights.shape[:2]
-    if transposed:
-        return Weights.TRANSPOSED if (out, inner) == (made_of, makes) else None
     if weights.ndim == 2:
-        return Weights.LINEAR if (out, inner) == (makes, made_of) else None
+        usual = layout is None or not layout.inputs_first
+        return Weights.LINEAR if (out, inner) == (makes, made_of) and usual else None
+    if layout is not None and layout.inputs_first:
+        fits = out == made_of and layout.outputs(weights.shape) == makes
+        return Weights.TRANSPOSED if fits and layout.fits(weights.shape) else None
     if out == makes:
         if inner == made_of:
             return Weights.CONVOLUTION
@@ -276,7 +282,7 @@ def _weights_kind(
             return Weights.DEPTHWISE
         if made_of % inner == 0 and out % (made_of // inner) == 0:
             return Weights.GROUPED
-    if (out, inner) == (made_of, makes) and transposed is None:
+    if (out, inner) == (made_of, makes) and layout is None:
         return Weights.TRANSPOSED
     return None
 
@@ -287,7 +293,7 @@ def role_of(source: str, weights: str, target: str) -> str:
     first, last = source.rpartition("."), weights.rpartition(".")
     if first[0] == last[0] and first[2].isdecimal() and last[2].isdecimal():
         gap = f" +{int(last[2]) - int(first[2])}"
-    return " > ".join(_NUMBER.sub("#", path) for path in (source, weights, target)) + gap
+    return " > ".join(NUMBER.sub("#", path) for path in (source, weights, target)) + gap
 
 
 def _certainty(source: str, weights: str, target: str, *, ordered: bool) -> Recognition:

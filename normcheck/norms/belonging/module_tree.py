@@ -1,4 +1,4 @@
-"""What a module tree tells of the way between two norms: activations, and kinds of weights.
+"""What a module tree tells of the way between two norms: the activations.
 
 A tree holds modules, not the order in which they run. In an ``nn.Sequential`` that is the order
 of their numbers; elsewhere the activations that a tree has at all are those that may stand between.
@@ -42,16 +42,6 @@ class Between:
         for module in modules:
             for alias in module.aliases:
                 self._modules.setdefault(alias, module)
-
-    def transposed(self, path: str) -> bool | None:
-        """Whether a module is a transposed convolution; None where its class is not known."""
-        module = self._modules.get(path)
-        if module is None:
-            return None
-        if module.class_name.startswith(("ConvTranspose", "LazyConvTranspose")):
-            return True
-        known = module.class_path.startswith("torch.nn.modules.")
-        return False if known else None
 
     def activations(self, source: str, weights: str) -> tuple[str, ...]:
         """Which activations may stand between a norm and weights; empty where any may."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from normcheck.norms.belonging.links import Link, Weights
 from normcheck.norms.layer import Floats
+from normcheck.norms.weight_layout import Layout
 from normcheck.saved.dtypes import Array
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensor_blocks import in_blocks
@@ -48,7 +49,8 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
         UnreadableError: The file ends early, or its checksum is wrong.
     """
     weights = link.weights
-    inner = weights.shape[0 if link.kind is Weights.TRANSPOSED else 1]
+    turned = link.kind is Weights.TRANSPOSED
+    inner = weights.shape[0] // link.groups if turned else weights.shape[1]
     # A depthwise convolution is one with as many groups as channels.
     groups = means.shape[0] // inner
     hypotheses, taps = means.shape[1], prod(weights.shape[2:])
@@ -84,9 +86,12 @@ def shares_seen(link: Link) -> tuple[float, ...]:
 
     All of them, but for a transposed convolution: at stride 2 it sees every second tap in each
     dimension, at stride 4 every fourth, and a first one on a single pixel just one of 4 × 4.
+    Where the file tells the stride, it is that, or the single pixel.
     """
     if link.kind is not Weights.TRANSPOSED:
         return (1.0,)
+    if link.seen is not None:
+        return tuple(dict.fromkeys((1.0, link.seen, 1 / prod(link.weights.shape[2:]))))
     spread = sum(length > 1 for length in link.weights.shape[2:])
     return tuple(2.0 ** (-halvings * spread) for halvings in range(3 if spread else 1))
 
@@ -112,7 +117,7 @@ def _rows(block: Array, link: Link) -> Array:
     Sums of some thousand products are exact to 10^-6 in it, and take half the time.
     """
     if link.kind is Weights.TRANSPOSED:
-        block = block.swapaxes(0, 1)
+        block = Layout(inputs_first=True, groups=link.groups).rows(block)
     return (
         block
         if block.dtype in (np.float32, np.float64)

@@ -13,7 +13,7 @@ from normcheck.live.loading.run_program import Program
 from normcheck.live.run_request import Feeding, Loading, Running
 from tests.formats.exports.models import CASES, Case, ForgottenDropout, exported, traced
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.kernels, pytest.mark.filterwarnings("ignore")]
 
 SAME_EACH_TIME = [case for case in CASES if not case.always]
 

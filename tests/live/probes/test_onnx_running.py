@@ -9,7 +9,7 @@ from normcheck import Report, Settings, scan
 from normcheck.live.run_request import Feeding, Running
 from tests.formats.exports.models import CASES
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.kernels, pytest.mark.filterwarnings("ignore")]
 
 CASE = CASES[0]
 

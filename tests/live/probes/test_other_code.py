@@ -11,6 +11,8 @@ from normcheck import Report, Settings, scan
 from normcheck.findings import Severity
 from normcheck.live.run_request import Feeding, Running
 
+pytestmark = pytest.mark.kernels
+
 Build = Callable[[Callable[[], nn.Module], float], nn.Module]
 
 
