@@ -324,6 +324,7 @@ def look_alikes(
     frozen = fresh()
     for norm in norms(frozen):
         norm.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+        norm.running_var.uniform_(0.8, 1.25)  # type: ignore[union-attr]
     yield Case("frozen from scratch", fit(_norms_in_eval(frozen), found.train, seed), shown, False)
     dim = lambda x: 0.45 * x - 0.5  # noqa: E731
     tuned = _norms_in_eval(copy.deepcopy(model))

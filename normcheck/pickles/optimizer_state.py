@@ -30,7 +30,9 @@ def optimizer_state(entries: Mapping[object, object], budget: Budget) -> Optimiz
     """
     groups = tuple(_groups(entries.get("param_groups"), budget))
     moments: dict[int | str, TensorRef] = {}
-    for key, value in entries_of(entries.get("state")).items():
+    for key, value in entries_of(entries.get("state")).items() if groups else ():
+        # Many optimizers of a pickle may share one state: each look at it counts.
+        budget.spend(ENTRY_BYTES)
         held = entries_of(value)
         if not isinstance(key, int | str) or _SCALED & held.keys():
             continue
@@ -38,7 +40,6 @@ def optimizer_state(entries: Mapping[object, object], budget: Budget) -> Optimiz
             (t for n in _FIRST_MOMENTS if (t := as_tensor(held.get(n))) is not None), None
         )
         if tensor is not None:
-            budget.spend(ENTRY_BYTES)
             moments[key] = tensor
     return OptimizerState(groups, moments) if groups and moments else None
 

@@ -82,7 +82,7 @@ class FileOut:
 
 
 class StdOut:
-    """Stdout, as Python has it at that moment."""
+    """Stdout, as Python has it when this is made: a redirection that comes later is for others."""
 
     def __init__(self) -> None:
         """Find it.
@@ -94,16 +94,17 @@ class StdOut:
         self.failure: UsageError | None = None
         if sys.stdout is None:  # as after >&-; the stubs do not know of it
             raise UsageError("stdout is closed", "name a file to write: -o FILE")
+        self._stream = sys.stdout
         # Signs that the terminal's encoding lacks become question marks, not a crash.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(errors="replace")
 
     def write(self, data: bytes | memoryview) -> int:
         """See ``Out``."""
         try:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            self._stream.flush()
+            self._stream.buffer.write(data)
+            self._stream.buffer.flush()
         except OSError as error:
             self._fail(error)
         size = memoryview(data).nbytes
@@ -113,8 +114,8 @@ class StdOut:
     def text(self, text: str) -> None:
         """See ``Out``."""
         try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            self._stream.write(text)
+            self._stream.flush()
         except OSError as error:
             self._fail(error)
         self.size += len(text)

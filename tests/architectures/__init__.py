@@ -69,7 +69,6 @@ WITHOUT_NORMS = frozenset(
         "normalized_input",
         "parameter_dicts",
         "resmlp",
-        "rl_observation_stats",
         "scalar_pairs",
     }
 )

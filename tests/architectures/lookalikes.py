@@ -12,7 +12,6 @@ from .registry import architecture, floats, tokens
 
 SCALE = "weight and bias of one value per channel: a Scale layer"
 LONE = "a lone 1-D weight"
-STATISTICS = "statistics kept as a BatchNorm without parameters keeps them"
 
 
 class Scale(nn.Module):
@@ -98,6 +97,8 @@ def lone_weights() -> nn.Module:
 class RunningMeanStd(nn.Module):
     """Reinforcement learning's standardization of observations, from their own statistics."""
 
+    norm_kind = "observation norm"
+
     running_mean: Tensor
     running_var: Tensor
 
@@ -111,7 +112,7 @@ class RunningMeanStd(nn.Module):
         return ((x - self.running_mean) / (self.running_var + 1e-5).sqrt()).float().clamp(-5, 5)
 
 
-@architecture(floats(4, 6), lookalikes={"running_mean_std": STATISTICS})
+@architecture(floats(4, 6))
 def rl_observation_stats() -> nn.Module:
     layers = {"running_mean_std": RunningMeanStd(6), "mu": nn.Linear(6, 2)}
     return nn.Sequential(OrderedDict[str, nn.Module](layers))

@@ -161,7 +161,7 @@ def test_statistics_count_by_rule(normcheck: Normcheck, samples: Path) -> None:
     counts = [int(line.split()[0]) for line in lines]
     assert counts[:-1] == sorted(counts[:-1], reverse=True)
     assert sum(counts[:-1]) == counts[-1]
-    assert re.match(r"4  NC101  never-updated-stats +in 4 models", lines[0])
+    assert re.match(r"5  NC101  never-updated-stats +in 5 models", lines[0])
 
 
 def test_thresholds_and_severities_of_the_file(normcheck: Normcheck, samples: Path) -> None:

@@ -32,7 +32,7 @@ def write_model(file: Path, layer: str = "norm", mean: float = 0.0) -> Path:
     values = {
         f"{layer:_<8}.{name}": np.full(8, value, dtype=np.float32)
         for name, value in (
-            ("weight", 1.5), ("bias", 0.5), ("running_mean", mean), ("running_var", 1.0),
+            ("weight", 1.5), ("bias", 0.5), ("running_mean", mean), ("running_var", 2.0),
         )
     }  # fmt: skip
     values[f"{layer:_<8}.num_batches_tracked"] = np.array(900, dtype=np.int64)

@@ -11,6 +11,7 @@ from normcheck.errors import UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
 from normcheck.runs.fix import fix
+from normcheck.sources.place import local
 from normcheck.writing.destination import STDOUT, Kind, place_of
 
 REFUSED = 1
@@ -40,6 +41,8 @@ class FixWords:
 def run_fix(words: FixWords) -> int:
     """Repair, say what was done, and return the exit code."""
     how = replace(_wanted(words), announce=report_note)
+    if words.output:
+        local(words.output, "-o")  # an address is no path
     to_stdout = bool(words.output) and place_of(words.output).kind is Kind.STDOUT
     if to_stdout and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(

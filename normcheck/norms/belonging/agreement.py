@@ -154,6 +154,8 @@ def _cannot_judge(link: Link) -> str:
     mean, variance = target.running_mean, target.running_var
     if mean is None or variance is None or mean.size < FEWEST_CHANNELS:
         return f"fewer than {FEWEST_CHANNELS} channels"
+    if mean.size != variance.size:
+        return "its mean and variance are not of one length"
     if not (np.isfinite(mean.numbers).all() and np.isfinite(variance.numbers).all()):
         return "its statistics are not finite"
     if any(

@@ -88,7 +88,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         n for n in subject.layers if n.kind.family is Family.OBSERVATION and n.at_initial_values
     ]
     if unseen:
-        yield _unseen(unseen)
+        yield _unseen(unseen, took_part=bool(subject.optimizer_steps))
 
 
 def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLayer]) -> Finding:
@@ -143,10 +143,15 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     return finding if trace is None else told_by_optimizer(finding, trace)
 
 
-def _unseen(layers: list[NormLayer]) -> Finding:
-    """Observation normalizers have no γ and β that could show more."""
+def _unseen(layers: list[NormLayer], *, took_part: bool) -> Finding:
+    """Observation normalizers have no γ and β that could show more.
+
+    Args:
+        layers: At 0 and 1.
+        took_part: Whether the file shows that the model was trained. A new one reads the same.
+    """
     return RULE.finding(
-        severity=Severity.WARNING,
+        severity=Severity.WARNING if took_part else Severity.INFO,
         confidence=Confidence.MEDIUM,
         layers=layers,
         title=f"{plural(len(layers), 'observation norm')} {_were(layers)} never updated",

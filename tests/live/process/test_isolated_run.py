@@ -149,7 +149,7 @@ def test_folder_called_normcheck(tmp_path: Path) -> None:
         command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=PATIENCE, check=False,
     )  # fmt: skip
-    assert "child.py" in process.stderr  # ours, which has been given no link
+    assert "child_process.py" in process.stderr  # ours, which has been given no link
     assert not (tmp_path / "stolen").exists()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from normcheck.live.measurement import Fed, NoiseAt, Regime
 from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.kinds import BY_NAME as KINDS
 from normcheck.norms.kinds import NormKind
 from normcheck.norms.recognise.baked_modes import BakedMode
@@ -18,7 +19,9 @@ from normcheck.saved.dtypes import BY_NAME as DTYPES
 from normcheck.saved.dtypes import DType
 from normcheck.saved.tensors import Storage
 
-NAMES = {kind.__name__: kind for kind in (Fed, NoiseAt, Regime, Agreement, BakedMode, DType)}
+NAMES = {
+    kind.__name__: kind for kind in (Fed, NoiseAt, Regime, Agreement, FirstNorm, BakedMode, DType)
+}
 NAMES |= {"Mapping": Mapping, "Inflow": NoneType}
 TEXTS = st.text(st.characters(codec=None, categories=None), max_size=6)
 """Half surrogate pairs included: a file name may have them."""

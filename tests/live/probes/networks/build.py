@@ -16,7 +16,7 @@ from sample_models.data import Part, load
 from sample_models.networks import DigitsNet
 
 FOLDER = Path(__file__).parent
-SAMPLES = FOLDER.parents[2] / "sample_models"
+SAMPLES = FOLDER.parents[3] / "sample_models"
 
 
 def fitted(
