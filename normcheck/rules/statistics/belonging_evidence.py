@@ -87,8 +87,9 @@ def _of_first(first: FirstNorm) -> list[Reading]:
                 "first variances",
                 abs(first.spread - 1),
                 0.4,
-                "The variances of the first norm follow its weights as deviations (1/2 off) or "
-                "inverses (2 off) do, not as variances: the slope of their logarithms is off by",
+                "The variances of the first norm do not follow its weights as variances do, but as "
+                "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
+                "flattened: the slope of their logarithms is off by",
                 (first.path,),
             )
         )

@@ -102,7 +102,10 @@ def test_a_larger_drop_is_proven_by_labels(digits: tuple[Part, Part], trained: n
     report = judged(with_residue(trained, 0.1), *rows(digits[1], 256))
     assert on_data(report) == {"NC401": Severity.ERROR}
     (finding,) = [f for f in report.findings if f.rule == "NC401"]
-    assert len(finding.layers) >= 5
+    # The first norm may have been told by its weights before: one cause is one finding.
+    named = {layer for f in report.findings if f.rule in ("NC108", "NC401") for layer in f.layers}
+    assert len(named) >= 5
+    assert len(finding.layers) >= 4
     assert "accuracy is" in finding.detail
 
 
