@@ -39,7 +39,7 @@ test-floors:  ## run the tests with the oldest versions of everything that pypro
 	$(PYTHON) -m tests.floors $(if $(TORCH),torch=$(TORCH)) plot images onnx > $(VENV)-floors/requirements.txt
 	$(VENV)-floors/bin/python -m pip install --quiet -r $(VENV)-floors/requirements.txt
 	$(VENV)-floors/bin/python -m pip install --quiet --no-deps -e .
-	$(VENV)-floors/bin/python -m pytest -n 2 -m "not slow or kernels" $(addprefix tests/,architectures checkpoint cli compare config exports fleet live norms repair report rules)
+	$(VENV)-floors/bin/python -m pytest -n 2 -m "not slow or kernels" $(addprefix tests/,architectures cli compare config fleet formats live norms pickles repair report rules runs saved)
 
 fuzz: $(VENV)/.developer  ## fuzz the readers: a million executions, RUNS=N for another number
 	$(BIN)/python -m tests.fuzz --runs $(or $(RUNS),1000000)

@@ -4,6 +4,7 @@ Each task is one file, by the same function as here; what comes back goes into t
 So the report does not depend on who did the work.
 """
 
+import builtins
 import contextlib
 import os
 import pickle
@@ -58,6 +59,7 @@ def examined_by_ray(
     """
     ray = _ray()
     ours = not ray.is_initialized()
+    printing = builtins.print
     if ours:
         _connect(ray, cluster)
     try:
@@ -65,6 +67,8 @@ def examined_by_ray(
     finally:
         if ours:
             ray.shutdown()
+            # Ray has put its own in its place if a task printed anything.
+            builtins.print = printing
 
 
 def _ray() -> Any:
