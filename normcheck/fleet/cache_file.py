@@ -4,16 +4,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from normcheck.errors import UsageError
-from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.destination import Destination, Kind, destination_of
 
 
-def place_of_database(path: Path) -> Place:
+def place_of_database(path: Path) -> Destination:
     """Where the database is or comes to be, all links followed.
 
     Raises:
         UsageError: SQLite cannot keep anything there; a FIFO would be waited for in vain.
     """
-    place = place_of(path)
+    place = destination_of(path)
     if not place.replaced:
         raise UsageError(
             f"--cache {path}: a cache is a regular file, and this is none", "name another file"
@@ -21,7 +21,7 @@ def place_of_database(path: Path) -> Place:
     return place
 
 
-def remove_empty(place: Place) -> None:
+def remove_empty(place: Destination) -> None:
     """Remove a new database that nothing could be written into."""
     if place.kind is Kind.NEW:
         with suppress(OSError):

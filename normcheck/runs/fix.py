@@ -25,7 +25,7 @@ from normcheck.saved.dtypes import decode
 from normcheck.sources.place import is_remote, local, shown
 from normcheck.wording import plural
 from normcheck.writing.atomic_file import try_out
-from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.destination import Destination, Kind, destination_of
 from normcheck.writing.writer import written
 
 ALL = "all"
@@ -84,7 +84,7 @@ def fix(target: str | Path, how: Fixing) -> Repair:
         checkpoint.close()
 
 
-def _output(target: str | Path, path: Path, how: Fixing) -> Place:
+def _output(target: str | Path, path: Path, how: Fixing) -> Destination:
     """Where the result goes; names that are taken are refused before any work is done."""
     if how.in_place and how.output:
         raise UsageError("--in-place and -o are two places", "give one of them")
@@ -94,14 +94,18 @@ def _output(target: str | Path, path: Path, how: Fixing) -> Place:
         local(how.output, "-o")
     if how.in_place:
         if not path.is_file():
-            return Place(str(path), Kind.NEW, path)  # the reader says what is wrong with it
+            return Destination(str(path), Kind.NEW, path)  # the reader says what is wrong with it
         backup = backup_of(path)
         if os.path.lexists(backup) and not (backup.exists() and backup.samefile(path)):
             raise UsageError(
                 f"{backup} exists already, and would have to hold the backup",
                 "move it, or use -o to write the copy elsewhere",
             )
-    output = replace(place_of(path), said=str(target)) if how.in_place else place_of(how.output)
+    output = (
+        replace(destination_of(path), said=str(target))
+        if how.in_place
+        else destination_of(how.output)
+    )
     if not how.in_place and output.kind is Kind.FILE:
         if output.is_also(path):
             raise UsageError(
@@ -191,7 +195,7 @@ def _kept(change: Change, whole: list[Change]) -> Change:
 def _write(
     checkpoint: Checkpoint,
     path: Path,
-    output: Place,
+    output: Destination,
     models: tuple[ModelRepair, ...],
     how: Fixing,
 ) -> Written:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from normcheck.errors import UsageError
-from normcheck.writing.destination import Kind, Place
+from normcheck.writing.destination import Destination, Kind
 from normcheck.writing.file_attributes import as_before
 from normcheck.writing.streams import FileOut, Out
 from normcheck.writing.temporary_file import OPEN_MOVES, Part, hidden
@@ -33,7 +33,7 @@ Check = Callable[[Path], None]
 
 @contextmanager
 def whole(
-    place: Place,
+    place: Destination,
     *,
     new: bool = False,
     like: os.stat_result | None = None,
@@ -77,7 +77,7 @@ def whole(
             _force_folder(target.parent)
 
 
-def try_out(place: Place) -> None:
+def try_out(place: Destination) -> None:
     """See whether a regular file could be written, before any work is done. Nothing is left.
 
     Raises:
@@ -87,7 +87,7 @@ def try_out(place: Place) -> None:
         pass
 
 
-def _what_is_there(place: Place) -> os.stat_result | None:
+def _what_is_there(place: Destination) -> os.stat_result | None:
     """What the file will replace, once more: much can happen in a long run.
 
     Raises:
@@ -178,7 +178,7 @@ def _keep(target: Path, backup: Path) -> None:
                 os.close(descriptor)
             os.utime(copy, ns=(old.st_atime_ns, old.st_mtime_ns))
 
-        place = Place(str(backup), Kind.NEW, backup)
+        place = Destination(str(backup), Kind.NEW, backup)
         with target.open("rb") as file, whole(place, new=True, like=old, check=as_old) as out:
             while piece := file.read(_PIECE):
                 out.write(piece)

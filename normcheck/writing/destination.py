@@ -36,7 +36,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where something is to be written."""
 
     said: str
@@ -83,7 +83,7 @@ class Place:
                 )
 
 
-def place_of(name: str | Path) -> Place:
+def destination_of(name: str | Path) -> Destination:
     """What stands there; ``-`` is stdout.
 
     Raises:
@@ -93,7 +93,7 @@ def place_of(name: str | Path) -> Place:
     """
     said = str(name)
     if said == STDOUT:
-        return Place(said, Kind.STDOUT)
+        return Destination(said, Kind.STDOUT)
     if not said or said.endswith((os.sep, os.altsep or os.sep)):
         raise UsageError(f"{said or repr(said)} names a folder, not a file", "name a file in it")
     if "\0" in said:
@@ -102,9 +102,9 @@ def place_of(name: str | Path) -> Place:
     with told(said):
         descriptor = _own_descriptor(path)
         if descriptor == 1:
-            return Place(said, Kind.STDOUT)
+            return Destination(said, Kind.STDOUT)
         if descriptor >= 0:
-            return Place(said, Kind.DESCRIPTOR, path, os.fstat(descriptor), descriptor)
+            return Destination(said, Kind.DESCRIPTOR, path, os.fstat(descriptor), descriptor)
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -112,17 +112,17 @@ def place_of(name: str | Path) -> Place:
     return _standing(said, path, status)
 
 
-def _new(said: str, path: Path) -> Place:
+def _new(said: str, path: Path) -> Destination:
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise UsageError(
             f"{said}: cannot be written (no such folder: {target.parent})",
             f"make it first: mkdir -p {target.parent}",
         )
-    return Place(said, Kind.NEW, target)
+    return Destination(said, Kind.NEW, target)
 
 
-def _standing(said: str, path: Path, status: os.stat_result) -> Place:
+def _standing(said: str, path: Path, status: os.stat_result) -> Destination:
     mode = status.st_mode
     if stat.S_ISREG(mode):
         return _regular(said, path, status)
@@ -139,11 +139,11 @@ def _standing(said: str, path: Path, status: os.stat_result) -> Place:
         (Kind.SOCKET, stat.S_ISSOCK),
     ):
         if holds(mode):
-            return Place(said, kind, path, status)
+            return Destination(said, kind, path, status)
     raise UsageError(f"{said} is nothing that can be written into", "name a file")
 
 
-def _regular(said: str, path: Path, status: os.stat_result) -> Place:
+def _regular(said: str, path: Path, status: os.stat_result) -> Destination:
     # A file that its owner protected stays: its folder alone would let it be replaced.
     if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise cannot(said, PermissionError(errno.EACCES, "the file is write-protected"))
@@ -153,9 +153,9 @@ def _regular(said: str, path: Path, status: os.stat_result) -> Place:
     except OSError:
         named = False
     return (
-        Place(said, Kind.FILE, target, status)
+        Destination(said, Kind.FILE, target, status)
         if named
-        else Place(said, Kind.NAMELESS, path, status)
+        else Destination(said, Kind.NAMELESS, path, status)
     )
 
 

@@ -10,7 +10,7 @@ from io import FileIO
 
 from normcheck import platforms
 from normcheck.errors import UsageError
-from normcheck.writing.destination import Kind, Place
+from normcheck.writing.destination import Destination, Kind
 from normcheck.writing.streams import FileOut, Out
 from normcheck.writing.write_errors import cannot, told
 
@@ -28,7 +28,7 @@ def to_nobody(_text: str) -> None:
 
 
 @contextmanager
-def standing(place: Place, announce: Announce) -> Iterator[Out]:
+def standing(place: Destination, announce: Announce) -> Iterator[Out]:
     """Write into what stands there; each piece arrives at once.
 
     Args:
@@ -49,7 +49,7 @@ def standing(place: Place, announce: Announce) -> Iterator[Out]:
             raw.close()
 
 
-def _opened(place: Place, announce: Announce) -> int:
+def _opened(place: Destination, announce: Announce) -> int:
     if place.kind is Kind.DESCRIPTOR:
         return os.dup(place.descriptor)
     if place.kind is Kind.SOCKET:
@@ -68,7 +68,7 @@ def _opened(place: Place, announce: Announce) -> int:
     return opened
 
 
-def _with_reader(place: Place, announce: Announce) -> int:
+def _with_reader(place: Destination, announce: Announce) -> int:
     """A FIFO, once somebody reads it.
 
     To open it without more would wait for ever, and without a word, where nobody does.
@@ -96,7 +96,7 @@ def _with_reader(place: Place, announce: Announce) -> int:
         time.sleep(_LOOK_SECONDS)
 
 
-def _connected(place: Place) -> int:
+def _connected(place: Destination) -> int:
     import socket  # no other output needs it
 
     family = getattr(socket, "AF_UNIX", None)

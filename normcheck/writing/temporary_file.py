@@ -11,7 +11,7 @@ from pathlib import Path
 
 from normcheck import platforms
 from normcheck.errors import UsageError
-from normcheck.writing.destination import Kind, Place
+from normcheck.writing.destination import Destination, Kind
 from normcheck.writing.write_errors import cannot
 
 _MARK = "normcheck-part"
@@ -44,7 +44,7 @@ class Part:
 
 
 @contextmanager
-def hidden(place: Place, like: os.stat_result | None = None) -> Iterator[Part]:
+def hidden(place: Destination, like: os.stat_result | None = None) -> Iterator[Part]:
     """A new hidden file, which is gone in the end unless it was moved.
 
     Args:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from normcheck.writing.atomic_file import Check, whole
-from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.destination import Destination, Kind, destination_of
 from normcheck.writing.special_files import Announce, standing, to_nobody
 from normcheck.writing.streams import Out, StdOut
 from normcheck.writing.write_errors import told
@@ -16,7 +16,7 @@ _PIECE = 1 << 22
 
 @contextmanager
 def written(
-    place: Place,
+    place: Destination,
     *,
     new: bool = False,
     like: os.stat_result | None = None,
@@ -30,7 +30,7 @@ def written(
     else each piece goes at once; with ``check``, once all is written and looked at.
 
     Args:
-        place: Where, see ``place_of``.
+        place: Where, see ``destination_of``.
         new: Whether a regular file that is there is an error.
         like: Whose permission bits a new regular file gets, as far as the umask allows.
         check: Looks at the finished file before anybody else can; raises to forbid it.
@@ -67,7 +67,7 @@ def _looked_at(opened: AbstractContextManager[Out], check: Check) -> Iterator[Ou
             folder = TemporaryDirectory(prefix="normcheck-")
         with folder as name:
             copy = Path(name) / "copy"
-            with whole(place_of(copy), check=check) as inner:
+            with whole(destination_of(copy), check=check) as inner:
                 yield inner
             with copy.open("rb") as file:
                 while piece := file.read(_PIECE):

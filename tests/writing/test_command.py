@@ -87,7 +87,7 @@ def test_a_fifo_that_nobody_reads_ends_in_an_error(
 ) -> None:
     from normcheck.errors import UsageError
     from normcheck.writing import special_files as standing
-    from normcheck.writing.destination import place_of
+    from normcheck.writing.destination import destination_of
     from normcheck.writing.writer import written
 
     os.mkfifo(tmp_path / "fifo")
@@ -95,7 +95,7 @@ def test_a_fifo_that_nobody_reads_ends_in_an_error(
     said: list[str] = []
     with (
         pytest.raises(UsageError, match="nobody reads this FIFO") as caught,
-        written(place_of(tmp_path / "fifo"), announce=said.append),
+        written(destination_of(tmp_path / "fifo"), announce=said.append),
     ):
         pass
     assert "start its reader first" in caught.value.hint

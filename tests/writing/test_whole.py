@@ -12,13 +12,13 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.runs.fix import fix
 from normcheck.writing import temporary_file as hidden
-from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.destination import Destination, Kind, destination_of
 from normcheck.writing.writer import written
 from tests.writing.writers import SICK, files_up_to, listing, make_device
 
 
 def _write(path: Path, content: bytes) -> None:
-    with written(place_of(path)) as out:
+    with written(destination_of(path)) as out:
         out.write(content)
 
 
@@ -26,7 +26,7 @@ def _interrupted(
     path: Path, meanwhile: Callable[[], object], *, new: bool = False, content: bytes = b"new"
 ) -> None:
     """Writes, and lets something happen before the end."""
-    with written(place_of(path), new=new) as out:
+    with written(destination_of(path), new=new) as out:
         out.write(content)
         meanwhile()
 
@@ -44,7 +44,7 @@ def _names(folder: Path) -> list[str]:
 
 def test_nothing_is_there_before_the_end(tmp_path: Path) -> None:
     path = tmp_path / "report"
-    with written(place_of(path)) as out:
+    with written(destination_of(path)) as out:
         out.write(b"one")
         assert not path.exists()
         assert [name.startswith(".report.") for name in _names(tmp_path)] == [True]
@@ -71,7 +71,7 @@ def test_a_library_that_hides_the_reason(tmp_path: Path) -> None:
     """What a full disk becomes in a library is told in the system's words."""
 
     def library() -> None:
-        with written(place_of(tmp_path / "x")) as out:
+        with written(destination_of(tmp_path / "x")) as out:
             try:
                 out.write(bytes(100))
             except UsageError as error:
@@ -84,7 +84,7 @@ def test_a_library_that_hides_the_reason(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "report"
-    with written(place_of(path)) as out:
+    with written(destination_of(path)) as out:
         out.write(b"half")
         (left,) = tmp_path.iterdir()
         kept = left.read_bytes()
@@ -96,9 +96,9 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 def test_two_runs_write_the_same_file(tmp_path: Path) -> None:
     """Neither takes the other's hidden file for a leftover; the last to end has the last word."""
     path = tmp_path / "report"
-    with written(place_of(path)) as first:
+    with written(destination_of(path)) as first:
         first.write(b"first")
-        with written(place_of(path)) as second:
+        with written(destination_of(path)) as second:
             second.write(b"second")
             assert len(_names(tmp_path)) == 2
         assert path.read_bytes() == b"second"
@@ -142,7 +142,7 @@ def test_a_place_that_was_exchanged(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="was exchanged"):
         _interrupted(path, lambda: os.mkfifo(path))
     assert stat.S_ISFIFO(path.stat().st_mode)
-    place = place_of(path)
+    place = destination_of(path)
     path.unlink()
     make_device(path, "null")
     with pytest.raises(UsageError, match="was exchanged"), written(place):
@@ -176,7 +176,7 @@ def test_a_file_without_a_name(tmp_path: Path) -> None:
         path.unlink()
         child = os.fork()
         if not child:
-            place = place_of(f"/proc/{pid}/fd/{file.fileno()}")
+            place = destination_of(f"/proc/{pid}/fd/{file.fileno()}")
             with written(place) as out:
                 out.write(b"new")
             os._exit(0 if place.kind is Kind.NAMELESS else 1)
@@ -235,7 +235,7 @@ def test_a_copy_never_replaces_what_came_meanwhile(
         _interrupted(path, lambda: path.write_bytes(b"mine"), new=True)
     assert path.read_bytes() == b"mine"
     path.unlink()
-    with written(place_of(path), new=True) as out:
+    with written(destination_of(path), new=True) as out:
         out.write(b"new")
     assert path.read_bytes() == b"new"
     assert _names(tmp_path) == ["x"]
@@ -318,18 +318,21 @@ def test_what_goes_into_a_pipe_was_looked_at_before(tmp_path: Path) -> None:
         seen.append(copy.read_bytes())
         raise UsageError("no")
 
-    with pytest.raises(UsageError, match="no"), written(place_of(place), check=forbidden) as out:
+    with (
+        pytest.raises(UsageError, match="no"),
+        written(destination_of(place), check=forbidden) as out,
+    ):
         out.write(b"all of it")
     assert seen == [b"all of it"]
 
 
 def test_descriptors_that_are_closed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Bad file descriptor"):
-        place_of("/dev/fd/987")
+        destination_of("/dev/fd/987")
     with pytest.raises(UsageError, match="null character"):
-        place_of("a\0b")
+        destination_of("a\0b")
     with pytest.raises(UsageError, match="names a folder"):
-        place_of("")
+        destination_of("")
     with pytest.raises(UsageError, match="names a folder"):
-        place_of(f"{tmp_path}/new/")
-    assert place_of("-") == Place("-", Kind.STDOUT)
+        destination_of(f"{tmp_path}/new/")
+    assert destination_of("-") == Destination("-", Kind.STDOUT)

@@ -12,7 +12,7 @@ from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
 from normcheck.runs.fix import fix
 from normcheck.sources.place import local
-from normcheck.writing.destination import STDOUT, Kind, place_of
+from normcheck.writing.destination import STDOUT, Kind, destination_of
 
 REFUSED = 1
 """Exit code: something spoke against the repair, and nothing was written."""
@@ -43,7 +43,7 @@ def run_fix(words: FixWords) -> int:
     how = replace(_wanted(words), announce=report_note)
     if words.output:
         local(words.output, "-o")  # an address is no path
-    to_stdout = bool(words.output) and place_of(words.output).kind is Kind.STDOUT
+    to_stdout = bool(words.output) and destination_of(words.output).kind is Kind.STDOUT
     if to_stdout and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(
             "a model is nothing to look at on a terminal", "name a file, or the program it goes to"

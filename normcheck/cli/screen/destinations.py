@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from normcheck.errors import UsageError
 from normcheck.report.part import Part
 from normcheck.writing.atomic_file import try_out
-from normcheck.writing.destination import Kind, Place, place_of
+from normcheck.writing.destination import Destination, Kind, destination_of
 
 _INPUT = "an input of this run"
 
@@ -22,8 +22,8 @@ class Destinations:
         Raises:
             UsageError: Nothing can be written at one of them, or two are the same.
         """
-        self._places = [place_of(name) for name in names if name]
-        taken: dict[str, Place] = {}
+        self._places = [destination_of(name) for name in names if name]
+        taken: dict[str, Destination] = {}
         for place in self._places:
             if not place.replaced and place.kind is not Kind.STDOUT:
                 continue  # others take what several outputs write

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from normcheck.cli.screen.error_messages import report_note
 from normcheck.errors import UsageError
 from normcheck.sources.place import local
-from normcheck.writing.destination import STDOUT, place_of
+from normcheck.writing.destination import STDOUT, destination_of
 from normcheck.writing.writer import written
 
 if TYPE_CHECKING:
@@ -118,5 +118,5 @@ def write(text: str, file: str) -> None:
     Raises:
         UsageError: It cannot be written.
     """
-    with written(place_of(file), announce=report_note) as out:
+    with written(destination_of(file), announce=report_note) as out:
         out.text(text)

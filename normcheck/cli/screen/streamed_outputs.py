@@ -9,7 +9,7 @@ from normcheck.report.form import Stream
 from normcheck.report.forms import form_of
 from normcheck.report.part import Part
 from normcheck.report.tally import Tally
-from normcheck.writing.destination import STDOUT, Place, place_of
+from normcheck.writing.destination import STDOUT, Destination, destination_of
 from normcheck.writing.special_files import Announce
 from normcheck.writing.streams import Out
 from normcheck.writing.writer import written
@@ -53,7 +53,7 @@ class _Opened:
 
     form: Stream
     output: Output
-    place: Place
+    place: Destination
     out: Out
 
 
@@ -76,7 +76,7 @@ def opened(
     with ExitStack() as stack:
         places = []
         for output in outputs:
-            form, place = form_of(output.form).scan(view(output, look)), place_of(output.file)
+            form, place = form_of(output.form).scan(view(output, look)), destination_of(output.file)
             out = stack.enter_context(written(place, announce=announce))
             places.append(_Opened(form, output, place, out))
         yield Sinks(places, pause)

@@ -17,7 +17,7 @@ from normcheck.report.form import Wish
 from normcheck.report.report import ModelReport
 from normcheck.rules.statistics.foreign_stats import RULE
 from normcheck.sources import place
-from normcheck.writing.destination import place_of
+from normcheck.writing.destination import destination_of
 from normcheck.writing.special_files import Announce, to_nobody
 from normcheck.writing.writer import written
 
@@ -84,7 +84,7 @@ def draw(
         raise UsageError(
             f"{file}: the figure cannot be drawn ({error})", "name a .png, .svg or .pdf file"
         ) from error
-    with written(place_of(file), announce=announce) as out:
+    with written(destination_of(file), announce=announce) as out:
         out.write(drawn.getbuffer())
 
 
