@@ -82,7 +82,9 @@ class OpenFile:
 
 def user() -> int | None:
     """The number of the user of this process, as a file's owner has it; None for no numbers."""
-    return os.geteuid() if sys.platform != "win32" and hasattr(os, "geteuid") else None
+    if sys.platform != "win32" and hasattr(os, "geteuid"):
+        return os.geteuid()
+    return None
 
 
 def give(descriptor: int, owner: int, group: int) -> None:
@@ -110,15 +112,21 @@ def lock(descriptor: int) -> bool:
     Raises:
         OSError: The file system has no locks.
     """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+    if sys.platform != "win32":
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
     return True
+
+
+def wait_from_now(descriptor: int) -> None:
+    """Let an open FIFO wait for its other end again, after ``NO_WAIT``."""
+    if sys.platform != "win32":
+        os.set_blocking(descriptor, True)
 
 
 def is_descriptor_folder(folder: str) -> bool:

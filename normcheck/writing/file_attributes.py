@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,18 +31,21 @@ def as_before(descriptor: int, target: Path, old: os.stat_result) -> None:
                 # This user's group may do no more than everybody.
                 bits = bits & 0o707 | (bits & 0o007) << 3
     platforms.permit(descriptor, bits)
-    if hasattr(os, "listxattr"):
-        _attributes_as_before(descriptor, target)
+    _attributes_as_before(descriptor, target)
 
 
 def _attributes_as_before(descriptor: int, target: Path) -> None:
-    """The access control list and what users and their programs noted on the file."""
-    with suppress(OSError):  # a file system without them
-        names = os.listxattr(target)
-        if _ACL not in names:
-            with suppress(OSError):
-                os.removexattr(descriptor, _ACL)  # the folder's default
-        for name in names:
-            if name.startswith(_ATTRIBUTES):
+    """The access control list and what users and their programs noted on the file.
+
+    Python reads them on Linux only.
+    """
+    if sys.platform == "linux" and hasattr(os, "listxattr"):
+        with suppress(OSError):  # a file system without them
+            names = os.listxattr(target)
+            if _ACL not in names:
                 with suppress(OSError):
-                    os.setxattr(descriptor, name, os.getxattr(target, name))
+                    os.removexattr(descriptor, _ACL)  # the folder's default
+            for name in names:
+                if name.startswith(_ATTRIBUTES):
+                    with suppress(OSError):
+                        os.setxattr(descriptor, name, os.getxattr(target, name))

@@ -82,7 +82,7 @@ def _with_reader(place: Destination, announce: Announce) -> int:
             if error.errno != errno.ENXIO:
                 raise
         else:
-            os.set_blocking(opened, True)
+            platforms.wait_from_now(opened)
             return opened
         waited = time.monotonic() - start
         if waited > READER_SECONDS:
