@@ -4,7 +4,6 @@ Each task is one file, by the same function as here; what comes back goes into t
 So the report does not depend on who did the work.
 """
 
-import builtins
 import contextlib
 import os
 import pickle
@@ -59,7 +58,6 @@ def examined_by_ray(
     """
     ray = _ray()
     ours = not ray.is_initialized()
-    printing = builtins.print
     if ours:
         _connect(ray, cluster)
     try:
@@ -67,15 +65,15 @@ def examined_by_ray(
     finally:
         if ours:
             ray.shutdown()
-            # Ray has put its own in its place if a task printed anything.
-            builtins.print = printing
 
 
 def _ray() -> Any:
     # Set before Ray is imported, which reads them then: it reports how it is used to its
-    # makers, and warns of what it will do to accelerators that nobody asked for.
+    # makers, warns of what it will do to accelerators that nobody asked for, and puts its own
+    # print in the place of Python's.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
     try:
         import ray
     except ImportError as error:

@@ -1,5 +1,6 @@
 """The same work by a Ray cluster on this machine: one cluster for all tests, it starts slowly."""
 
+import builtins
 import json
 import os
 import subprocess
@@ -34,6 +35,7 @@ BY_RAY = Fleet(engine=Engine.RAY)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two processors; what normcheck does with a cluster that is there already."""
+    printing = builtins.print
     ray = ray_cluster._ray()
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
@@ -41,6 +43,7 @@ def cluster() -> Iterator[Any]:
     )  # fmt: skip
     yield ray
     ray.shutdown()
+    assert builtins.print is printing, "Ray put its own in its place"
 
 
 def test_the_report_is_that_of_this_machine(cluster: object, mixed: Path) -> None:
