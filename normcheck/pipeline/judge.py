@@ -12,6 +12,7 @@ from normcheck.pipeline.results import Verdicts
 from normcheck.pipeline.vouching import standings
 from normcheck.report.certificate import certificate_of
 from normcheck.report.fit_summary import AgreementSummary, summarise_agreement
+from normcheck.report.form import Wish
 from normcheck.report.healthy_reading import folding
 from normcheck.report.report import ModelReport, summarise
 from normcheck.report.run_summary import summarise_run
@@ -23,7 +24,7 @@ from normcheck.saved.unread_tensors import unread_notes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from normcheck.config.settings import Settings
+    from normcheck.config.examination import Examination
     from normcheck.live.measurement import Run
     from normcheck.norms.anatomy import Anatomy
     from normcheck.norms.belonging.gradient_trace import GradientTrace
@@ -52,19 +53,24 @@ class Asides:
 
 
 def judge(
-    checkpoint: Checkpoint, models: Sequence[Known], settings: Settings, asides: Asides
+    checkpoint: Checkpoint,
+    models: Sequence[Known],
+    examination: Examination,
+    wishes: frozenset[Wish],
+    asides: Asides,
 ) -> Iterator[tuple[ModelReport, Verdicts]]:
     """Let the rules of a file judge each of its models, one after the other.
 
     Args:
         checkpoint: The file.
         models: What is known of its models.
-        settings: Which rules, with which thresholds.
+        examination: Which rules, with which thresholds.
+        wishes: What outputs want kept of the models.
         asides: Gains what was skipped and what broke.
     """
-    rules = settings.rules_of(checkpoint.name)
+    rules = examination.rules_of(checkpoint.name)
     for known in models:
-        yield _judged(checkpoint, known, models, rules, settings.keep_predictions, asides)
+        yield _judged(checkpoint, known, models, rules, wishes, asides)
 
 
 def _judged(
@@ -72,7 +78,7 @@ def _judged(
     known: Known,
     models: Sequence[Known],
     rules: tuple[Rule, ...],
-    keep_predictions: bool,
+    wishes: frozenset[Wish],
     asides: Asides,
 ) -> tuple[ModelReport, Verdicts]:
     model, anatomy = known.model, known.anatomy
@@ -108,7 +114,7 @@ def _judged(
             for layer in anatomy.layers
         ),
         rules=tuple(rule.code for rule in rules),
-        agreement=_agreement(anatomy, keep_predictions),
+        agreement=_agreement(anatomy, wishes),
         notes=(*checkpoint.notes, *unread_notes(model), *folding(anatomy), *known.notes),
         run=run,
         ran=len(ran),
@@ -127,10 +133,10 @@ def _gradients(checkpoint: Checkpoint, known: Known, paths: Sequence[str]) -> Gr
     return gradient_trace(known.model, known.anatomy.layers, paths, checkpoint.optimizer_states)
 
 
-def _agreement(anatomy: Anatomy, keep_predictions: bool) -> AgreementSummary | None:
+def _agreement(anatomy: Anatomy, wishes: frozenset[Wish]) -> AgreementSummary | None:
     if anatomy.agreement is None:
         return None
-    return summarise_agreement(anatomy.agreement, keep_values=keep_predictions)
+    return summarise_agreement(anatomy.agreement, keep_values=Wish.PREDICTIONS in wishes)
 
 
 def _findings(

@@ -41,7 +41,7 @@ def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:
     return Part(rest, heads, lambda: _models(result, sifted), line, files, vouched)
 
 
-def lined(result: FileResult) -> FileResult:
+def with_line(result: FileResult) -> FileResult:
     """The same with its line of JSON Lines, made where the result is, not where all meet."""
     from normcheck.report.machines.as_json_lines import file_line
 

@@ -10,14 +10,15 @@ from normcheck.compare.export_pair import exported_pair, fused_pair, may_be_expo
 from normcheck.compare.model_pairing import chosen, partners
 from normcheck.compare.model_track import Track, sibling_moved
 from normcheck.compare.movement import Comparison
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import Policy
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure, Finding, Skipped, Suppressed
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.safetensors_file import natural_order
 from normcheck.formats.targets import expand
 from normcheck.live.run_request import Running
-from normcheck.pipeline.given import not_settings, paths_in
+from normcheck.pipeline.given import check_kinds, paths_in
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.diff_report import Diff
 from normcheck.report.report import ModelReport, Report, summarise
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 def diff(
     targets: Iterable[str | Path],
-    settings: Settings | None = None,
+    examination: Examination | None = None,
+    policy: Policy | None = None,
     *,
     ranks: bool = False,
     where: Sequence[str] = (),
@@ -46,7 +48,8 @@ def diff(
     Args:
         targets: Files in the order in which they came about; a folder or pattern stands for
             its files, ordered by the numbers in their names.
-        settings: What to check; by default every rule that compares.
+        examination: Which rules judge; by default every one that compares.
+        policy: What of the findings counts, and which of them fail the run.
         ranks: Take the files as ranks of one step: each is held against the first.
         where: Which model to compare where a file holds several: one place for all files, or
             one for each.
@@ -60,11 +63,10 @@ def diff(
     Raises:
         UsageError: Fewer than two files, or no model in common; or what is no path.
     """
-    if settings is not None and not isinstance(settings, Settings):
-        raise not_settings(settings)
+    check_kinds(examination, policy)
     words = paths_in(targets, "diff compares")
-    run = _Run(settings or Settings(), ranks, tuple(where))
-    files = list(_files(words, run.settings.redirects, run.errors))
+    run = _Run(examination or Examination(), policy or Policy(), ranks, tuple(where))
+    files = list(_files(words, run.examination.redirects, run.errors))
     if len(files) < 2 and not run.errors:
         raise UsageError(
             f"diff compares two checkpoints or more, {len(files)} given",
@@ -77,7 +79,7 @@ def diff(
         )
     local = [file for file in files if isinstance(file, Path)]
     if len(files) == len(local) == 2 and not ranks and any(map(may_be_export, local)):
-        pair = exported_pair(local, run.settings.limits, run.where, running)
+        pair = exported_pair(local, run.examination.limits, run.where, running)
         if pair is not None:
             run.tracks, run.match = [pair.track], pair.match
             run.files += pair.files
@@ -90,7 +92,7 @@ def diff(
     for number, file in enumerate(files):
         run.read(file, number)
     if len(files) == len(local) == 2 and not ranks and (run.lost_norms or run.unlike):
-        pair = fused_pair(local, run.settings.limits, run.where)
+        pair = fused_pair(local, run.examination.limits, run.where)
         if pair is not None:
             run.tracks, run.match, run.errors = [pair.track], pair.match, []
     return run.result()
@@ -110,15 +112,18 @@ def _files(words: list[str], redirects: tuple[str, ...], errors: list[Failure]) 
 class _Run:
     """What has been measured so far; one file is read, compared and closed before the next."""
 
-    def __init__(self, settings: Settings, ranks: bool, where: tuple[str, ...]) -> None:
-        self.settings = settings
+    def __init__(
+        self, examination: Examination, policy: Policy, ranks: bool, where: tuple[str, ...]
+    ) -> None:
+        self.examination = examination
+        self.policy = policy
         self.ranks = ranks
         self.where = where
         self.tracks: list[Track] = []
         self.findings: list[Finding] = []
         self.skipped: list[Skipped] = []
         self.errors: list[Failure] = []
-        self.sieve = Sieve(settings)
+        self.sieve = Sieve(policy, examination.rules)
         self.files: list[str] = []
         self.match: ExportMatch | None = None
         """Of a model and its export."""
@@ -127,7 +132,7 @@ class _Run:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""
         self.files.append(str(path))
         try:
-            checkpoint = read_checkpoint(path, self.settings.limits)
+            checkpoint = read_checkpoint(path, self.examination.limits)
         except NormcheckError as error:
             self.errors.append(Failure(str(path), error.message, error.hint))
             return
@@ -207,7 +212,7 @@ class _Run:
             found = self._judge(track, comparison)
             self.findings.extend(found)
             need = Need.PAIR if comparison.match is None else Need.EXPORT
-            codes = tuple(rule.code for rule in self.settings.rules if rule.need is need)
+            codes = tuple(rule.code for rule in self.examination.rules if rule.need is need)
             models.append(_listed(track, found, self.sieve.suppressed[before:], codes))
         report = Report(
             VERSION,
@@ -217,8 +222,8 @@ class _Run:
             tuple(self.skipped),
             tuple(self.errors),
             self.sieve.unused(),
-            self.settings.rules,
-            self.settings.fail_on,
+            self.examination.rules,
+            self.policy.fail_on,
         )
         return Diff(tuple(comparisons), report, tuple(self.files))
 
@@ -226,7 +231,7 @@ class _Run:
         side = comparison.sides[-1]
         subject = Subject(track.last.anatomy, alone=not side.where, pair=comparison)
         found: list[Finding] = []
-        for rule in self.settings.rules:
+        for rule in self.examination.rules:
             if rule.need is not (Need.PAIR if comparison.match is None else Need.EXPORT):
                 continue
             try:
