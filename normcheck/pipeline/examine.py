@@ -16,7 +16,8 @@ from normcheck.formats.read_checkpoint import complete, read_checkpoint
 from normcheck.live.run_request import Running
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.given import Given
-from normcheck.pipeline.judge import BUG, Asides, Known, judge
+from normcheck.pipeline.judge import BUG, Asides
+from normcheck.pipeline.judge_file import Known, judge_models
 from normcheck.pipeline.results import FileResult, Verdicts
 from normcheck.report.report import ModelReport
 from normcheck.saved.checkpoint import Checkpoint
@@ -79,7 +80,8 @@ def _examined(
         asides.errors.append(Failure(name, message, _SAVE_AGAIN))
     try:
         known = _known(checkpoint, examination, asides, explicit=explicit)
-        judged.extend(judge(checkpoint, known, examination, wishes, asides))
+        rules = examination.rules_of(checkpoint.name)
+        judged.extend(judge_models(checkpoint, known, rules, wishes, asides))
     except NormcheckError as error:
         complete(error, name)
         asides.errors.append(Failure(name, error.message, error.hint))
@@ -169,7 +171,8 @@ def _examine_module(
             known = replace(known, notes=(*notes, f"not run: {error.message}"))
         else:
             asides.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
-    judged = list(judge(checkpoint, [known], examination, wishes, asides))
+    rules = examination.rules_of(name)
+    judged = list(judge_models(checkpoint, [known], rules, wishes, asides))
     return _result(name, judged, asides)
 
 

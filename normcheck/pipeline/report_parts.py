@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from normcheck.config.examination import Examination
+from normcheck.config.policy import Policy
 from normcheck.errors import NormcheckError
 from normcheck.findings import Finding, Suppressed
 from normcheck.live.process.wire import DamagedError
@@ -14,6 +16,11 @@ from normcheck.version import VERSION
 
 _Sifted = tuple[list[Finding], tuple[Suppressed, ...]]
 """Findings that count, the worst first, and those that do not."""
+
+
+def empty_report(examination: Examination, policy: Policy) -> Report:
+    """What of a report does not depend on any file."""
+    return Report(VERSION, (), (), (), (), (), (), examination.rules, policy.fail_on)
 
 
 def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:

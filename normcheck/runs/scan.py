@@ -20,13 +20,12 @@ from normcheck.formats.targets import Target, expand
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine_object
 from normcheck.pipeline.given import Given, check_kinds, targets_in
-from normcheck.pipeline.report_parts import part_of
+from normcheck.pipeline.report_parts import empty_report, part_of
 from normcheck.pipeline.results import FileResult, renamed
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.sources.place import shown
-from normcheck.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -82,7 +81,7 @@ def scan(
         feeding = replace(running.feeding, data=data)
         asked = replace(asked, running=replace(running, feeding=feeding))
     with closing(parts(targets, asked, wanted, fleet=fleet, wishes=wishes)) as stream:
-        return joined(_empty(asked, wanted), (part.report for part in stream))
+        return joined(empty_report(asked, wanted), (part.report for part in stream))
 
 
 def parts(
@@ -108,17 +107,12 @@ def parts(
     """
     examination, policy = examination or Examination(), policy or Policy()
     task = FileTask(examination, wishes)
-    sieve, empty = Sieve(policy, examination.rules), _empty(examination, policy)
+    sieve, empty = Sieve(policy, examination.rules), empty_report(examination, policy)
     work = _walked(targets_in(targets), task)
     with closing(examined(work, task, fleet or Fleet())) as results:
         for result in results:
             yield part_of(result, sieve, empty)
     yield Part.of(replace(empty, unused=sieve.unused()))
-
-
-def _empty(examination: Examination, policy: Policy) -> Report:
-    """What of a report does not depend on any file."""
-    return Report(VERSION, (), (), (), (), (), (), examination.rules, policy.fail_on)
 
 
 def _walked(given: Iterator[tuple[Given, Any]], task: FileTask) -> Iterator[Target | FileResult]:
