@@ -124,18 +124,14 @@ def _no_room(error: Exception) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    if len(words) > 1 and words[0] == "scan" and not _completing():
-        from normcheck.cli.quick_parser import scan_words
+    if words and not _completing():
+        from normcheck.cli.flags.command_flags import COMMANDS, perform
+        from normcheck.cli.quick_parser import quickly
 
-        plain = scan_words(words[1:])
-        if plain is not None:
-            from normcheck.cli.commands.scan_command import run_scan
-
-            return run_scan(plain)
-    if len(words) > 2 and words[0] == "diff" and not any(w.startswith("-") for w in words):
-        from normcheck.cli.commands.diff_command import DiffWords, run_diff
-
-        return run_diff(DiffWords(targets=words[1:]))
+        kind = COMMANDS.get(words[0])
+        asked = quickly(kind, words[1:]) if kind else None
+        if asked is not None:
+            return perform(asked)
     import typer
 
     from normcheck.cli.app import app

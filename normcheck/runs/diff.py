@@ -16,7 +16,8 @@ from normcheck.findings import Failure, Finding, Skipped, Suppressed
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.safetensors_file import natural_order
 from normcheck.formats.targets import expand
-from normcheck.live.run_request import Running
+from normcheck.live.run_request import ALL, Running
+from normcheck.pipeline.configured_run import indispensable_run
 from normcheck.pipeline.given import not_settings, paths_in
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.diff_report import Diff
@@ -63,7 +64,8 @@ def diff(
     if settings is not None and not isinstance(settings, Settings):
         raise not_settings(settings)
     words = paths_in(targets, "diff compares")
-    run = _Run(settings or Settings(), ranks, tuple(where))
+    places = () if tuple(where) == (ALL,) else tuple(where)
+    run = _Run(settings or Settings(), ranks, places)
     files = list(_files(words, run.settings.redirects, run.errors))
     if len(files) < 2 and not run.errors:
         raise UsageError(
@@ -76,6 +78,8 @@ def diff(
             "name one place for all files, or one for each in their order",
         )
     local = [file for file in files if isinstance(file, Path)]
+    if running is not None:
+        running = _as_configured(local, run.settings, running)
     if len(files) == len(local) == 2 and not ranks and any(map(may_be_export, local)):
         pair = exported_pair(local, run.settings.limits, run.where, running)
         if pair is not None:
@@ -94,6 +98,14 @@ def diff(
         if pair is not None:
             run.tracks, run.match, run.errors = [pair.track], pair.match, []
     return run.result()
+
+
+def _as_configured(files: Sequence[Path], settings: Settings, running: Running) -> Running:
+    """How a model and its export are run: as the entry says that the first of them has."""
+    for file in files:
+        if settings.of_model(file) is not None:
+            return indispensable_run(file, settings, running)
+    return running
 
 
 def _files(words: list[str], redirects: tuple[str, ...], errors: list[Failure]) -> Iterator[Place]:

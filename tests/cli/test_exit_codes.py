@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from normcheck.config.keys import FORMATS
+from normcheck.config.choices import FORMATS
 from normcheck.errors import NormcheckError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.rules.catalogue import RULES
@@ -167,7 +167,7 @@ def test_one_file_that_breaks_the_reader_does_not_stop_the_others(
         (["--fail-on", "info"], "--fail-on"),
         (["--min-severity", "fatal"], "--min-severity"),
         (["--config", "no.toml"], "no.toml"),
-        (["--config", "no.toml", "--isolated"], "contradict"),
+        (["--config", "no.toml", "--no-config"], "contradict"),
         (["--baseline", "no.json"], "no such baseline"),
         (["--baseline", "."], "cannot be read"),
         (["-f", "json", "--statistics"], "--statistics"),

@@ -214,15 +214,15 @@ def test_state_dict_needs_a_factory(opened: Callable[[Any], Checkpoint]) -> None
     assert "--model pkg.mod:factory" in caught.value.hint
 
 
-def running(where: str | None) -> Running:
+def running(*where: str) -> Running:
     return Running(
         loading=Loading(model=f"{__name__}:net", where=where), feeding=Feeding(shapes=("3",))
     )
 
 
-def attempts(checkpoint: Checkpoint, where: str | None) -> list[Any]:
+def attempts(checkpoint: Checkpoint, *where: str) -> list[Any]:
     anatomies = [anatomy_of(saved) for saved in checkpoint.models]
-    return run_saved(checkpoint, anatomies, running(where))
+    return run_saved(checkpoint, anatomies, running(*where))
 
 
 def test_place_in_the_file(opened: Callable[[Any], Checkpoint]) -> None:
@@ -273,7 +273,7 @@ def test_no_name_in_common_and_what_may_help(read: Read) -> None:
     with pytest.raises(NormcheckError) as caught:
         load(net(), saved, None, ("net", "ema"))
     assert "--prefix module." in caught.value.hint
-    assert "--at chooses another model of the file: 'net', 'ema'" in caught.value.hint
+    assert "--where chooses another model of the file: 'net', 'ema'" in caught.value.hint
     with pytest.raises(NormcheckError) as caught:
         load(net(), saved, "other.")
     assert "leave --prefix out" in caught.value.hint
