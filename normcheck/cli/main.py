@@ -132,6 +132,9 @@ def _dispatch(words: list[str]) -> int:
         asked = quickly(kind, words[1:]) if kind else None
         if asked is not None:
             return perform(asked)
+        from normcheck.cli.flags.suggestions import check_command
+
+        check_command(words[0])
     import typer
 
     from normcheck.cli.app import app
@@ -183,6 +186,11 @@ def _sentence(text: str) -> str:
 
 
 def _where_to_look(error: Exception) -> str:
+    from normcheck.cli.flags.suggestions import renamed
+
+    hint = renamed(str(getattr(error, "option_name", "")))
+    if hint:
+        return hint
     context = getattr(error, "ctx", None)
     return f"see '{getattr(context, 'command_path', 'normcheck')} --help'"
 

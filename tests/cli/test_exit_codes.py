@@ -201,3 +201,27 @@ def test_unpickling_is_not_done(normcheck: Normcheck) -> None:
     Path("attack.pt").write_bytes(pickle.dumps(Attack(), protocol=2))
     assert normcheck("scan", "attack.pt", "-f", "sarif").code == 2
     assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["model.pt"], "hint: to scan it: normcheck scan model.pt"),
+        (["runs"], "hint: to scan it: normcheck scan runs"),
+        (["runs/*.pt", "-q"], "hint: to scan it: normcheck scan runs/*.pt"),
+        (["https://host/m.pt?sig=s3cr3t"], "hint: to scan it: normcheck scan https://host/m.pt"),
+        (["scna", "model.pt"], "hint: did you mean normcheck scan?"),
+        (["what"], "hint: see 'normcheck --help'"),
+        (["scan", "--isolated", "model.pt"], "hint: did you mean --no-config?"),
+        (["fix", "--at", "ema", "model.pt"], "hint: did you mean --where?"),
+    ],
+)
+def test_what_may_have_been_meant(
+    normcheck: Normcheck, tmp_path: Path, words: list[str], hint: str
+) -> None:
+    """A file without a command, a slip, a flag that has another name: exit 2 with the way out."""
+    (tmp_path / "runs").mkdir()
+    ran = normcheck(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert hint in ran.err
+    assert "s3cr3t" not in ran.err

@@ -12,7 +12,6 @@ from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, find
 from normcheck.sources.place import place_of
 
-
 NO_CONFIG = Flags(configuration=Configuration(no_config=True))
 
 

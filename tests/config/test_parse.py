@@ -10,7 +10,7 @@ from normcheck.config.keys import IGNORE, MODEL, TOP
 from normcheck.config.parse import parse
 from normcheck.config.settings import LayerIgnore
 from normcheck.errors import ConfigError
-from normcheck.findings import Confidence, Severity
+from normcheck.findings import Severity
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.rule import Rule
 

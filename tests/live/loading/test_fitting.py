@@ -229,13 +229,16 @@ def test_place_in_the_file(opened: Callable[[Any], Checkpoint]) -> None:
     """Only the model at the chosen place runs; a place that is none is an error with the list."""
     checkpoint = opened({"net": state(1), "ema": state(2)})
     assert [saved.where for saved in checkpoint.models] == ["net", "ema"]
-    both = attempts(checkpoint, None)
+    both = attempts(checkpoint)
     assert all(outcome.run for outcome in both)
     first, second = attempts(checkpoint, "ema")
     assert first.run is None
     assert "names another" in first.note
     assert second.run is not None
-    wrong = attempts(checkpoint, "best")
+    for everything in (("net", "ema"), ("all",)):
+        assert all(outcome.run for outcome in attempts(checkpoint, *everything))
+    wrong = attempts(checkpoint, "ema", "best")
+    assert wrong[1].run is None
     assert wrong[0].error is not None
     assert "no model at 'best'" in wrong[0].error.message
     assert "'net', 'ema'" in wrong[0].error.hint
@@ -244,11 +247,11 @@ def test_place_in_the_file(opened: Callable[[Any], Checkpoint]) -> None:
 def test_models_that_the_factory_does_not_fit(opened: Callable[[Any], Checkpoint]) -> None:
     """Beside one that fits, others are left out with a note; where none fits, it is an error."""
     other = dict(nn.Sequential(nn.Linear(9, 9), nn.LayerNorm(9)).state_dict())
-    fits, left_out = attempts(opened({"net": state(), "other": other}), None)
+    fits, left_out = attempts(opened({"net": state(), "other": other}))
     assert fits.run is not None
     assert left_out.error is None
     assert "not run: its tensors do not fit" in left_out.note
-    (alone,) = attempts(opened({"other": other}), None)
+    (alone,) = attempts(opened({"other": other}))
     assert alone.error is not None
 
 
