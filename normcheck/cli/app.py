@@ -6,9 +6,10 @@ import typer
 
 from normcheck.cli.commands.kinds_command import print_kinds
 from normcheck.cli.commands.rule_command import print_rule
-from normcheck.cli.flags.command_flags import COMMANDS, perform
+from normcheck.cli.flags.command_flags import COMMANDS
 from normcheck.cli.flags.completion import complete_rule
 from normcheck.cli.flags.typer_commands import typer_command
+from normcheck.cli.perform import perform
 from normcheck.version import VERSION
 
 app = typer.Typer(

@@ -125,7 +125,8 @@ def _no_room(error: Exception) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if words and not _completing():
-        from normcheck.cli.flags.command_flags import COMMANDS, perform
+        from normcheck.cli.flags.command_flags import COMMANDS
+        from normcheck.cli.perform import perform
         from normcheck.cli.quick_parser import quickly
 
         kind = COMMANDS.get(words[0])
