@@ -7,7 +7,7 @@ from typing import Any
 from normcheck.errors import ConfigError
 
 NAME = "normcheck.toml"
-_WITHOUT = "mend the file, or run with --isolated, which reads no configuration"
+_WITHOUT = "mend the file, or run with --no-config, which reads no configuration"
 
 
 def discover(start: Path) -> tuple[Path, dict[str, Any]] | None:
