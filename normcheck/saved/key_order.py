@@ -76,9 +76,9 @@ def mended(tensors: Mapping[str, Value]) -> dict[str, Value]:
 
 def _together(names: Iterable[str]) -> Iterator[str]:
     firsts: dict[str, int] = {}
-    keyed: list[tuple[list[tuple[int, int]], str]] = []
+    keyed: list[tuple[list[tuple[int, int, int]], str]] = []
     for name in names:
-        key: list[tuple[int, int]] = []
+        key: list[tuple[int, int, int]] = []
         prefix = ""
         parts = name.split(".", _DEEPEST)
         for place, part in enumerate(parts, 1 - len(parts)):
@@ -86,6 +86,6 @@ def _together(names: Iterable[str]) -> Iterator[str]:
             first = firsts.setdefault(prefix, len(firsts))
             # A module's own tensors before its children, as torch has it.
             number = int(part) if part.isdecimal() and len(part) < 10 else first
-            key.append((1 if place else 0, number))
+            key.append((1 if place else 0, number, first))
         keyed.append((key, name))
     yield from (name for _, name in sorted(keyed))
