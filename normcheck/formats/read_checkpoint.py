@@ -12,9 +12,10 @@ from normcheck.formats import foreign_files as foreign
 from normcheck.formats.bounded_json import read_json
 from normcheck.formats.folders.folder_kinds import FolderKind, kind_of_folder
 from normcheck.formats.format import Format
-from normcheck.formats.safetensors_file import header_length, natural_order, read_safetensors
+from normcheck.formats.safetensors_file import header_length, read_safetensors
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
+from normcheck.saved.key_order import natural_order
 from normcheck.sources.limits import DEFAULT_LIMITS, Budget, Limits
 from normcheck.sources.opening import open_source, open_sources
 from normcheck.sources.place import Place, RemotePath
@@ -143,7 +144,7 @@ def _read_folder(path: Place, kind: FolderKind, limits: Limits) -> Checkpoint:
         list(found.sources),
         lambda: replace(
             _checkpoint(found.sources[0], f"{kind}, {plural(found.files, 'file')}",
-                        locate_models(found.root, budget)),
+                        locate_models(found.root, budget), found.note),
             name=str(path),
             size=found.size,
             sources=found.sources,

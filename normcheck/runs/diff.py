@@ -14,7 +14,6 @@ from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure, Finding, Skipped, Suppressed
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.formats.safetensors_file import natural_order
 from normcheck.formats.targets import expand
 from normcheck.live.run_request import Running
 from normcheck.pipeline.given import not_settings, paths_in
@@ -23,6 +22,7 @@ from normcheck.report.diff_report import Diff
 from normcheck.report.report import ModelReport, Report, summarise
 from normcheck.rules.rule import CannotTell, Need, Subject
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from normcheck.saved.key_order import natural_order
 from normcheck.sources.place import Place, shown
 from normcheck.version import VERSION
 
