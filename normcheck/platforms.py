@@ -211,16 +211,16 @@ def alarm(seconds: float, ring: "Callable[[], None]") -> "Callable[[], None] | N
     Returns:
         What switches the alarm off; None where there is no such alarm.
     """
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
-        return None
-    before = signal.signal(signal.SIGALRM, lambda *_: ring())
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGALRM, lambda *_: ring())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
-    def disarm() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        def disarm() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
-    return disarm
+        return disarm
+    return None
 
 
 def started(line: Sequence[str], **how: Any) -> "tuple[subprocess.Popen[bytes], socket.socket]":

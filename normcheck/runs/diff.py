@@ -12,7 +12,6 @@ from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
 from normcheck.errors import UnreadableError, UsageError
 from normcheck.findings import Failure
-from normcheck.formats.safetensors_file import natural_order
 from normcheck.formats.targets import expand
 from normcheck.live.run_request import ALL, Running
 from normcheck.pipeline.configured_run import indispensable_run
@@ -24,6 +23,7 @@ from normcheck.pipeline.suppress import Sieve
 from normcheck.report.diff_report import Diff
 from normcheck.report.report import ModelReport, Report, joined, summarise
 from normcheck.rules.rule import Rule, Subject
+from normcheck.saved.key_order import natural_order
 from normcheck.sources.place import Place, shown
 
 

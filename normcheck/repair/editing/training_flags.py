@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from normcheck.errors import NormcheckError
+from normcheck.pickles.handler import Handler, Machine
 from normcheck.pickles.inert import attributes_of, children_of
 from normcheck.pickles.machine import InertUnpickler
 from normcheck.pickles.module_records import is_module
-from normcheck.pickles.opcodes import TABLE, Handler, Machine
+from normcheck.pickles.opcodes import TABLE
 from normcheck.pickles.torch_objects import Constructors, constructors
 from normcheck.repair.editing.patched_copy import single_source
 from normcheck.repair.editing.tensor_edits import NotInPlaceError
