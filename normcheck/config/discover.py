@@ -67,7 +67,7 @@ def _table(value: dict[str, Any], path: Path) -> dict[str, Any] | None:
     tool = value.get("tool")
     table = tool.get("normcheck") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise ConfigError(f"{path}: tool.normcheck is no table", "write [tool.normcheck]")
+        raise ConfigError(f"{path}: tool.normcheck is not a table", "write [tool.normcheck]")
     return table
 
 

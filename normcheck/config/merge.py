@@ -153,7 +153,7 @@ class _Merge:
         elif said:
             if entry.flag.choices and said not in entry.flag.choices:
                 raise UsageError(
-                    f"{variable}: {said!r:.60} is none of {', '.join(entry.flag.choices)}",
+                    f"{variable}: {said!r:.60} is not one of {', '.join(entry.flag.choices)}",
                     f"change the variable, or give {entry.name}",
                 )
             value, source = said, variable

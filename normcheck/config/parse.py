@@ -172,7 +172,7 @@ class _Table:
         if value is not None and value not in words:
             near = difflib.get_close_matches(value, words, n=1)
             hint = f"did you mean {near[0]}?" if near else ""
-            raise self.error(key, f"{value!r:.60} is none of {', '.join(words)}", hint)
+            raise self.error(key, f"{value!r:.60} is not one of {', '.join(words)}", hint)
         return value
 
     def selectors(self, key: str) -> tuple[str, ...] | None:

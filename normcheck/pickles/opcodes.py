@@ -126,7 +126,7 @@ def _add_items(machine: Machine) -> None:
     elif isinstance(target, set):
         target.update(machine.key(item) for item in items)
     else:
-        raise TypeError("items added to what is no set")
+        raise TypeError("items added to something that is not a set")
 
 
 def _frozenset(machine: Machine) -> None:

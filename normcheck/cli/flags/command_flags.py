@@ -17,9 +17,7 @@ from normcheck.config.flags.settings_flags import Configuration, Flags
 class Exit:
     """What the exit code says."""
 
-    exit_zero: Annotated[bool, Flag("Exit with 0 even where there are findings.", short="-e")] = (
-        False
-    )
+    exit_zero: Annotated[bool, Flag("Exit with 0 even if there are findings.", short="-e")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Scan:
     ] = ()
     flags: Flags = field(default_factory=Flags)
     write_baseline: Annotated[
-        bool, Flag("Write all findings as known to --baseline (normcheck-baseline.json).")
+        bool, Flag("Write all findings to the --baseline file (default: normcheck-baseline.json).")
     ] = False
     exit: Exit = field(default_factory=Exit)
     run: Run = field(default_factory=Run)
@@ -49,18 +47,20 @@ class Scan:
     weights_budget: Annotated[
         str,
         Flag(
-            "Weights to read per model, to see whether statistics belong to them. Default: "
-            "256M, of remote files 64M.",
+            "Weights to read per model to judge whether statistics belong to them. Default: "
+            "256M; for remote files 64M.",
             metavar="SIZE",
         ),
     ] = ""
     sharing: Sharing = field(default_factory=Sharing)
-    show_settings: Annotated[bool, Flag("Print the settings and where each comes from.")] = False
+    show_settings: Annotated[
+        bool, Flag("Print the settings in force and where each comes from, then exit.")
+    ] = False
     statistics: Annotated[bool, Flag("Count findings by rule instead of showing them.")] = False
     plot: Annotated[
         str,
         Flag(
-            "Draw predicted against stored means, a panel a layer (png, svg, pdf).",
+            "Plot predicted against stored means, one panel per layer (png, svg, pdf).",
             metavar="FILE",
         ),
     ] = ""
@@ -115,31 +115,36 @@ class Fix:
     output: Annotated[
         str,
         Flag(
-            "Where the repaired copy goes (- is stdout); never a file that exists.",
+            "Where the repaired copy goes (- is stdout); never an existing file.",
             short="-o",
             metavar="FILE",
         ),
     ] = ""
-    in_place: Annotated[bool, Flag("Replace the file itself; it stays as FILE.bak.")] = False
-    force: Annotated[bool, Flag("Write also what would be refused.")] = False
+    in_place: Annotated[
+        bool, Flag("Replace the file itself, keeping the original as FILE.bak.")
+    ] = False
+    force: Annotated[bool, Flag("Write the copy even if it would be refused.")] = False
     run: Run = field(default_factory=Run)
     holdout: Annotated[
         str,
-        Flag("Data that judge the result. Default: each half judges the other.", metavar="DATA"),
+        Flag(
+            "Data to judge the result on. Default: each half of --data judges the other.",
+            metavar="DATA",
+        ),
     ] = ""
     modes: Annotated[
-        str, Flag("Set all modules of a whole module to eval mode.", choices=("eval",))
+        str, Flag("Set all training flags of a whole module to eval mode.", choices=("eval",))
     ] = ""
-    counts: Annotated[bool, Flag("Make damaged batch counts whole numbers again.")] = False
+    counts: Annotated[bool, Flag("Repair damaged batch counts.")] = False
     unwarm: Annotated[
         bool,
         Flag(
-            "Take the rest of the initial value out of the statistics, by batch count and "
+            "Remove what is left of the initial value from the statistics, using batch count and "
             "momentum; needs no data."
         ),
     ] = False
     momentum: Annotated[
-        float | None, Flag("For --unwarm, where the file has none.", metavar="M")
+        float | None, Flag("Momentum for --unwarm, if the file does not say.", metavar="M")
     ] = None
     configuration: Configuration = field(default_factory=Configuration)
     reading: Reading = field(default_factory=Reading)

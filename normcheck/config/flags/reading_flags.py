@@ -13,7 +13,7 @@ class Reading:
     limit: Annotated[
         tuple[str, ...],
         Flag(
-            "Raise what reading one file may take, as an error names it: memory-bytes=8G.",
+            "Raise a limit on reading one file, by the name in the error: memory-bytes=8G.",
             metavar="NAME=N",
         ),
     ] = ()
@@ -26,8 +26,7 @@ class Remote:
     allow_redirects_to: Annotated[
         tuple[str, ...],
         Flag(
-            "A host that the server of an address may redirect to, as *.example.com for all "
-            "below it.",
+            "Host that web addresses may redirect to; *.example.com for all subdomains.",
             metavar="HOST",
         ),
     ] = ()
@@ -40,8 +39,8 @@ class Sharing:
     jobs: Annotated[
         int | None,
         Flag(
-            "Files that are scanned at once, each in a process. Default: one for each "
-            "processor, where that is worth it.",
+            "Files to scan at a time, each in its own process. Default: one per processor if "
+            "that is worthwhile.",
             short="-j",
             metavar="N",
             minimum=1,
@@ -49,21 +48,27 @@ class Sharing:
     ] = None
     cache: Annotated[
         str,
-        Flag("Keep results there, and do not read again what did not change.", metavar="FILE"),
+        Flag("Keep results in this file, and do not read unchanged files again.", metavar="FILE"),
     ] = ""
     engine: Annotated[
-        str, Flag("Who scans: this machine, or a Ray cluster.", choices=("local", "ray"))
+        str, Flag("Where to scan: on this machine or on a Ray cluster.", choices=("local", "ray"))
     ] = "local"
     ray_address: Annotated[
         str,
         Flag(
-            "Cluster to use, as auto or ray://host:10001. Default: one on this machine.",
+            "Ray cluster to use: auto, or ray://host:10001. Default: start one on this machine.",
             metavar="ADDRESS",
         ),
     ] = ""
     cpus_per_task: Annotated[
-        float | None, Flag("Of the cluster, a file. Default: 1.", metavar="N", minimum=0)
+        float | None,
+        Flag("CPUs that each file takes of the cluster. Default: 1.", metavar="N", minimum=0),
     ] = None
     gpus_per_task: Annotated[
-        float | None, Flag("Of the cluster, a file: for runs. Default: 0.", metavar="N", minimum=0)
+        float | None,
+        Flag(
+            "GPUs that each file takes of the cluster, for runs. Default: 0.",
+            metavar="N",
+            minimum=0,
+        ),
     ] = None

@@ -11,12 +11,13 @@ class Run:
     """The model and what it is fed."""
 
     run: Annotated[
-        bool, Flag("Run the model, too; without --data on made-up input, mechanics only.")
+        bool,
+        Flag("Also run the model; without --data on random input, which checks mechanics only."),
     ] = False
     model: Annotated[
         str,
         Flag(
-            "Factory of the model that a state dict belongs to; runs it.",
+            "Factory that builds the model of a state dict. Implies --run.",
             metavar="PKG.MOD:NAME",
             model_key=Key(
                 "package.module:function", "none", "factory that builds the model", "factory"
@@ -26,30 +27,33 @@ class Run:
     model_args: Annotated[
         str,
         Flag(
-            "Its arguments: an object by name, or a list.",
+            "The factory's arguments, as a JSON object or list.",
             metavar="JSON",
             model_key=Key("table", "{}", "keyword arguments of the factory", "arguments"),
         ),
     ] = ""
     prefix: Annotated[
-        str | None, Flag("What stands before the model's names: ema_model.", metavar="TEXT")
+        str | None, Flag("Prefix of the model's names in the file: ema_model.", metavar="TEXT")
     ] = None
     where: Annotated[
         tuple[str, ...],
         Flag(
-            "Which model of a file that holds several: state_dict, ema. May be repeated.",
+            "Which model to use if the file holds several: state_dict, ema. May be repeated.",
             metavar="PLACE",
         ),
     ] = ()
-    trust: Annotated[bool, Flag("Let the file's own code run: whatever a pickle names.")] = False
+    trust: Annotated[
+        bool, Flag("Let the file's own code run: everything that its pickle names.")
+    ] = False
     trust_config: Annotated[
         bool,
-        Flag("Let code run that only the configuration file names: model, and data that is code."),
+        Flag("Let code run that only the configuration file names: model, and data given as code."),
     ] = False
     data: Annotated[
         str,
         Flag(
-            "What to feed: .npy .npz .pt .safetensors, a folder of images, or pkg.mod:loader.",
+            "Data to run on: .npy .npz .pt .safetensors, a folder of images, or pkg.mod:loader. "
+            "Implies --run.",
             metavar="DATA",
             model_key=Key(
                 "path or package.module:function", "none", "inputs as the model meets them", "data"
@@ -68,7 +72,7 @@ class Run:
     samples: Annotated[
         int | None,
         Flag(
-            "Most samples of the data to use. Default: 256; for fix, 10,000.",
+            "Maximum number of samples to use. Default: 256; for fix, 10,000.",
             metavar="N",
             minimum=1,
         ),
@@ -78,7 +82,7 @@ class Run:
     ] = ""
     mean: Annotated[str, Flag("Subtracted from images scaled to 0 to 1.", metavar="M[,M,M]")] = ""
     std: Annotated[
-        str, Flag("Images are divided by it once the mean is subtracted.", metavar="S[,S,S]")
+        str, Flag("Divisor of images after the mean is subtracted.", metavar="S[,S,S]")
     ] = ""
     device: Annotated[
         str,
@@ -98,7 +102,7 @@ class Run:
     time_limit: Annotated[
         float | None,
         Flag(
-            "Stop the run of a file after that; 0 for never. Default: 600; for fix, never.",
+            "Stop running a file after this time; 0 for no limit. Default: 600; for fix, none.",
             metavar="SECONDS",
             minimum=0,
         ),
@@ -112,7 +116,8 @@ class Probing:
     input_shape: Annotated[
         tuple[str, ...],
         Flag(
-            "Made-up input without the batch: 3x224x224, 128:long, name=16x32; one each.",
+            "Shape of random input without the batch: 3x224x224, 128:long, name=16x32; one per "
+            "input.",
             metavar="SHAPE",
             model_key=Key(
                 "list of sizes", "none", "shape of one sample, where there is no data", "shape"
@@ -122,15 +127,16 @@ class Probing:
     memory_limit: Annotated[
         str,
         Flag(
-            "Stop a run that takes more, as 8G; 0 for no limit. Default: 3/4 of the machine's.",
+            "Stop a run that takes more memory than this (8G); 0 for no limit. Default: 3/4 of "
+            "the machine's.",
             metavar="SIZE",
         ),
     ] = ""
     isolation: Annotated[
         bool,
         Flag(
-            "Run models in a process of their own (default), or in this one: a crash then ends it, "
-            "and limits do not hold.",
+            "Run models in a process of their own (default), or in this one, where a crash ends "
+            "normcheck and limits do not apply.",
             off="--no-isolation",
         ),
     ] = True

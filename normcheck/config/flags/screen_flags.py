@@ -17,7 +17,10 @@ class Screen:
             choices=("auto", "always", "never"),
         ),
     ] = "auto"
-    quiet: Annotated[bool, Flag("Only warnings and errors; silent without.", short="-q")] = False
+    quiet: Annotated[
+        bool, Flag("Print only warnings and errors; nothing if there are none.", short="-q")
+    ] = False
     verbose: Annotated[
-        int, Flag("Every layer and skipped rule; -vv for tracebacks.", short="-v", counts=True)
+        int,
+        Flag("Show every layer and skipped rule; -vv adds tracebacks.", short="-v", counts=True),
     ] = 0

@@ -14,14 +14,14 @@ class Configuration:
     config: Annotated[
         str | None,
         Flag(
-            "Configuration, instead of the nearest pyproject.toml or normcheck.toml.",
+            "Configuration file, instead of the nearest pyproject.toml or normcheck.toml.",
             metavar="FILE",
             variable=True,
         ),
     ] = None
     no_config: Annotated[
         bool,
-        Flag("Read no configuration file.", names=("--no-config", "--isolated")),
+        Flag("Ignore configuration files.", names=("--no-config", "--isolated")),
     ] = False
 
 
@@ -42,7 +42,7 @@ class Judging:
     extend_select: Annotated[
         tuple[str, ...] | None,
         Flag(
-            "Run these rules besides those of the configuration.",
+            "Run these rules in addition to those of the configuration.",
             metavar="RULES",
             completes_rules=True,
             key=Key("list of selectors", "[]", "rules to run besides", "selectors", adds=True),
@@ -51,7 +51,7 @@ class Judging:
     ignore: Annotated[
         tuple[str, ...] | None,
         Flag(
-            "Leave these rules out; the more specific word wins.",
+            "Leave out these rules; the more specific selector wins.",
             metavar="RULES",
             completes_rules=True,
             key=Key(
@@ -96,7 +96,7 @@ class Judging:
     strict: Annotated[
         bool | None,
         Flag(
-            "Exit with 2 where a rule or file was skipped.",
+            "Exit with 2 if a rule or file was skipped.",
             off="--no-strict",
             key=Key(
                 "true or false", "false", "exit with 2 where a rule or file was skipped", "switch"
@@ -106,7 +106,7 @@ class Judging:
     baseline: Annotated[
         str | None,
         Flag(
-            "Suppress the findings that this file knows.",
+            "Suppress the findings listed in this file.",
             metavar="FILE",
             key=Key("path", "none", "findings that are known already", "path"),
         ),
@@ -133,7 +133,7 @@ class Outputs:
     output_file: Annotated[
         tuple[str, ...],
         Flag(
-            "Write the report there: a file whole or not at all. Default: stdout (-).",
+            "Write the report to this file, completely or not at all. Default: stdout (-).",
             short="-o",
             metavar="FILE",
             unset='"-"',

@@ -81,7 +81,7 @@ def training_flags(checkpoint: Checkpoint, saved: SavedModel) -> tuple[list[int]
             flag = attributes_of(value).get("training")
             if not isinstance(flag, PlacedFlag):
                 raise NotInPlaceError(
-                    "the training flags are written in a way that cannot be changed in place",
+                    "the training flags are written in a form that cannot be changed in place",
                     "load the module, call .eval() and save it again",
                 )
             found[flag.place] = flag
@@ -118,7 +118,7 @@ def _pickle(checkpoint: Checkpoint, source: FileSource) -> tuple[int, object]:
         region = stored_region(source, archive, member.filename) if member else None
         if region is None:
             raise NotInPlaceError(
-                "its pickle is compressed, so that flags cannot be changed in place",
+                "its pickle is compressed, so its flags cannot be changed in place",
                 "load the module, call .eval() and save it again",
             )
         memory = MemorySource(source.read_at(region.offset, region.nbytes), source.name)
