@@ -7,10 +7,12 @@ healthy models of two dozen families reach; ``benchmarks/file_verdicts.py`` meas
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 
 from normcheck.norms.belonging.agreement import AGREES, Agreement
+from normcheck.norms.belonging.common_factor import FAINT
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.links import Weights
 from normcheck.norms.belonging.prediction import Fit
@@ -21,12 +23,16 @@ from normcheck.wording import number
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 16
 """Of a single link that accuses alone."""
+FEWEST_PROVEN = 2
+"""Links in an ``nn.Sequential`` that speak together: names leave nothing to be guessed there."""
 MOST = 0.5
 """Share of the links that must fit before one that only its block's names make certain counts."""
 TELLING = 0.02
 """Mean of (stored mean / σ)² from which a single link's means are more than noise."""
 VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
+FOLLOWS = 0.8
+"""Alignment from which means follow the weights up to a factor."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
@@ -62,8 +68,12 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
         likely = tuple(f for f in agreement.likely if f.link.kind is not Weights.TRANSPOSED)
         inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
         # Links that names only make likely may cross a sum: they miss together, in a healthy model.
+        proven = tuple(f for f in inside if "Sequential" in f.link.recognition.reason)
         if len(inside) >= FEWEST_LINKS:
             found += _together(inside)
+        elif len(proven) >= FEWEST_PROVEN:
+            found += _together(proven)
+        found += _factor(proven)
         found += _alone(inside, likely)
     if first is not None:
         found += _of_first(first)
@@ -103,14 +113,14 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
     found = [
         Reading(
             "shift",
-            median(shifts),
+            _typical(shifts),
             0.28,
             "Means lie off what the weights predict, by the median so many deviations",
             paths,
         ),
         Reading(
             "small variances",
-            -median([f.log_scale for f in fits]),
+            _typical([-f.log_scale for f in fits]),
             0.35,
             "Variances are smaller than independent inputs would give, by the median so much of a "
             "logarithm",
@@ -154,6 +164,38 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
             )
         )
     return found
+
+
+def _typical(values: Sequence[float]) -> float:
+    """What most of them reach: the median, of two the lesser."""
+    return median(values) if len(values) >= FEWEST_LINKS else min(values)
+
+
+def _factor(fits: Sequence[Fit]) -> list[Reading]:
+    """One factor between means and weights, where the way between the norms is proven.
+
+    A quarter of the links may lie on the other side: borders and distributions that are not
+    normal move single factors by up to a fifth.
+    """
+    slopes = sorted(
+        log(f.slope)
+        for f in fits
+        if f.alignment > FOLLOWS and f.slope > 0 and f.energy > FAINT
+        and f.stored_mean.size >= FEWEST_CHANNELS
+    )  # fmt: skip
+    if len(slopes) < FEWEST_PROVEN:
+        return []
+    low, high = slopes[len(slopes) // 4], slopes[(3 * len(slopes)) // 4]
+    return [
+        Reading(
+            "one factor",
+            max(low, -high),
+            log(1.15),
+            "Stored means follow the weights, but by one factor that is off 1 in nearly every "
+            "layer, by so much of a logarithm at least",
+            tuple(f.link.target.path for f in fits),
+        )
+    ]
 
 
 def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
