@@ -75,6 +75,8 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
             found += _together(proven)
         found += _factor(proven)
         found += _alone(inside, likely)
+        found += _behind_activations(agreement.rectified)
+        found += _grown(agreement.fits)
     if first is not None:
         found += _of_first(first)
     return tuple(found)
@@ -164,6 +166,41 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
             )
         )
     return found
+
+
+def _grown(fits: Sequence[Fit]) -> list[Reading]:
+    """Norms that share channels by concatenation: the one whose statistics differ most."""
+    shared = [(f.link.grown.apart, f.link) for f in fits if f.link.grown is not None]
+    if not shared:
+        return []
+    apart, link = max(shared, key=lambda pair: pair[0])
+    of = link.grown.of if link.grown is not None else ""
+    return [
+        Reading(
+            "shared channels",
+            apart,
+            0.28,
+            "Two norms over the same values, as channels grow by concatenation, store different "
+            "statistics: means or deviations are apart by so many deviations",
+            (of, link.target.path),
+        )
+    ]
+
+
+def _behind_activations(fits: Sequence[Fit]) -> list[Reading]:
+    """Norms behind a ReLU: mean and variance of rectified values are tied to each other."""
+    if len(fits) < FEWEST_LINKS:
+        return []
+    return [
+        Reading(
+            "rectified",
+            median([max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]),
+            0.45,
+            "Behind a ReLU a mean and a variance tell the values before it; these lie off what "
+            "the weights predict, by the median so many deviations",
+            tuple(f.link.target.path for f in fits),
+        )
+    ]
 
 
 def _typical(values: Sequence[float]) -> float:
