@@ -98,7 +98,7 @@ def _of_first(first: FirstNorm) -> list[Reading]:
             Reading(
                 "first variances",
                 abs(first.spread - 1),
-                0.4,
+                0.45,
                 "The variances of the first norm do not follow its weights as variances do, but as "
                 "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
                 "flattened: the slope of their logarithms is off by",
