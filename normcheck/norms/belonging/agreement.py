@@ -55,6 +55,8 @@ SAMPLED = 8
 TELLING = 0.25
 """Mean of (stored mean / σ)² from which a link tells activations apart."""
 RECTIFIED = "its means are those of rectified values: the norm stands behind the activation"
+FAINT = 0.01
+"""The same from which means are more than rounding."""
 NOTHING = 1e-6
 """(stored mean / σ)² up to which a channel's mean is rounding."""
 
@@ -215,7 +217,9 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
     if not each:
         return next(iter(ACTIVATIONS))
     telling = [p for p in each if is_certain(p.link) and p.energy > TELLING]
-    return HYPOTHESES[likeliest(telling if len(telling) >= FEWEST_TELLING else each)].activation
+    if len(telling) < FEWEST_TELLING:
+        telling = [p for p in each if p.energy > FAINT] or each
+    return HYPOTHESES[likeliest(telling)].activation
 
 
 def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:

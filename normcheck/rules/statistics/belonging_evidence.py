@@ -11,8 +11,7 @@ from math import log
 
 import numpy as np
 
-from normcheck.norms.belonging.agreement import AGREES, Agreement
-from normcheck.norms.belonging.common_factor import FAINT
+from normcheck.norms.belonging.agreement import AGREES, FAINT, Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.links import Weights
 from normcheck.norms.belonging.prediction import Fit
@@ -64,8 +63,7 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
     """All that can be read of one model, whether it speaks against it or not."""
     found: list[Reading] = []
     if agreement is not None:
-        # Which taps an output of a transposed convolution sees depends on too much that is unknown.
-        likely = tuple(f for f in agreement.likely if f.link.kind is not Weights.TRANSPOSED)
+        likely = agreement.likely
         inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
         # Links that names only make likely may cross a sum: they miss together, in a healthy model.
         proven = tuple(f for f in inside if "Sequential" in f.link.recognition.reason)
@@ -73,7 +71,7 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
             found += _together(inside)
         elif len(proven) >= FEWEST_PROVEN:
             found += _together(proven)
-        found += _factor(proven)
+        found += _factor(proven if len(proven) >= FEWEST_PROVEN else inside, proven)
         found += _alone(inside, likely)
         found += _behind_activations(agreement.rectified)
         found += _grown(agreement.fits)
@@ -208,11 +206,16 @@ def _typical(values: Sequence[float]) -> float:
     return median(values) if len(values) >= FEWEST_LINKS else min(values)
 
 
-def _factor(fits: Sequence[Fit]) -> list[Reading]:
-    """One factor between means and weights, where the way between the norms is proven.
+def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
+    """One factor between means and weights, where the way between the norms is certain.
 
-    A quarter of the links may lie on the other side: borders and distributions that are not
-    normal move single factors by up to a fifth.
+    Where it is proven, a quarter of the links may lie on the other side: borders and distributions
+    that are not normal move single factors by up to a fifth. Where names alone make it certain,
+    none may: a pooling that no name tells moves some of them.
+
+    Args:
+        fits: Of the links that are asked.
+        proven: Those of a Sequential.
     """
     slopes = sorted(
         log(f.slope)
@@ -220,14 +223,16 @@ def _factor(fits: Sequence[Fit]) -> list[Reading]:
         if f.alignment > FOLLOWS and f.slope > 0 and f.energy > FAINT
         and f.stored_mean.size >= FEWEST_CHANNELS
     )  # fmt: skip
-    if len(slopes) < FEWEST_PROVEN:
+    sure = len(proven) >= FEWEST_PROVEN
+    if len(slopes) < (FEWEST_PROVEN if sure else FEWEST_LINKS):
         return []
-    low, high = slopes[len(slopes) // 4], slopes[(3 * len(slopes)) // 4]
+    quarter = len(slopes) // 4 if sure else 0
+    low, high = slopes[quarter], slopes[len(slopes) - 1 - quarter]
     return [
         Reading(
             "one factor",
             max(low, -high),
-            log(1.15),
+            log(1.15) if sure else log(1.2),
             "Stored means follow the weights, but by one factor that is off 1 in nearly every "
             "layer, by so much of a logarithm at least",
             tuple(f.link.target.path for f in fits),
