@@ -18,6 +18,8 @@ FEWEST_NEW = 8
 """New channels; with fewer, sizes may agree by chance."""
 FEWEST_STEPS = 2
 """Times that a model must grow by the same number before its growth is believed."""
+FEWEST_UNPROVEN = 3
+"""The same where no statistics are equal."""
 SAME = 0.05
 """Root mean square difference of statistics, in deviations, up to which they are of one value."""
 _BACK = 24
@@ -44,6 +46,8 @@ class Growth:
     new: NormLayer
     """The later norm's new channels."""
     grown: Grown
+    proven: bool
+    """Whether equal statistics show that channels are joined; else only the sizes do."""
 
 
 def growths(steps: list[Step]) -> Iterator[Growth]:
@@ -63,12 +67,15 @@ def growths(steps: list[Step]) -> Iterator[Growth]:
             continue
         start, told = _shared(grown, target)
         new = slice(grown.features, None) if start == 0 else slice(0, start)
-        found.append((makes, start, Growth(place, _part(target, new), told)))
+        found.append((makes, start, Growth(place, _part(target, new), told, told.apart <= SAME)))
     for makes, start, growth in found:
-        alike = [other for number, other_start, other in found if number == makes
-                 and (other_start == 0) == (start == 0)]  # fmt: skip
-        # One of them must show that channels are joined at all.
-        if len(alike) >= FEWEST_STEPS and any(g.grown.apart <= SAME for g in alike):
+        same = [(first, other) for number, first, other in found if number == makes]
+        proofs = [first for first, other in same if other.proven]
+        if proofs:
+            # The others are joined as those that show it.
+            if len(same) >= FEWEST_STEPS and (start == 0) == (proofs[0] == 0):
+                yield replace(growth, proven=True)
+        elif len(same) >= FEWEST_UNPROVEN:
             yield growth
 
 

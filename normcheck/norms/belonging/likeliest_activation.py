@@ -4,7 +4,7 @@ import numpy as np
 
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS
 from normcheck.norms.belonging.links import Link
-from normcheck.norms.belonging.prediction import Hypothesis, Prediction, off_one
+from normcheck.norms.belonging.prediction import AS_GOOD, Hypothesis, Prediction, off_one
 from normcheck.norms.layer import Confidence, Floats
 from normcheck.norms.layer_numbers import median
 
@@ -50,6 +50,11 @@ def likeliest(each: list[Prediction]) -> int:
     missed = np.log(np.maximum(1.0 - scores, EXACT)).mean(axis=0)
     least = min(float(missed[place]) for place in candidates)
     equal = [place for place in candidates if missed[place] <= least + AS_LIKELY]
+    if len(each) < FEWEST_TELLING:
+        # What a link or two miss by chance differs by more than a factor.
+        near = scores.mean(axis=0)
+        most = max(float(near[place]) for place in candidates)
+        equal = [p for p in candidates if p in equal or near[p] >= most - AS_GOOD]
     off = {p: median([off_one(prediction.slope_of(p)) for prediction in each]) for p in equal}
     # The first, and simplest, of those whose factors are about as near.
     nearest = min(off.values())

@@ -186,9 +186,12 @@ def _links(steps: list[Step], told: _Told, *, ordered: bool) -> Iterator[Link]:
             role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
             _certainty(source.path, step.path, target.path, ordered=ordered)
             if growth is None
-            else _GROWN,
+            else Recognition(
+                Confidence.HIGH if growth.proven else Confidence.MEDIUM,
+                "channels grow by what the weights make",
+            ),
             slopes,
-            grown=growth.grown if growth is not None else None,
+            grown=growth.grown if growth is not None and growth.proven else None,
             either_way=kind is Weights.CONVOLUTION
             and layout is None
             and weights.shape[0] == weights.shape[1],
@@ -196,9 +199,6 @@ def _links(steps: list[Step], told: _Told, *, ordered: bool) -> Iterator[Link]:
             seen=1 / prod(strides) if strides else None,
             among=told.tree.activations(source.path, step.path) if told.tree is not None else (),
         )
-
-
-_GROWN = Recognition(Confidence.HIGH, "channels grow by what the weights make")
 
 
 def usable(source: NormLayer, target: NormLayer) -> bool:

@@ -32,6 +32,8 @@ VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
 FOLLOWS = 0.8
 """Alignment from which means follow the weights up to a factor."""
+CLOSELY = 0.97
+"""The same for a single link."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
@@ -217,25 +219,27 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
         fits: Of the links that are asked.
         proven: Those of a Sequential.
     """
-    slopes = sorted(
-        log(f.slope)
-        for f in fits
-        if f.alignment > FOLLOWS and f.slope > 0 and f.energy > FAINT
-        and f.stored_mean.size >= FEWEST_CHANNELS
-    )  # fmt: skip
+    told = [f for f in fits if f.alignment > FOLLOWS and f.slope > 0 and f.energy > FAINT]
+    channels = sum(f.stored_mean.size for f in told)
     sure = len(proven) >= FEWEST_PROVEN
-    if len(slopes) < (FEWEST_PROVEN if sure else FEWEST_LINKS):
+    matrices = [f for f in told if f.link.kind is Weights.LINEAR and f.alignment > CLOSELY]
+    if len(told) >= (FEWEST_PROVEN if sure else FEWEST_LINKS) and channels >= FEWEST_CHANNELS:
+        threshold = log(1.15) if sure else log(1.2)
+    elif len(told) == len(matrices) == 1 and matrices[0].stored_mean.size >= FEWEST_CHANNELS:
+        # Nothing is pooled between vectors: a single matrix can speak, of a factor that is large.
+        sure, threshold = False, log(1.4)
+    else:
         return []
+    slopes = sorted(log(f.slope) for f in told)
     quarter = len(slopes) // 4 if sure else 0
-    low, high = slopes[quarter], slopes[len(slopes) - 1 - quarter]
     return [
         Reading(
             "one factor",
-            max(low, -high),
-            log(1.15) if sure else log(1.2),
+            max(slopes[quarter], -slopes[len(slopes) - 1 - quarter]),
+            threshold,
             "Stored means follow the weights, but by one factor that is off 1 in nearly every "
             "layer, by so much of a logarithm at least",
-            tuple(f.link.target.path for f in fits),
+            tuple(f.link.target.path for f in told),
         )
     ]
 
