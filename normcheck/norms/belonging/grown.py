@@ -56,27 +56,30 @@ def growths(steps: list[Step]) -> Iterator[Growth]:
     Args:
         steps: The modules of a model, in order.
     """
-    found: list[tuple[int, int, Growth]] = []
+    found: dict[int, list[tuple[int, NormLayer, NormLayer]]] = {}
     for place, step in enumerate(steps[:-1]):
         target = steps[place + 1].norm
         if not step.is_weights or target is None or not target.has_statistics:
             continue
         makes = step.leaves["weight"].shape[0]
-        grown = _grown_from(steps[:place], target, makes)
-        if makes < FEWEST_NEW or grown is None:
+        earlier = _grown_from(steps[:place], target, makes)
+        if makes >= FEWEST_NEW and earlier is not None:
+            found.setdefault(makes, []).append((place, earlier, target))
+    for members in found.values():
+        # Where in the later norm the earlier one's channels begin: all are joined alike.
+        apart = {
+            at_end: [_apart(one, _shared(one, other, at_end=at_end)) for _, one, other in members]
+            for at_end in (False, True)
+        }
+        equal = {at_end: sum(off <= SAME for off in each) for at_end, each in apart.items()}
+        at_end = equal[True] > equal[False]
+        if len(members) < (FEWEST_STEPS if equal[at_end] else FEWEST_UNPROVEN):
             continue
-        start, told = _shared(grown, target)
-        new = slice(grown.features, None) if start == 0 else slice(0, start)
-        found.append((makes, start, Growth(place, _part(target, new), told, told.apart <= SAME)))
-    for makes, start, growth in found:
-        same = [(first, other) for number, first, other in found if number == makes]
-        proofs = [first for first, other in same if other.proven]
-        if proofs:
-            # The others are joined as those that show it.
-            if len(same) >= FEWEST_STEPS and (start == 0) == (proofs[0] == 0):
-                yield replace(growth, proven=True)
-        elif len(same) >= FEWEST_UNPROVEN:
-            yield growth
+        for (place, one, other), off in zip(members, apart[at_end], strict=True):
+            count = one.features or 0
+            new = slice(0, (other.features or 0) - count) if at_end else slice(count, None)
+            grown = Grown(one.path, off)
+            yield Growth(place, _part(other, new), grown, proven=equal[at_end] > 0)
 
 
 def _grown_from(before: list[Step], target: NormLayer, makes: int) -> NormLayer | None:
@@ -93,13 +96,10 @@ def _grown_from(before: list[Step], target: NormLayer, makes: int) -> NormLayer 
     return None
 
 
-def _shared(earlier: NormLayer, later: NormLayer) -> tuple[int, Grown]:
-    """Where in the later norm the earlier one's channels begin, and how far they are apart."""
+def _shared(earlier: NormLayer, later: NormLayer, *, at_end: bool) -> NormLayer:
+    """The channels of a later norm that an earlier one saw as well."""
     count, total = earlier.features or 0, later.features or 0
-    starts = (0, total - count)
-    apart = [_apart(earlier, _part(later, slice(start, start + count))) for start in starts]
-    best = int(np.argmin(apart))
-    return starts[best], Grown(earlier.path, apart[best])
+    return _part(later, slice(total - count, None) if at_end else slice(0, count))
 
 
 def _apart(one: NormLayer, other: NormLayer) -> float:

@@ -68,7 +68,7 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
         likely = agreement.likely
         inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
         # Links that names only make likely may cross a sum: they miss together, in a healthy model.
-        proven = tuple(f for f in inside if "Sequential" in f.link.recognition.reason)
+        proven = tuple(f for f in inside if is_proven(f))
         if len(inside) >= FEWEST_LINKS:
             found += _together(inside)
         elif len(proven) >= FEWEST_PROVEN:
@@ -80,6 +80,11 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
     if first is not None:
         found += _of_first(first)
     return tuple(found)
+
+
+def is_proven(fit: Fit) -> bool:
+    """Whether names leave nothing to be guessed between two norms, as in an ``nn.Sequential``."""
+    return "Sequential" in fit.link.recognition.reason
 
 
 def _of_first(first: FirstNorm) -> list[Reading]:
@@ -111,7 +116,11 @@ def _of_first(first: FirstNorm) -> list[Reading]:
 def _together(fits: Sequence[Fit]) -> list[Reading]:
     """What several links show."""
     paths = tuple(f.link.target.path for f in fits)
-    shifts = [max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]
+    # A pooling that no name tells moves means by a factor; in a Sequential there is no room for it.
+    shifts = [
+        max((1 - (f.explained if is_proven(f) else max(f.alignment, 0.0))) * f.energy, 0.0) ** 0.5
+        for f in fits
+    ]
     found = [
         Reading(
             "shift",
@@ -252,7 +261,7 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
     """
     fitting = sum(f.explained >= AGREES for f in likely)
     if fitting < MOST * len(likely):
-        inside = [f for f in inside if "Sequential" in f.link.recognition.reason]
+        inside = [f for f in inside if is_proven(f)]
     # Behind a depthwise convolution no sum over inputs evens out which taps a small image has.
     large = [
         f
