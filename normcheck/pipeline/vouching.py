@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.norms.belonging.agreement import ROUGHLY
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
@@ -56,6 +57,7 @@ def standings(
     agreement = anatomy.agreement
     agreeing = {fit.link.target.path for fit in agreement.agreeing} if agreement else set()
     unjudged = dict(agreement.unjudged) if agreement else {}
+    roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
     drifts = {drift.path: drift.off for drift in run.drifts} if run else {}
     harmless = run is not None and run.verdict == Harm.NONE.value
@@ -78,7 +80,7 @@ def standings(
             fallback = "the weights do not explain them, by a link that is a guess"
             if agreement is None:
                 fallback = "no norm feeds it directly"
-            found[layer.path] = (Standing.UNTOLD, unjudged.get(layer.path, fallback))
+            found[layer.path] = (Standing.UNTOLD, {**roughly, **unjudged}.get(layer.path, fallback))
     return found
 
 

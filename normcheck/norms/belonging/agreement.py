@@ -55,6 +55,7 @@ SAMPLED = 8
 TELLING = 0.25
 """Mean of (stored mean / σ)² from which a link tells activations apart."""
 RECTIFIED = "its means are those of rectified values: the norm stands behind the activation"
+ROUGHLY = "it stands behind its activation, where the weights tell means but roughly"
 FAINT = 0.01
 """The same from which means are more than rounding."""
 NOTHING = 1e-6
