@@ -122,9 +122,7 @@ def _input_told(first: FirstNorm | None) -> dict[str, str]:
     low, high = min(first.means), max(first.means)
     span = _rounded(low) if low == high else f"{_rounded(low)} to {_rounded(high)}"
     deviation = f" and deviation {_rounded(first.deviation)}" if first.deviation else ""
-    return {
-        first.path: f"first norm: it fits inputs of mean {span}{deviation}, for you to check"
-    }
+    return {first.path: f"first norm: it fits inputs of mean {span}{deviation}, for you to check"}
 
 
 def _rounded(value: float) -> str:

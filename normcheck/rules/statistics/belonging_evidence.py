@@ -6,7 +6,6 @@ healthy models of two dozen families reach; ``benchmarks/file_verdicts.py`` meas
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import log
 
 import numpy as np
@@ -17,11 +16,18 @@ from normcheck.norms.belonging.links import Weights
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
-from normcheck.wording import number
+from normcheck.rules.statistics.evidence_apart import (
+    Reading,
+    behind_activations,
+    of_first,
+    of_growth,
+)
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 16
 """Of a single link that accuses alone."""
+FEWEST_TOGETHER = 48
+"""Of several links."""
 FEWEST_PROVEN = 2
 """Links in an ``nn.Sequential`` that speak together: names leave nothing to be guessed there."""
 MOST = 0.5
@@ -32,33 +38,13 @@ VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
 FOLLOWS = 0.8
 """Alignment from which means follow the weights up to a factor."""
+SURELY, ROUNDING = 0.9, 1e-4
+"""The same for means that are small beside their deviations, and how small they may be: what a rest
+of the initial value leaves of them is exact all the same."""
 CLOSELY = 0.97
 """The same for a single link."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One number that may speak against statistics."""
-
-    key: str
-    value: float
-    threshold: float
-    """Above it, it speaks against them."""
-    says: str
-    """What it means, in a sentence without its number."""
-    layers: tuple[str, ...]
-
-    @property
-    def speaks(self) -> bool:
-        """Whether it does."""
-        return self.value > self.threshold
-
-    @property
-    def sentence(self) -> str:
-        """With its number, and what healthy models reach."""
-        return f"{self.says} ({number(self.value)}, at most {number(self.threshold)} elsewhere)."
 
 
 def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Reading, ...]:
@@ -75,42 +61,16 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Read
             found += _together(proven)
         found += _factor(proven if len(proven) >= FEWEST_PROVEN else inside, proven)
         found += _alone(inside, likely)
-        found += _behind_activations(agreement.rectified)
-        found += _grown(agreement.fits)
+        found += behind_activations(agreement.rectified)
+        found += of_growth(agreement.fits)
     if first is not None:
-        found += _of_first(first)
+        found += of_first(first)
     return tuple(found)
 
 
 def is_proven(fit: Fit) -> bool:
     """Whether names leave nothing to be guessed between two norms, as in an ``nn.Sequential``."""
     return "Sequential" in fit.link.recognition.reason
-
-
-def _of_first(first: FirstNorm) -> list[Reading]:
-    """What the first norm shows, whose weights the input reaches."""
-    found = [
-        Reading(
-            "first norm",
-            first.leftover,
-            0.45,
-            "No input explains the means of the first norm, by so many of its deviations",
-            (first.path,),
-        )
-    ]
-    if first.spread is not None:
-        found.append(
-            Reading(
-                "first variances",
-                abs(first.spread - 1),
-                0.45,
-                "The variances of the first norm do not follow its weights as variances do, but as "
-                "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
-                "flattened: the slope of their logarithms is off by",
-                (first.path,),
-            )
-        )
-    return found
 
 
 def _together(fits: Sequence[Fit]) -> list[Reading]:
@@ -138,6 +98,17 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
             paths,
         ),
     ]
+    telling = [f for f in fits if f.energy > TELLING]
+    if len(telling) >= FEWEST_LINKS and sum(f.stored_mean.size for f in telling) >= FEWEST_TOGETHER:
+        found.append(
+            Reading(
+                "means apart",
+                median([1 - f.correlation for f in telling]),
+                0.12,
+                "Means follow the weights, but loosely: 1 minus their correlation, by the median",
+                tuple(f.link.target.path for f in telling),
+            )
+        )
     varied = [f for f in fits if _spread(f.predicted_variance) > VARIED]
     if len(varied) >= FEWEST_LINKS:
         found.append(
@@ -177,41 +148,6 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
     return found
 
 
-def _grown(fits: Sequence[Fit]) -> list[Reading]:
-    """Norms that share channels by concatenation: the one whose statistics differ most."""
-    shared = [(f.link.grown.apart, f.link) for f in fits if f.link.grown is not None]
-    if not shared:
-        return []
-    apart, link = max(shared, key=lambda pair: pair[0])
-    of = link.grown.of if link.grown is not None else ""
-    return [
-        Reading(
-            "shared channels",
-            apart,
-            0.28,
-            "Two norms over the same values, as channels grow by concatenation, store different "
-            "statistics: means or deviations are apart by so many deviations",
-            (of, link.target.path),
-        )
-    ]
-
-
-def _behind_activations(fits: Sequence[Fit]) -> list[Reading]:
-    """Norms behind a ReLU: mean and variance of rectified values are tied to each other."""
-    if len(fits) < FEWEST_LINKS:
-        return []
-    return [
-        Reading(
-            "rectified",
-            median([max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]),
-            0.45,
-            "Behind a ReLU a mean and a variance tell the values before it; these lie off what "
-            "the weights predict, by the median so many deviations",
-            tuple(f.link.target.path for f in fits),
-        )
-    ]
-
-
 def _typical(values: Sequence[float]) -> float:
     """What most of them reach: the median, of two the lesser."""
     return median(values) if len(values) >= FEWEST_LINKS else min(values)
@@ -228,7 +164,15 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
         fits: Of the links that are asked.
         proven: Those of a Sequential.
     """
-    told = [f for f in fits if f.alignment > FOLLOWS and f.slope > 0 and f.energy > FAINT]
+    told = [
+        f
+        for f in fits
+        if f.slope > 0
+        and (
+            (f.alignment > FOLLOWS and f.energy > FAINT)
+            or (f.alignment > SURELY and f.energy > ROUNDING)
+        )
+    ]
     channels = sum(f.stored_mean.size for f in told)
     sure = len(proven) >= FEWEST_PROVEN
     matrices = [f for f in told if f.link.kind is Weights.LINEAR and f.alignment > CLOSELY]

@@ -72,8 +72,9 @@ from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
-from normcheck.rules.statistics.belonging_evidence import Reading, readings
+from normcheck.rules.statistics.belonging_evidence import readings
 from normcheck.rules.statistics.cause import Cause
+from normcheck.rules.statistics.evidence_apart import Reading
 from normcheck.rules.statistics.mismatch_causes import (
     TOO_LARGE,
     TOO_SMALL,
