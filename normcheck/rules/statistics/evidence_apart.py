@@ -1,4 +1,4 @@
-"""Evidence that stands apart from links between two norms: the first norm, copies, rectified values.
+"""Evidence apart from links between two norms: the first norm, copies, rectified values.
 
 The thresholds lie above what healthy models of two dozen families reach.
 """

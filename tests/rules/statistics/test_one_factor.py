@@ -101,3 +101,28 @@ def test_a_pooling_that_no_name_tells_is_no_factor(tmp_path: Path) -> None:
     """It moves some factors up; names alone do not make a link certain enough for a quarter."""
     model = settle(_HiddenPools(), 3, 32, 32)
     assert _found(model, tmp_path) == []
+
+
+@pytest.mark.parametrize("left", [0.7, 0.95])
+def test_small_means_tell_a_factor_too(tmp_path: Path, left: float) -> None:
+    """What a rest of the initial value leaves of the means follows the weights exactly."""
+    model = settle(conv_net(nn.ReLU(), blocks=3), 3, 16, 16)
+    for module in model.modules():
+        if isinstance(module, Norm):
+            module.running_mean.mul_(1 - left)  # type: ignore[union-attr]
+            module.running_var.mul_(1 - left).add_(left)  # type: ignore[union-attr]
+    assert "one factor" in _speaking(model, tmp_path)
+    assert _found(model, tmp_path)
+
+
+def test_weights_that_went_far_leave_their_means_loosely_behind(tmp_path: Path) -> None:
+    """Half of what the weights are now was not there when the means were collected."""
+    model = settle(conv_net(nn.ReLU(), blocks=6), 3, 16, 16)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                step = torch.randn(module.weight.shape, generator=generator)
+                module.weight.add_(step * module.weight.norm() / step.norm())
+    assert "means apart" in _speaking(model, tmp_path)
+    assert _found(model, tmp_path)
