@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Finding, Severity
 from normcheck.rules.data_verdict import ENOUGH_LABELS, Harm, Verdict, verdict
+from normcheck.rules.statistics.histories import weighed
 from normcheck.rules.statistics.initial_stats import trained_in_eval
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ def settled(findings: Sequence[Finding], run: Run | None) -> list[Finding]:
         findings: Of one model.
         run: What running it showed; None where it was not run.
     """
+    findings = weighed(findings)
     judged = verdict(run) if run else None
     if run is None or judged is None:
-        return list(findings)
+        return findings
     on_file = [f for f in findings if f.rule in _ON_STATISTICS and _open(f)]
     named = {layer for finding in on_file for layer in finding.layers}
     kept = []
