@@ -103,13 +103,22 @@ class Regimes:
 
         return Outputs.of(self.run(feed.batches, how))
 
-    def batch(self, feed: Feed, collected: Collected | None = None) -> Outputs:
-        """With the statistics of each batch, all else as in eval mode."""
+    def batch(self, feed: Feed, collected: Collected | None = None, *, size: int = 0) -> Outputs:
+        """With the statistics of each batch, all else as in eval mode.
+
+        Args:
+            feed: What is fed.
+            collected: Takes what the norms are given.
+            size: Of the batches whose statistics count, where a forward takes several of them;
+                0 for all that is in one.
+        """
 
         def how(call: BatchNormCall) -> object:
             if collected is not None:
                 collected.take(call)
-            return None if call.training else call.with_batch_statistics()
+            if call.training:
+                return None
+            return call.with_group_statistics(size) if size else call.with_batch_statistics()
 
         return Outputs.of(self.run(feed.batches, how))
 
@@ -126,7 +135,7 @@ class Regimes:
 
         return Outputs.of(self.run(feed.batches, how))
 
-    def estimated(self, feed: Feed, rounds: int = 20, *, together: bool = False) -> Estimated:
+    def estimated(self, feed: Feed, rounds: int = 20) -> Estimated:
         """Statistics that reproduce themselves in eval mode.
 
         In one batch, batch statistics are the statistics of all the data: every layer is
@@ -136,31 +145,83 @@ class Regimes:
         more layer exact, so that as many passes as there are layers settle any model without
         cycles, however far the first ones were off.
 
+        Where the passes go astray instead (an estimate that is far off makes the inputs behind it
+        so large that nothing of them is left), it is taken once more layer by layer: norms whose
+        statistics stand already use them, and those behind the batch's own.
+
         Args:
             feed: What to estimate from.
             rounds: Most passes after the first; networks of 6 to 100 norms needed 2 to 7.
-            together: Whether all of it may go through the model at once.
         """
-        whole = feed.pooled() if together else None
-        passes = replace(feed, batches=(whole,)) if whole is not None else feed
         collected = Collected()
-        self.batch(passes, collected)
-        statistics, residual, done = collected.statistics(), float("inf"), 1
-        while residual > SETTLED and done <= rounds:
-            collected = Collected()
-            self.given(passes, statistics, collected)
-            following = {
-                p: collected.moments[p].pooled() for p in statistics if p in collected.moments
-            }
-            moves = [_moved(statistics[p], following[p]) for p in following]
-            # A model that gives NaN settles on nothing.
-            residual = max((m if np.isfinite(m) else np.inf for m in moves), default=0.0)
-            statistics, done = {**statistics, **following}, done + 1
-        return Estimated(statistics, residual, done)
+        self.batch(feed, collected)
+        statistics, moves, done = collected.statistics(), {}, 1
+        while _residual(moves, statistics) > SETTLED and done <= rounds:
+            statistics, moves = self._again(feed, statistics)
+            done += 1
+        first = collected.statistics()
+        sound = all(bool(t.isfinite().all()) for pair in first.values() for t in pair)
+        if sound and _residual(moves, statistics) > SETTLED:
+            again = self._in_order(feed, first)
+            if again.residual < _residual(moves, statistics):
+                return replace(again, rounds=done + again.rounds)
+        return Estimated(statistics, _residual(moves, statistics), done)
+
+    def _again(
+        self, feed: Feed, statistics: Estimates, settled: frozenset[Place] | None = None
+    ) -> tuple[Estimates, Moves]:
+        """One pass under an estimate, what it gives, and how far that is from the estimate.
+
+        Args:
+            feed: What to estimate from.
+            statistics: The estimate.
+            settled: Norms that use it, where others normalise by the batch; None for all.
+        """
+        collected = Collected()
+
+        def how(call: BatchNormCall) -> object:
+            collected.take(call)
+            if call.training or call.place not in statistics:
+                return None
+            if settled is not None and call.place not in settled:
+                return call.with_batch_statistics()
+            return call.with_statistics(*statistics[call.place])
+
+        for _ in self.run(feed.batches, how):
+            pass
+        following = {p: collected.moments[p].pooled() for p in statistics if p in collected.moments}
+        moves = {p: _moved(statistics[p], following[p]) for p in following}
+        return {**statistics, **following}, moves
+
+    def _in_order(self, feed: Feed, statistics: Estimates) -> Estimated:
+        """Layer by layer in the order in which they run: as many passes as that takes.
+
+        A norm's statistics stand once all before it stand; then a pass gives them exactly.
+        """
+        order = list(statistics)
+        standing, done = 0, 0
+        while standing < len(order) and done < _MOST_PASSES:
+            before = frozenset(order[:standing])
+            statistics, moves = self._again(feed, statistics, before)
+            done += 1
+            # The first that did not stand is exact now; those that no longer move with it, too.
+            standing += 1
+            while standing < len(order) and moves.get(order[standing], 0.0) <= SETTLED / 10:
+                standing += 1
+        _, moves = self._again(feed, statistics)
+        return Estimated(statistics, _residual(moves, statistics), done + 1)
 
 
+Estimates = dict[Place, tuple[Tensor, Tensor]]
+"""Statistics as they are estimated, in the order in which the norms run."""
+Moves = dict[Place, float]
+"""How far a pass moved each of them."""
+_MOST_PASSES = 64
+"""Layer by layer; deeper models that do not settle otherwise are said not to."""
 SETTLED = 0.01
-"""Move of a layer's median channel, in standard deviations, with which an estimate stands."""
+"""Move of nine in ten channels of each layer, in standard deviations, with which an estimate
+stands."""
+_NINE_IN_TEN = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,15 +231,33 @@ class Estimated:
     statistics: dict[Place, tuple[Tensor, Tensor]]
     residual: float
     """How far the last pass still moved a mean, in standard deviations, or a variance, in parts
-    of it: the largest median over a layer."""
+    of it: the largest over the layers of what nine in ten channels move by at most."""
     rounds: int
     """Passes over the data."""
 
 
+def _residual(moves: Moves, statistics: Estimates) -> float:
+    """The largest move, infinite before the first pass; NaN settles on nothing."""
+    if statistics and not moves:
+        return float("inf")
+    return max((m if np.isfinite(m) else np.inf for m in moves.values()), default=0.0)
+
+
 def _moved(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> float:
     deviation = (new[1] + 1e-5).sqrt()
-    shift = ((new[0] - old[0]) / deviation).abs().median()
-    scale = ((new[1] + 1e-5) / (old[1] + 1e-5)).log().abs().median()
+    shift = ((new[0] - old[0]) / deviation).abs()
+    scale = ((new[1] + 1e-5) / (old[1] + 1e-5)).log().abs()
+    return float(torch.maximum(shift, scale).quantile(_NINE_IN_TEN))
+
+
+def distance(mean_r: Tensor, var_r: Tensor, mean: Tensor, var: Tensor, eps: float) -> float:
+    """How far moments are from stored ones, by the median over the channels.
+
+    The larger of the shift, in stored standard deviations, and the log variance ratio.
+    """
+    deviation = (var_r.clamp_min(0) + eps).sqrt()
+    shift = ((mean - mean_r) / deviation).abs().median()
+    scale = ((var + eps) / (var_r.clamp_min(0) + eps)).log().abs().median()
     return float(torch.maximum(shift, scale))
 
 
@@ -199,3 +278,16 @@ class Outputs:
                 mains.append(main.cpu())
                 labels.append(None if batch.labels is None else batch.labels.cpu())
         return cls(mains, labels)
+
+    def rows(self, index: range) -> Outputs | None:
+        """Those of some samples, by the order in which they were fed.
+
+        Returns:
+            None where outputs have several shapes.
+        """
+        if len({main.shape[1:] for main in self.mains}) != 1:
+            return None
+        labels = [label for label in self.labels if label is not None]
+        chosen = torch.arange(sum(map(len, self.mains)))[index.start : index.stop : index.step]
+        told = torch.cat(labels)[chosen] if len(labels) == len(self.mains) else None
+        return Outputs([torch.cat(self.mains)[chosen]], [told])

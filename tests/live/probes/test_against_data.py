@@ -159,7 +159,7 @@ def test_scaled_input_is_one_finding_on_the_first_norm(
     report = judged(trained, 4 * images)
     (finding,) = [f for f in report.findings if f.rule == "NC404"]
     assert finding.layers == ("stem.norm",)
-    assert "multiplied by 4" in finding.detail
+    assert "as if it had not been divided by 4" in finding.detail
 
 
 def never_updated(report: Report) -> Finding:
