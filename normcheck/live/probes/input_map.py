@@ -45,8 +45,8 @@ _BETTER = 0.5
 """Part of the first norm's distance that may be left: 0.4 at most where the input was to blame."""
 _OF_FAR = 0.1
 """Part of a large distance that may be left all the same."""
-_BETTER_BEHIND = 0.75
-"""The same of those behind, where the first norm fits with and without: 0.7 at most."""
+_BETTER_BEHIND = 0.8
+"""The same of those behind where it was inverted: 0.77 at most."""
 _MOST_BYTES = 1 << 27
 """Of the first norm's input, in float64, that is held."""
 
@@ -89,8 +89,8 @@ def read_input(
     before, behind = distances.get(first, 0.0), max(distances.get(p, 0.0) for p in later)
     if max(before, behind) < OFF:
         return ReadInput()
-    stored = (np.asarray(t.numpy(), np.float64) for t in seen.stored[first])
-    known = _Known(first, *stored, seen.eps[first])
+    mean, variance = (np.asarray(t.numpy(), np.float64) for t in seen.stored[first])
+    known = _Known(mean, variance, seen.eps[first])
     found, leftover = [], None
     for turned in (False, True) if x.ndim > 2 and x.shape[1] == 3 else (False,):
         response = _response(regimes, first, x.flip(1) if turned else x)
@@ -123,9 +123,10 @@ def _fits(found: InputMap) -> bool:
     """Whether all norms fit, clearly better than as the input is."""
     if found.first > _most_left(found.before) or found.later > _LATER:
         return False
-    if found.before < OFF:  # an inversion need not show in the first norm
-        return found.later <= _BETTER_BEHIND * found.behind
-    return found.first <= _BETTER * found.before
+    # An inversion shows behind the first norm, and need not show in it.
+    if found.factor < 0 and found.later > _BETTER_BEHIND * found.behind:
+        return False
+    return found.before < OFF or found.first <= _BETTER * found.before
 
 
 def _most_left(before: float) -> float:
@@ -165,7 +166,6 @@ class _Response:
 class _Known:
     """What the first norm has stored."""
 
-    place: Place
     mean: Floats
     variance: Floats
     eps: float

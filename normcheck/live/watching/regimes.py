@@ -22,6 +22,8 @@ from normcheck.live.watching.reachable_modules import Reached
 
 Statistics = Mapping[Place, tuple[Tensor, Tensor]]
 """Mean and variance for each batch norm, by where it runs."""
+_MOST_PASSES = 64
+"""Layer by layer; deeper models that do not settle otherwise are said not to."""
 Tick = Callable[[int], None]
 """Called with the samples that a forward took."""
 
@@ -135,7 +137,7 @@ class Regimes:
 
         return Outputs.of(self.run(feed.batches, how))
 
-    def estimated(self, feed: Feed, rounds: int = 20) -> Estimated:
+    def estimated(self, feed: Feed, rounds: int = 20, in_order: int = _MOST_PASSES) -> Estimated:
         """Statistics that reproduce themselves in eval mode.
 
         In one batch, batch statistics are the statistics of all the data: every layer is
@@ -152,17 +154,19 @@ class Regimes:
         Args:
             feed: What to estimate from.
             rounds: Most passes after the first; networks of 6 to 100 norms needed 2 to 7.
+            in_order: Most passes layer by layer.
         """
         collected = Collected()
         self.batch(feed, collected)
-        statistics, moves, done = collected.statistics(), {}, 1
+        moves: Moves = {}
+        statistics, done = collected.statistics(), 1
         while _residual(moves, statistics) > SETTLED and done <= rounds:
             statistics, moves = self._again(feed, statistics)
             done += 1
         first = collected.statistics()
         sound = all(bool(t.isfinite().all()) for pair in first.values() for t in pair)
-        if sound and _residual(moves, statistics) > SETTLED:
-            again = self._in_order(feed, first)
+        if sound and in_order and _residual(moves, statistics) > SETTLED:
+            again = self._in_order(feed, first, in_order)
             if again.residual < _residual(moves, statistics):
                 return replace(again, rounds=done + again.rounds)
         return Estimated(statistics, _residual(moves, statistics), done)
@@ -193,31 +197,23 @@ class Regimes:
         moves = {p: _moved(statistics[p], following[p]) for p in following}
         return {**statistics, **following}, moves
 
-    def _in_order(self, feed: Feed, statistics: Estimates) -> Estimated:
+    def _in_order(self, feed: Feed, statistics: Estimates, most: int) -> Estimated:
         """Layer by layer in the order in which they run: as many passes as that takes.
 
         A norm's statistics stand once all before it stand; then a pass gives them exactly.
         """
         order = list(statistics)
-        standing, done = 0, 0
-        while standing < len(order) and done < _MOST_PASSES:
-            before = frozenset(order[:standing])
-            statistics, moves = self._again(feed, statistics, before)
-            done += 1
-            # The first that did not stand is exact now; those that no longer move with it, too.
-            standing += 1
-            while standing < len(order) and moves.get(order[standing], 0.0) <= SETTLED / 10:
-                standing += 1
+        passes = min(len(order), most)
+        for standing in range(passes):
+            statistics, _ = self._again(feed, statistics, frozenset(order[:standing]))
         _, moves = self._again(feed, statistics)
-        return Estimated(statistics, _residual(moves, statistics), done + 1)
+        return Estimated(statistics, _residual(moves, statistics), passes + 1)
 
 
 Estimates = dict[Place, tuple[Tensor, Tensor]]
 """Statistics as they are estimated, in the order in which the norms run."""
 Moves = dict[Place, float]
 """How far a pass moved each of them."""
-_MOST_PASSES = 64
-"""Layer by layer; deeper models that do not settle otherwise are said not to."""
 SETTLED = 0.01
 """Move of nine in ten channels of each layer, in standard deviations, with which an estimate
 stands."""

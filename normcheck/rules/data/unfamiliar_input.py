@@ -128,7 +128,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _meant(found: InputMap) -> str:
     """The input under which all norms fit, and what answers make of it."""
-    words = as_if(found) if is_far(found) else "as other data differ"
+    words = as_if(found) if is_far(found) else "no more than two sets of data differ by"
     off = max(found.before, found.behind)
     text = (
         f"Norms are off by up to {number(off)} (medians over channels, in standard deviations or a "
