@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from normcheck import Report, Settings, scan
+from normcheck import Examination, Report, scan
 from normcheck.findings import Severity
 from normcheck.live.run_request import Feeding, Running
-from normcheck.norms.layer import Floats
 
 pytestmark = pytest.mark.kernels
 
@@ -68,7 +67,7 @@ def settled(model: nn.Module, seen: Tensor) -> nn.Module:
 
 def said(model: nn.Module, data: Tensor | tuple[Tensor, Tensor]) -> dict[str, tuple[Severity, str]]:
     """What the rules on data say."""
-    report: Report = scan(model, Settings(running=Running(feeding=Feeding())), data=data)
+    report: Report = scan(model, Examination(running=Running(feeding=Feeding())), data=data)
     assert report.errors == ()
     return {
         f.rule: (f.severity, f.detail)
@@ -126,8 +125,8 @@ def test_labels_prove_it() -> None:
 def permuted(model: nn.Module) -> None:
     """Channels of the first norm's statistics in another order than its weights."""
     order = torch.randperm(24, generator=torch.Generator().manual_seed(5))
-    model[1].running_mean, model[1].running_var = (  # type: ignore[index,operator]
-        model[1].running_mean[order], model[1].running_var[order],  # type: ignore[index,operator]
+    model[1].running_mean, model[1].running_var = (  # type: ignore[index]
+        model[1].running_mean[order], model[1].running_var[order],  # type: ignore[index]
     )  # fmt: skip
 
 
@@ -142,7 +141,7 @@ def residue(model: nn.Module) -> None:
 def shifted(model: nn.Module) -> None:
     """One layer far off."""
     norm = model[4]  # type: ignore[index]
-    norm.running_mean += norm.running_var.sqrt()  # type: ignore[operator,union-attr]
+    norm.running_mean += norm.running_var.sqrt()
 
 
 @pytest.mark.parametrize("damage", [permuted, residue, shifted])
@@ -150,7 +149,7 @@ def test_statistics_that_are_off_are_no_other_input(damage: Callable[[nn.Module]
     """A permuted first norm fits no input, and no input makes later norms fit."""
     model = settled(convolutions(), standard(photos(0)))
     damage(model)
-    report = scan(model, Settings(running=Running(feeding=Feeding())), data=standard(photos(1)))
+    report = scan(model, Examination(running=Running(feeding=Feeding())), data=standard(photos(1)))
     rules = {f.rule for f in report.findings if f.severity.rank or f.rule == "NC401"}
     assert "NC404" not in {f.rule for f in report.findings}
     assert rules & {"NC401", "NC108"}
@@ -160,9 +159,9 @@ def test_weights_that_made_up_for_it() -> None:
     """A first norm of other input is no fault where the weights behind it know that."""
     model = settled(convolutions(), photos(0))
     dim = 0.4 * photos(0) + 0.1
-    first: Floats = copy.deepcopy(model[1])  # type: ignore[index,assignment]
+    first = copy.deepcopy(model[1])  # type: ignore[index]
     settled(model, dim)
-    model[1] = first  # type: ignore[index,operator]
+    model[1] = first  # type: ignore[operator]
     # The norms behind have the statistics of what the first makes of dim images.
     with torch.no_grad():
         for module in model[2:].modules():  # type: ignore[index]
