@@ -66,10 +66,10 @@ def against_data(
     notes: list[str] = []
     evaluated, batchwise = Collected(), Collected()
     size, wide = feed.batch_size, _wide(feed, norms)
-    at_eval = regimes.stored(wide, evaluated)
+    at_eval = regimes.stored(wide, evaluated).together()
     if not evaluated.stored:
         return _without_statistics(regimes, feed, at_eval)
-    at_batch = regimes.batch(wide, batchwise, size=size)
+    at_batch = regimes.batch(wide, batchwise, size=size).together()
     estimated, residual, crossed = _crossed(regimes, wide, at_eval)
     order = list(evaluated.stored)
     others, places = regrouped(feed)
@@ -185,7 +185,11 @@ def _crossed(
         ):
             gathered.mains += run.mains
             gathered.labels += run.labels
-    return found[0].statistics, max(e.residual for e in found), (stored, given)
+    return (
+        found[0].statistics,
+        max(e.residual for e in found),
+        (stored.together(), given.together()),
+    )
 
 
 def _wide(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
@@ -276,7 +280,7 @@ def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
                     labels.append(None if batch.labels is None else batch.labels.cpu())
     except Interrupted as error:
         return None, f"train mode failed: {error}"
-    return Outputs(mains, labels), ""
+    return Outputs(mains, labels).together(), ""
 
 
 def _noise(

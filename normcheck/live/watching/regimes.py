@@ -275,6 +275,10 @@ class Outputs:
                 labels.append(None if batch.labels is None else batch.labels.cpu())
         return cls(mains, labels)
 
+    def together(self) -> Outputs:
+        """The same as of one batch; itself where they have several shapes."""
+        return self.rows(range(sum(map(len, self.mains)))) or self
+
     def rows(self, index: range) -> Outputs | None:
         """Those of some samples, by the order in which they were fed.
 
