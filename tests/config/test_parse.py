@@ -10,7 +10,7 @@ from normcheck.config.keys import IGNORE, MODEL, TOP
 from normcheck.config.parse import parse
 from normcheck.config.policy import LayerIgnore
 from normcheck.errors import ConfigError
-from normcheck.findings import Confidence, Severity
+from normcheck.findings import Severity
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.rule import Rule
 
@@ -54,15 +54,15 @@ def test_everything_that_can_be_said() -> None:
         [rules.NC110]
         tolerance = 1
     """)
-    assert settings.select == ("NC1", "dead-scale")
-    assert settings.extend_select == ("NC2",)
-    assert settings.ignore == ("NC504",)
-    assert settings.min_severity is Severity.WARNING
-    assert settings.min_confidence is Confidence.MEDIUM
-    assert settings.fail_on is Severity.ERROR
-    assert settings.strict is True
-    assert settings.format == "sarif"
-    assert settings.baseline == Path("/project/known/baseline.json")
+    assert settings.judging.select == ("NC1", "dead-scale")
+    assert settings.judging.extend_select == ("NC2",)
+    assert settings.judging.ignore == ("NC504",)
+    assert settings.judging.min_severity == "warning"
+    assert settings.judging.min_confidence == "medium"
+    assert settings.judging.fail_on == "error"
+    assert settings.judging.strict is True
+    assert settings.outputs.formats == ("sarif",)
+    assert settings.judging.baseline == str(Path("/project/known/baseline.json"))
     model = settings.models[0]
     assert (model.pattern, model.root) == ("runs/*.pt", Path("/project"))
     assert (model.select, model.ignore) == (("NC1",), ("NC103",))
@@ -105,10 +105,10 @@ def test_data_can_be_a_factory_or_an_absolute_path() -> None:
         ("select = [1]", "select: should be a list", ""),
         ("select = ['NC9']", "select: no rule is called 'NC9'", "rule --all"),
         ("ignore = ['reset-stat']", "ignore: no rule", "did you mean NC102"),
-        ("fail-on = 'info'", "fail-on: 'info' is none of error, warning", ""),
+        ("fail-on = 'info'", "fail-on: 'info' is not one of error, warning", ""),
         ("min-severity = 'eror'", "min-severity: 'eror'", "did you mean error?"),
         ("strict = 'yes'", "strict: should be true or false", ""),
-        ("format = 'xml'", "format: 'xml' is none of text, json", ""),
+        ("format = 'xml'", "format: 'xml' is not one of text, json", ""),
         ("format = 1", "format: should be a text", ""),
         ("baseline = ''", "baseline: should be a text", ""),
         ("models = 1", "models: should be a table", ""),
@@ -136,7 +136,7 @@ def test_data_can_be_a_factory_or_an_absolute_path() -> None:
         ("[rules.NC103]\nmax-residue = '1%'", "max-residue: should be a number", ""),
         (f"[rules.NC110]\ntolerance = 1{'0' * 400}", "tolerance: should be a number", ""),
         ("[rules.NC104]\nmax-residue = 0.1", "NC104.max-residue: unknown key", "severity"),
-        ("[rules.NC103]\nseverity = 'fatal'", "NC103.severity: 'fatal' is none of", ""),
+        ("[rules.NC103]\nseverity = 'fatal'", "NC103.severity: 'fatal' is not one of", ""),
         (
             "[rules.NC103]\n[rules.under-warmed-stats]",
             "NC103 (under-warmed-stats) is set twice",

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from normcheck.live.batches import Feed
-from normcheck.live.measurement import AgainstData, Drift, NoiseAt, NormRun
+from normcheck.live.measurement import AgainstData, Drift, NormRun
+from normcheck.live.probes.batch_noise import batch_noise
 from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
@@ -15,18 +16,16 @@ from normcheck.live.probes.regime_comparison import (
     answers,
     changed_answers,
     decisiveness,
-    difference,
     effect,
     loss_gain,
     regime,
     regrouped,
 )
-from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import Interrupted, mode
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Moments, student_quantile
-from normcheck.live.watching.observe import Place
 from normcheck.live.watching.regimes import Collected, Outputs, Regimes, Statistics, distance
+from normcheck.live.watching.seen import CallSite
 from normcheck.live.watching.untouched import untouched
 from normcheck.wording import number
 
@@ -34,10 +33,6 @@ ERROR_RATE = 0.01
 """Probability that any channel of a model whose statistics are right has a bound above 0."""
 UNSETTLED = 0.1
 """Residual, in standard deviations, from which an estimate is no estimate."""
-NOISE_SIZES = (1, 2, 4, 8, 16, 32)
-_NOISE_SAMPLES = 64
-_NOISE_BATCHES = 16
-"""Most forwards at one batch size: how far outputs scatter is no finer matter than that."""
 _FEWEST = 4
 """Samples below which nothing is compared with data."""
 _MOST_BYTES = 1 << 30
@@ -73,7 +68,7 @@ def against_data(
     estimated, residual, crossed = _crossed(regimes, wide, at_eval)
     order = list(evaluated.stored)
     others, places = regrouped(feed)
-    noise = _noise(regimes, wide, estimated, batchwise)
+    noise = batch_noise(regimes, wide, estimated, batchwise)
     train, note = _in_train_mode(regimes, feed)
     if note:
         notes.append(note)
@@ -208,7 +203,7 @@ def _wide(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
     return wide if wide is feed else replace(wide, batch_size=size)
 
 
-def _distances(evaluated: Collected, batchwise: Collected) -> dict[Place, float]:
+def _distances(evaluated: Collected, batchwise: Collected) -> dict[CallSite, float]:
     """How far each norm is from its statistics, by the median over its channels."""
     return {
         place: distance(*stored, *batchwise.moments[place].pooled(), evaluated.eps[place])
@@ -218,7 +213,7 @@ def _distances(evaluated: Collected, batchwise: Collected) -> dict[Place, float]
 
 
 def _drifts(
-    collected: Collected, evaluated: Collected, order: list[Place], norm_paths: frozenset[str]
+    collected: Collected, evaluated: Collected, order: list[CallSite], norm_paths: frozenset[str]
 ) -> tuple[Drift, ...]:
     channels = sum(len(evaluated.stored[place][0]) for place in order)
     return tuple(
@@ -229,7 +224,7 @@ def _drifts(
 
 
 def _drift(
-    place: Place,
+    place: CallSite,
     position: int,
     moments: Moments,
     evaluated: Collected,
@@ -281,34 +276,3 @@ def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
     except Interrupted as error:
         return None, f"train mode failed: {error}"
     return Outputs(mains, labels).together(), ""
-
-
-def _noise(
-    regimes: Regimes, feed: Feed, estimated: Statistics, collected: Collected
-) -> tuple[NoiseAt, ...]:
-    """Outputs under batch statistics at several batch sizes, against those of all the data."""
-    whole = feed.pooled()
-    if whole is None:
-        return ()
-    count = min(_NOISE_SAMPLES, whole.size)
-    some = feed.spread(count)
-    settled = torch.cat(regimes.given(some, estimated).mains)
-    # The spread is that of the layer whose batch means scatter most.
-    spread = max(
-        (float(np.median(collected.moments[place].spread())) for place in collected.stored),
-        default=1.0,
-    )
-    found = []
-    for size in NOISE_SIZES:
-        if size > count:
-            break
-        effective = size / spread if spread > 0 else float("inf")
-        part = min(count, _NOISE_BATCHES * size)
-        try:
-            noisy = regimes.batch(some.part(range(part)), size=size).mains
-        except Interrupted:
-            found.append(NoiseAt(size, None, None, effective))
-            continue
-        a, b = [torch.cat(noisy)], [settled[:part]]
-        found.append(NoiseAt(size, difference(a, b), outputs.flips(a, b), effective))
-    return tuple(found)

@@ -19,9 +19,10 @@ from torch import Tensor
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.misfit import InputMap
 from normcheck.live.probes.regime_comparison import answers, changed_answers
+from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Interrupted
-from normcheck.live.watching.observe import BatchNormCall, Place
 from normcheck.live.watching.regimes import Collected, Outputs, Regimes, distance
+from normcheck.live.watching.seen import CallSite
 from normcheck.norms.layer import Floats
 
 _SAMPLES = 128
@@ -67,7 +68,7 @@ def read_input(
     feed: Feed,
     seen: Collected,
     at_eval: Outputs,
-    distances: Mapping[Place, float],
+    distances: Mapping[CallSite, float],
 ) -> ReadInput:
     """Hold the first norm against the input, and look for the input that it was meant for.
 
@@ -207,7 +208,7 @@ class _Known:
         return parts
 
 
-def _response(regimes: Regimes, first: Place, x: Tensor) -> _Response | None:
+def _response(regimes: Regimes, first: CallSite, x: Tensor) -> _Response | None:
     """What the first norm makes of the input and of constants; None where it does not run."""
     count = x.shape[1] if x.ndim > 2 and x.shape[1] <= _MOST_CHANNELS else 1
     constants = x.new_zeros(1 + count, *x.shape[1:])
@@ -237,7 +238,7 @@ def _response(regimes: Regimes, first: Place, x: Tensor) -> _Response | None:
     )
 
 
-def _seen(regimes: Regimes, first: Place, x: Tensor) -> Tensor | None:
+def _seen(regimes: Regimes, first: CallSite, x: Tensor) -> Tensor | None:
     """The first norm's input, in float64; the forward ends there."""
     kept: list[Tensor] = []
 

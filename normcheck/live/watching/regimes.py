@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from normcheck.live.batches import Batch, Feed
+from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.input_moments import Moments
-from normcheck.live.watching.observe import Activation, BatchNormCall, Intervene, Place, watching
+from normcheck.live.watching.observe import Activation, watching
 from normcheck.live.watching.outputs import Output
 from normcheck.live.watching.reachable_modules import Reached
+from normcheck.live.watching.seen import CallSite
 
-Statistics = Mapping[Place, tuple[Tensor, Tensor]]
+Statistics = Mapping[CallSite, tuple[Tensor, Tensor]]
 """Mean and variance for each batch norm, by where it runs."""
 _MOST_PASSES = 64
 """Layer by layer; deeper models that do not settle otherwise are said not to."""
@@ -32,10 +34,10 @@ Tick = Callable[[int], None]
 class Collected:
     """Moments of the inputs of all batch norms, in the order in which they run."""
 
-    moments: dict[Place, Moments] = field(default_factory=dict)
-    stored: dict[Place, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    moments: dict[CallSite, Moments] = field(default_factory=dict)
+    stored: dict[CallSite, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """The running statistics that each was given, where it was given any."""
-    eps: dict[Place, float] = field(default_factory=dict)
+    eps: dict[CallSite, float] = field(default_factory=dict)
     samples: list[Tensor] = field(default_factory=list)
     """Means and logarithms of variances of each sample, ``(N, 2 C)``, at the first norm."""
 
@@ -55,7 +57,7 @@ class Collected:
         if place == next(iter(self.moments)):
             self.samples.append(torch.cat([mean, variance.clamp_min(1e-12).log()], dim=1))
 
-    def statistics(self) -> dict[Place, tuple[Tensor, Tensor]]:
+    def statistics(self) -> dict[CallSite, tuple[Tensor, Tensor]]:
         """Pooled mean and variance of every norm that eval mode gives stored ones."""
         return {place: self.moments[place].pooled() for place in self.stored}
 
@@ -66,7 +68,7 @@ class Regimes:
 
     forward: Forward
     reached: list[Reached]
-    per_sample: set[Place]
+    per_sample: set[CallSite]
     """Places where the operator normalises each sample apart."""
     tick: Tick = lambda _samples: None
 
@@ -172,7 +174,7 @@ class Regimes:
         return Estimated(statistics, _residual(moves, statistics), done)
 
     def _again(
-        self, feed: Feed, statistics: Estimates, settled: frozenset[Place] | None = None
+        self, feed: Feed, statistics: Estimates, settled: frozenset[CallSite] | None = None
     ) -> tuple[Estimates, Moves]:
         """One pass under an estimate, what it gives, and how far that is from the estimate.
 
@@ -210,9 +212,9 @@ class Regimes:
         return Estimated(statistics, _residual(moves, statistics), passes + 1)
 
 
-Estimates = dict[Place, tuple[Tensor, Tensor]]
+Estimates = dict[CallSite, tuple[Tensor, Tensor]]
 """Statistics as they are estimated, in the order in which the norms run."""
-Moves = dict[Place, float]
+Moves = dict[CallSite, float]
 """How far a pass moved each of them."""
 SETTLED = 0.01
 """Move of nine in ten channels of each layer, in standard deviations, with which an estimate
@@ -224,7 +226,7 @@ _NINE_IN_TEN = 0.9
 class Estimated:
     """Statistics of the data, and how well they reproduce themselves."""
 
-    statistics: dict[Place, tuple[Tensor, Tensor]]
+    statistics: dict[CallSite, tuple[Tensor, Tensor]]
     residual: float
     """How far the last pass still moved a mean, in standard deviations, or a variance, in parts
     of it: the largest over the layers of what nine in ten channels move by at most."""
