@@ -118,6 +118,9 @@ class NormLayer:
     unit_offset: bool = False
     """Whether the kind adds 1 to its stored weight."""
 
+    unknown_buffers: tuple[str, ...] = ()
+    """Buffers of a module tree that no norm known here has."""
+
     @property
     def has_statistics(self) -> bool:
         """Whether both running statistics are stored, with values."""

@@ -122,6 +122,8 @@ def _without_numbers(layer: NormLayer, anatomy: Anatomy) -> str:
         if layer.track_running_stats is False or layer.absent_buffers:
             return "no running statistics are kept: predictions depend on the batch"
         return "running statistics not in the file"
+    if layer.unknown_buffers and layer.kind.family is Family.CUSTOM:
+        return f"it keeps buffers of its own ({', '.join(layer.unknown_buffers[:3])})"
     if not anatomy.has_modules and _may_be_batch_norm(layer):
         return "a batch norm without its statistics, or a norm that has none: names do not tell"
     return ""

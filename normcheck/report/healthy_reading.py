@@ -8,6 +8,7 @@ from normcheck.report.report import OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.data_verdict import Harm
+from normcheck.saved.checkpoint import Form
 from normcheck.wording import fold, plural
 
 
@@ -25,7 +26,11 @@ class Reading:
 def reading(model: ModelReport) -> Reading:
     """What may be said of a model in which nothing loud was found."""
     if not model.layers:
-        return Reading("Nothing to judge: this model has no normalization layers", "", earned=False)
+        nothing = "Nothing to judge: no normalization layers"
+        if model.form == Form.STATE_DICT:
+            # InstanceNorm and LayerNorm without affine parameters leave no trace in one.
+            nothing += " with parameters or statistics in this file"
+        return Reading(nothing, "", earned=False)
     certificate = certificate_of(model.layers)
     run = model.run
     said = sentences(certificate)

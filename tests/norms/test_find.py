@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 every_name = pytest.mark.parametrize("name", sorted(FACTORIES))
 every_module = pytest.mark.parametrize("name", sorted(FACTORIES.keys() - NO_MODULE.keys()))
 
-CUSTOM = {"ActNorm", "FilterResponseNorm", "GRN", "L2Norm", "PixelNorm", "ScaleNorm"}
+CUSTOM = {"GRN", "L2Norm", "PixelNorm", "ScaleNorm"}
 """Kinds of the architectures that normcheck knows no facts of."""
 OFFSET = {"GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "Qwen3NextRMSNorm"}
 

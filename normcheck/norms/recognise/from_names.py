@@ -7,7 +7,7 @@ a norm of some kind; what kind, its name and the state dict's metadata can tell.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
@@ -15,6 +15,13 @@ from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
+from normcheck.norms.recognise.statistics_names import (
+    Named,
+    as_in_torch,
+    named_statistics,
+    shaped_otherwise,
+    squared,
+)
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
 
@@ -44,6 +51,8 @@ class _Group:
     path: str
     leaves: dict[str, TensorRef]
     position: int
+    named: Named | None = None
+    """Where it has running statistics under names that are not torch's; ``leaves`` has torch's."""
 
 
 def norm_layers(
@@ -55,11 +64,11 @@ def norm_layers(
         tensors: By full name, in the model's order.
         versions: Module path to version, from ``_metadata`` where there is one.
     """
-    groups = _grouped(tensors)
+    groups = [_with_names_of_torch(group) for group in _grouped(tensors)]
     weights = _matrices(groups)
     # A model's own parameters, beside its modules, are those of no layer.
     modules = [group for group in groups if group.path or len(groups) == 1]
-    observed = {group.path for group in modules if is_observation_norm(group.leaves)}
+    observed = {group.path for group in modules if is_observation_norm(group.leaves, group.named)}
     recognised = [
         (group, known)
         for group in modules
@@ -70,7 +79,7 @@ def norm_layers(
     count = LayerCount()
     for group, known in recognised:
         if known is None or group.path in observed:
-            found.append(observation_norm(group.path, group.leaves))
+            found.append(observation_norm(group.path, group.leaves, group.named))
             count.add(found[-1])
             continue
         version = versions.get(group.path)
@@ -78,6 +87,17 @@ def norm_layers(
         found.append(_layer(group, *known, norm_base))
         count.add(found[-1])
     return tuple(found)
+
+
+def _with_names_of_torch(group: _Group) -> _Group:
+    """A module whose statistics have other names, with those of torch."""
+    named = named_statistics(group.leaves)
+    if named is None:
+        return group
+    leaves = as_in_torch(group.leaves, named)
+    if "weight" not in leaves and "num_batches_tracked" not in leaves:
+        return group  # constants of a preprocessing
+    return replace(group, leaves=leaves, named=named)
 
 
 class Surroundings:
@@ -111,6 +131,9 @@ def _grouped(tensors: Mapping[str, TensorRef]) -> list[_Group]:
     groups: dict[str, _Group] = {}
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
+        if "/" in leaf:  # Keras
+            path = name[: name.rindex("/")]
+            leaf = name[len(path) + 1 :]
         if path not in groups:
             groups[path] = _Group(path, {}, len(groups))
         groups[path].leaves[leaf] = tensor
@@ -149,6 +172,13 @@ def _with_statistics(
     weight = leaves.get("weight")
     sure = Confidence.HIGH if len(statistics) == 2 else Confidence.MEDIUM
     reason = f"has {' and '.join(statistics)}"
+    if group.named is not None:
+        sure, reason = group.named.confidence, group.named.reason
+        if group.named.kind:
+            return BY_NAME[group.named.kind], Recognition(sure, reason)
+    special = shaped_otherwise(leaves)
+    if special is not None:
+        return BY_NAME[special], Recognition(sure, reason)
     if weight is not None and weight.ndim > 1:
         return BY_NAME["fused conv-BatchNorm"], Recognition(sure, f"{reason} beside a weight")
     neighbour = _neighbour(group.position, leaves[statistics[0]].numel, weights)
@@ -254,6 +284,11 @@ def _layer(
 
     fused = kind.name == "fused conv-BatchNorm"
     mean = values("running_mean")
+    variance = values("running_var")
+    known = None
+    if group.named is not None:
+        known = group.named.convention
+        variance = squared(variance) if group.named.deviation else variance
     weight = values("gamma") if fused else values("weight", "gamma", "scale")
     return NormLayer(
         path=group.path,
@@ -261,11 +296,13 @@ def _layer(
         recognition=recognition,
         features=mean.size if mean else (weight.size if weight else None),
         running_mean=mean,
-        running_var=values("running_var"),
+        running_var=variance,
         batches=read_count(leaves.get("num_batches_tracked")),
         weight=weight,
         bias=values("beta") if fused else values("bias", "beta", "offset"),
         uninitialised=any(tensor.note.startswith("a lazy layer") for tensor in leaves.values()),
         unread=unread,
         norm_base=norm_base,
+        momentum=known.momentum if known else None,
+        eps=known.eps if known else None,
     )
