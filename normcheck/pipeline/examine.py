@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from normcheck.config.settings import HeldBack
 from normcheck.errors import NoModelError, NormcheckError, NoValuesError, UnknownFormatError
 from normcheck.findings import Failure, Skipped
-from normcheck.formats.read_checkpoint import complete, read_checkpoint
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.reading_errors import complete
 from normcheck.live.run_request import Running
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.given import Given
