@@ -55,9 +55,9 @@ def _read_as(form: Format, source: Source, limits: Limits) -> Checkpoint:
 def _read_safetensors(source: Source, limits: Limits) -> Checkpoint:
     length = header_length(source.read_at(0, min(_SNIFFED, source.size)))
     assert length is not None  # noqa: S101  (its sign)
-    tensors = read_safetensors(source, length, limits)
+    tensors, note = read_safetensors(source, length, limits)
     found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])
-    return checkpoint_of(source, "safetensors", found)
+    return checkpoint_of(source, "safetensors", found, note)
 
 
 def _is_onnx(start: bytes) -> bool:
