@@ -18,6 +18,7 @@ from normcheck.pickles.inert import (
     children_of,
     entries_of,
 )
+from normcheck.pickles.joined_models import joined, members
 from normcheck.pickles.module_records import is_module, saved_module
 from normcheck.pickles.optimizer_state import optimizer_state
 from normcheck.pickles.torch_objects import as_tensor
@@ -76,6 +77,20 @@ def locate_models(root: object, budget: Budget) -> Found:
     Raises:
         RefusedError: Nested too deep, or too large to search.
     """
+    found = _located(root, budget)
+    whole = joined(found.models, budget)
+    found.models = [member for model in whole for member in members(model, budget)]
+    if len(found.models) > budget.limits.models:
+        raise _too_many(budget)
+    return found
+
+
+def _too_many(budget: Budget) -> RefusedError:
+    return RefusedError(f"more than {budget.limits.models:,} models in one file", limit="models")
+
+
+def _located(root: object, budget: Budget) -> Found:
+    """The same, each state dict by itself."""
     found = Found()
     limits = budget.limits
     seen: set[int] = set()
@@ -101,7 +116,7 @@ def locate_models(root: object, budget: Budget) -> Found:
                 "the file's containers are nested too deep to search for a model", limit="nesting"
             )
         if len(found.models) >= limits.models:
-            raise RefusedError(f"more than {limits.models:,} models in one file", limit="models")
+            raise _too_many(budget)
         if is_module(value):
             found.models.append(saved_module(where.lstrip("."), value, budget))
             continue
