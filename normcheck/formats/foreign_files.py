@@ -94,6 +94,9 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError:
     """
     if any(member.endswith("model.weights.h5") for member in members):
         what, hint = "a Keras archive", "convert the weights to a state dict first"
+    elif any(member.endswith("/.data/serialization_id") for member in members):
+        what = "a torch.save that broke off: its pickle, and with it the model, was never written"
+        hint = "save model.state_dict() again; torch.save failed on something else, or on the disk"
     elif any("/data/aotinductor/" in member for member in members):
         what, hint = (
             "a compiled package (AOTInductor): machine code, in which no norm can be told",

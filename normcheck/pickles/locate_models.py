@@ -46,6 +46,8 @@ _OPTIMIZER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What optimizers call their tensors for one parameter."""
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+"""What ``torch.compile`` makes of a module; its pickle calls it with the module."""
 _LOOKED_AT = 64
 """Parameters of an optimizer that are asked for their number of steps."""
 _NESTED_LEAVES = 2
@@ -149,6 +151,10 @@ def _located(root: object, budget: Budget) -> Found:
 def _children(
     where: str, value: object, gone_through: set[int], *, tensors: bool
 ) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Inert) and value.class_path == _COMPILED and value.args:
+        # What was compiled is the model itself, not something beside it.
+        yield where, value.args[0]
+        return
     for name, child in children_of(value, gone_through):
         if tensors or as_tensor(child) is None:
             yield where + name, child

@@ -53,6 +53,9 @@ _TEXTS = (_TEXT, 0x8C)
 _NO_ITEMS = ord(")")
 
 
+_BROKEN_OFF = "it ends without a stop: the save, or the copy, broke off in mid-pickle"
+
+
 def _damaged(what: str) -> UnreadableError:
     return UnreadableError(
         f"damaged pickle: {what}", "the file is truncated or was changed; fetch or save it again"
@@ -259,7 +262,7 @@ class InertUnpickler:
         else:
             self._window, self._safe = window + _PADDING, self._filled
         if not window:
-            raise self._ends() if self._bounded else _damaged("it ends without a stop")
+            raise self._ends() if self._bounded else _damaged(_BROKEN_OFF)
 
     def _ends(self) -> UnreadableError:
         """What to say where the file, or what may be read of it, ends too early."""

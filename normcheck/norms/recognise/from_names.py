@@ -7,18 +7,21 @@ a norm of some kind; what kind, its name and the state dict's metadata can tell.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
+from normcheck.norms.recognise.groups import (
+    Group,
+    grouped,
+    with_names_of_torch,
+    without_aliases,
+)
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.norms.recognise.statistics_names import (
-    Named,
-    as_in_torch,
-    named_statistics,
     shaped_otherwise,
     squared,
 )
@@ -44,17 +47,6 @@ _NEIGHBOURS = 12
 """Weights looked at on either side of a norm for the layer that it belongs to."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The tensors of one module, by their last names, and where they stand in the order."""
-
-    path: str
-    leaves: dict[str, TensorRef]
-    position: int
-    named: Named | None = None
-    """Where it has running statistics under names that are not torch's; ``leaves`` has torch's."""
-
-
 def norm_layers(
     tensors: Mapping[str, TensorRef], versions: Mapping[str, int]
 ) -> tuple[NormLayer, ...]:
@@ -64,7 +56,7 @@ def norm_layers(
         tensors: By full name, in the model's order.
         versions: Module path to version, from ``_metadata`` where there is one.
     """
-    groups = [_with_names_of_torch(group) for group in _grouped(tensors)]
+    groups = [with_names_of_torch(group) for group in grouped(tensors)]
     weights = _matrices(groups)
     # A model's own parameters, beside its modules, are those of no layer.
     modules = [group for group in groups if group.path or len(groups) == 1]
@@ -77,6 +69,7 @@ def norm_layers(
     fetch_ahead(t for group, _ in recognised for t in group.leaves.values() if is_norm_sized(t))
     found: list[NormLayer] = []
     count = LayerCount()
+    recognised, aliases = without_aliases(recognised)
     for group, known in recognised:
         if known is None or group.path in observed:
             found.append(observation_norm(group.path, group.leaves, group.named))
@@ -86,18 +79,10 @@ def norm_layers(
         norm_base = None if version is None else version == _NORM_BASE_VERSION
         found.append(_layer(group, *known, norm_base))
         count.add(found[-1])
-    return tuple(found)
-
-
-def _with_names_of_torch(group: _Group) -> _Group:
-    """A module whose statistics have other names, with those of torch."""
-    named = named_statistics(group.leaves)
-    if named is None:
-        return group
-    leaves = as_in_torch(group.leaves, named)
-    if "weight" not in leaves and "num_batches_tracked" not in leaves:
-        return group  # constants of a preprocessing
-    return replace(group, leaves=leaves, named=named)
+    return tuple(
+        replace(layer, aliases=tuple(also)) if (also := aliases.get(layer.path)) else layer
+        for layer in found
+    )
 
 
 class Surroundings:
@@ -105,7 +90,7 @@ class Surroundings:
 
     def __init__(self, tensors: Mapping[str, TensorRef]) -> None:
         """Group the tensors by the layers that they belong to, once for all norms."""
-        groups = _grouped(tensors)
+        groups = grouped(tensors)
         self._positions = {group.path: group.position for group in groups}
         self._matrices = _matrices(groups)
 
@@ -118,7 +103,7 @@ class Surroundings:
         return batch_norm(neighbour.ndim - 2 if neighbour else None)
 
 
-def _matrices(groups: list[_Group]) -> list[tuple[int, TensorRef]]:
+def _matrices(groups: list[Group]) -> list[tuple[int, TensorRef]]:
     """The weights of the layers between which norms stand, with their places."""
     return [
         (group.position, weight)
@@ -127,21 +112,8 @@ def _matrices(groups: list[_Group]) -> list[tuple[int, TensorRef]]:
     ]
 
 
-def _grouped(tensors: Mapping[str, TensorRef]) -> list[_Group]:
-    groups: dict[str, _Group] = {}
-    for name, tensor in tensors.items():
-        path, _, leaf = name.rpartition(".")
-        if "/" in leaf:  # Keras
-            path = name[: name.rindex("/")]
-            leaf = name[len(path) + 1 :]
-        if path not in groups:
-            groups[path] = _Group(path, {}, len(groups))
-        groups[path].leaves[leaf] = tensor
-    return list(groups.values())
-
-
 def _recognise(
-    group: _Group, versions: Mapping[str, int], weights: list[tuple[int, TensorRef]]
+    group: Group, versions: Mapping[str, int], weights: list[tuple[int, TensorRef]]
 ) -> tuple[NormKind, Recognition] | None:
     leaves = group.leaves
     statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
@@ -166,7 +138,7 @@ def _recognise(
 
 
 def _with_statistics(
-    group: _Group, statistics: list[str], weights: list[tuple[int, TensorRef]]
+    group: Group, statistics: list[str], weights: list[tuple[int, TensorRef]]
 ) -> tuple[NormKind, Recognition]:
     leaves = group.leaves
     weight = leaves.get("weight")
@@ -273,7 +245,7 @@ def _affine_kind(
 
 
 def _layer(
-    group: _Group, kind: NormKind, recognition: Recognition, norm_base: bool | None
+    group: Group, kind: NormKind, recognition: Recognition, norm_base: bool | None
 ) -> NormLayer:
     leaves = group.leaves
     unread: dict[str, str] = {}
