@@ -3,8 +3,6 @@
 from normcheck.errors import UnknownFormatError, UnreadableError
 
 _HTML_START = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
-_TAR_AT = 257
-"""Offset of the magic in a tar header."""
 
 
 def explain(name: str, size: int, start: bytes) -> UnreadableError:
@@ -58,16 +56,6 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             "normcheck reads PyTorch checkpoints; convert the weights to a state dict first",
         ),
         (
-            start[_TAR_AT : _TAR_AT + 5] == b"ustar",
-            "a tar archive",
-            "unpack it and scan the checkpoint inside; a torch 0.1 tar needs saving again",
-        ),
-        (
-            start.startswith(b"\x1f\x8b"),
-            "compressed with gzip",
-            "unpack it (gunzip) and scan the result",
-        ),
-        (
             start.startswith((b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")),
             "compressed",
             "unpack it and scan the result",
@@ -85,8 +73,8 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
     )
 
 
-def explain_zip(name: str, members: list[str]) -> UnreadableError:
-    """Why a zip archive is no torch checkpoint.
+def explain_zip(name: str, members: list[str]) -> UnreadableError | None:
+    """Why a zip archive is no torch checkpoint; None where nothing is known of it.
 
     Args:
         name: How the message calls the file.
@@ -108,8 +96,5 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError:
             "save the arrays as a state dict with torch.save or safetensors",
         )
     else:
-        what, hint = (
-            "a zip archive, but not one of torch.save",
-            "unpack it and scan the checkpoint inside",
-        )
+        return None
     return UnreadableError(f"{name}: {what}", hint)

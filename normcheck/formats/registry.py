@@ -124,9 +124,29 @@ def _read_exported(source: Source, archive: "ZipFile", budget: Budget) -> Checkp
 
     names = archive.namelist()
     if not is_exported(names):
-        raise foreign.explain_zip(source.name, names)
+        known = foreign.explain_zip(source.name, names)
+        if known is not None:
+            raise known
+        return _read_box(source, budget.limits)
     models = read_exported(source, archive, budget)
     return checkpoint_of(source, "pt2 archive", Found(list(models)))
+
+
+def _is_box(start: bytes) -> bool:
+    from normcheck.formats.boxes.read_box import is_box
+
+    return is_box(start)
+
+
+def _read_box(source: Source, limits: Limits) -> Checkpoint:
+    from normcheck.formats.boxes.read_box import read_box
+
+    return read_box(source, limits, read_source, is_known)
+
+
+def is_known(start: bytes) -> bool:
+    """Whether a file that begins so is of a format that is read here."""
+    return any(form.sign(start) for form in FORMATS)
 
 
 def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
@@ -205,6 +225,7 @@ FORMATS = (
         sign=lambda start: header_length(start) is not None,
         read=_read_safetensors,
     ),
+    Format("an archive of checkpoints", (".mar", ".nemo", "model.tar.gz"), _is_box, _read_box),
     Format("a pickle", (".pkl", ".pickle"), sign=_PICKLE.match, read=_read_pickles),
     Format("an ONNX model", (".onnx",), sign=_is_onnx, read=_read_onnx, export=True, extra="onnx"),
 )
