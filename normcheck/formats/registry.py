@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from normcheck.errors import NoModelError, UnreadableError
+from normcheck.errors import UnreadableError
 from normcheck.formats import foreign_files as foreign
-from normcheck.formats.format import Format
+from normcheck.formats.format import Format, NoModelFoundError
 from normcheck.formats.safetensors_file import header_length, read_safetensors
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
@@ -177,7 +177,7 @@ def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Ch
         note: What a reader of the report should know of the file.
 
     Raises:
-        NoModelError: None was found.
+        NoModelFoundError: None was found.
     """
     if not found.models:
         if found.optimizers:
@@ -186,9 +186,10 @@ def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Ch
             what = f"{found.tensors_without_names} tensors without parameter names, and no model"
         else:
             what = "no model"
-        raise NoModelError(
+        raise NoModelFoundError(
             f"{source.name}: the {form} holds {what}",
             "scan the file that has the state_dict or the module itself",
+            found,
         )
     return Checkpoint(
         name=source.name,

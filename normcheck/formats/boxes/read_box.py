@@ -8,13 +8,15 @@ and what all layers cost together counts against one file's limits.
 
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
 from normcheck.formats.boxes.inflated import GZIP, RAW, Inflated
 from normcheck.formats.boxes.tar_members import is_tar, tar_members
+from normcheck.formats.format import NoModelFoundError
 from normcheck.formats.nested_archives import RegionSource
 from normcheck.formats.zip_members import find, open_archive, packed_part
+from normcheck.pickles.locate_models import Found
 from normcheck.saved.checkpoint import MEMBER, Checkpoint, SavedModel
 from normcheck.saved.tensors import PlainRegion
 from normcheck.sources.limits import Budget, Limits, LimitsWithin, within
@@ -57,7 +59,9 @@ class Member:
 class _Contents:
     """What was found in a box."""
 
-    read: list[tuple[str, Checkpoint]]
+    read: list[tuple[str, Checkpoint]] = field(default_factory=list)
+    beside: list[Found] = field(default_factory=list)
+    """What members without a model hold that bears on those with one: optimizers' states."""
     passed_over: int = 0
 
 
@@ -91,18 +95,14 @@ def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkp
         return _read_gzip(source, budget, read, known)
     members = _in_tar(source, budget) if is_tar(start) else _in_zip(source, budget)
     names: list[str] = []
-    found = _Contents([])
+    found = _Contents()
     try:
         for member in members:
             if len(names) >= MOST_MEMBERS:
                 raise RefusedError(f"{source.name}: more than {MOST_MEMBERS:,} files in it")
             _check_name(source, member.name)
             names.append(member.name)
-            checkpoint = _model_in(member, budget, read, known)
-            if checkpoint is None:
-                found.passed_over += 1
-            else:
-                found.read.append((member.name, checkpoint))
+            _look_into(member, found, budget, read, known)
         _check_twice(source, names)
     except BaseException:
         for _, checkpoint in found.read:
@@ -165,28 +165,31 @@ def _tar_opener(source: Source, name: str, offset: int, length: int) -> Callable
     return lambda: RegionSource(PlainRegion(source, offset, length), f"{source.name}!{name}")
 
 
-def _model_in(member: Member, budget: Budget, read: Read, known: Known) -> Checkpoint | None:
-    """What a member holds; None where that is no model."""
+def _look_into(member: Member, found: _Contents, budget: Budget, read: Read, known: Known) -> None:
+    """Add what a member holds, or count it as passed over."""
+    found.passed_over += 1
     if not member.length or member.name.lower().endswith(_NO_MODELS):
-        return None
+        return
     inside = member.opened()
     if isinstance(inside, Inflated):
         start = inside.head(_SNIFFED)
     else:
         start = inside.read_at(0, min(_SNIFFED, inside.size))
     if not known(start):
-        return None
+        return
     try:
-        return read(inside, _deeper(budget, 1))
+        found.read.append((member.name, read(inside, _deeper(budget, 1))))
+        found.passed_over -= 1
+    except NoModelFoundError as error:
+        found.beside.append(error.found)
     except NoModelError:
-        return None
+        return
     except RefusedError:
         raise
     except NormcheckError:
         # A text may begin like a pickle; what is called a checkpoint has to be one.
         if member.name.lower().endswith(_CHECKPOINTS):
             raise
-        return None
 
 
 _CHECKPOINTS = (
@@ -201,6 +204,7 @@ def _one_checkpoint(source: Source, kind: str, found: _Contents) -> Checkpoint:
             replace(model, where=_inside(name, model.where)) for model in checkpoint.models
         )
     files = [checkpoint for _, checkpoint in found.read]
+    holding = [*files, *found.beside]
     several = len(files) > 1
     notes = [
         f"{name}: {note}" if several else note for name, file in found.read for note in file.notes
@@ -211,15 +215,20 @@ def _one_checkpoint(source: Source, kind: str, found: _Contents) -> Checkpoint:
         format=f"{kind}, {plural(len(files), 'checkpoint')} in it",
         size=source.size,
         models=tuple(models),
-        optimizer_steps=max((f.optimizer_steps or 0 for f in files), default=0) or None,
+        optimizer_steps=max((f.optimizer_steps or 0 for f in holding), default=0) or None,
         trainer_steps=max((f.trainer_steps or 0 for f in files), default=0) or None,
-        optimizers=sum(file.optimizers for file in files),
-        optimizer_states=tuple(state for file in files for state in file.optimizer_states),
-        notes=tuple(dict.fromkeys(notes)),
+        optimizers=sum(held.optimizers for held in holding),
+        optimizer_states=tuple(state for held in holding for state in held.optimizer_states),
+        notes=(*dict.fromkeys(notes), *_passed_over(found)),
         sources=(source, *(s for file in files for s in file.sources)),
         names=tuple(dict.fromkeys(name for file in files for name in file.names)),
         refused_by_torch=refused,
     )
+
+
+def _passed_over(found: _Contents) -> tuple[str, ...]:
+    files = found.passed_over - len(found.beside)
+    return (f"{plural(files, 'other file')} in it passed over",) if files > 0 else ()
 
 
 def _inside(member: str, where: str) -> str:
