@@ -1,8 +1,33 @@
 """Files that are no PyTorch checkpoint, recognised so that the message can help."""
 
+import re
+
 from normcheck.errors import UnknownFormatError, UnreadableError
 
 _HTML_START = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+
+_BY_NAME = (
+    (
+        ".msgpack",
+        "a msgpack file, as Flax writes it",
+        "flatten it with flax.traverse_util, and save its arrays as safetensors",
+    ),
+    (
+        "saved_model.pb",
+        "the graph of a TensorFlow SavedModel, whose numbers lie in variables/",
+        "load it with Keras on torch (keras.saving.load_model), and save model.state_dict()",
+    ),
+    (
+        ".pb",
+        "a TensorFlow graph",
+        "scan the checkpoint that it was frozen from; batch norms are constants in it",
+    ),
+)
+"""Formats that their first bytes do not tell, by the ends of names."""
+_BEFORE_THE_PICKLE = re.compile(
+    r"/(version|byteorder|\.format_version|\.storage_alignment|\.data/)"
+)
+"""What ``torch.save`` writes into an archive before the pickle."""
 
 
 def explain(name: str, size: int, start: bytes) -> UnreadableError:
@@ -20,6 +45,9 @@ def explain(name: str, size: int, start: bytes) -> UnreadableError:
     for matches, what, hint in _known(start):
         if matches:
             return UnreadableError(f"{name}: {what}", hint)
+    for suffix, what, hint in _BY_NAME:
+        if name.lower().endswith(suffix):
+            return UnknownFormatError(f"{name}: {what}", hint)
     if not start.strip(b"\0"):
         return UnreadableError(
             f"{name}: the file begins with zeros only",
@@ -53,12 +81,27 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
         (
             start.startswith(b"\x89HDF\r\n\x1a\n"),
             "an HDF5 file, as Keras writes it",
-            "normcheck reads PyTorch checkpoints; convert the weights to a state dict first",
+            "load it with Keras on torch (KERAS_BACKEND=torch), and save model.state_dict()",
         ),
         (
             start.startswith((b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")),
-            "compressed",
-            "unpack it and scan the result",
+            "compressed with zstd, xz or bzip2",
+            "unpack it (zstd -d, unxz, bunzip2) and scan the result; gzip is read as it is",
+        ),
+        (
+            start[4:8] == b"TFL3",
+            "a TensorFlow Lite model, into which batch norms are folded",
+            "scan the checkpoint that it was converted from, and compare outputs of the two",
+        ),
+        (
+            start[4:6] == b"ET" and start[6:8].isdigit(),
+            "an ExecuTorch program: compiled, with the weights in it and no norm to be told",
+            "scan the checkpoint or the exported program (.pt2) that it was lowered from",
+        ),
+        (
+            text.startswith((b"outs:", b"md5:", b"frozen:", b"wdir:")),
+            "a pointer of DVC, not the file itself",
+            "run 'dvc pull' in its repository and scan the file without .dvc",
         ),
         (
             start.startswith(b"\x93NUMPY"),
@@ -81,8 +124,9 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError | None:
         members: The names in the archive.
     """
     if any(member.endswith("model.weights.h5") for member in members):
-        what, hint = "a Keras archive", "convert the weights to a state dict first"
-    elif any(member.endswith("/.data/serialization_id") for member in members):
+        what = "a Keras archive"
+        hint = "load it with Keras on torch (KERAS_BACKEND=torch), and save model.state_dict()"
+    elif members and all(_BEFORE_THE_PICKLE.search(member) for member in members):
         what = "a torch.save that broke off: its pickle, and with it the model, was never written"
         hint = "save model.state_dict() again; torch.save failed on something else, or on the disk"
     elif any("/data/aotinductor/" in member for member in members):

@@ -124,6 +124,12 @@ def _read_exported(source: Source, archive: "ZipFile", budget: Budget) -> Checkp
 
     names = archive.namelist()
     if not is_exported(names):
+        from normcheck.formats.boxes.torch_package import is_package, read_package
+
+        if is_package(names):
+            found = read_package(source, archive, budget)
+            package = checkpoint_of(source, "torch.package archive", found)
+            return replace(package, names=tuple(budget.names))
         known = foreign.explain_zip(source.name, names)
         if known is not None:
             raise known

@@ -33,6 +33,8 @@ _NO_MODELS = (
     ".ini", ".log", ".sh", ".pyc", ".so", ".tfevents", ".ipynb", ".pdf", ".parquet", ".arrow",
 )  # fmt: skip
 """Ends of names of files that no reader is for: they are not looked into."""
+_TORCH_0_1 = {"sys_info", "pickle", "storages", "tensors"}
+"""Members of what torch saved before 0.1.10."""
 _KINDS = (
     ("MAR-INF/MANIFEST.json", "TorchServe archive"),
     ("_stable_baselines3_version", "stable-baselines3 archive"),
@@ -93,6 +95,7 @@ def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkp
     start = source.read_at(0, min(_SNIFFED, source.size))
     if start.startswith(b"\x1f\x8b\x08"):
         return _read_gzip(source, budget, read, known)
+    form = "tar archive" if is_tar(start) else "zip archive"
     members = _in_tar(source, budget) if is_tar(start) else _in_zip(source, budget)
     names: list[str] = []
     found = _Contents()
@@ -108,11 +111,15 @@ def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkp
         for _, checkpoint in found.read:
             checkpoint.close()
         raise
+    if set(names) >= _TORCH_0_1:
+        raise UnreadableError(
+            f"{source.name}: a tar of torch 0.1", "load it with torch before 2.9, and save it again"
+        )
     kind = next((kind for sign, kind in _KINDS if any(_ends(n, sign) for n in names)), "")
     if not found.read:
         raise NoModelError(
-            f"{source.name}: {kind or 'an archive'} of {plural(len(names), 'file')}, none of which "
-            "holds a model that is read here",
+            f"{source.name}: a {kind or form} of {plural(len(names), 'file')}, none of which holds "
+            "a model that is read here",
             "unpack it and look at what is inside",
         )
     return _one_checkpoint(source, kind or "archive", found)
@@ -139,7 +146,7 @@ def _read_gzip(source: Source, budget: Budget, read: Read, known: Known) -> Chec
 def _in_zip(source: Source, budget: Budget) -> Iterator[Member]:
     archive = open_archive(source, budget)
     for info in archive.infolist():
-        if not info.is_dir():
+        if not info.filename.endswith("/"):
             yield Member(info.filename, info.file_size, _zip_opener(source, info, budget))
 
 
@@ -252,6 +259,8 @@ def _ends(name: str, sign: str) -> bool:
 
 
 def _check_name(source: Source, name: str) -> None:
+    if not name:
+        raise UnreadableError(f"{source.name}: a member without a name", "pack the archive again")
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or parts[0].endswith(":"):
         raise UnreadableError(
