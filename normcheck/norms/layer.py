@@ -99,6 +99,8 @@ class NormLayer:
     training: bool | None = None
     eps: float | None = None
     momentum: float | Momentum | None = None
+    momentum_of: str = ""
+    """The library whose default the momentum is; empty where the file itself has it."""
     affine: bool | None = None
     track_running_stats: bool | None = None
     absent_buffers: frozenset[str] = frozenset()

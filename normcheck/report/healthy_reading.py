@@ -75,6 +75,14 @@ def _left_out(model: ModelReport) -> str:
 def folding(anatomy: Anatomy) -> tuple[str, ...]:
     """What an export no longer shows of its batch norms."""
     folded = [path for path, _ in anatomy.folded]
+    unused = anatomy.unused_statistics
+    if unused:
+        text = (
+            f"running statistics of {plural(len(unused), 'batch norm')} are stored and used by no "
+            f"operator ({fold(unused)}): folded into the weights before them, or never reached; "
+            "compare with the source (normcheck diff SOURCE EXPORT)"
+        )
+        return (text,)
     if folded:
         were = "was" if len(folded) == 1 else "were"
         text = (

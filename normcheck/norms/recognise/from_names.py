@@ -20,6 +20,7 @@ from normcheck.norms.recognise.groups import (
     with_names_of_torch,
     without_aliases,
 )
+from normcheck.norms.recognise.known_momenta import Known, known_library, momentum_at
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.norms.recognise.statistics_names import (
     shaped_otherwise,
@@ -70,6 +71,7 @@ def norm_layers(
     found: list[NormLayer] = []
     count = LayerCount()
     recognised, aliases = without_aliases(recognised)
+    library = known_library(tensors) if any(known for _, known in recognised) else None
     for group, known in recognised:
         if known is None or group.path in observed:
             found.append(observation_norm(group.path, group.leaves, group.named))
@@ -79,10 +81,19 @@ def norm_layers(
         norm_base = None if version is None else version == _NORM_BASE_VERSION
         found.append(_layer(group, *known, norm_base))
         count.add(found[-1])
+    if library is not None:
+        found = [_with_momentum_of(library, layer) for layer in found]
     return tuple(
         replace(layer, aliases=tuple(also)) if (also := aliases.get(layer.path)) else layer
         for layer in found
     )
+
+
+def _with_momentum_of(library: Known, layer: NormLayer) -> NormLayer:
+    momentum = momentum_at(library, layer.path) if layer.has_statistics else None
+    if momentum is None or layer.momentum is not None:
+        return layer
+    return replace(layer, momentum=momentum, momentum_of=library.library, eps=library.eps)
 
 
 class Surroundings:
@@ -276,5 +287,6 @@ def _layer(
         unread=unread,
         norm_base=norm_base,
         momentum=known.momentum if known else None,
+        momentum_of=known.library if known and known.momentum else "",
         eps=known.eps if known else None,
     )
