@@ -38,6 +38,7 @@ DIFFERS = "they differ from your data"
 OPEN = "other layers differ from your data, and nothing tells what that does"
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = re.compile(r"layer_?norm|group_?norm|rms|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE)
+_BATCH_NAME = re.compile(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
 
 
 def standings(
@@ -135,6 +136,8 @@ def _may_be_batch_norm(layer: NormLayer) -> bool:
         return layer.norm_base and layer.kind.family is not Family.INSTANCE
     if layer.bias is None or layer.weight is None or layer.kind.family is Family.RMS:
         return False
+    if _BATCH_NAME.search(layer.path):
+        return True  # whatever the last part of its name says
     if _SURE_NAME.search(layer.path) or layer.kind.family is Family.GROUP:
         return False
     return layer.recognition.confidence is Confidence.LOW or layer.kind.family is Family.PER_SAMPLE
