@@ -200,3 +200,24 @@ def test_unknown_buffers_are_not_vouched_for(tmp_path: Path) -> None:
     (model,) = report_on(path).models
     (found,) = model.layers
     assert "buffers of its own (state)" in found.why
+
+
+@pytest.mark.parametrize(
+    ("leaves", "kind"),
+    [
+        (("weight", "bias", "v"), "EvoNorm-S"),
+        (("weight", "bias", "tau"), "FilterResponseNorm"),
+        (("gamma", "beta", "tau"), "FilterResponseNorm"),
+        (("weight", "bias", "mean_scale"), "GraphNorm"),
+    ],
+)
+def test_parameters_of_their_own(leaves: tuple[str, ...], kind: str, tmp_path: Path) -> None:
+    """Kinds without statistics that one more parameter tells, whatever its shape."""
+    state = {
+        "0.weight": torch.ones(C, 3, 1, 1),
+        **{f"1.{n}": GAMMA.view(1, C, 1, 1) for n in leaves},
+    }
+    assert layers_in(save(state, tmp_path / "a.pt"))["1"].kind.name == kind
+    state[f"1.{leaves[2]}"] = torch.ones(C + 1)
+    found = layers_in(save(state, tmp_path / "b.pt")).get("1")
+    assert found is None or found.kind.name != kind

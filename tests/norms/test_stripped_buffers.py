@@ -1,8 +1,8 @@
 """Files without buffers: what may be said of norms whose kind nothing in the file tells.
 
 Measured over all architectures of the tests with their buffers stripped, as ``named_parameters()``
-and adapters leave them: of 491 batch norms none (but one that is called ``ln1``) is said to have nothing
-that could go stale, and three quarters of the LayerNorms, those that names tell, are still vouched for.
+and adapters leave them: of 491 batch norms none (but one that is called ``ln1``) is said to have
+nothing that could go stale, and three quarters of the LayerNorms, by their names, are vouched for.
 """
 
 from pathlib import Path

@@ -25,6 +25,7 @@ from normcheck.norms.recognise.observation import is_observation_norm, observati
 from normcheck.norms.recognise.statistics_names import (
     shaped_otherwise,
     squared,
+    told_by_leaves,
 )
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
@@ -130,6 +131,9 @@ def _recognise(
     statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
     if statistics:
         return _with_statistics(group, statistics, weights)
+    own = told_by_leaves(leaves)
+    if own is not None:
+        return BY_NAME[own], Recognition(Confidence.MEDIUM, f"has {', '.join(sorted(leaves))}")
     weight, bias = _affine(leaves)
     if weight is None or not _norm_shaped(weight, bias):
         return None

@@ -204,6 +204,26 @@ def shaped_otherwise(leaves: Mapping[str, TensorRef]) -> str | None:
     return None
 
 
+_OWN_LEAVES = (
+    ({"weight", "bias", "v"}, "EvoNorm-S"),
+    ({"weight", "bias", "tau"}, "FilterResponseNorm"),
+    ({"weight", "bias", "mean_scale"}, "GraphNorm"),
+    ({"gamma", "beta", "tau"}, "FilterResponseNorm"),
+)
+
+
+def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
+    """The kind of a norm without statistics whose parameters have names of its own.
+
+    Args:
+        leaves: A module's tensors by their last names: all of one size, whatever their shapes.
+    """
+    names = leaves.keys() - {"eps"}
+    kind = next((kind for own, kind in _OWN_LEAVES if names == own), None)
+    sizes = {leaves[name].numel for name in names}
+    return kind if len(sizes) == 1 and sizes.pop() > 1 else None
+
+
 def affine_of(leaves: Mapping[str, TensorRef], size: int) -> tuple[str | None, str | None]:
     """The names of γ and β among a module's tensors, for so many features."""
 

@@ -40,6 +40,26 @@ def test_links_are_not_followed(kind: bytes, tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "box.tar")
 
 
+@every_packer
+def test_nothing_is_unpacked(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading every number of a box opens no file for writing, in no folder."""
+    path = pack(tmp_path / "box", {"model.pt": HEALTHY})
+    opened = os.open
+
+    def watched(name: object, flags: int, *rest: int, **more: int) -> int:
+        assert not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT), name
+        return opened(name, flags, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", watched)
+    monkeypatch.setattr("tempfile.mkstemp", None)
+    monkeypatch.setattr("tempfile.mkdtemp", None)
+    checkpoint = read_checkpoint(path)
+    for tensor in checkpoint.models[0].tensors.values():
+        tensor.values()
+    checkpoint.close()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_nested_without_end(tmp_path: Path) -> None:
     """Ten archives in each other are refused; three are read."""
     data = HEALTHY
