@@ -211,7 +211,7 @@ def _one_checkpoint(source: Source, kind: str, found: _Contents) -> Checkpoint:
             replace(model, where=_inside(name, model.where)) for model in checkpoint.models
         )
     files = [checkpoint for _, checkpoint in found.read]
-    holding = [*files, *found.beside]
+    holding: list[Checkpoint | Found] = [*files, *found.beside]
     several = len(files) > 1
     notes = [
         f"{name}: {note}" if several else note for name, file in found.read for note in file.notes

@@ -82,7 +82,9 @@ def _with_names_of_torch(record: ModuleRecord) -> tuple[ModuleRecord, Named | No
     torch = as_in_torch(leaves, named)
     if "weight" not in torch and "num_batches_tracked" not in torch:
         return record, None
-    parameters = {name: torch.pop(name) for name in ("weight", "bias") if name in torch}
+    parameters: dict[str, TensorRef | None] = {
+        name: torch.pop(name) for name in ("weight", "bias") if name in torch
+    }
     buffers = {"weight": parameters["weight"]} if "weight" in record.buffers else {}
     return replace(record, parameters=parameters, buffers={**torch, **buffers}), named
 
