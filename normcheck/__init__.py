@@ -15,7 +15,8 @@ from normcheck.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from normcheck.config.settings import Settings
+    from normcheck.config.examination import Examination
+    from normcheck.config.policy import LayerIgnore, Policy
     from normcheck.errors import NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
     from normcheck.repair.estimating.recalibrate import Recalibration, recalibrate
@@ -28,11 +29,13 @@ __all__ = [
     "Confidence",
     "Diff",
     "Evidence",
+    "Examination",
     "Finding",
+    "LayerIgnore",
     "NormcheckError",
+    "Policy",
     "Recalibration",
     "Report",
-    "Settings",
     "Severity",
     "Suppressed",
     "__version__",
@@ -45,11 +48,13 @@ _HOMES = {
     "Confidence": "normcheck.findings",
     "Diff": "normcheck.report.diff_report",
     "Evidence": "normcheck.findings",
+    "Examination": "normcheck.config.examination",
     "Finding": "normcheck.findings",
+    "LayerIgnore": "normcheck.config.policy",
     "NormcheckError": "normcheck.errors",
+    "Policy": "normcheck.config.policy",
     "Recalibration": "normcheck.repair.estimating.recalibrate",
     "Report": "normcheck.report.report",
-    "Settings": "normcheck.config.settings",
     "Severity": "normcheck.findings",
     "Suppressed": "normcheck.findings",
     "diff": "normcheck.runs.diff",

@@ -54,7 +54,7 @@ def complete(error: NormcheckError, name: str) -> None:
     if not error.hint:
         error.hint = "the file is damaged or of an unknown kind; fetch it again or save it again"
         if isinstance(error, RefusedError):
-            error.hint = "no real model asks for that: the file is damaged or made to harm"
+            error.hint = "no real model asks for that: the file is damaged or malicious"
             if error.limit:
                 option = error.limit.replace("_", "-")
                 error.hint += f"; to read it all the same, raise --limit {option}=N"

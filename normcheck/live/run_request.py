@@ -1,12 +1,14 @@
 """What a user asks of a run: which model, which input, where. Plain values, without torch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 Progress = Callable[[str, int], None]
 """Called with what is being done and the samples that were run since."""
+ALL = "all"
+"""What stands for every model of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,8 @@ class Loading:
     arguments: Mapping[str, Any] | list[Any] = field(default_factory=dict)
     prefix: str | None = None
     """Part of the file's names before the model's own; None to look for one."""
-    where: str | None = None
-    """Place in the file of the model that is meant; None for every one that fits."""
+    where: tuple[str, ...] = ()
+    """Places in the file of the models that are meant; empty for every one that fits."""
     trust: bool = False
     """Whether the file's own code may run."""
 
@@ -72,8 +74,8 @@ class Running:
     autocast: str = ""
     """``float16`` or ``bfloat16``; empty for none."""
     seed: int = 0
-    progress: Progress = _silent
-    announce: Callable[[str], None] = _unsaid
+    progress: Progress = field(default=_silent, compare=False)
+    announce: Callable[[str], None] = field(default=_unsaid, compare=False)
     """Told in words what of the file's code is about to run."""
     against: Path | None = None
     """An export of the model: instead of probes, the outputs of both are compared."""
@@ -81,3 +83,7 @@ class Running:
     """Whether code that only a configuration file names may be imported."""
     isolation: Isolation | None = None
     """Bounds of the process in which models of files run; None to run them in this one."""
+
+    def unheard(self) -> "Running":
+        """The same for another process, where nobody listens who listens here."""
+        return replace(self, progress=_silent, announce=_unsaid)
