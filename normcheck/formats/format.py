@@ -3,20 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from normcheck.errors import NoModelError
-from normcheck.pickles.locate_models import Found
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.limits import Limits
 from normcheck.sources.source import Source
-
-
-class NoModelFoundError(NoModelError):
-    """A file was read, and holds no model, but perhaps what bears on one in another file."""
-
-    def __init__(self, message: str, hint: str, found: Found) -> None:
-        """Carry what else was found, an optimizer's state for example."""
-        super().__init__(message, hint)
-        self.found = found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from normcheck.errors import UnreadableError
+from normcheck.errors import NoModelError, UnreadableError
 from normcheck.formats import foreign_files as foreign
-from normcheck.formats.format import Format, NoModelFoundError
+from normcheck.formats.format import Format
 from normcheck.formats.safetensors_file import header_length, read_safetensors
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
@@ -183,7 +183,7 @@ def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Ch
         note: What a reader of the report should know of the file.
 
     Raises:
-        NoModelFoundError: None was found.
+        NoModelError: None was found.
     """
     if not found.models:
         if found.optimizers:
@@ -192,11 +192,12 @@ def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Ch
             what = f"{found.tensors_without_names} tensors without parameter names, and no model"
         else:
             what = "no model"
-        raise NoModelFoundError(
+        error = NoModelError(
             f"{source.name}: the {form} holds {what}",
             "scan the file that has the state_dict or the module itself",
-            found,
         )
+        error.found = found
+        raise error
     return Checkpoint(
         name=source.name,
         format=form,

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
 from normcheck.formats.boxes.inflated import GZIP, RAW, Inflated
 from normcheck.formats.boxes.tar_members import is_tar, tar_members
-from normcheck.formats.format import NoModelFoundError
 from normcheck.formats.nested_archives import RegionSource
 from normcheck.formats.zip_members import find, open_archive, packed_part
 from normcheck.pickles.locate_models import Found
@@ -187,10 +186,9 @@ def _look_into(member: Member, found: _Contents, budget: Budget, read: Read, kno
     try:
         found.read.append((member.name, read(inside, _deeper(budget, 1))))
         found.passed_over -= 1
-    except NoModelFoundError as error:
-        found.beside.append(error.found)
-    except NoModelError:
-        return
+    except NoModelError as error:
+        if isinstance(error.found, Found):
+            found.beside.append(error.found)
     except RefusedError:
         raise
     except NormcheckError:
