@@ -43,6 +43,7 @@ FOLLOWS = 0.1
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = re.compile(r"layer_?norm|group_?norm|rms|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE)
+_BATCH_NAME = re.compile(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
 
 
 def standings(
@@ -148,6 +149,8 @@ def _without_numbers(layer: NormLayer, anatomy: Anatomy) -> str:
         if layer.track_running_stats is False or layer.absent_buffers:
             return "no running statistics are kept: predictions depend on the batch"
         return "running statistics not in the file"
+    if layer.unknown_buffers and layer.kind.family is Family.CUSTOM:
+        return f"it keeps buffers of its own ({', '.join(layer.unknown_buffers[:3])})"
     if not anatomy.has_modules and _may_be_batch_norm(layer):
         return "a batch norm without its statistics, or a norm that has none: names do not tell"
     return ""
@@ -159,6 +162,8 @@ def _may_be_batch_norm(layer: NormLayer) -> bool:
         return layer.norm_base and layer.kind.family is not Family.INSTANCE
     if layer.bias is None or layer.weight is None or layer.kind.family is Family.RMS:
         return False
+    if _BATCH_NAME.search(layer.path):
+        return True  # whatever the last part of its name says
     if _SURE_NAME.search(layer.path) or layer.kind.family is Family.GROUP:
         return False
     return layer.recognition.confidence is Confidence.LOW or layer.kind.family is Family.PER_SAMPLE

@@ -44,7 +44,9 @@ def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[Step]:
     for name, tensor in model.tensors.items():
         path, _, leaf = name.rpartition(".")
         leaves.setdefault(path, {})[leaf] = tensor
-    norms = {layer.path: layer for layer in layers if layer.reached}
+    norms = {
+        path: layer for layer in layers if layer.reached for path in (layer.path, *layer.aliases)
+    }
     return _as_run([Step(path, named, norms.get(path)) for path, named in leaves.items()])
 
 
