@@ -16,8 +16,9 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from normcheck.config.settings import Settings
-    from normcheck.errors import NormcheckError
+    from normcheck.errors import GuardError, GuardWarning, NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
+    from normcheck.integrations.guard.guard import Guard, guard
     from normcheck.repair.estimating.recalibrate import Recalibration, recalibrate
     from normcheck.report.diff_report import Diff
     from normcheck.report.report import Report
@@ -29,6 +30,9 @@ __all__ = [
     "Diff",
     "Evidence",
     "Finding",
+    "Guard",
+    "GuardError",
+    "GuardWarning",
     "NormcheckError",
     "Recalibration",
     "Report",
@@ -37,6 +41,7 @@ __all__ = [
     "Suppressed",
     "__version__",
     "diff",
+    "guard",
     "recalibrate",
     "scan",
 ]
@@ -46,6 +51,9 @@ _HOMES = {
     "Diff": "normcheck.report.diff_report",
     "Evidence": "normcheck.findings",
     "Finding": "normcheck.findings",
+    "Guard": "normcheck.integrations.guard.guard",
+    "GuardError": "normcheck.errors",
+    "GuardWarning": "normcheck.errors",
     "NormcheckError": "normcheck.errors",
     "Recalibration": "normcheck.repair.estimating.recalibrate",
     "Report": "normcheck.report.report",
@@ -53,6 +61,7 @@ _HOMES = {
     "Severity": "normcheck.findings",
     "Suppressed": "normcheck.findings",
     "diff": "normcheck.runs.diff",
+    "guard": "normcheck.integrations.guard.guard",
     "recalibrate": "normcheck.repair.estimating.recalibrate",
     "scan": "normcheck.runs.scan",
 }

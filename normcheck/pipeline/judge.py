@@ -143,8 +143,8 @@ def _findings(
 ) -> Iterator[Finding]:
     where = subject.anatomy.where
     for rule in rules:
-        if rule.need.compares:
-            continue  # not skipped: a scan never has a second checkpoint
+        if not rule.need.scanned:
+            continue  # not skipped: a scan never has a second checkpoint, nor a training loop
         reason = _cannot_run(rule, subject, held)
         if reason:
             asides.skipped.append(Skipped(name, where, rule.code, *reason))

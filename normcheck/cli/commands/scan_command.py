@@ -69,9 +69,15 @@ def run_scan(words: ScanWords) -> int:
         raise UsageError("no target is named", "name a file or a folder: normcheck scan model.pt")
     outputs = pair(resolved.formats, resolved.outputs)
     _check_combination(words, resolved)
-    if words.flags.select and all(rule.need.compares for rule in resolved.settings.rules):
+    if words.flags.select and not any(rule.need.scanned for rule in resolved.settings.rules):
+        chosen = f"{', '.join(words.flags.select):.60}"
+        if not any(rule.need.compares for rule in resolved.settings.rules):
+            raise UsageError(
+                f"{chosen}: these rules watch a training loop, a scan has none",
+                "run them in the loop: with normcheck.guard(model, optimizer)",
+            )
         raise UsageError(
-            f"{', '.join(words.flags.select):.60}: these rules compare checkpoints, a scan has one",
+            f"{chosen}: these rules compare checkpoints, a scan has one",
             "run them with: normcheck diff OLD NEW",
         )
     known = resolved.settings if words.write_baseline else with_baseline(resolved)
