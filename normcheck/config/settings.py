@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, narrow
+from normcheck.shown import Brief
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.place import Place, address_matches, is_remote
 
@@ -98,8 +99,8 @@ class LayerIgnore:
         return fnmatch.fnmatchcase(path, self.pattern)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings(Brief):
     """Settings of one scan."""
 
     rules: tuple[Rule, ...] = RULES

@@ -9,7 +9,7 @@ from types import FrameType
 _PACKAGE = str(Path(__file__).resolve().parents[2])
 _PATHS = sysconfig.get_paths()
 _LIBRARIES = tuple(
-    os.path.join(os.path.abspath(path), "")
+    f"{os.path.abspath(path)}{os.sep}"
     for path in (_PACKAGE, _PATHS["stdlib"], _PATHS["platstdlib"])
 )
 """Folders of normcheck and of Python."""
