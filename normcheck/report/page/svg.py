@@ -148,6 +148,8 @@ def reach(values: Sequence[float], *, least: float | None = None) -> tuple[float
     if not finite:
         return 0.0, 1.0
     low, high = min(finite), max(finite)
+    if high == low and least is not None:
+        return low, low + 1
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
