@@ -30,7 +30,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional
 
-from normcheck import Settings, scan
+from normcheck import Examination, scan
 from normcheck.live.run_request import Feeding, Running
 from sample_models.networks import DigitsNet
 
@@ -436,7 +436,7 @@ def judged(job: tuple[str, str, int]) -> list[Said]:
         damage = cost(case, found)
         for labelled in case.labelled:
             shown = case.shown if labelled else case.shown[0]
-            settings = Settings(running=Running(feeding=Feeding(samples=SAMPLES)))
+            settings = Examination(running=Running(feeding=Feeding(samples=SAMPLES)))
             report = scan(case.model.eval(), settings, data=shown)
             if report.errors:
                 raise SystemExit(f"{job} {case.kind}: {report.errors[0].message}")

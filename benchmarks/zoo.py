@@ -89,7 +89,7 @@ def tried(entry: Entry, shapes: tuple[str, ...], largest: float) -> tuple[str, s
             model = entry.make()
             before = {k: v.clone() for k, v in model.state_dict().items()}
             modes = [m.training for m in model.modules()]
-            settings = normcheck.Settings(running=Running(feeding=Feeding(shapes=shapes)))
+            settings = normcheck.Examination(running=Running(feeding=Feeding(shapes=shapes)))
             report = normcheck.scan(model, settings)
     except TooSlow:
         return "too slow", ""

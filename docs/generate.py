@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WITH_PARTS = (
     "README.md",
     "docs/ci.md",
+    "docs/commands.md",
     "docs/configuration.md",
     "docs/diff.md",
     "docs/exports.md",
@@ -216,7 +217,10 @@ def parts() -> dict[str, str]:
         ),
         "fix": repair(SAMPLE),
         "fix refused": repair("sample_models/never-updated-trained-in-eval.pt"),
-        "fix help": f"```console\n$ normcheck fix --help\n{run('fix', '--help')}\n```",
+        **{
+            f"{command} help": console(command, "--help")
+            for command in ("scan", "diff", "fix", "rule", "kinds")
+        },
         "diff": console("diff", *PAIR),
         "diff series": console("diff", *SERIES),
         "export": console("scan", EXPORT),
@@ -224,7 +228,6 @@ def parts() -> dict[str, str]:
             f"```console\n$ normcheck diff {' '.join(EXPORTED)} \\\n    {' '.join(RUN[:2])} \\\n"
             f"    {' '.join(RUN[2:])}\n{run('diff', *EXPORTED, *RUN)}\n```"
         ),
-        "help": f"```console\n$ normcheck scan --help\n{run('scan', '--help')}\n```",
         "cost": cost(),
         "keys": key_table(TOP),
         "model-keys": key_table(MODEL),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from normcheck.api.diff import diff
     from normcheck.api.fix import fix
     from normcheck.api.scan import assert_healthy, scan
-    from normcheck.config.settings import Settings
+    from normcheck.config.examination import Examination
+    from normcheck.config.policy import LayerIgnore, Policy
     from normcheck.errors import GuardError, GuardWarning, NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
     from normcheck.integrations.guard.guard import Guard, guard
@@ -32,16 +33,18 @@ __all__ = [
     "Confidence",
     "Diff",
     "Evidence",
+    "Examination",
     "Finding",
     "Guard",
     "GuardError",
     "GuardWarning",
+    "LayerIgnore",
     "LayerList",
     "NormcheckError",
+    "Policy",
     "Recalibration",
     "Repair",
     "Report",
-    "Settings",
     "Severity",
     "Suppressed",
     "__version__",
@@ -57,16 +60,18 @@ _HOMES = {
     "Confidence": "normcheck.findings",
     "Diff": "normcheck.report.diff_report",
     "Evidence": "normcheck.findings",
+    "Examination": "normcheck.config.examination",
     "Finding": "normcheck.findings",
     "Guard": "normcheck.integrations.guard.guard",
     "GuardError": "normcheck.errors",
     "GuardWarning": "normcheck.errors",
     "LayerList": "normcheck.report.layer_list",
+    "LayerIgnore": "normcheck.config.policy",
     "NormcheckError": "normcheck.errors",
+    "Policy": "normcheck.config.policy",
     "Recalibration": "normcheck.repair.estimating.recalibrate",
     "Repair": "normcheck.repair.repair_result",
     "Report": "normcheck.report.report",
-    "Settings": "normcheck.config.settings",
     "Severity": "normcheck.findings",
     "Suppressed": "normcheck.findings",
     "assert_healthy": "normcheck.api.scan",

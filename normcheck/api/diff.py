@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normcheck.api.words import RunWords, Words, settings_of
-from normcheck.config.settings import Settings
-from normcheck.pipeline.given import not_settings
 from normcheck.runs import diff as run
 
 if TYPE_CHECKING:
     from normcheck.api.words import Model
+    from normcheck.config.examination import Examination
+    from normcheck.config.policy import Policy
     from normcheck.live.run_request import Running
     from normcheck.report.diff_report import Diff
 
 
 def diff(
     *targets: str | Path | Iterable[str | Path],
-    settings: Settings | None = None,
+    examination: Examination | None = None,
+    policy: Policy | None = None,
     ranks: bool = False,
     where: Iterable[str] = (),
     select: Words | None = None,
@@ -43,7 +44,8 @@ def diff(
     Args:
         *targets: Files in the order in which they came about, each by itself or in one list; a
             folder or pattern stands for its files, ordered by the numbers in their names.
-        settings: What else to set; the arguments below win.
+        examination: The same as one value: which rules judge; the arguments below win.
+        policy: The same as one value: what of the findings counts; the arguments below win.
         ranks: Take the files as ranks of one step: each is held against the first.
         where: Which model to compare where a file holds several: one place for all files, or one
             for each.
@@ -68,13 +70,16 @@ def diff(
         UsageError: Fewer than two files, or no model in common; or what is no path.
     """
     given: list[Any] = list(targets)
-    if len(given) == 2 and not isinstance(given[0], str | os.PathLike):
-        settings = given.pop()  # files in a list, and settings
-    if settings is not None and not isinstance(settings, Settings):
-        raise not_settings(settings)
+    if len(given) > 1 and not isinstance(given[0], str | os.PathLike):
+        # Files in a list, and after it the two values, as they may also be given by name.
+        examination = given[1] if examination is None else examination
+        policy = given[2] if policy is None and len(given) == 3 else policy
+        given = given[:1]
     files = given[0] if len(given) == 1 else given
-    chosen = settings_of(settings, select, ignore, fail_on, min_severity, min_confidence)
-    asked = RunWords(model, model_args, data, samples=samples, device=device)
-    how = running if running is not None or not asked.asks else asked.running()
+    asked, wanted = settings_of(
+        examination, policy, select, ignore, fail_on, min_severity, min_confidence
+    )
+    run_words = RunWords(model, model_args, data, samples=samples, device=device)
+    how = running if running is not None or not run_words.asks else run_words.running()
     places = (where,) if isinstance(where, str) else tuple(where)
-    return run.diff(files, chosen, ranks=ranks, where=places, running=how)
+    return run.diff(files, asked, wanted, ranks=ranks, where=places, running=how)

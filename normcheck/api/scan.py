@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from normcheck.api.words import RunWords, Words, settings_of
-from normcheck.config.settings import Settings
 from normcheck.live.run_request import Running
-from normcheck.pipeline.given import not_settings
+from normcheck.report.form import Wish
 from normcheck.runs import scan as run
 
 if TYPE_CHECKING:
     from normcheck.api.words import Model
+    from normcheck.config.examination import Examination
+    from normcheck.config.policy import Policy
     from normcheck.fleet.fleet_request import Fleet
     from normcheck.report.report import Report
     from normcheck.runs.scan import Targets
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 def scan(
     targets: Targets,
-    settings: Settings | None = None,
+    examination: Examination | None = None,
+    policy: Policy | None = None,
     *,
     data: Any = None,
     model: Model | None = None,
@@ -39,7 +41,9 @@ def scan(
     prefix: str | None = None,
     at: str | None = None,
     trust: bool = False,
+    figures: bool = False,
     fleet: Fleet | None = None,
+    wishes: frozenset[Wish] = frozenset(),
 ) -> Report:
     """Scan saved or live models and say what is wrong with their normalization layers.
 
@@ -51,7 +55,9 @@ def scan(
         targets: Files, folders (searched by extension) and patterns; live modules; state dicts,
             also within dictionaries as a training script saves them; exported programs. One of
             these, or an iterable of several.
-        settings: What else to set; the arguments below win.
+        examination: The same as one value: which rules judge, whether and how models are run; the
+            arguments below win.
+        policy: The same as one value: what of the findings counts; the arguments below win.
         data: What to feed: a ``DataLoader``, a ``Dataset``, tensors, arrays, or any iterable of
             batches, with or without labels; or a path or ``pkg.mod:loader``, as ``--data``.
         model: What makes the model that a state dict belongs to: ``pkg.mod:factory``, a function or
@@ -70,7 +76,9 @@ def scan(
         prefix: What stands before the model's names in the file: ``ema_model.``.
         at: Which model of the file to run.
         trust: Let the file's own code run.
+        figures: Keep what the panels of ``report.to_html()`` draw: two numbers a channel.
         fleet: How many processes or machines share the files, and where results are kept.
+        wishes: What else an output wants of each file.
 
     Returns:
         The report. A target that could not be read or run is one of its ``errors``; the others are
@@ -80,10 +88,10 @@ def scan(
         NormcheckError: A target is nothing that can be scanned (None, a tensor, a dictionary
             without a model), or an argument is wrong.
     """
-    if settings is not None and not isinstance(settings, Settings):
-        raise not_settings(settings)
-    chosen = settings_of(settings, select, ignore, fail_on, min_severity, min_confidence)
-    asked = RunWords(
+    asked, wanted = settings_of(
+        examination, policy, select, ignore, fail_on, min_severity, min_confidence
+    )
+    run_words = RunWords(
         model,
         model_args,
         data,
@@ -96,14 +104,15 @@ def scan(
         at,
         trust,
     )
-    if asked.model is None and asked.input_shape is None and not trust and chosen.running:
-        # Settings say how to run; data alone are fed in that run.
-        return run.scan(targets, chosen, data=data, fleet=fleet)
+    wishes |= {Wish.PREDICTIONS} if figures else set()
+    if model is None and input_shape is None and not trust and asked.running:
+        # The examination says how to run; data alone are fed in that run.
+        return run.scan(targets, asked, wanted, data=data, fleet=fleet, wishes=wishes)
     # A live module is run anyway: where and on what is heeded without a word that asks for a run.
     here = (batch_size, samples, device, autocast) != (0, 256, "cpu", "")
-    if asked.asks or here:
-        chosen = replace(chosen, running=asked.running(chosen.running or Running()))
-    return run.scan(targets, chosen, fleet=fleet)
+    if run_words.asks or here:
+        asked = replace(asked, running=run_words.running(asked.running or Running()))
+    return run.scan(targets, asked, wanted, fleet=fleet, wishes=wishes)
 
 
 def assert_healthy(target: Targets, **words: Any) -> Report:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.live.run_request import Feeding, Loading, Running
+from normcheck.pipeline.given import check_kinds
 from normcheck.rules.catalogue import select as selected
 
 if TYPE_CHECKING:
@@ -32,17 +34,19 @@ def words_of(given: Words | None) -> list[str]:
 
 
 def settings_of(
-    base: Settings | None,
+    examination: Examination | None,
+    policy: Policy | None,
     select: Words | None,
     ignore: Words | None,
     fail_on: str | None,
     min_severity: str | None,
     min_confidence: str | None,
-) -> Settings:
+) -> tuple[Examination, Policy]:
     """The settings that keyword arguments ask for.
 
     Args:
-        base: What they change; None for the defaults.
+        examination: What they change; None for the defaults.
+        policy: Likewise.
         select: Rules.
         ignore: Rules.
         fail_on: A severity.
@@ -50,24 +54,25 @@ def settings_of(
         min_confidence: A confidence.
 
     Raises:
-        UsageError: A word is none.
+        UsageError: A word is none, or a value is of another kind.
     """
-    settings = base or Settings()
+    check_kinds(examination, policy)
+    asked, wanted = examination or Examination(), policy or Policy()
     if select is not None or ignore is not None:
         chosen = words_of(select) if select is not None else ["ALL"]
         rules = selected(chosen, words_of(ignore))
-        mine = {rule.code: rule for rule in settings.rules}
-        # Thresholds that the settings have set stay set.
-        settings = replace(settings, rules=tuple(mine.get(rule.code, rule) for rule in rules))
+        mine = {rule.code: rule for rule in asked.rules}
+        # Thresholds that were set stay set.
+        asked = replace(asked, rules=tuple(mine.get(rule.code, rule) for rule in rules))
     if fail_on is not None:
-        settings = replace(settings, fail_on=_one_of(Severity, fail_on, "fail_on"))
+        wanted = replace(wanted, fail_on=_one_of(Severity, fail_on, "fail_on"))
     if min_severity is not None:
         least = _one_of(Severity, min_severity, "min_severity")
-        settings = replace(settings, min_severity=least)
+        wanted = replace(wanted, min_severity=least)
     if min_confidence is not None:
         sure = _one_of(Confidence, min_confidence, "min_confidence")
-        settings = replace(settings, min_confidence=sure)
-    return settings
+        wanted = replace(wanted, min_confidence=sure)
+    return asked, wanted
 
 
 def _one_of(kind: Any, word: str, name: str) -> Any:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from normcheck.config.settings import LayerIgnore, ModelSettings
+from normcheck.config.examination import ModelSettings
+from normcheck.config.policy import LayerIgnore
 from normcheck.findings import Confidence, Severity
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normcheck.config.discover import discover, named, shown
+from normcheck.config.examination import Examination
 from normcheck.config.file_values import FileSettings
 from normcheck.config.keys import ENVIRONMENT, FAILING, FORMATS
 from normcheck.config.parse import parse
-from normcheck.config.settings import Settings
+from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import select
@@ -58,7 +59,9 @@ class Origin:
 class Resolved:
     """Everything that was decided before the run."""
 
-    settings: Settings
+    examination: Examination
+    policy: Policy
+    """Without the baseline, which is not read yet."""
     formats: tuple[str, ...]
     outputs: tuple[str, ...]
     baseline: Path | None
@@ -89,14 +92,16 @@ def resolve(flags: Flags, environment: Mapping[str, str], folder: Path) -> Resol
     output = merge.one("output-file", _only(flags.outputs), None, "-")
     baseline = merge.one("baseline", flags.baseline, file.baseline, None)
     return Resolved(
-        settings=Settings(
+        examination=Examination(
             rules=_tuned(select(selected, dropped), file),
+            models=file.models,
+        ),
+        policy=Policy(
             fail_on=Severity(fail_on),
             strict=strict,
             min_severity=Severity(severity),
             min_confidence=Confidence(confidence),
             layer_ignores=file.layer_ignores,
-            models=file.models,
         ),
         formats=tuple(flags.formats) or (form,),
         outputs=tuple(flags.outputs) or (output,),
@@ -112,17 +117,17 @@ def _baseline(said: str | Path | None) -> Path | None:
     return local(said, "--baseline") if isinstance(said, str) else said
 
 
-def with_baseline(resolved: Resolved) -> Settings:
-    """The settings with the baseline read, where there is to be one.
+def with_baseline(resolved: Resolved) -> Policy:
+    """The policy with the baseline read, where there is to be one.
 
     Raises:
         UsageError: The baseline is missing or damaged.
     """
     if resolved.baseline is None:
-        return resolved.settings
+        return resolved.policy
     from normcheck.config.baseline import read_baseline  # most runs have none
 
-    return replace(resolved.settings, baseline=read_baseline(resolved.baseline))
+    return replace(resolved.policy, baseline=read_baseline(resolved.baseline))
 
 
 def _file(flags: Flags, environment: Mapping[str, str], folder: Path) -> FileSettings:

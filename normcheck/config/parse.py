@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from normcheck.config.discover import shown
+from normcheck.config.examination import ModelSettings
 from normcheck.config.file_values import FileSettings, RuleSettings
 from normcheck.config.keys import CONFIDENCES, FAILING, FORMATS, IGNORE, MODEL, SEVERITIES, TOP, Key
-from normcheck.config.settings import LayerIgnore, ModelSettings
+from normcheck.config.policy import LayerIgnore
 from normcheck.errors import ConfigError, UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import check_selector, find

@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
 from normcheck import platforms
-from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError
+from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.result_order import InOrder
-from normcheck.fleet.sent_settings import sent
 from normcheck.fleet.worker_messages import MESSAGES, Announcement, Progress, Ready, Result
 from normcheck.formats.targets import Target
 from normcheck.live.process.wire import LONGEST, DamagedError, read_message
@@ -47,7 +46,7 @@ without a guard would start itself again."""
 
 def examined_by_processes(
     work: Iterator[Target | FileResult],
-    settings: Settings,
+    task: FileTask,
     jobs: int,
     meanwhile: Callable[[Target], FileResult] | None = None,
 ) -> Generator[FileResult | None, None, None]:
@@ -55,7 +54,7 @@ def examined_by_processes(
 
     Args:
         work: Files, and results that are there already.
-        settings: What to check.
+        task: What is done with each file.
         jobs: Number of processes.
         meanwhile: Examines files in this process until the first of the others is ready.
 
@@ -65,7 +64,7 @@ def examined_by_processes(
     Raises:
         NormcheckError: No process can be started.
     """
-    pool = _Pool(work, settings, jobs, meanwhile)
+    pool = _Pool(work, task, jobs, meanwhile)
     try:
         yield from pool.results()
     finally:
@@ -87,15 +86,15 @@ class _Pool:
     def __init__(
         self,
         work: Iterator[Target | FileResult],
-        settings: Settings,
+        task: FileTask,
         jobs: int,
         meanwhile: Callable[[Target], FileResult] | None,
     ) -> None:
         self._work = work
         self._meanwhile = meanwhile
-        self._running = settings.running
-        self._request = sent(settings)
-        self._environment = _environment(settings)
+        self._running = task.examination.running
+        self._request = task.sent()
+        self._environment = _environment(task)
         self._jobs = jobs
         self._workers: list[_Worker] = []
         self._again: deque[tuple[int, Target]] = deque()
@@ -228,11 +227,11 @@ class _Pool:
         self._workers.clear()
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(task: FileTask) -> dict[str, str]:
     environment = {**os.environ}
     # The products of a scan are small; threads for them would only be in each other's way.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if settings.running is not None:
+    if task.examination.running is not None:
         # Models that run side by side share the processors: who waits must not spin.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment

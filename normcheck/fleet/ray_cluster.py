@@ -13,13 +13,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Cluster
 from normcheck.fleet.result_order import InOrder
-from normcheck.fleet.sent_settings import sent
 from normcheck.formats.targets import Target
 from normcheck.live.process.wire import DamagedError, read, written
+from normcheck.live.run_request import Running
 from normcheck.pipeline.results import FileResult, lost
 from normcheck.platforms import processors
 from normcheck.version import VERSION
@@ -37,7 +37,7 @@ _REACH_SECONDS = 5.0
 
 
 def examined_by_ray(
-    work: Iterator[Target | FileResult], settings: Settings, cluster: Cluster
+    work: Iterator[Target | FileResult], task: FileTask, cluster: Cluster
 ) -> Generator[FileResult | None, None, None]:
     """As ``fleet.engine.examined``, by tasks of a Ray cluster.
 
@@ -46,7 +46,7 @@ def examined_by_ray(
 
     Args:
         work: Files, handed over as the cluster has room for them.
-        settings: What to check, and how to run.
+        task: What is done with each file.
         cluster: Which one, and what a file takes of it.
 
     Yields:
@@ -61,7 +61,7 @@ def examined_by_ray(
     if ours:
         _connect(ray, cluster)
     try:
-        yield from _results(ray, work, settings, cluster)
+        yield from _results(ray, work, task, cluster)
     finally:
         if ours:
             ray.shutdown()
@@ -140,13 +140,13 @@ def _slots(ray: Any, cluster: Cluster) -> int:
 
 
 def _results(
-    ray: Any, work: Iterator[Target | FileResult], settings: Settings, cluster: Cluster
+    ray: Any, work: Iterator[Target | FileResult], task: FileTask, cluster: Cluster
 ) -> Generator[FileResult | None, None, None]:
     most = _TASKS_PER_SLOT * _slots(ray, cluster)
-    task = ray.remote(_examined).options(
+    remote = ray.remote(_examined).options(
         num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=_RETRIES
     )
-    shared = ray.put(sent(settings))
+    shared = ray.put(task.sent())
     here = (str(Path.cwd()), list(sys.path))
     order = InOrder[FileResult](AHEAD)
     running: dict[Any, tuple[int, Target]] = {}
@@ -161,7 +161,7 @@ def _results(
             if isinstance(item, FileResult):
                 order.put(place, item)
             else:
-                running[task.remote(item, shared, *here)] = (place, item)
+                running[remote.remote(item, shared, *here)] = (place, item)
         yield from order.due()
         if exhausted and not order.waiting:
             return
@@ -171,10 +171,10 @@ def _results(
         done, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_SECONDS)
         for reference in done:
             place, target = running.pop(reference)
-            order.put(place, _fetched(ray, reference, target, settings))
+            order.put(place, _fetched(ray, reference, target, task.examination.running))
 
 
-def _fetched(ray: Any, reference: Any, target: Target, settings: Settings) -> FileResult:
+def _fetched(ray: Any, reference: Any, target: Target, running: Running | None) -> FileResult:
     """What a task made of its file, or what became of the task.
 
     Raises:
@@ -208,8 +208,9 @@ def _fetched(ray: Any, reference: Any, target: Target, settings: Settings) -> Fi
             f"the cluster has normcheck {version}, this is {VERSION}",
             "install the same version on every machine",
         )
-    for text in told if settings.running else ():
-        settings.running.announce(text)  # type: ignore[union-attr]  # told only in a run
+    if running is not None:
+        for text in told:
+            running.announce(text)
     try:
         result = read(data, FileResult)
     except DamagedError as error:
@@ -220,7 +221,7 @@ def _fetched(ray: Any, reference: Any, target: Target, settings: Settings) -> Fi
 
 
 def _examined(
-    target: Target, settings: bytes, folder: str, path: list[str]
+    target: Target, asked: bytes, folder: str, path: list[str]
 ) -> tuple[str, list[str], bytes]:
     """The task: one file, in the folder and with the modules of who asked.
 
@@ -229,14 +230,15 @@ def _examined(
     """
     from dataclasses import replace
 
-    from normcheck.fleet.file_task import done
     from normcheck.pipeline.results import packed
 
     with contextlib.suppress(OSError):  # absolute names work all the same
         os.chdir(folder)
     sys.path += [entry for entry in path if entry not in sys.path]
-    chosen: Settings = pickle.loads(settings)  # noqa: S301  (who asked may run tasks here)
+    task: FileTask = pickle.loads(asked)  # noqa: S301  (who asked may run tasks here)
     told: list[str] = []
-    if chosen.running is not None:
-        chosen = replace(chosen, running=replace(chosen.running, announce=told.append))
-    return VERSION, told, written(packed(done(target, chosen)))
+    running = task.examination.running
+    if running is not None:
+        heard = replace(running, announce=told.append)
+        task = replace(task, examination=replace(task.examination, running=heard))
+    return VERSION, told, written(packed(task.result_of(target)))

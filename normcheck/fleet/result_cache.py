@@ -1,7 +1,8 @@
 """Results of earlier runs, so that a file that did not change is not read again.
 
-When is a result still good? It follows from the file's bytes, the rules with their thresholds,
-the limits, and normcheck's own code. The last three are hashed into a scope. For the bytes
+When is a result still good? It follows from the file's bytes, from what is done with the file
+(the rules with their thresholds, the limits), and from normcheck's own code. The last two are
+hashed whole into a scope. For the bytes
 there are two answers, each enough:
 
 - The file's *stamp* is what it was: device, inode, size, time of the last change of the content
@@ -34,13 +35,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.fleet.cache_file import place_of_database, remove_empty
 from normcheck.fleet.cache_row import LAYOUT, MOST_BYTES, pieces_of, result_of, sealed
 from normcheck.fleet.cache_scope import Scopes, code_digest
 from normcheck.fleet.cache_seal import Seal, users_seal
 from normcheck.fleet.file_stamp import Stamp, digest_of, stamp_of
+from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.formats.targets import Target
 from normcheck.pipeline.results import FileResult
@@ -68,7 +69,7 @@ Work = Iterable[Target | FileResult]
 
 def remembered(
     work: Work,
-    settings: Settings,
+    task: FileTask,
     fleet: Fleet,
     examined: Callable[[Work], Generator[FileResult, None, None]],
 ) -> Generator[FileResult, None, None]:
@@ -76,14 +77,14 @@ def remembered(
 
     Args:
         work: Files, and results that are there already.
-        settings: What to check.
+        task: What is done with each file.
         fleet: With the file of the cache.
         examined: Does what is left, in order; results that are given to it pass through.
 
     Raises:
         UsageError: The cache is no cache, cannot be written, or a run is asked for.
     """
-    if settings.running is not None:
+    if task.examination.running is not None:
         raise UsageError(
             "--cache keeps what was read, a run depends on code and data besides",
             "leave --cache or the run out",
@@ -97,7 +98,7 @@ def remembered(
         fleet.announce(f"the cache {fleet.cache} is not used: {error.message} ({error.hint})")
         yield from examined(work)
         return
-    with closing(Store(fleet.cache, settings, seal)) as store:
+    with closing(Store(fleet.cache, task, seal)) as store:
         wanted: dict[str, _Before] = {}
         with closing(examined(_lookup(work, store, wanted))) as results:
             for result in results:
@@ -141,12 +142,12 @@ def _lookup(
 class Store:
     """The file of a cache, open. Several processes may use one at the same time."""
 
-    def __init__(self, path: Path, settings: Settings, seal: Seal) -> None:
+    def __init__(self, path: Path, task: FileTask, seal: Seal) -> None:
         """Open the file, or make it.
 
         Args:
             path: The file.
-            settings: Of the run.
+            task: Of the run.
             seal: Of the rows that are believed.
 
         Raises:
@@ -155,7 +156,7 @@ class Store:
         self.trouble = ""
         self._seal = seal
         self._code = code_digest()
-        self._scopes = Scopes(settings, self._code)
+        self._scopes = Scopes(task, self._code)
         self._last = time.monotonic()
         self._rows: list[tuple[object, ...]] = []
         place = place_of_database(path)

@@ -32,8 +32,7 @@ def main(link: str) -> None:
 
 
 def _serve(link: Connection) -> None:
-    settings = pickle.loads(link.recv_bytes())  # noqa: S301  (our parent's)
-    from normcheck.fleet.file_task import done
+    task = pickle.loads(link.recv_bytes())  # noqa: S301  (our parent's)
     from normcheck.fleet.worker_messages import Announcement, Progress, Ready, Result
     from normcheck.pipeline.results import lost, packed
 
@@ -43,17 +42,18 @@ def _serve(link: Connection) -> None:
             data = written_message(Result(lost(message.result.target, _TOO_LONG, _ALONE)))
         link.send_bytes(data)
 
-    if settings.running is not None:
-        running = replace(
-            settings.running,
+    running = task.examination.running
+    if running is not None:
+        heard = replace(
+            running,
             progress=lambda what, count: tell(Progress(what, count)),
             announce=lambda text: tell(Announcement(text)),
         )
-        settings = replace(settings, running=running)
+        task = replace(task, examination=replace(task.examination, running=heard))
     tell(Ready())
     while True:
         target = pickle.loads(link.recv_bytes())  # noqa: S301  (our parent's)
-        tell(Result(packed(done(target, settings))))
+        tell(Result(packed(task.result_of(target))))
 
 
 def _stop(_signal: int, _frame: object) -> None:

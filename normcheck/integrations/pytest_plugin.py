@@ -54,7 +54,7 @@ class CheckpointItem(pytest.Item):
         from normcheck.config.merge import Flags, resolve, with_baseline
 
         resolved = resolve(Flags(), os.environ, Path.cwd())
-        report = scan([str(self.target)], with_baseline(resolved))
+        report = scan([str(self.target)], resolved.examination, with_baseline(resolved))
         if not report.ok:
             raise UnhealthyError(report)
 

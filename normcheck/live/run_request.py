@@ -1,7 +1,7 @@
 """What a user asks of a run: which model, which input, where. Plain values, without torch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,8 @@ class Running:
     autocast: str = ""
     """``float16`` or ``bfloat16``; empty for none."""
     seed: int = 0
-    progress: Progress = _silent
-    announce: Callable[[str], None] = _unsaid
+    progress: Progress = field(default=_silent, compare=False)
+    announce: Callable[[str], None] = field(default=_unsaid, compare=False)
     """Told in words what of the file's code is about to run."""
     against: Path | None = None
     """An export of the model: instead of probes, the outputs of both are compared."""
@@ -82,3 +82,7 @@ class Running:
     """Whether code that only a configuration file names may be imported."""
     isolation: Isolation | None = None
     """Bounds of the process in which models of files run; None to run them in this one."""
+
+    def unheard(self) -> "Running":
+        """The same for another process, where nobody listens who listens here."""
+        return replace(self, progress=_silent, announce=_unsaid)

@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from normcheck.config.settings import HeldBack
+from normcheck.config.examination import HeldBack
 from normcheck.errors import NoModelError, NormcheckError, NoValuesError, UnknownFormatError
 from normcheck.findings import Failure, Skipped
 from normcheck.formats.read_checkpoint import complete, read_checkpoint
 from normcheck.live.run_request import Running
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.given import Given
-from normcheck.pipeline.judge import BUG, Asides, Known, judge
+from normcheck.pipeline.judge import BUG, Asides
+from normcheck.pipeline.judge_file import Known, judge_models
 from normcheck.pipeline.results import FileResult, Verdicts
 from normcheck.report.report import ModelReport
 from normcheck.saved.checkpoint import Checkpoint
@@ -27,18 +28,27 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from normcheck.config.settings import Settings
+    from normcheck.config.examination import Examination
     from normcheck.formats.targets import Target
+    from normcheck.report.form import Wish
 
 
 _SAVE_AGAIN = "fetch it again, or load its parts by hand and save them with torch"
 
 
-def examine(target: Target, settings: Settings) -> FileResult:
-    """Read one file and judge every model in it; what fails becomes an entry of the result."""
+def examine(
+    target: Target, examination: Examination, wishes: frozenset[Wish] = frozenset()
+) -> FileResult:
+    """Read one file and judge every model in it; what fails becomes an entry of the result.
+
+    Args:
+        target: The file.
+        examination: How.
+        wishes: What outputs want kept of it besides.
+    """
     name = str(target.path)
     try:
-        checkpoint = read_checkpoint(target.path, settings.limits)
+        checkpoint = read_checkpoint(target.path, examination.limits)
     except NormcheckError as error:
         # In a folder, a file without a model (an optimizer's state, another program's
         # .bin) is nobody's mistake.
@@ -50,11 +60,16 @@ def examine(target: Target, settings: Settings) -> FileResult:
         return FileResult(name, errors=(Failure(name, f"{name}: not enough memory to read it"),))
     except Exception as error:  # one file must not end the audit of the others
         return FileResult(name, errors=(_broke(name, "reading", error),))
-    return _examined(name, checkpoint, settings, explicit=target.explicit)
+    return _examined(name, checkpoint, examination, wishes, explicit=target.explicit)
 
 
 def _examined(
-    name: str, checkpoint: Checkpoint, settings: Settings, *, explicit: bool
+    name: str,
+    checkpoint: Checkpoint,
+    examination: Examination,
+    wishes: frozenset[Wish],
+    *,
+    explicit: bool,
 ) -> FileResult:
     """Judge every model of what was read, and close it."""
     asides, judged = Asides(), list[tuple[ModelReport, Verdicts]]()
@@ -64,8 +79,9 @@ def _examined(
         message = f"{name}: {checkpoint.refused_by_torch}"
         asides.errors.append(Failure(name, message, _SAVE_AGAIN))
     try:
-        known = _known(checkpoint, settings, asides, explicit=explicit)
-        judged.extend(judge(checkpoint, known, settings, asides))
+        known = _known(checkpoint, examination, asides, explicit=explicit)
+        rules = examination.rules_of(checkpoint.name)
+        judged.extend(judge_models(checkpoint, known, rules, wishes, asides))
     except NormcheckError as error:
         complete(error, name)
         asides.errors.append(Failure(name, error.message, error.hint))
@@ -79,44 +95,54 @@ def _examined(
     return _result(name, judged, asides, files)
 
 
-def examine_object(kind: Given, value: Any, settings: Settings) -> Iterator[FileResult]:
+def examine_object(
+    kind: Given, value: Any, examination: Examination, wishes: frozenset[Wish] = frozenset()
+) -> Iterator[FileResult]:
     """Judge a live object, and run it where it can run.
 
     Args:
         kind: What it is; no file.
         value: A module, a mapping of tensors or of what a file may hold, an exported program.
-        settings: What to check.
+        examination: How.
+        wishes: What outputs want kept of it besides.
 
     Raises:
         NormcheckError: There is no model in it.
     """
     if kind is Given.MODULE:
-        yield _examine_module(value, type(value).__name__, settings)
+        yield _examine_module(value, type(value).__name__, examination, wishes)
     elif kind is Given.TENSORS:
         from normcheck.live.loading.in_memory import checkpoint_of
 
         name = type(value).__name__
-        checkpoint, modules = checkpoint_of(value, settings.limits)
+        checkpoint, modules = checkpoint_of(value, examination.limits)
         if checkpoint is not None:
-            yield _examine_in_memory(checkpoint, settings, run=settings.running)
+            yield _examine_in_memory(checkpoint, examination, wishes, examination.running)
         for where, module in modules:
-            yield _examine_module(module, f"{name}.{where}", settings)
+            yield _examine_module(module, f"{name}.{where}", examination, wishes)
     else:
         from normcheck.live.loading.in_memory import checkpoint_of_export
 
-        checkpoint = checkpoint_of_export(value, settings.limits)
-        yield _examine_in_memory(checkpoint, settings, run=settings.running or Running())
+        checkpoint = checkpoint_of_export(value, examination.limits)
+        running = examination.running or Running()
+        yield _examine_in_memory(checkpoint, examination, wishes, running)
 
 
 def _examine_in_memory(
-    checkpoint: Checkpoint, settings: Settings, *, run: Running | None
+    checkpoint: Checkpoint,
+    examination: Examination,
+    wishes: frozenset[Wish],
+    running: Running | None,
 ) -> FileResult:
     """Judge what was read from memory; it runs in this process, which alone has it."""
-    here = replace(run, isolation=None) if run is not None else None
-    return _examined(checkpoint.name, checkpoint, replace(settings, running=here), explicit=True)
+    here = replace(running, isolation=None) if running is not None else None
+    examination = replace(examination, running=here)
+    return _examined(checkpoint.name, checkpoint, examination, wishes, explicit=True)
 
 
-def _examine_module(module: nn.Module, name: str, settings: Settings) -> FileResult:
+def _examine_module(
+    module: nn.Module, name: str, examination: Examination, wishes: frozenset[Wish]
+) -> FileResult:
     """Run and judge a live module."""
     from normcheck.live.process.run_saved import behind_wrappers, run_live
     from normcheck.live.watching.live_records import described
@@ -136,16 +162,18 @@ def _examine_module(module: nn.Module, name: str, settings: Settings) -> FileRes
     size = sum(tensor.numel * tensor.dtype.itemsize for tensor in saved.tensors.values())
     checkpoint = Checkpoint(name, "in memory", size, (saved,))
     try:
-        outcome = run_live(module, settings.running or Running())
+        outcome = run_live(module, examination.running or Running())
         known = Known(saved, outcome.anatomy, outcome.run, notes)
     except NormcheckError as error:
         known = Known(saved, anatomy_of(saved), None, notes)
-        if isinstance(error, NoValuesError) and settings.running is None:
+        if isinstance(error, NoValuesError) and examination.running is None:
             # Nobody asked for a run, and there is nothing to run: no fault of the module.
             known = replace(known, notes=(*notes, f"not run: {error.message}"))
         else:
             asides.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
-    return _result(name, list(judge(checkpoint, [known], settings, asides)), asides)
+    rules = examination.rules_of(name)
+    judged = list(judge_models(checkpoint, [known], rules, wishes, asides))
+    return _result(name, judged, asides)
 
 
 def _result(
@@ -165,12 +193,12 @@ def _result(
 
 
 def _known(
-    checkpoint: Checkpoint, settings: Settings, asides: Asides, *, explicit: bool
+    checkpoint: Checkpoint, examination: Examination, asides: Asides, *, explicit: bool
 ) -> list[Known]:
     """What is known of each model: from the file, and from running it where that is wanted."""
-    budget = settings.weights_budget
+    budget = examination.weights_budget
     anatomies = [anatomy_of(model, weights_budget=budget) for model in checkpoint.models]
-    running = _running_of(checkpoint.name, settings)
+    running = _running_of(checkpoint.name, examination)
     if isinstance(running, HeldBack):
         held = f"not run: {running.why}"
         return [Known(m, a, held=held) for m, a in zip(checkpoint.models, anatomies, strict=True)]
@@ -183,7 +211,7 @@ def _known(
     known: list[Known] = []
     from normcheck.live.process.run_models import ran  # what runs models is not for who only reads
 
-    outcomes = ran(checkpoint, anatomies, running, settings.limits)
+    outcomes = ran(checkpoint, anatomies, running, examination.limits)
     for model, outcome in zip(checkpoint.models, outcomes, strict=True):
         note, error = outcome.note, outcome.error
         if error is not None and not explicit and not running.loading.model:
@@ -197,12 +225,12 @@ def _known(
     return known
 
 
-def _running_of(file: str, settings: Settings) -> Running | HeldBack | None:
+def _running_of(file: str, examination: Examination) -> Running | HeldBack | None:
     """How a file is run. Says which code of the configuration's runs, or would."""
-    asked, running = settings.running, settings.running_of(file)
+    asked, running = examination.running, examination.running_of(file)
     if isinstance(running, HeldBack) and asked is not None:
         asked.announce(f"not run: {running.why} (--trust-config allows it)")
-    entry = settings.of_model(file)
+    entry = examination.of_model(file)
     if isinstance(running, Running) and entry is not None and asked is not None:
         code = entry.code(asked)
         if code:

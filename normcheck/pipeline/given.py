@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
+from normcheck.config.examination import Examination
+from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 
 _TAKEN = (
@@ -92,11 +94,18 @@ def _no_path(target: object, who: str) -> UsageError:
     return UsageError(f"{who} files, not {_what(target)}", hint)
 
 
-def not_settings(value: object) -> UsageError:
-    """The error for settings of another kind."""
-    return UsageError(
-        f"settings are given as {_what(value)}", "give normcheck.Settings(...), or nothing"
-    )
+def check_kinds(examination: object, policy: object) -> None:
+    """See that what a scan or a comparison was given in Python is what it takes.
+
+    Raises:
+        UsageError: One of them is something else.
+    """
+    for name, value, kind in (
+        ("the examination", examination, Examination), ("the policy", policy, Policy)
+    ):  # fmt: skip
+        if value is not None and not isinstance(value, kind):
+            hint = f"give normcheck.{kind.__name__}(...), or nothing"
+            raise UsageError(f"{name} is given as {_what(value)}", hint)
 
 
 def refused(target: object) -> UsageError:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from normcheck.config.examination import Examination
+from normcheck.config.policy import Policy
 from normcheck.errors import NormcheckError
 from normcheck.findings import Finding, Suppressed
 from normcheck.live.process.wire import DamagedError
@@ -14,6 +16,11 @@ from normcheck.version import VERSION
 
 _Sifted = tuple[list[Finding], tuple[Suppressed, ...]]
 """Findings that count, the worst first, and those that do not."""
+
+
+def empty_report(examination: Examination, policy: Policy) -> Report:
+    """What of a report does not depend on any file."""
+    return Report(VERSION, (), (), (), (), (), (), examination.rules, policy.fail_on)
 
 
 def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:
@@ -41,7 +48,7 @@ def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:
     return Part(rest, heads, lambda: _models(result, sifted), line, files, vouched)
 
 
-def lined(result: FileResult) -> FileResult:
+def with_line(result: FileResult) -> FileResult:
     """The same with its line of JSON Lines, made where the result is, not where all meet."""
     from normcheck.report.machines.as_json_lines import file_line
 

@@ -10,10 +10,11 @@ from normcheck.rules.catalogue import matches
 from normcheck.wording import fold, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from normcheck.config.baseline import Baseline, Matcher
-    from normcheck.config.settings import LayerIgnore, Settings
+    from normcheck.config.policy import LayerIgnore, Policy
+    from normcheck.rules.rule import Rule
 
 _CONFIDENCES = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 
@@ -27,13 +28,18 @@ def _matcher(baseline: Baseline) -> Matcher:
 class Sieve:
     """Sorts findings into those that count and those that are suppressed."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Start with nothing suppressed and nothing used."""
+    def __init__(self, policy: Policy, rules: Sequence[Rule]) -> None:
+        """Start with nothing suppressed and nothing used.
+
+        Args:
+            policy: What counts.
+            rules: Those of the run, to which the selectors of ignores are held.
+        """
         self.suppressed: list[Suppressed] = []
-        self._settings = settings
-        self._rules = {rule.code: rule for rule in settings.rules}
+        self._policy = policy
+        self._rules = {rule.code: rule for rule in rules}
         self._used: set[LayerIgnore] = set()
-        self._matcher = _matcher(settings.baseline) if settings.baseline else None
+        self._matcher = _matcher(policy.baseline) if policy.baseline else None
         self._ran: set[str] = set()
         self._judged: set[tuple[str, str]] = set()
 
@@ -57,7 +63,7 @@ class Sieve:
         left: list[Finding] = []
         for finding in findings:
             rest: Finding | None = finding
-            for ignore in self._settings.layer_ignores:
+            for ignore in self._policy.layer_ignores:
                 if rest and self._about(ignore, rest.rule):
                     rest = self._ignored(ignore, rest, len(finding.layers))
             if rest and (too_mild := self._too_mild(rest)):
@@ -86,7 +92,7 @@ class Sieve:
         return self._split(finding, ignore.means, entry, f"of {total} ignored")
 
     def _new(self, finding: Finding, matcher: Matcher, total: int) -> Finding | None:
-        baseline = self._settings.baseline
+        baseline = self._policy.baseline
         name = baseline.path.name if baseline else ""
 
         def entry(part: Finding) -> Suppressed:
@@ -122,7 +128,7 @@ class Sieve:
         return replace(finding, layers=stay, title=f"{finding.title} ({len(gone)} {note})")
 
     def _too_mild(self, finding: Finding) -> Suppressed | None:
-        wanted = self._settings
+        wanted = self._policy
         if finding.severity.rank < wanted.min_severity.rank:
             return Suppressed(finding, SuppressedBy.MIN_SEVERITY, wanted.min_severity.value)
         if _CONFIDENCES.index(finding.confidence) < _CONFIDENCES.index(wanted.min_confidence):
@@ -140,19 +146,19 @@ class Sieve:
                 f"the per-layer ignore '{ignore.pattern}' of {', '.join(ignore.rules)} matched "
                 "no finding",
             )
-            for ignore in self._settings.layer_ignores
+            for ignore in self._policy.layer_ignores
             if ignore not in self._used and any(self._about(ignore, code) for code in self._ran)
         ]
         return (*idle, *self._gone())
 
     def _gone(self) -> list[Unused]:
         """Baseline entries whose finding is no more, those of one rule and model together."""
-        if self._matcher is None or self._settings.baseline is None:
+        if self._matcher is None or self._policy.baseline is None:
             return []
         layers: dict[tuple[str, str], list[str]] = {}
         for entry in self._matcher.unseen(self._judged):
             layers.setdefault((entry.rule, entry.model), []).append(entry.layer or "")
-        name = self._settings.baseline.path.name
+        name = self._policy.baseline.path.name
         return [
             Unused(
                 SuppressedBy.BASELINE,

@@ -1,4 +1,4 @@
-"""One run: every target examined, what is known already left out, a report in stable order."""
+"""One scan: every target examined, the policy applied to what comes of it, a report in order."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import Policy
 from normcheck.errors import UnreadableError
 from normcheck.findings import Failure
 from normcheck.fleet.engine import examined
+from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.formats.targets import Target, expand
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine_object
-from normcheck.pipeline.given import Given, not_settings, targets_in
-from normcheck.pipeline.report_parts import part_of
+from normcheck.pipeline.given import Given, check_kinds, targets_in
+from normcheck.pipeline.report_parts import empty_report, part_of
 from normcheck.pipeline.results import FileResult, renamed
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
 from normcheck.sources.place import shown
-from normcheck.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -32,31 +33,38 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from normcheck.report.form import Wish
+
     Object = nn.Module | Mapping[str, Any] | ExportedProgram
     Targets = Iterable[str | Path | Object] | str | Path | Object
 
 
 def scan(
     targets: Targets,
-    settings: Settings | None = None,
+    examination: Examination | None = None,
+    policy: Policy | None = None,
     *,
     data: Any = None,
     fleet: Fleet | None = None,
+    wishes: frozenset[Wish] = frozenset(),
 ) -> Report:
     """Scan saved or live models and say what is wrong with their normalization layers.
 
     Files are read without running anything of theirs, and torch is not imported, unless
-    ``settings.running`` asks for a run. A live module is run, and left bit for bit as it was.
+    ``examination.running`` asks for a run. A live module is run, and left bit for bit as it was.
 
     Args:
         targets: Files, folders (searched by extension) and patterns; live modules; state dicts,
             also within dictionaries as a training script saves them; exported programs. One of
             these, or an iterable of several.
-        settings: What to check, and whether and how to run; by default every rule, without.
+        examination: Which rules judge, and whether and how models are run; by default every
+            rule, without a run.
+        policy: What of the findings counts, and which of them fail the run.
         data: What to feed: a ``DataLoader``, a ``Dataset``, tensors, arrays, or any iterable of
             batches, with or without labels. With it the models are run.
         fleet: How many processes or machines share the files, and where results are kept for
             the next run; by default this process alone, and nowhere.
+        wishes: What an output wants besides (``form_of(name).needs``, ``fit_figure.NEEDS``).
 
     Returns:
         The report, the same whoever did the work. A target that could not be read or run is
@@ -64,22 +72,25 @@ def scan(
 
     Raises:
         NormcheckError: A target is nothing that can be scanned (None, a tensor, a dictionary
-            without a model), or ``settings`` are no ``Settings``.
+            without a model), or ``examination`` or ``policy`` is of another kind.
     """
-    if settings is not None and not isinstance(settings, Settings):
-        raise not_settings(settings)
-    chosen = settings or Settings()
+    check_kinds(examination, policy)
+    asked, wanted = examination or Examination(), policy or Policy()
     if data is not None:
-        running = chosen.running or Running()
+        running = asked.running or Running()
         feeding = replace(running.feeding, data=data)
-        chosen = replace(chosen, running=replace(running, feeding=feeding))
-    empty = Report(VERSION, (), (), (), (), (), (), chosen.rules, chosen.fail_on)
-    with closing(parts(targets, chosen, fleet)) as stream:
-        return joined(empty, (part.report for part in stream))
+        asked = replace(asked, running=replace(running, feeding=feeding))
+    with closing(parts(targets, asked, wanted, fleet=fleet, wishes=wishes)) as stream:
+        return joined(empty_report(asked, wanted), (part.report for part in stream))
 
 
 def parts(
-    targets: Targets, settings: Settings, fleet: Fleet | None = None
+    targets: Targets,
+    examination: Examination | None = None,
+    policy: Policy | None = None,
+    *,
+    fleet: Fleet | None = None,
+    wishes: frozenset[Wish] = frozenset(),
 ) -> Generator[Part, None, None]:
     """A part of the report for each target, as soon as it and all before it are done.
 
@@ -89,28 +100,29 @@ def parts(
 
     Args:
         targets: As for ``scan``.
-        settings: What to check.
+        examination: Which rules judge, and whether and how models are run.
+        policy: What of the findings counts.
         fleet: How the work is shared out.
+        wishes: What the outputs want made of each file while it is read.
     """
-    given = targets_in(targets)
-    sieve = Sieve(settings)
-    empty = Report(VERSION, (), (), (), (), (), (), settings.rules, settings.fail_on)
-    with closing(examined(_walked(given, settings), settings, fleet or Fleet())) as results:
+    examination, policy = examination or Examination(), policy or Policy()
+    task = FileTask(examination, wishes)
+    sieve, empty = Sieve(policy, examination.rules), empty_report(examination, policy)
+    work = _walked(targets_in(targets), task)
+    with closing(examined(work, task, fleet or Fleet())) as results:
         for result in results:
             yield part_of(result, sieve, empty)
     yield Part.of(replace(empty, unused=sieve.unused()))
 
 
-def _walked(
-    given: Iterator[tuple[Given, Any]], settings: Settings
-) -> Iterator[Target | FileResult]:
+def _walked(given: Iterator[tuple[Given, Any]], task: FileTask) -> Iterator[Target | FileResult]:
     """The files under the targets, found while the run goes on; and what needs no reading."""
     seen: set[str] = set()
     first = True
     names: Counter[str] = Counter()
     for kind, target, last in _with_last(given):
         if kind is not Given.FILE:
-            for result in examine_object(kind, target, settings):
+            for result in examine_object(kind, target, task.examination, task.wishes):
                 yield _told_apart(result, names)
             continue
         # A single word means no file twice, and memory must not grow with the files.
@@ -118,7 +130,7 @@ def _walked(
         word = os.fspath(target)
         try:
             word = word if isinstance(word, str) else os.fsdecode(word)
-            for found in expand([word], settings.redirects):
+            for found in expand([word], task.examination.redirects):
                 name = str(found.path)
                 if name in seen:
                     continue

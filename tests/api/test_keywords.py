@@ -38,10 +38,10 @@ def test_select_and_ignore(words: object) -> None:
 
 def test_settings_are_what_arguments_change() -> None:
     """What they do not name stays."""
-    settings = normcheck.Settings(strict=True, fail_on=normcheck.Severity.ERROR)
-    report = normcheck.scan("statistics-lost.pt", settings, select="NC1")
+    policy = normcheck.Policy(strict=True, fail_on=normcheck.Severity.ERROR)
+    report = normcheck.scan("statistics-lost.pt", policy=policy, select="NC1")
     assert report.fail_on is normcheck.Severity.ERROR
-    assert normcheck.scan("statistics-lost.pt", settings, fail_on="warning").fails()
+    assert normcheck.scan("statistics-lost.pt", None, policy, fail_on="warning").fails()
 
 
 @pytest.mark.parametrize("kind", ["spec", "class", "function", "instance"])

@@ -57,10 +57,11 @@ def test_huge_reports_and_settings_are_short() -> None:
     """Where one line had 79 kB."""
     assert len(repr(hostile())) < SHORT
     assert len(repr(everything())) < SHORT
-    settings = normcheck.Settings(strict=True, redirects=("a.example",) * 500)
-    assert "strict=True" in repr(settings)
-    assert len(repr(settings)) < SHORT
-    assert repr(normcheck.Settings()) == "Settings()"
+    asked = normcheck.Examination(weights_budget=7, redirects=("a.example",) * 500)
+    assert "weights_budget=7" in repr(asked)
+    assert len(repr(asked)) < SHORT
+    assert repr(normcheck.Examination()) == "Examination()"
+    assert repr(normcheck.Policy(strict=True)) == "Policy(strict=True)"
 
 
 def test_names_are_no_markup_in_a_notebook() -> None:

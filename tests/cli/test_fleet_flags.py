@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from normcheck.cli.flags.limit_words import isolation
 from normcheck.cli.screen import progress
-from normcheck.config.settings import Settings
 from normcheck.fleet import file_task as task
 from normcheck.formats.targets import Target
 from normcheck.pipeline.examine import examine
@@ -69,9 +69,9 @@ def test_lines_are_written_as_files_are_done(
     """While the second file is read, the line of the first is there already."""
     seen: list[int] = []
 
-    def watched(target: Target, settings: Settings) -> FileResult:
+    def watched(target: Target, *how: Any) -> FileResult:
         seen.append(len(sys.stdout.getvalue().splitlines()))  # type: ignore[attr-defined]
-        return examine(target, settings)
+        return examine(target, *how)
 
     monkeypatch.setattr(task, "examine", watched)
     assert normcheck("scan", "runs", "-f", "json-lines", "--jobs", "1").code == 1
@@ -84,10 +84,10 @@ def test_a_file_is_there_whole_or_not_at_all(
     """An interruption leaves what was there before, and nothing half."""
     Path("out.jsonl").write_text("before")
 
-    def interrupted(target: Target, settings: Settings) -> FileResult:
+    def interrupted(target: Target, *how: Any) -> FileResult:
         if target.path.name == "nan-statistics.pt":
             raise KeyboardInterrupt
-        return examine(target, settings)
+        return examine(target, *how)
 
     monkeypatch.setattr(task, "examine", interrupted)
     assert normcheck("scan", "runs", "-f", "json-lines", "-o", "out.jsonl").code == 130

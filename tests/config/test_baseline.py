@@ -15,7 +15,7 @@ from normcheck.config.baseline import (
     render_baseline,
     renewed,
 )
-from normcheck.config.settings import Settings
+from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Finding, Severity
 from normcheck.runs.scan import scan
@@ -200,7 +200,7 @@ def test_a_scan_against_its_own_baseline_finds_nothing(samples: Path, folder: Pa
     """Every finding on every sample is known, and none is gone."""
     first = scan([samples])
     baseline = of(*first.findings)
-    again = scan([samples], Settings(baseline=baseline))
+    again = scan([samples], policy=Policy(baseline=baseline))
     assert len(first.findings) > 15
     assert (again.findings, again.unused) == ((), ())
     assert len(again.suppressed) == len(first.findings)

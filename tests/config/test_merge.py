@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from normcheck.config.examination import Examination, ModelSettings
 from normcheck.config.merge import DEFAULT, Flags, Resolved, resolve, with_baseline
-from normcheck.config.settings import ModelSettings, Settings
+from normcheck.config.policy import Policy
 from normcheck.errors import ConfigError, UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, find
@@ -20,7 +21,7 @@ def merged(
 
 
 def codes(resolved: Resolved) -> set[str]:
-    return {rule.code for rule in resolved.settings.rules}
+    return {rule.code for rule in resolved.examination.rules}
 
 
 def origin(resolved: Resolved, key: str) -> str:
@@ -30,7 +31,7 @@ def origin(resolved: Resolved, key: str) -> str:
 def test_defaults(tmp_path: Path) -> None:
     """Without a word from anybody every rule runs, and warnings fail."""
     resolved = resolve(Flags(isolated=True), {}, tmp_path)
-    assert resolved.settings == Settings()
+    assert (resolved.examination, resolved.policy) == (Examination(), Policy())
     assert (resolved.formats, resolved.outputs, resolved.baseline) == (("text",), ("-",), None)
     assert {entry.source for entry in resolved.origins} == {DEFAULT}
 
@@ -39,26 +40,26 @@ def test_the_ladder(tmp_path: Path) -> None:
     """Each step overrides the one below, and the origin tells which."""
     text = 'fail-on = "error"\nformat = "json"\nmin-severity = "warning"'
     file = merged(tmp_path, text)
-    assert file.settings.fail_on is Severity.ERROR
+    assert file.policy.fail_on is Severity.ERROR
     assert origin(file, "fail-on").endswith("normcheck.toml")
     variable = merged(tmp_path, text, NORMCHECK_FAIL_ON="warning", NORMCHECK_FORMAT="sarif")
-    assert variable.settings.fail_on is Severity.WARNING
+    assert variable.policy.fail_on is Severity.WARNING
     assert variable.formats == ("sarif",)
     assert origin(variable, "fail-on") == "NORMCHECK_FAIL_ON"
     flags = Flags(fail_on="error", formats=("junit", "text"), min_confidence="high")
     flag = merged(tmp_path, text, flags, NORMCHECK_FAIL_ON="warning", NORMCHECK_FORMAT="sarif")
-    assert flag.settings.fail_on is Severity.ERROR
+    assert flag.policy.fail_on is Severity.ERROR
     assert flag.formats == ("junit", "text")
-    assert flag.settings.min_severity is Severity.WARNING
-    assert flag.settings.min_confidence is Confidence.HIGH
+    assert flag.policy.min_severity is Severity.WARNING
+    assert flag.policy.min_confidence is Confidence.HIGH
     assert origin(flag, "fail-on") == "--fail-on"
     assert origin(flag, "strict") == DEFAULT
 
 
 def test_a_flag_can_take_back_what_the_file_says(tmp_path: Path) -> None:
     """``--no-strict`` is a word too."""
-    assert merged(tmp_path, "strict = true").settings.strict
-    assert not merged(tmp_path, "strict = true", Flags(strict=False)).settings.strict
+    assert merged(tmp_path, "strict = true").policy.strict
+    assert not merged(tmp_path, "strict = true", Flags(strict=False)).policy.strict
 
 
 def test_wrong_variables_are_errors(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_select_starts_afresh(tmp_path: Path) -> None:
 def test_rules_are_tuned(tmp_path: Path) -> None:
     """Severity and options reach the rules of the run, and no other run."""
     text = '[rules.under-warmed-stats]\nseverity = "info"\nmax-residue = 0.5'
-    rules = {rule.code: rule for rule in merged(tmp_path, text).settings.rules}
+    rules = {rule.code: rule for rule in merged(tmp_path, text).examination.rules}
     assert rules["NC103"].level is Severity.INFO
     assert rules["NC103"].chosen == {"max-residue": 0.5}
     assert rules["NC101"] == find("NC101")
@@ -96,10 +97,10 @@ def test_config_and_isolated(tmp_path: Path) -> None:
     (tmp_path / "normcheck.toml").write_text("strict = true")
     (tmp_path / "other.toml").write_text("strict = false\nformat = 'json'")
     other = resolve(Flags(config="other.toml"), {}, tmp_path)
-    assert (other.settings.strict, other.formats) == (False, ("json",))
+    assert (other.policy.strict, other.formats) == (False, ("json",))
     assert resolve(Flags(), {"NORMCHECK_CONFIG": "other.toml"}, tmp_path).formats == ("json",)
     isolated = resolve(Flags(isolated=True), {"NORMCHECK_CONFIG": "other.toml"}, tmp_path)
-    assert not isolated.settings.strict
+    assert not isolated.policy.strict
     with pytest.raises(UsageError, match="contradict"):
         resolve(Flags(config="other.toml", isolated=True), {}, tmp_path)
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
@@ -177,15 +178,15 @@ def test_which_addresses_a_pattern_means(pattern: str, address: str, named: bool
 def test_the_most_exact_entry_wins() -> None:
     """Whatever the order of the file; of equals the first."""
     wide, exact, same = entry("*.pt"), entry("runs/best-*.pt"), entry("*.p?t")
-    settings = Settings(models=(wide, exact, same))
-    assert settings.of_model(Path("/project/runs/best-1.pt")) is exact
-    assert settings.of_model(Path("/project/runs/last.pt")) is wide
-    assert settings.of_model(Path("/project/runs/last.ckpt")) is None
+    examination = Examination(models=(wide, exact, same))
+    assert examination.of_model(Path("/project/runs/best-1.pt")) is exact
+    assert examination.of_model(Path("/project/runs/last.pt")) is wide
+    assert examination.of_model(Path("/project/runs/last.ckpt")) is None
 
 
 def test_an_entry_narrows_the_rules() -> None:
     """Its selectors choose among the rules of the run."""
     narrow = entry("a.pt", select=("NC1",), ignore=("NC103",))
-    settings = Settings(rules=(find("NC101"), find("NC103"), find("NC502")), models=(narrow,))
-    assert [r.code for r in settings.rules_of(Path("a.pt"))] == ["NC101"]
-    assert settings.rules_of(Path("b.pt")) == settings.rules
+    examination = Examination(rules=(find("NC101"), find("NC103"), find("NC502")), models=(narrow,))
+    assert [r.code for r in examination.rules_of(Path("a.pt"))] == ["NC101"]
+    assert examination.rules_of(Path("b.pt")) == examination.rules

@@ -8,7 +8,7 @@ import pytest
 from normcheck.config.file_values import FileSettings
 from normcheck.config.keys import IGNORE, MODEL, TOP
 from normcheck.config.parse import parse
-from normcheck.config.settings import LayerIgnore
+from normcheck.config.policy import LayerIgnore
 from normcheck.errors import ConfigError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES

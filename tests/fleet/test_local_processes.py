@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from normcheck.config.baseline import Baseline, Entry
-from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.errors import NormcheckError
 from normcheck.fleet import engine
 from normcheck.fleet import local_processes as local
-from normcheck.fleet.file_task import done
+from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.fleet.local_processes import examined_by_processes
 from normcheck.fleet.worker_messages import Result
@@ -35,7 +36,7 @@ from tests.report.everything import render
 
 pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
-DEADLY = Settings(rules=(*RULES, RULE))
+DEADLY = Examination(rules=(*RULES, RULE))
 
 
 def every_form(report: Report) -> list[str]:
@@ -47,14 +48,14 @@ def every_form(report: Report) -> list[str]:
 def test_the_report_does_not_depend_on_the_number_of_processes(mixed: Path) -> None:
     """The same bytes in every form, with ignores and a baseline, from one process and three."""
     known = Entry("runs/mixed-modes-module.pt", "", "NC202", "block.first.norm")
-    settings = Settings(
+    policy = Policy(
         layer_ignores=(LayerIgnore("stem.*", ("NC101",), "known"), LayerIgnore("neck.*", ("ALL",))),
         baseline=Baseline(Path("baseline.json"), (known,)),
     )
     targets = [mixed, mixed / "missing.pt", "no-such-*.pt"]
-    alone = scan(targets, settings)
+    alone = scan(targets, policy=policy)
     assert (len(alone.errors), len(alone.unused)) == (3, 2)
-    assert every_form(scan(targets, settings, fleet=Fleet(jobs=3))) == every_form(alone)
+    assert every_form(scan(targets, policy=policy, fleet=Fleet(jobs=3))) == every_form(alone)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_every_process_may_die(tmp_path: Path) -> None:
 def test_a_worker_killed_from_outside_is_replaced(mixed: Path) -> None:
     """An idle or busy process that the system kills loses one file at most."""
     healthy = len(scan(mixed).models)
-    with closing(parts(mixed, Settings(), Fleet(jobs=2))) as stream:
+    with closing(parts(mixed, Examination(), fleet=Fleet(jobs=2))) as stream:
         seen = [next(stream)]
         for pid in children():
             os.kill(pid, 9)
@@ -106,7 +107,7 @@ def test_work_is_taken_up_as_it_is_done(mixed: Path, monkeypatch: pytest.MonkeyP
             yield Target(mixed / f"epoch-{number}.safetensors", explicit=True)
 
     given = 0
-    for result in examined_by_processes(work(), Settings(), 2):
+    for result in examined_by_processes(work(), FileTask(), 2):
         assert taken - given <= 3
         given += result is not None
     assert (taken, given) == (8, 8)
@@ -122,7 +123,7 @@ def children() -> list[int]:
 def test_whoever_stops_the_run_ends_its_processes(mixed: Path) -> None:
     """Closing the stream, which an interruption does too, leaves no process behind."""
     before = set(children())
-    stream = parts(mixed, Settings(), Fleet(jobs=2))
+    stream = parts(mixed, Examination(), fleet=Fleet(jobs=2))
     next(stream)
     assert set(children()) - before
     stream.close()
@@ -178,9 +179,9 @@ def test_processes_that_cannot_start_are_one_error(
 
 def test_what_cannot_be_handed_over_is_said(mixed: Path) -> None:
     """Live data stay in their process; the error says how to name them."""
-    settings = Settings(running=Running(feeding=Feeding(data=lambda: None)))
+    examination = Examination(running=Running(feeding=Feeding(data=lambda: None)))
     with pytest.raises(NormcheckError, match="cannot be handed"):
-        scan(mixed, settings, fleet=Fleet(jobs=2))
+        scan(mixed, examination, fleet=Fleet(jobs=2))
 
 
 @pytest.mark.parametrize(("patience", "files", "wanted"), [(60, 8, 0), (-1, 8, 1), (-1, 3, 0)])
@@ -208,15 +209,15 @@ def test_there_is_work_here_while_the_others_start(mixed: Path) -> None:
 
     def meanwhile(target: Target) -> FileResult:
         here.append(target.path.name)
-        return done(target, Settings())
+        return FileTask().result_of(target)
 
     names = [mixed / f"epoch-{number}.safetensors" for number in range(8)]
     targets = [Target(name, explicit=True) for name in names]
-    stream = examined_by_processes(iter(targets), Settings(), 2, meanwhile)
+    stream = examined_by_processes(iter(targets), FileTask(), 2, meanwhile)
     results = [result for result in stream if result is not None]
     assert [result.target for result in results] == list(map(str, names))
     assert [models_of(result) for result in results] == [
-        done(target, Settings()).models for target in targets
+        FileTask().result_of(target).models for target in targets
     ]
     # Four are handed out first, two to each.
     assert here
@@ -227,7 +228,7 @@ def test_nobody_is_waited_for_where_all_is_known(monkeypatch: pytest.MonkeyPatch
     """Results of a cache pass through as fast as they come, however many: not 256 in a moment."""
     monkeypatch.setattr(local, "wait", None)
     known = [FileResult(f"{number}.pt") for number in range(3 * local.AHEAD)]
-    results = examined_by_processes(iter(known), Settings(), 2)
+    results = examined_by_processes(iter(known), FileTask(), 2)
     assert [result for result in results if result is not None] == known
 
 
@@ -256,11 +257,11 @@ def test_runs_side_by_side_report_as_one_after_the_other(samples: Path, tmp_path
         (tmp_path / name).write_bytes((samples / "mlp-batchnorm-module.pt").read_bytes())
     steps: list[str] = []
     running = Running(progress=lambda what, _: steps.append(what))
-    here = scan(tmp_path, Settings(running=running))
+    here = scan(tmp_path, Examination(running=running))
     assert here.models[0].run is not None
     steps.clear()
     apart = replace(running, isolation=Isolation())
-    there = scan(tmp_path, Settings(running=apart), fleet=Fleet(jobs=2))
+    there = scan(tmp_path, Examination(running=apart), fleet=Fleet(jobs=2))
     assert every_form(there) == every_form(here)
     assert steps
 

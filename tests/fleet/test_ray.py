@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.fleet import ray_cluster
+from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Cluster, Engine, Fleet
 from normcheck.fleet.ray_cluster import examined_by_ray
 from normcheck.formats.targets import Target
@@ -48,18 +50,18 @@ def cluster() -> Iterator[Any]:
 
 def test_the_report_is_that_of_this_machine(cluster: object, mixed: Path) -> None:
     """The same bytes, with relative names, ignores, and files that cannot be read."""
-    settings = Settings(layer_ignores=(LayerIgnore("stem.*", ("NC101",), "known"),))
+    policy = Policy(layer_ignores=(LayerIgnore("stem.*", ("NC101",), "known"),))
     targets = [mixed, "missing.pt"]
-    there = scan(targets, settings, fleet=BY_RAY)
-    assert render_json(there) == render_json(scan(targets, settings))
+    there = scan(targets, policy=policy, fleet=BY_RAY)
+    assert render_json(there) == render_json(scan(targets, policy=policy))
 
 
 def test_a_task_that_dies_costs_its_file_only(cluster: object, mixed: Path) -> None:
     """Ray tries it once more; then it is an error, and the rest is as without it."""
-    settings = Settings(rules=(*RULES, RULE))
-    before = scan(mixed, settings)
+    examination = Examination(rules=(*RULES, RULE))
+    before = scan(mixed, examination)
     dead = write_model(mixed / "epoch-3a.safetensors", EXITS)
-    after = scan(mixed, settings, fleet=BY_RAY)
+    after = scan(mixed, examination, fleet=BY_RAY)
     lost = [error for error in after.errors if error.model == str(dead)]
     assert "died, each of 2 times" in lost[0].message
     left = tuple(error for error in after.errors if error not in lost)
@@ -80,7 +82,7 @@ def test_tasks_are_handed_over_as_there_is_room(
             yield Target(mixed / f"epoch-{number}.safetensors", explicit=True)
 
     given = 0
-    for result in examined_by_ray(work(), Settings(), Cluster()):
+    for result in examined_by_ray(work(), FileTask(), Cluster()):
         assert taken - given <= 3
         given += result is not None
     assert (taken, given) == (8, 8)
@@ -90,8 +92,8 @@ def test_models_run_in_tasks(cluster: object, samples: Path, tmp_path: Path) -> 
     """A live scan, each model in a process of its own beneath the task."""
     pytest.importorskip("torch")
     (tmp_path / "one.pt").write_bytes((samples / "mlp-batchnorm-module.pt").read_bytes())
-    here = scan(tmp_path, Settings(running=Running()))
-    there = scan(tmp_path, Settings(running=Running(isolation=Isolation())), fleet=BY_RAY)
+    here = scan(tmp_path, Examination(running=Running()))
+    there = scan(tmp_path, Examination(running=Running(isolation=Isolation())), fleet=BY_RAY)
     assert here.models[0].run is not None
     assert render_json(there) == render_json(here)
 

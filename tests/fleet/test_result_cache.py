@@ -9,13 +9,15 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch.distributed.checkpoint as dcp
 from torch import nn
 
 from normcheck.config.baseline import Baseline
-from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.findings import Severity
 from normcheck.fleet import cache_row as row
@@ -29,6 +31,7 @@ from normcheck.live.process.wire import written
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.results import FileResult
+from normcheck.report.form import Wish
 from normcheck.report.machines.as_json import render_json
 from normcheck.report.machines.as_json_lines import JsonLines
 from normcheck.report.tally import Tally
@@ -47,9 +50,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are really read."""
     names: list[str] = []
 
-    def counted(target: Target, settings: Settings) -> FileResult:
+    def counted(target: Target, *how: Any) -> FileResult:
         names.append(target.path.name)
-        return examine(target, settings)
+        return examine(target, *how)
 
     monkeypatch.setattr(task, "examine", counted)
     return names
@@ -155,12 +158,11 @@ def test_a_shard_that_changed_counts(mixed: Path, read: list[str]) -> None:
     assert "NC104" in {f.rule for f in scan(index, fleet=CACHED).findings}
 
 
-OTHER: dict[str, Callable[[], Settings]] = {
-    "fewer rules": lambda: Settings(rules=select(["NC104"], [])),
-    "a severity": lambda: Settings(rules=(replace(RULES[3], forced_severity=Severity.INFO),)),
-    "a threshold": lambda: Settings(rules=(replace(RULES[2], chosen={"max-residue": 0.5}),)),
-    "limits": lambda: Settings(limits=Limits(nesting=999)),
-    "kept predictions": lambda: Settings(keep_predictions=True),
+OTHER: dict[str, Callable[[], Examination]] = {
+    "fewer rules": lambda: Examination(rules=select(["NC104"], [])),
+    "a severity": lambda: Examination(rules=(replace(RULES[3], forced_severity=Severity.INFO),)),
+    "a threshold": lambda: Examination(rules=(replace(RULES[2], chosen={"max-residue": 0.5}),)),
+    "limits": lambda: Examination(limits=Limits(nesting=999)),
 }
 
 
@@ -210,6 +212,14 @@ def test_a_folder_of_too_many_files_is_read(
     assert stamp.stamp_of(str(tmp_path)) is None
 
 
+def test_what_an_output_wants_has_results_of_its_own(mixed: Path, read: list[str]) -> None:
+    """Predictions that are kept for a figure are not in a result that was made without."""
+    file = mixed / "epoch-1.safetensors"
+    for wishes in (frozenset[Wish](), frozenset({Wish.PREDICTIONS})) * 2:
+        scan(file, fleet=CACHED, wishes=wishes)
+    assert len(read) == 2
+
+
 @pytest.mark.parametrize("what", OTHER)
 def test_other_settings_have_results_of_their_own(mixed: Path, read: list[str], what: str) -> None:
     """What decides on the result is part of its key."""
@@ -226,14 +236,14 @@ def test_what_is_wanted_of_the_findings_needs_no_reading(mixed: Path, read: list
     """Ignores, baseline and severities are applied to results, known or not."""
     scan(mixed, fleet=CACHED)
     read.clear()
-    settings = Settings(
+    policy = Policy(
         min_severity=Severity.ERROR,
         layer_ignores=(LayerIgnore("stem.*", ("ALL",), "known"),),
         baseline=Baseline(Path("baseline.json"), ()),
     )
-    cached = render_json(scan(mixed, settings, fleet=CACHED))
+    cached = render_json(scan(mixed, policy=policy, fleet=CACHED))
     assert read == ["cut-off.pt"]
-    assert cached == render_json(scan(mixed, settings))
+    assert cached == render_json(scan(mixed, policy=policy))
 
 
 def test_another_version_of_the_rules_starts_afresh(
@@ -251,7 +261,7 @@ def test_another_version_of_the_rules_starts_afresh(
 
 def test_a_run_that_was_cut_off_goes_on_where_it_was(mixed: Path, read: list[str]) -> None:
     """What was done before the interruption is not done again."""
-    with closing(parts(mixed, Settings(), CACHED)) as stream:
+    with closing(parts(mixed, fleet=CACHED)) as stream:
         for _ in range(5):
             next(stream)
     done = len(read) - 1  # cut-off.pt was among them, and is tried again
@@ -266,8 +276,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
     """Nobody knows which of its states the result is of."""
     file = mixed / "epoch-1.safetensors"
 
-    def overtaken(target: Target, settings: Settings) -> FileResult:
-        result = examine(target, settings)
+    def overtaken(target: Target, *how: Any) -> FileResult:
+        result = examine(target, *how)
         write_model(file, mean=float("nan"))
         return result
 
@@ -470,10 +480,16 @@ def test_an_earlier_layout_is_replaced_and_a_later_one_refused(
                 scan(file, fleet=CACHED)
 
 
-def lines(target: Path, settings: Settings, fleet: Fleet | None) -> str:
+def lines(
+    target: Path,
+    fleet: Fleet | None,
+    policy: Policy | None = None,
+    wishes: frozenset[Wish] = frozenset(),
+) -> str:
     """What ``--format json-lines`` writes."""
     form, tally, text = JsonLines(), Tally(), ""
-    with closing(parts(target, settings, fleet)) as stream:
+    stream = parts(target, Examination(), policy, fleet=fleet, wishes=wishes)
+    with closing(stream):
         for part in stream:
             tally.add(part)
             text += form.part(part)
@@ -483,10 +499,10 @@ def lines(target: Path, settings: Settings, fleet: Fleet | None) -> str:
 @pytest.mark.parametrize("filled_by_lines", [False, True])
 def test_lines_are_the_same_with_and_without_a_cache(mixed: Path, *, filled_by_lines: bool) -> None:
     """Those that are kept are used where nothing is suppressed, and made anew elsewhere."""
-    plain = Settings(lines=filled_by_lines)
+    wishes = frozenset({Wish.LINES}) if filled_by_lines else frozenset[Wish]()
     known = LayerIgnore("stem.*", ("NC103",), "frozen on purpose")
-    for settings in (plain, plain, replace(plain, layer_ignores=(known,)), plain):
-        assert lines(mixed, settings, CACHED) == lines(mixed, settings, None)
+    for policy in (None, None, Policy(layer_ignores=(known,)), None):
+        assert lines(mixed, CACHED, policy, wishes) == lines(mixed, None, policy)
 
 
 def test_a_known_healthy_file_is_not_unpacked(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,16 +510,18 @@ def test_a_known_healthy_file_is_not_unpacked(mixed: Path, monkeypatch: pytest.M
     (mixed / "cut-off.pt").unlink()
     scan(mixed, fleet=CACHED)
     monkeypatch.setattr("normcheck.pipeline.report_parts.models_of", None)
-    assert '"statistics-lost.pt"' in lines(mixed, Settings(), CACHED).replace("runs/", "")
+    assert '"statistics-lost.pt"' in lines(mixed, CACHED).replace("runs/", "")
 
 
 def test_two_runs_may_share_a_cache(mixed: Path, read: list[str]) -> None:
     """Both write; neither waits for the end of the other, nothing is lost."""
-    one = parts([mixed / f"epoch-{n}.safetensors" for n in range(4)], Settings(), CACHED)
+    one = parts([mixed / f"epoch-{n}.safetensors" for n in range(4)], fleet=CACHED)
     next(one)
     one.close()
-    two = parts([mixed / f"epoch-{n}.safetensors" for n in range(4, 8)], Settings(), CACHED)
-    with closing(parts(mixed / "epoch-0.safetensors", Settings(), CACHED)) as three:
+    two = parts(
+        [mixed / f"epoch-{n}.safetensors" for n in range(4, 8)], Examination(), fleet=CACHED
+    )
+    with closing(parts(mixed / "epoch-0.safetensors", fleet=CACHED)) as three:
         next(three)
         assert len(list(two)) == 5
     read.clear()
@@ -514,4 +532,4 @@ def test_two_runs_may_share_a_cache(mixed: Path, read: list[str]) -> None:
 def test_a_run_is_not_cached(mixed: Path) -> None:
     """It depends on code and data, which no key covers."""
     with pytest.raises(UsageError, match="a run depends"):
-        scan(mixed, Settings(running=Running()), fleet=CACHED)
+        scan(mixed, Examination(running=Running()), fleet=CACHED)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import normcheck
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.norms.belonging.weights_budget import BEYOND
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def saved(folder: Path) -> str:
 
 def judged(path: str, budget: int | None) -> tuple[int, int]:
     """How many links were judged, and how many were left for the budget."""
-    agreement = normcheck.scan([path], Settings(weights_budget=budget)).models[0].agreement
+    agreement = normcheck.scan([path], Examination(weights_budget=budget)).models[0].agreement
     assert agreement is not None
     return len(agreement.links), sum(why == BEYOND for _, why in agreement.unjudged)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from normcheck.config.baseline import Baseline, Entry
-from normcheck.config.settings import LayerIgnore, ModelSettings, Settings
+from normcheck.config.examination import Examination, ModelSettings
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Confidence, Finding, Severity, SuppressedBy
 from normcheck.pipeline.suppress import Sieve
+from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import scan
 
 LAYERS = ("backbone.0.bn", "backbone.1.bn", "head.bn")
@@ -27,7 +29,7 @@ def ignore(pattern: str, *rules: str, reason: str = "") -> LayerIgnore:
 
 def test_a_finding_is_divided() -> None:
     """Matching layers are suppressed with the reason, the others stay and say so."""
-    sieve = Sieve(Settings(layer_ignores=(ignore("backbone.*", reason="frozen"),)))
+    sieve = Sieve(Policy(layer_ignores=(ignore("backbone.*", reason="frozen"),)), RULES)
     kept = sieve.kept([finding(*LAYERS)])
     assert [f.layers for f in kept] == [("head.bn",)]
     assert kept[0].message == "3 layers are wrong (2 of 3 ignored): head.bn"
@@ -42,7 +44,7 @@ def test_a_finding_is_divided() -> None:
 def test_a_finding_can_vanish_bit_by_bit() -> None:
     """Several ignores, each for its layers, nothing left."""
     ignores = (ignore("backbone.*"), ignore("head.bn"))
-    sieve = Sieve(Settings(layer_ignores=ignores))
+    sieve = Sieve(Policy(layer_ignores=ignores), RULES)
     assert sieve.kept([finding(*LAYERS)]) == []
     assert [entry.source for entry in sieve.suppressed] == ["backbone.*", "head.bn"]
 
@@ -64,36 +66,36 @@ def test_a_finding_can_vanish_bit_by_bit() -> None:
 )
 def test_patterns_and_selectors(pattern: str, rules: tuple[str, ...], left: int) -> None:
     """Patterns are whole paths as a shell has them; rules are selectors."""
-    kept = Sieve(Settings(layer_ignores=(ignore(pattern, *rules),))).kept([finding(*LAYERS)])
+    kept = Sieve(Policy(layer_ignores=(ignore(pattern, *rules),)), RULES).kept([finding(*LAYERS)])
     assert sum(len(f.layers) for f in kept) == left
 
 
 def test_a_finding_on_the_whole_model_is_no_layers() -> None:
     """No pattern of layers means a finding that names none."""
-    sieve = Sieve(Settings(layer_ignores=(ignore("*"),)))
+    sieve = Sieve(Policy(layer_ignores=(ignore("*"),)), RULES)
     assert len(sieve.kept([finding()])) == 1
 
 
 def test_too_mild_and_too_unsure() -> None:
     """They are listed as suppressed, with the bound."""
-    sieve = Sieve(Settings(min_severity=Severity.ERROR))
+    sieve = Sieve(Policy(min_severity=Severity.ERROR), RULES)
     assert sieve.kept([finding("a"), replace(finding("b"), severity=Severity.ERROR)])[0].layers == (
         "b",
     )
     assert sieve.suppressed[0].why == "below --min-severity error"
-    sieve = Sieve(Settings(min_confidence=Confidence.HIGH))
+    sieve = Sieve(Policy(min_confidence=Confidence.HIGH), RULES)
     assert sieve.kept([finding("a")]) == []
     assert sieve.suppressed[0].why == "below --min-confidence high"
-    assert len(Sieve(Settings(min_confidence=Confidence.MEDIUM)).kept([finding("a")])) == 1
+    assert len(Sieve(Policy(min_confidence=Confidence.MEDIUM), RULES).kept([finding("a")])) == 1
 
 
 def test_ignores_come_before_the_baseline() -> None:
     """What an ignore took does not make a baseline entry used."""
     entries = tuple(Entry("model.pt", "", "NC101", layer) for layer in LAYERS)
-    settings = Settings(
+    policy = Policy(
         layer_ignores=(ignore("head.bn"),), baseline=Baseline(Path("known.json"), entries)
     )
-    sieve = Sieve(settings)
+    sieve = Sieve(policy, RULES)
     sieve.ran("model.pt", ("NC101",))
     assert sieve.kept([finding(*LAYERS)]) == []
     assert [unused.message for unused in sieve.unused()] == [
@@ -103,8 +105,8 @@ def test_ignores_come_before_the_baseline() -> None:
 
 def test_unused_ignores_are_told() -> None:
     """Only where a rule that they name has judged something."""
-    settings = Settings(layer_ignores=(ignore("neck.*"), ignore("head.*", "NC5")))
-    sieve = Sieve(settings)
+    policy = Policy(layer_ignores=(ignore("neck.*"), ignore("head.*", "NC5")))
+    sieve = Sieve(policy, RULES)
     assert sieve.unused() == ()
     sieve.kept([finding(*LAYERS)])
     sieve.ran("model.pt", ("NC101",))
@@ -115,8 +117,8 @@ def test_unused_ignores_are_told() -> None:
 
 def test_a_scan_with_ignores(samples: Path) -> None:
     """The table of layers forgets what is ignored, the report does not."""
-    settings = Settings(layer_ignores=(ignore("*", "NC1", reason="known"),))
-    report = scan([samples / "statistics-lost.pt"], settings)
+    policy = Policy(layer_ignores=(ignore("*", "NC1", reason="known"),))
+    report = scan([samples / "statistics-lost.pt"], policy=policy)
     assert report.findings == ()
     assert [entry.reason for entry in report.suppressed] == ["known"]
     assert all(layer.rules == () for layer in report.models[0].layers)
@@ -127,7 +129,7 @@ def test_a_scan_with_an_entry_for_a_model(samples: Path) -> None:
     entry = ModelSettings("statistics-lost.pt", samples, ignore=("NC101",))
     report = scan(
         [samples / "statistics-lost.pt", samples / "mlp-never-updated.pt"],
-        Settings(models=(entry,)),
+        Examination(models=(entry,)),
     )
     loud = [Path(f.model).name for f in report.findings if f.rule == "NC101"]
     assert loud == ["mlp-never-updated.pt"]

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from normcheck.config.baseline import Baseline, Entry
-from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Confidence, Evidence, Finding, Severity, Skipped
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
@@ -50,8 +51,7 @@ def everything() -> Report:
     """A scan in the folder of the samples with all that a report can hold."""
     known = Entry("mixed-modes-module.pt", "", "NC202", "block.first.norm", "left in train")
     gone = Entry("nan-statistics.pt", "", "NC101", "stem.norm", "trained")
-    settings = Settings(
-        rules=select(RULES, []),
+    policy = Policy(
         min_confidence=Confidence.HIGH,
         layer_ignores=(
             LayerIgnore("block.second.*", ("NC101",), "re-estimated on load"),
@@ -68,7 +68,8 @@ def everything() -> Report:
             "mixed-modes-module.pt",
             "there-is-no-such-file.pt",
         ],
-        settings,
+        Examination(rules=select(RULES, [])),
+        policy,
     )
     passed_over = Skipped("runs/tokenizer.model", "", "", "not a checkpoint format", "")
     return _settled(replace(report, skipped=(*report.skipped, passed_over)))
@@ -76,7 +77,7 @@ def everything() -> Report:
 
 def clean() -> Report:
     """A scan of one healthy model by the same rules."""
-    return _settled(scan(["digits-healthy-module.pt"], Settings(rules=select(RULES, []))))
+    return _settled(scan(["digits-healthy-module.pt"], Examination(rules=select(RULES, []))))
 
 
 def _settled(report: Report) -> Report:

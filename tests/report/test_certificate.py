@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
 from normcheck.report.certificate import ENOUGH, certificate_of
 from normcheck.report.machines.as_json import render_json
@@ -131,7 +132,8 @@ def test_no_two_sentences_contradict_each_other(
     file = tmp_path / "model.pt"
     torch.save(state, file)
     ignores = (LayerIgnore("*", ("ALL",), "known"),) if ignore else ()
-    report = scan([file], Settings(rules=select(chosen, []), layer_ignores=ignores))
+    asked, policy = Examination(rules=select(chosen, [])), Policy(layer_ignores=ignores)
+    report = scan([file], asked, policy)
     assert report.errors == ()
     (model,) = report.models
     _consistent(report, model)
@@ -152,7 +154,7 @@ def test_no_mark_over_statistics_that_were_not_looked_at(
     torch.save(state, tmp_path / "model.pt")
     for chosen in RULES:
         text = render_text(
-            scan([tmp_path / "model.pt"], Settings(rules=select(chosen, []))), TextStyle()
+            scan([tmp_path / "model.pt"], Examination(rules=select(chosen, []))), TextStyle()
         )
         assert "✓" not in text
 
@@ -171,7 +173,7 @@ def test_a_healthy_model_earns_it(healthy: State, tmp_path: Path) -> None:
 def test_rules_left_out_are_counted(healthy: State, tmp_path: Path) -> None:
     """With one rule nobody vouches for statistics, and the report says how many ran."""
     torch.save(healthy, tmp_path / "model.pt")
-    report = scan([tmp_path / "model.pt"], Settings(rules=select(["NC504"], [])))
+    report = scan([tmp_path / "model.pt"], Examination(rules=select(["NC504"], [])))
     text = " ".join(render_text(report, TextStyle()).split())
     assert "1 of " in text
     assert "rules ran" in text

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
-from normcheck.report.people.fit_figure import draw
+from normcheck.report.people.fit_figure import NEEDS, draw
 from normcheck.runs.scan import scan
-
-KEEP = Settings(keep_predictions=True)
 
 
 def _drawn(name: str, samples: Path, file: Path) -> str:
-    report = scan([samples / name], KEEP)
+    report = scan([samples / name], wishes=NEEDS)
     draw(report.models[0], report.findings, file)
     return file.read_text(encoding="utf-8")
 
@@ -35,7 +32,7 @@ def test_healthy_panels_are_green_and_foreign_ones_red(samples: Path, tmp_path: 
 def test_nothing_to_draw_says_so(samples: Path, tmp_path: Path) -> None:
     """A model without links gets an error with a hint, and no empty file."""
     pytest.importorskip("matplotlib")
-    report = scan([samples / "mlp-layernorm.pt"], KEEP)
+    report = scan([samples / "mlp-layernorm.pt"], wishes=NEEDS)
     with pytest.raises(UsageError, match="nothing to draw"):
         draw(report.models[0], (), tmp_path / "figure.png")
     assert list(tmp_path.iterdir()) == []
@@ -55,7 +52,7 @@ def test_without_matplotlib_the_extra_is_named(
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    report = scan([samples / "digits-healthy.pt"], KEEP)
+    report = scan([samples / "digits-healthy.pt"], wishes=NEEDS)
     with pytest.raises(UsageError) as caught:
         draw(report.models[0], (), tmp_path / "figure.png")
     assert "normcheck[plot]" in caught.value.hint

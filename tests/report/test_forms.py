@@ -1,6 +1,7 @@
 """What holds for every form of the report: golden files, all lists, hostile names, bytes."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -45,7 +46,8 @@ def rendered(form: str, kind: str) -> str:
 @pytest.mark.parametrize("form", FORMS)
 def test_golden(form: str, kind: str) -> None:
     """The report is what somebody has looked at; NORMCHECK_UPDATE_GOLDEN=1 writes it anew."""
-    text = rendered(form, kind)
+    # How many rules there are is told, and is no matter of a form.
+    text = re.sub(r"\d+ of \d+ rules", "N of M rules", rendered(form, kind))
     golden = GOLDEN / f"{kind}.{ENDINGS.get(form, form)}"
     if os.environ.get("NORMCHECK_UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import normcheck
-from normcheck.config.settings import Settings
 from normcheck.errors import UsageError
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
@@ -90,7 +89,7 @@ def test_the_verdict_comes_first_and_all_that_repeats_it_last() -> None:
 
 def test_nothing_is_fetched_and_headings_are_in_order() -> None:
     """No address, one h1, no level left out; each figure has words."""
-    report = normcheck.scan(["digits-healthy.pt"], Settings(keep_predictions=True))
+    report = normcheck.scan(["digits-healthy.pt"], figures=True)
     reader = Reader(page_of(report))
     assert [attrs for _, attrs in reader.tags if attrs.get("src") or attrs.get("srcset")] == []
     links = [attrs["href"] or "" for _, attrs in reader.tags if "href" in attrs]
@@ -170,9 +169,8 @@ def pages() -> dict[str, str]:
     )
     wide = replace(clean(), models=(replace(deep, layers=(longest,) * 60, target="x" * 200),))
     files = ["too-few-batches.pt", "too-few-batches-mild.pt", "digits-healthy.pt"]
-    settings = Settings(keep_predictions=True)
     return {
-        "one": page_of(normcheck.scan("digits-healthy.pt", settings)),
+        "one": page_of(normcheck.scan("digits-healthy.pt", figures=True)),
         "everything": page_of(everything()),
         "hostile": page_of(hostile()),
         "wide": page_of(wide),

@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from rich.cells import cell_len
 
-from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.config.examination import Examination
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.report.machines import as_json
 from normcheck.report.machines.as_json import SCHEMA_FILE as REPORT_SCHEMA
 from normcheck.report.machines.as_json_lines import SCHEMA_FILE, JsonLines, render_json_lines
@@ -33,7 +34,7 @@ from tests.report.test_json_schema import closed
 pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parent / "golden"
-SETTINGS = Settings(layer_ignores=(LayerIgnore("stem.*", ("NC103",), "known"),))
+POLICY = Policy(layer_ignores=(LayerIgnore("stem.*", ("NC103",), "known"),))
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def pieces(request: pytest.FixtureRequest) -> list[Report]:
     before = Path.cwd()
     os.chdir(Path(__file__).parents[2] / "sample_models")
     try:
-        return [part.report for part in parts([".", "missing.pt"], SETTINGS)]
+        return [part.report for part in parts([".", "missing.pt"], Examination(), POLICY)]
     finally:
         os.chdir(before)
 
@@ -224,7 +225,7 @@ def test_lines_hold_what_the_whole_report_holds(pieces: list[Report]) -> None:
 
 def test_the_order_of_files_is_that_of_the_targets() -> None:
     """A file that cannot be read has its line where it was named."""
-    stream = parts(["digits-healthy.pt", "missing.pt", "statistics-lost.pt"], Settings())
+    stream = parts(["digits-healthy.pt", "missing.pt", "statistics-lost.pt"], Examination())
     lines = [
         json.loads(line)
         for line in streamed(JsonLines(), [part.report for part in stream]).splitlines()
@@ -235,6 +236,6 @@ def test_the_order_of_files_is_that_of_the_targets() -> None:
 
 def test_a_scan_is_its_parts() -> None:
     """``scan`` is nothing but all parts together."""
-    stream = parts(["statistics-lost.pt", "digits-healthy.pt"], Settings())
+    stream = parts(["statistics-lost.pt", "digits-healthy.pt"], Examination())
     pieces = [part.report for part in stream]
     assert joined(pieces[0], pieces) == scan(["statistics-lost.pt", "digits-healthy.pt"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from normcheck.config.settings import LayerIgnore, Settings
+from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
 from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
@@ -127,12 +127,14 @@ def test_no_norms_is_a_calm_answer(tmp_path: Path) -> None:
 
 def test_a_model_whose_faults_are_known_is_not_called_well() -> None:
     """Suppressed findings are not praise: neither for one model nor for one among many."""
-    settings = Settings(layer_ignores=(LayerIgnore("*", ("NC101",), "known"),))
-    one = render_text(scan(["statistics-lost.pt"], settings), TextStyle())
+    policy = Policy(layer_ignores=(LayerIgnore("*", ("NC101",), "known"),))
+    one = render_text(scan(["statistics-lost.pt"], policy=policy), TextStyle())
     assert "Nothing but what is suppressed" in one
     assert "Nothing wrong" not in one
     assert "were collected" not in one
     assert "– stem.norm" in one
     assert "✓ stem.norm" not in one
-    many = render_text(scan(["statistics-lost.pt", "digits-healthy.pt"], settings), TextStyle())
+    many = render_text(
+        scan(["statistics-lost.pt", "digits-healthy.pt"], policy=policy), TextStyle()
+    )
     assert "all BatchNorm2d, 1 finding suppressed" in many

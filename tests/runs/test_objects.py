@@ -14,7 +14,7 @@ from torch import nn
 
 import normcheck
 from normcheck import NormcheckError, Report
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.live.run_request import Feeding, Running
 from normcheck.repair.repair_request import Fixing
 from normcheck.report.people.text_stream import render_text
@@ -148,8 +148,8 @@ def test_what_has_one_mode() -> None:
     frozen = torch.jit.freeze(torch.jit.script(network()))
     assert normcheck.scan(frozen).errors == ()
     exported = torch.export.export(network(), (torch.randn(5, 3, 8, 8),)).module()
-    settings = Settings(running=Running(feeding=Feeding(data=[torch.randn(5, 3, 8, 8)] * 3)))
-    report = normcheck.scan(exported, settings)
+    examination = Examination(running=Running(feeding=Feeding(data=[torch.randn(5, 3, 8, 8)] * 3)))
+    report = normcheck.scan(exported, examination)
     assert [e for e in report.errors if "bug" in e.hint] == []
     assert rules(report) & {"NC201", "NC202", "NC302"} == set()
 
@@ -251,15 +251,15 @@ def test_nothing_is_scanned_before_all_is_looked_at() -> None:
 
 
 ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
-    "scan with settings of another kind": (
-        lambda: normcheck.scan(network(), {"rules": ()}), "settings are given as a dict"  # type: ignore[arg-type]
+    "scan with an examination of another kind": (
+        lambda: normcheck.scan(network(), {"rules": ()}), "the examination is given as a dict"  # type: ignore[arg-type]
     ),
     "diff None": (lambda: normcheck.diff(None), "diff compares files, not None"),  # type: ignore[arg-type]
     "diff of a number": (lambda: normcheck.diff(3), "not an int"),  # type: ignore[arg-type]
     "diff of modules": (lambda: normcheck.diff([network(), network()]), "not a Sequential"),  # type: ignore[list-item]
     "diff of a mapping": (lambda: normcheck.diff({"a": 1, "b": 2}), "not a dict"),
     "diff of one word": (lambda: normcheck.diff("model.pt"), "1 given"),
-    "diff with settings": (lambda: normcheck.diff(["a", "b"], {"a": 1}), "settings"),  # type: ignore[arg-type]
+    "diff with a policy": (lambda: normcheck.diff(["a"], policy={}), "the policy is given"),  # type: ignore[arg-type]
     "fix None": (lambda: fix(None, Fixing()), "fix repairs files, not None"),  # type: ignore[arg-type]
     "fix a module": (lambda: fix(network(), Fixing()), "not a Sequential"),  # type: ignore[arg-type]
     "fix without how": (lambda: fix("model.pt", None), "Fixing"),  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import normcheck
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.findings import Finding
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.rule import CannotTell, Subject
@@ -28,7 +28,7 @@ def _undecided(_subject: Subject) -> Iterator[Finding]:
 def test_a_rule_that_breaks_is_recorded_and_the_rest_goes_on(samples: Path) -> None:
     """One broken rule costs its own verdict and nothing else."""
     broken = replace(RULES[2], check=_broken)
-    report = scan([samples / "statistics-lost.pt"], Settings(rules=(broken, *RULES[:2])))
+    report = scan([samples / "statistics-lost.pt"], Examination(rules=(broken, *RULES[:2])))
     assert [f.rule for f in report.findings] == ["NC101"]
     assert [e.rule for e in report.errors] == [broken.code]
     assert "ZeroDivisionError" in report.errors[0].message
@@ -37,7 +37,7 @@ def test_a_rule_that_breaks_is_recorded_and_the_rest_goes_on(samples: Path) -> N
 def test_a_rule_that_cannot_tell_is_skipped_with_its_reason(samples: Path) -> None:
     """'Cannot tell' is neither a finding nor an error."""
     rule = replace(RULES[0], check=_undecided)
-    report = scan([samples / "statistics-lost.pt"], Settings(rules=(rule,)))
+    report = scan([samples / "statistics-lost.pt"], Examination(rules=(rule,)))
     assert (report.findings, report.errors) == ((), ())
     assert report.skipped[0].reason == "not without data"
 

@@ -11,7 +11,7 @@ import torch
 import normcheck
 from normcheck.compare.movement import Side, short_names
 from normcheck.compare.movement_story import Motion, motion
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.errors import UsageError
 from normcheck.findings import Finding
 from normcheck.rules.catalogue import find
@@ -120,7 +120,7 @@ def test_a_rule_that_breaks_ends_nothing(tmp_path: Path) -> None:
         raise ZeroDivisionError("on purpose")
 
     rules = (replace(find("NC604"), check=broken), find("NC601"))
-    diff = normcheck.diff(_series(tmp_path, "e"), Settings(rules=rules))
+    diff = normcheck.diff(_series(tmp_path, "e"), Examination(rules=rules))
     assert [f.rule for f in diff.findings] == ["NC601"]
     (error,) = diff.report.errors
     assert (error.rule, "ZeroDivisionError" in error.message) == ("NC604", True)

@@ -119,7 +119,8 @@ def test_lines_come_one_by_one(tmp_path: Path) -> None:
     """Each line of JSON Lines is in the pipe before the next file is read."""
     from normcheck.cli.screen.output_places import Look, Output
     from normcheck.cli.screen.streamed_outputs import opened
-    from normcheck.config.settings import Settings
+    from normcheck.config.examination import Examination
+    from normcheck.report.machines.as_json_lines import FORM
     from normcheck.runs.scan import parts
 
     fifo = tmp_path / "fifo"
@@ -128,7 +129,7 @@ def test_lines_come_one_by_one(tmp_path: Path) -> None:
     output = Output("json-lines", str(fifo))
     try:
         with opened([output], Look(), nullcontext, print) as sinks:
-            for part in parts([SICK, HEALTHY], Settings(lines=True)):
+            for part in parts([SICK, HEALTHY], Examination(), wishes=FORM.needs):
                 sinks.part(part)
                 if part.files:
                     line = os.read(reading, 1 << 16)

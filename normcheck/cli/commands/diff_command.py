@@ -44,8 +44,9 @@ def run_diff(words: DiffWords) -> int:
     resolved = resolve(words.flags, os.environ, Path.cwd())
     outputs = pair(resolved.formats, resolved.outputs)
     renderers = [(_renderer(output.form), output) for output in outputs]
-    known = limited(with_baseline(resolved), words.limits, words.redirects)
-    settings = replace(known, rules=_comparing(known.rules, words.flags.select))
+    policy = with_baseline(resolved)
+    asked = limited(resolved.examination, words.limits, words.redirects)
+    examination = replace(asked, rules=_comparing(asked.rules, words.flags.select))
     destinations = Destinations(resolved.outputs)
     destinations.spare([*words.targets, words.run.data])
     for name, what in ((resolved.file.path, "configuration"), (resolved.baseline, "baseline")):
@@ -55,7 +56,12 @@ def run_diff(words: DiffWords) -> int:
         if running is not None:
             running = replace(running, progress=tick, announce=announce)
         result = diff(
-            words.targets, settings, ranks=words.ranks, where=words.where, running=running
+            words.targets,
+            examination,
+            policy,
+            ranks=words.ranks,
+            where=words.where,
+            running=running,
         )
     destinations.spare(result.files)
     look = Look(words.color, words.quiet, words.verbose > 0)
@@ -64,7 +70,7 @@ def run_diff(words: DiffWords) -> int:
         if result.comparisons or output.form != "text" or output.file != "-":
             write(render(result, view(output, look)), output.file)
     tell_errors(result.report.errors, words.verbose)
-    return exit_code(Tally.of(result.report), settings, exit_zero=words.exit_zero)
+    return exit_code(Tally.of(result.report), policy, exit_zero=words.exit_zero)
 
 
 def _renderer(form: str) -> Callable[[Diff, View], str]:

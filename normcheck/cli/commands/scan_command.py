@@ -14,8 +14,9 @@ from normcheck.cli.screen.error_messages import report_error, report_note
 from normcheck.cli.screen.output_places import Look, Output, pair, write
 from normcheck.cli.screen.progress import watched
 from normcheck.cli.screen.streamed_outputs import opened
+from normcheck.config.examination import Examination
 from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
-from normcheck.config.settings import Settings
+from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Failure
 from normcheck.fleet.fleet_request import Engine
@@ -69,9 +70,9 @@ def run_scan(words: ScanWords) -> int:
         raise UsageError("no target is named", "name a file or a folder: normcheck scan model.pt")
     outputs = pair(resolved.formats, resolved.outputs)
     _check_combination(words, resolved)
-    if words.flags.select and not any(rule.need.scanned for rule in resolved.settings.rules):
+    if words.flags.select and not any(rule.need.scanned for rule in resolved.examination.rules):
         chosen = f"{', '.join(words.flags.select):.60}"
-        if not any(rule.need.compares for rule in resolved.settings.rules):
+        if not any(rule.need.compares for rule in resolved.examination.rules):
             raise UsageError(
                 f"{chosen}: these rules watch a training loop, a scan has none",
                 "run them in the loop: with normcheck.guard(model, optimizer)",
@@ -80,31 +81,33 @@ def run_scan(words: ScanWords) -> int:
             f"{chosen}: these rules compare checkpoints, a scan has one",
             "run them with: normcheck diff OLD NEW",
         )
-    known = resolved.settings if words.write_baseline else with_baseline(resolved)
-    settings = limited(known, words.limits, words.redirects)
+    policy = resolved.policy if words.write_baseline else with_baseline(resolved)
+    examination = limited(resolved.examination, words.limits, words.redirects)
     if words.weights_budget:
         from normcheck.cli.flags.limit_words import size_in_bytes
 
         most = size_in_bytes(words.weights_budget, "--weights-budget")
-        settings = replace(settings, weights_budget=most)
+        examination = replace(examination, weights_budget=most)
     destinations = _destinations(words, resolved)
-    tally = _scan(words, settings, resolved, outputs, destinations)
+    tally = _scan(words, examination, policy, resolved, outputs, destinations)
     _tell(tally, words)
-    return exit_code(tally, settings, exit_zero=words.exit_zero)
+    return exit_code(tally, policy, exit_zero=words.exit_zero)
 
 
-def limited(settings: Settings, words: Sequence[str], redirects: Sequence[str] = ()) -> Settings:
-    """The settings with the limits of ``--limit``, and where servers may lead.
+def limited(
+    examination: Examination, words: Sequence[str], redirects: Sequence[str] = ()
+) -> Examination:
+    """The examination with the limits of ``--limit``, and where servers may lead.
 
     Raises:
         UsageError: One of the words is none.
     """
     if not words and not redirects:
-        return settings
+        return examination
     from normcheck.cli.flags.limit_words import hosts, read_limits
 
-    limits = read_limits(words, settings.limits)
-    return replace(settings, limits=limits, redirects=hosts(redirects))
+    limits = read_limits(words, examination.limits)
+    return replace(examination, limits=limits, redirects=hosts(redirects))
 
 
 def _destinations(words: ScanWords, resolved: Resolved) -> Destinations:
@@ -125,7 +128,8 @@ def _destinations(words: ScanWords, resolved: Resolved) -> Destinations:
 
 def _scan(
     words: ScanWords,
-    settings: Settings,
+    examination: Examination,
+    policy: Policy,
     resolved: Resolved,
     outputs: Sequence[Output],
     destinations: Destinations,
@@ -144,15 +148,11 @@ def _scan(
     ):
         if running is not None:
             running = replace(running, progress=bar.step, announce=bar.announce)
-            settings = replace(settings, running=running)
+            examination = replace(examination, running=running)
         fleet = replace(fleet, progress=bar.files, announce=bar.announce)
         wishes = _wishes(words, outputs)
-        settings = replace(
-            settings,
-            lines=Wish.LINES in wishes,
-            keep_predictions=Wish.PREDICTIONS in wishes,
-        )
-        with closing(parts(words.targets, settings, fleet)) as stream:
+        stream = parts(words.targets, examination, policy, fleet=fleet, wishes=wishes)
+        with closing(stream):
             for part in _as_wanted(destinations.sparing(stream), words, resolved):
                 tally.add(part)
                 sinks.part(part)
@@ -161,9 +161,9 @@ def _scan(
     return tally
 
 
-def _wishes(words: ScanWords, outputs: Sequence[Output]) -> set[Wish]:
+def _wishes(words: ScanWords, outputs: Sequence[Output]) -> frozenset[Wish]:
     """What the outputs want made of each file while it is read."""
-    wishes = {wish for output in outputs for wish in form_of(output.form).needs}
+    wishes = frozenset(wish for output in outputs for wish in form_of(output.form).needs)
     if words.plot:
         from normcheck.report.people.fit_figure import NEEDS
 
@@ -235,9 +235,9 @@ def _plot(report: Report, file: str) -> None:
     draw(report.models[0], report.findings, file, report_note)
 
 
-def exit_code(tally: Tally, settings: Settings, *, exit_zero: bool) -> int:
+def exit_code(tally: Tally, policy: Policy, *, exit_zero: bool) -> int:
     """The exit code of a finished run: 2 wins over 1, and 1 over 0."""
-    if tally.errors or (settings.strict and tally.missed):
+    if tally.errors or (policy.strict and tally.missed):
         return 2
     if not tally.models:
         return 3

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from normcheck.config.discover import shown
+from normcheck.config.examination import ModelSettings
 from normcheck.config.merge import Resolved
-from normcheck.config.settings import ModelSettings
 from normcheck.rules.catalogue import RULES, find
 from normcheck.sources import place
 from normcheck.wording import printable
@@ -22,11 +22,11 @@ def settings_text(resolved: Resolved, targets: Sequence[str]) -> str:
     lines = [f"# configuration file: {shown(file)}" if file else "# configuration file: none"]
     lines += [_line(origin.key, origin.value, origin.source) for origin in resolved.origins]
     source = shown(file) if file else ""
-    for entry in resolved.settings.models:
+    for entry in resolved.examination.models:
         lines += ["", f"[models.{_quoted(entry.pattern)}]", *_entry(entry, source)]
-    if resolved.settings.layer_ignores:
+    if resolved.policy.layer_ignores:
         lines += ["", "[per-layer-ignores]"]
-    for ignore in resolved.settings.layer_ignores:
+    for ignore in resolved.policy.layer_ignores:
         value = f"{{ rules = {_value(list(ignore.rules))}, reason = {_quoted(ignore.reason)} }}"
         lines.append(_comment(f"{_quoted(ignore.pattern)} = {value}", source))
     for rule in resolved.file.rules:
@@ -55,13 +55,13 @@ def _entry(entry: ModelSettings, source: str) -> Iterator[str]:
 
 
 def _rules(resolved: Resolved) -> Iterator[str]:
-    codes = [rule.code for rule in resolved.settings.rules]
+    codes = [rule.code for rule in resolved.examination.rules]
     yield f"# {len(codes)} of {len(RULES)} rules: {', '.join(codes)}"
 
 
 def _targets(resolved: Resolved, targets: Sequence[str]) -> Iterator[str]:
     for target in targets:
-        entry = resolved.settings.of_model(place.place_of(target))
+        entry = resolved.examination.of_model(place.place_of(target))
         yield f"# {place.shown(target)}: " + (
             f"models.{_quoted(entry.pattern)}" if entry else "no entry of its own"
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
-from normcheck.findings import Failure, Finding, Skipped
+from normcheck.findings import Failure, Finding
 from normcheck.live.watching.live_records import described
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.find_norms import anatomy_of
+from normcheck.pipeline.judge import Asides, judge
 from normcheck.report.report import ModelReport, Report, Standing, summarise
 from normcheck.rules.rule import CannotTell, Rule, Subject
 from normcheck.version import VERSION
@@ -46,24 +46,18 @@ def guard_report(
         failures: Of the guard.
     """
     name = type(model).__name__
-    found: list[Finding] = []
-    skipped: list[Skipped] = []
-    ran = 0
-    subject = Subject(_NOTHING, training=record)
-    for rule in rules:
-        try:
-            found += (replace(finding, model=name) for finding in rule.judge(subject))
-            ran += 1
-        except CannotTell as outcome:
-            skipped.append(Skipped(name, "", rule.code, str(outcome)))
-    found.sort(key=lambda f: (-f.severity.rank, f.rule, f.discriminator))
-    errors = list(failures)
+    asides = Asides(errors=list(failures))
+    verdicts = judge(name, Subject(_NOTHING, training=record), rules, asides)
+    found = sorted(verdicts.findings, key=lambda f: (-f.severity.rank, f.rule, f.discriminator))
+    errors = asides.errors
     models: tuple[ModelReport, ...] = ()
     try:
-        models = (_model(name, model, record, rules, found, ran),)
+        models = (_model(name, model, record, rules, found, len(verdicts.ran)),)
     except NormcheckError as error:
         errors.append(Failure(name, f"{name}: {error.message}", error.hint))
-    return Report(VERSION, models, tuple(found), (), tuple(skipped), tuple(errors), rules=rules)
+    return Report(
+        VERSION, models, tuple(found), (), tuple(asides.skipped), tuple(errors), rules=rules
+    )
 
 
 def _model(

@@ -40,7 +40,7 @@ def draw(
     """Write the figure; the ending of ``file`` says in which format (png, svg, pdf; else png).
 
     Args:
-        model: With predictions kept (``Settings.keep_predictions``).
+        model: With predictions kept (``Wish.PREDICTIONS``).
         findings: Of the model; layers accused by foreign-stats are drawn in red.
         file: Where to write; ``-`` is stdout.
         announce: Told where a FIFO waits for its reader.

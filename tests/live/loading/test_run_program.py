@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from normcheck import Settings, scan
+from normcheck import Examination, scan
 from normcheck.errors import NormcheckError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.loading.load_exported import load_exported
@@ -66,7 +66,7 @@ def test_any_number_of_samples(dynamic: bool, tmp_path: Path) -> None:
     case = CASES[0]
     path = exported(case, tmp_path / "model.pt2", training=False, dynamic=dynamic)
     data = torch.randn(11, 3, 8, 8)
-    report = scan(path, Settings(running=Running(feeding=Feeding(data=data))))
+    report = scan(path, Examination(running=Running(feeding=Feeding(data=data))))
     assert not report.errors
     assert report.models[0].run is not None
     assert report.models[0].run.fed.samples == 11
@@ -76,7 +76,7 @@ def test_any_number_of_samples(dynamic: bool, tmp_path: Path) -> None:
 
 def test_measured_harm_of_training_mode(tmp_path: Path) -> None:
     path = exported(CASES[0], tmp_path / "model.pt2", training=True, dynamic=True)
-    report = scan(path, Settings(running=Running()))
+    report = scan(path, Examination(running=Running()))
     (found,) = [f for f in report.findings if f.rule == "NC204"]
     assert found.severity.value == "error"
     assert "differ by" in found.detail
@@ -87,7 +87,7 @@ def test_measured_harm_of_training_mode(tmp_path: Path) -> None:
 def test_dropout_that_is_always_on_is_measured(tmp_path: Path) -> None:
     case = next(case for case in CASES if case.make is ForgottenDropout)
     report = scan(exported(case, tmp_path / "model.pt2", training=False),
-                  Settings(running=Running()))  # fmt: skip
+                  Examination(running=Running()))  # fmt: skip
     (found,) = [f for f in report.findings if f.rule == "NC204"]
     assert found.title.startswith("random in every call")
     assert found.severity.value == "error"
@@ -130,7 +130,7 @@ def test_torchscript_runs_layer_by_layer_when_trusted(tmp_path: Path) -> None:
     path = traced(CASES[0], tmp_path / "model.pt", training=False)
     data = torch.randn(24, 3, 8, 8) * 1.5 + 0.3
     running = Running(loading=Loading(trust=True), feeding=Feeding(data=data))
-    report = scan(path, Settings(running=running))
+    report = scan(path, Examination(running=running))
     assert not report.errors
     run = report.models[0].run
     assert run is not None
@@ -142,7 +142,7 @@ def test_torchscript_runs_layer_by_layer_when_trusted(tmp_path: Path) -> None:
 
 def test_torchscript_needs_trust(tmp_path: Path) -> None:
     path = traced(CASES[0], tmp_path / "model.pt", training=False)
-    (error,) = scan(path, Settings(running=Running())).errors
+    (error,) = scan(path, Examination(running=Running())).errors
     assert "--trust" in (error.hint or "")
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from normcheck import Report, Settings, scan
+from normcheck import Examination, Report, scan
 from normcheck.findings import Finding, Severity
 from normcheck.live.run_request import Feeding, Running
 from sample_models import build
@@ -55,7 +55,7 @@ def judged(model: nn.Module, images: Tensor, labels: Tensor | None = None, **mor
     """The report on a model that is fed this."""
     data = images if labels is None else (images, labels)
     feeding = Feeding(samples=10_000, **more)  # type: ignore[arg-type]
-    report = scan(model.eval(), Settings(running=Running(feeding=feeding)), data=data)
+    report = scan(model.eval(), Examination(running=Running(feeding=feeding)), data=data)
     assert report.errors == ()
     return report
 
@@ -268,7 +268,7 @@ def test_noise_given_as_data_does_not_accuse(trained: nn.Module) -> None:
 
 def test_made_up_input_judges_no_statistics(trained: nn.Module) -> None:
     """Without data no rule on data runs, and the report says why."""
-    report = scan(build.forgotten(trained), Settings(running=Running()))
+    report = scan(build.forgotten(trained), Examination(running=Running()))
     assert on_data(report) == {}
     skipped = {s.rule: s.reason for s in report.skipped}
     assert skipped["NC401"] == "needs your data, the run was fed made-up input"
@@ -355,7 +355,7 @@ def test_other_precisions(
 
 def test_autocast(digits: tuple[Part, Part], trained: nn.Module) -> None:
     """A model that runs in mixed precision is judged in mixed precision."""
-    settings = Settings(running=Running(autocast="bfloat16"))
+    settings = Examination(running=Running(autocast="bfloat16"))
     report = scan(trained.eval(), settings, data=rows(digits[1], 64))
     assert report.errors == ()
     assert report.models[0].run.fed.dtype == "bfloat16 autocast"  # type: ignore[union-attr]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from normcheck import Report, Settings, scan
+from normcheck import Examination, Report, scan
 from normcheck.findings import Severity
 from normcheck.live.run_request import Feeding, Running
 from tests.live.probes import lookalikes, sick
@@ -17,7 +17,7 @@ _ABOUT_STATE = {"NC101", "NC201", "NC504"}
 
 def scanned(model: nn.Module, shapes: tuple[str, ...]) -> Report:
     torch.manual_seed(0)
-    return scan(model, Settings(running=Running(feeding=Feeding(shapes=shapes))))
+    return scan(model, Examination(running=Running(feeding=Feeding(shapes=shapes))))
 
 
 @pytest.mark.parametrize("name", sick.CASES)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from normcheck import Report, Settings, scan
+from normcheck import Examination, Report, scan
 from normcheck.live.run_request import Feeding, Running
 from tests.formats.exports.models import CASES
 
@@ -29,7 +29,7 @@ def _exported(path: Path, *, training: bool, dynamic: bool) -> Path:
 
 
 def _run(path: Path, **feeding: object) -> Report:
-    report = scan(path, Settings(running=Running(feeding=Feeding(**feeding))))  # type: ignore[arg-type]
+    report = scan(path, Examination(running=Running(feeding=Feeding(**feeding))))  # type: ignore[arg-type]
     assert not report.errors
     assert report.models[0].run is not None
     return report

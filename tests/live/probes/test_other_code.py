@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from normcheck import Report, Settings, scan
+from normcheck import Examination, Report, scan
 from normcheck.findings import Severity
 from normcheck.live.run_request import Feeding, Running
 
@@ -61,7 +61,7 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
 def judged(model: nn.Module, state: dict[str, Tensor]) -> Report:
     """What a scan says of the state in this code."""
     model.load_state_dict(state)
-    report = scan(model.eval(), Settings(running=Running(feeding=Feeding())), data=images(1))
+    report = scan(model.eval(), Examination(running=Running(feeding=Feeding())), data=images(1))
     assert report.errors == ()
     return report
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import normcheck
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.errors import NormcheckError
 from normcheck.live.run_request import Feeding, Running
 from normcheck.live.watching.sound_modules import check_sound
@@ -17,7 +17,7 @@ from normcheck.report.report import Report
 
 from .faulty_modules import CLAIMS, FAULTS, HEALTHY, network
 
-SHAPE = Settings(running=Running(feeding=Feeding(shapes=("3x8x8",))))
+SHAPE = Examination(running=Running(feeding=Feeding(shapes=("3x8x8",))))
 
 
 def scanned(tmp_path: Path, fault: Any) -> tuple[str, Report]:

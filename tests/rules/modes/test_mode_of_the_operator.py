@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from normcheck import scan
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.findings import Finding
 from normcheck.live.run_request import Feeding, Running
 
@@ -74,6 +74,6 @@ def test_a_program_of_train_mode_is_named(decomposed: bool, tmp_path: Path) -> N
 def test_a_run_does_not_mistake_the_counter_for_a_change_of_the_model(tmp_path: Path) -> None:
     path = _program(tmp_path / "eval.pt2", to_eval=(0, 1))
     running = Running(feeding=Feeding(shapes=("3x8x8",)))
-    report = scan(path, Settings(running=running))
+    report = scan(path, Examination(running=running))
     assert not report.errors, report.errors
     assert [f.rule for f in report.findings if f.severity.value != "info"] == []

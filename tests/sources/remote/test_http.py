@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import normcheck
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.errors import UnreadableError
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.formats.read_checkpoint import read_checkpoint
@@ -44,7 +44,7 @@ def test_same_report_as_of_the_copy(address: str, large: Path) -> None:
 
 def test_norms_alone_cost_a_few_requests(address: str, web: Web, large: Path) -> None:
     """Without the weights a hundredth of the file is fetched: start, directory, norms."""
-    report = normcheck.scan([address], Settings(weights_budget=0))
+    report = normcheck.scan([address], Examination(weights_budget=0))
     assert report.models[0].layers[0].mean is not None
     assert len(web.asked) <= 8
     assert web.sent < 0.02 * large.stat().st_size
@@ -61,7 +61,7 @@ def test_no_byte_is_fetched_twice(address: str, web: Web, large: Path) -> None:
 def test_ranges_are_asked_side_by_side(address: str, web: Web) -> None:
     """The spans that are known to be needed do not wait for each other."""
     web.delay = 0.1
-    normcheck.scan([address], Settings(weights_budget=0))
+    normcheck.scan([address], Examination(weights_budget=0))
     assert web.most_together >= 4
 
 
@@ -239,7 +239,7 @@ def test_sharded(web: Web) -> None:
     index.write_text(json.dumps({"weight_map": placed}))
     web.delay = 0.05
     report = normcheck.scan(
-        [f"{web.address}/{index.name}?token={SECRET}"], Settings(weights_budget=0)
+        [f"{web.address}/{index.name}?token={SECRET}"], Examination(weights_budget=0)
     )
     assert report.errors == ()
     assert len(report.models[0].layers) == 4

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 import normcheck
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.report.report import Report
 from normcheck.sources.remote import redirects
 from tests.sources.remote.server import Web, serving
@@ -27,7 +27,7 @@ def other(tmp_path: Path, samples: Path) -> Iterator[Web]:
 
 
 def scanned(web: Web, *allowed: str, path: str = "/model.pt") -> Report:
-    return normcheck.scan([f"{web.address}{path}"], Settings(redirects=allowed))
+    return normcheck.scan([f"{web.address}{path}"], Examination(redirects=allowed))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -1,12 +1,13 @@
 """Buckets, read from a real S3-compatible server."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import normcheck
-from normcheck.config.settings import Settings
+from normcheck.config.examination import Examination
 from normcheck.fleet import file_task as task
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.formats.targets import Target, expand
@@ -51,7 +52,7 @@ def test_bytes_and_requests(address: str, large: Path, monkeypatch: pytest.Monke
         return connected(self)
 
     monkeypatch.setattr(RemoteSource, "_connected", counted)
-    normcheck.scan([address], Settings(weights_budget=0))
+    normcheck.scan([address], Examination(weights_budget=0))
     (source,) = sources
     assert source.requests <= 8
     assert source.fetched < 0.02 * large.stat().st_size
@@ -93,9 +94,9 @@ def test_what_is_known_of_an_object_is_not_read_again(
     """As long as the store gives it the same tag, also where this process knows a listing."""
     read: list[str] = []
 
-    def counted(target: Target, settings: Settings) -> FileResult:
+    def counted(target: Target, *how: Any) -> FileResult:
         read.append(target.path.name)
-        return examine(target, settings)
+        return examine(target, *how)
 
     monkeypatch.setattr(task, "examine", counted)
     fleet = Fleet(cache=tmp_path / "cache")

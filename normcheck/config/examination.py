@@ -1,4 +1,8 @@
-"""What a run was asked to do, merged once into a value that nothing changes afterwards."""
+"""What decides the result of a file, in one value that nothing changes afterwards.
+
+The value is hashed whole for the cache and sent whole to workers: a field that is added to it
+counts there, too. What is applied to results afterwards is in ``policy.py``.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, narrow
 from normcheck.shown import Brief
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.place import Place, address_matches, is_remote
 
 if TYPE_CHECKING:
-    from normcheck.config.baseline import Baseline
     from normcheck.live.run_request import Running
     from normcheck.rules.rule import Rule
 
@@ -84,34 +86,11 @@ class HeldBack:
     """What would be imported, and which file says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerIgnore:
-    """Findings of some rules on some layers that are wanted as they are."""
-
-    pattern: str
-    """Of layer paths, as a shell has them: ``backbone.*``."""
-    rules: tuple[str, ...]
-    """Selectors."""
-    reason: str = ""
-
-    def means(self, path: str) -> bool:
-        """Whether the pattern means the layer with this path."""
-        return fnmatch.fnmatchcase(path, self.pattern)
-
-
 @dataclass(frozen=True, slots=True, repr=False)
-class Settings(Brief):
-    """Settings of one scan."""
+class Examination(Brief):
+    """How files and live models are examined: by which rules and which run, within which bounds."""
 
     rules: tuple[Rule, ...] = RULES
-    fail_on: Severity = Severity.WARNING
-    """Findings from this severity on fail the run; info never does."""
-    strict: bool = False
-    """Whether anything skipped makes the run fail as not done."""
-    lines: bool = False
-    """Make each file's line of JSON Lines where the file is read."""
-    keep_predictions: bool = False
-    """Keep predicted and stored means of every channel in the report, for a figure."""
     running: Running | None = None
     """How to run the models; None to read files only."""
     limits: Limits = field(default=DEFAULT_LIMITS)
@@ -120,14 +99,8 @@ class Settings(Brief):
     weights_budget: int | None = None
     """Bytes of weights that are read for one model, to see whether statistics belong to them;
     None for 256 MB of a local file and 64 MB of a remote one."""
-    min_severity: Severity = Severity.INFO
-    """Findings below it are listed as suppressed."""
-    min_confidence: Confidence = Confidence.LOW
-    """Findings below it are listed as suppressed."""
-    layer_ignores: tuple[LayerIgnore, ...] = ()
     models: tuple[ModelSettings, ...] = ()
-    baseline: Baseline | None = None
-    """Findings that are known already."""
+    """What differs for some files."""
 
     def of_model(self, file: Place | str) -> ModelSettings | None:
         """The entry for a file or an address; None without one.
