@@ -277,6 +277,20 @@ def instance_norms_with_statistics_and_one_sample():
 
 
 @loop
+def lazy_modules_of_which_some_never_run():
+    model = nn.ModuleDict(
+        {
+            "used": nn.Sequential(
+                nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3)
+            ),
+            "unused": nn.Sequential(nn.LazyBatchNorm2d()),
+        }
+    )  # fmt: skip
+    optimizer = sgd(model["used"])
+    return model, lambda: [step(model["used"], optimizer) for _ in range(20)]
+
+
+@loop
 def layer_norms_only():
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.LayerNorm(8), nn.Linear(8, 3)).eval()
     optimizer = sgd(model)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from normcheck.errors import GuardError, GuardWarning, UsageError
@@ -83,7 +84,8 @@ class Guard:
         if norms:
             self._entries = Entries(model, norms, self._before, self._after)
             self._handles.append(register_optimizer_step_post_hook(self._stepped))
-            last = [p for p in model.parameters() if p.requires_grad and p.is_leaf][-1:]
+            learning = [p for p in model.parameters() if p.requires_grad and not is_lazy(p)]
+            last = [p for p in learning if p.is_leaf][-1:]
             register: Any = Tensor.register_post_accumulate_grad_hook  # has no types
             self._handles += [register(p, Quiet(self._backward)) for p in last]
 

@@ -53,6 +53,8 @@ class AllRanks(Silent):
         if self._store is None:
             # The only way to a value that waits for nobody: collectives do.
             self._store = group.distributed_c10d._get_default_store()  # noqa: SLF001
+        if not all(norm.ready for norm in self.loop.norms):
+            return
         self._mine = [_numbers(norm) for norm in self.loop.norms]
         self._open, self._tries = f"{_KEY}/{self.loop.steps}", 0
         self._store.set(f"{self._open}/{group.get_rank()}", json.dumps(self._mine))

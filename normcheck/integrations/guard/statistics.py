@@ -156,7 +156,11 @@ class StandingStill(Silent):
         if not self.loop.sampled:
             return
         steps = self.loop.steps
-        due = [n for n in norms if n not in self._then or steps - self._then[n].step >= _STILL]
+        due = [
+            norm
+            for norm in norms
+            if norm.ready and (norm not in self._then or steps - self._then[norm].step >= _STILL)
+        ]
         still = [norm for norm in due if norm not in self._said and self._stood(norm)]
         if still:
             self._said.update(still)
@@ -212,7 +216,7 @@ class FiniteValues(Silent):
         if self._done:
             return
         order = self._look.order or norms
-        if not order:
+        if not order or not order[-1].ready:
             return
         witness = order[-1].variance
         if witness.device.type != "cpu" and self.loop.steps % _ACCELERATOR_EVERY:
@@ -228,7 +232,8 @@ class FiniteValues(Silent):
         if self._done:
             return
         rank = {norm: number for number, norm in enumerate(self._look.order)}
-        ordered = sorted(norms, key=lambda norm: rank.get(norm, len(rank)))
+        there = [norm for norm in norms if norm.ready]
+        ordered = sorted(there, key=lambda norm: rank.get(norm, len(rank)))
         bad = [
             norm
             for norm in ordered

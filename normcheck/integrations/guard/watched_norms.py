@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.parameter import is_lazy
 
 from normcheck.errors import NormcheckError
 from normcheck.live.watching.reachable_modules import reachable
@@ -55,6 +56,11 @@ class WatchedNorm:
         if buffer is None:
             raise NormcheckError(f"{name} of {self.path} is gone")
         return buffer
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has statistics by now: a lazy norm has none before its first input."""
+        return not is_lazy(self.mean)
 
     @property
     def updates(self) -> int:
