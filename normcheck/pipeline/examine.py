@@ -14,6 +14,7 @@ from normcheck.errors import NoModelError, NormcheckError, NoValuesError, Unknow
 from normcheck.findings import Failure, Skipped
 from normcheck.formats.read_checkpoint import complete, read_checkpoint
 from normcheck.live.run_request import Running
+from normcheck.live.torch_there import require_torch
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.given import Given
 from normcheck.pipeline.judge import BUG, Asides
@@ -112,6 +113,7 @@ def examine_object(
     if kind is Given.MODULE:
         yield _examine_module(value, type(value).__name__, examination, wishes)
     elif kind is Given.TENSORS:
+        require_torch("scanning a state dict in memory")
         from normcheck.live.loading.in_memory import checkpoint_of
 
         name = type(value).__name__
