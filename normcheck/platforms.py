@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import socket
     import subprocess
+    from collections.abc import Callable
 
 WINDOWS = os.name == "nt"
 _AT_A_TIME = 1 << 30
@@ -201,6 +203,24 @@ def limit_memory(most: int) -> bool:
                 resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
             return True
     return False
+
+
+def alarm(seconds: float, ring: "Callable[[], None]") -> "Callable[[], None] | None":
+    """Call something in the main thread after some time, whatever it does or waits for.
+
+    Returns:
+        What switches the alarm off; None where there is no such alarm.
+    """
+    if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGALRM, lambda *_: ring())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+        def disarm() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+        return disarm
+    return None
 
 
 def started(line: Sequence[str], **how: Any) -> "tuple[subprocess.Popen[bytes], socket.socket]":

@@ -39,7 +39,7 @@ def scan(
     device: str = "cpu",
     autocast: str = "",
     prefix: str | None = None,
-    at: str | None = None,
+    at: Words | None = None,
     trust: bool = False,
     figures: bool = False,
     fleet: Fleet | None = None,
@@ -74,7 +74,7 @@ def scan(
         device: Where to run: ``cpu``, ``cuda:1``, ``mps``.
         autocast: ``float16`` or ``bfloat16``, to run under autocast.
         prefix: What stands before the model's names in the file: ``ema_model.``.
-        at: Which model of the file to run.
+        at: Which models of the file to run, by their places; by default all that fit.
         trust: Let the file's own code run.
         figures: Keep what the panels of ``report.to_html()`` draw: two numbers a channel.
         fleet: How many processes or machines share the files, and where results are kept.

@@ -98,7 +98,7 @@ class RunWords:
     device: str = "cpu"
     autocast: str = ""
     prefix: str | None = None
-    at: str | None = None
+    at: Words | None = None
     trust: bool = False
 
     @property
@@ -125,7 +125,7 @@ class RunWords:
                 model=factory_of(self.model),
                 arguments=self.model_args if self.model_args is not None else {},
                 prefix=self.prefix,
-                where=self.at,
+                where=tuple(words_of(self.at)),
                 trust=self.trust,
             ),
             feeding=Feeding(

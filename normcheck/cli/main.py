@@ -124,18 +124,18 @@ def _no_room(error: Exception) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    if len(words) > 1 and words[0] == "scan" and not _completing():
-        from normcheck.cli.quick_parser import scan_words
+    if words and not _completing():
+        from normcheck.cli.flags.command_flags import COMMANDS
+        from normcheck.cli.perform import perform
+        from normcheck.cli.quick_parser import quickly
 
-        plain = scan_words(words[1:])
-        if plain is not None:
-            from normcheck.cli.commands.scan_command import run_scan
+        kind = COMMANDS.get(words[0])
+        asked = quickly(kind, words[1:]) if kind else None
+        if asked is not None:
+            return perform(asked)
+        from normcheck.cli.flags.suggestions import check_command
 
-            return run_scan(plain)
-    if len(words) > 2 and words[0] == "diff" and not any(w.startswith("-") for w in words):
-        from normcheck.cli.commands.diff_command import DiffWords, run_diff
-
-        return run_diff(DiffWords(targets=words[1:]))
+        check_command(words[0])
     import typer
 
     from normcheck.cli.app import app
@@ -187,6 +187,11 @@ def _sentence(text: str) -> str:
 
 
 def _where_to_look(error: Exception) -> str:
+    from normcheck.cli.flags.suggestions import renamed
+
+    hint = renamed(str(getattr(error, "option_name", "")))
+    if hint:
+        return hint
     context = getattr(error, "ctx", None)
     return f"see '{getattr(context, 'command_path', 'normcheck')} --help'"
 

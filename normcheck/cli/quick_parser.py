@@ -1,110 +1,126 @@
-"""``normcheck scan`` with its commonest flags, told without Typer.
+"""The words of a command, told without Typer.
 
 Typer makes a validator for each of some fifty flags before it looks at one, with pydantic: that
 takes as long as the scan of a small checkpoint with all that it imports. So words of which every
-single one is plain are understood here. Whatever is not (a flag that asks for a run, an
+single one is plain are understood here, by the same declarations. Whatever is not (an
 abbreviation, a value that is none of those allowed, ``--help``) is Typer's, with all of the words:
 it alone explains, and says what is wrong. The two are held against each other in the tests.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
-from normcheck.config.keys import CONFIDENCES, FORMATS, SEVERITIES
+from normcheck.config.flags.flag import Argument, Declared, Flag, Group, declared, filled
 
-if TYPE_CHECKING:
-    from normcheck.cli.commands.scan_command import ScanWords
-
-_SWITCHES = {
-    "--exit-zero": "exit_zero", "-e": "exit_zero", "--isolated": "isolated",
-    "--quiet": "quiet", "-q": "quiet", "--verbose": "verbose", "-v": "verbose",
-    "--strict": "strict", "--no-strict": "no_strict", "--statistics": "statistics",
-}  # fmt: skip
-_VALUES = {
-    "--format": "formats", "-f": "formats", "--output-format": "formats",
-    "--output-file": "outputs", "-o": "outputs",
-    "--select": "select", "--extend-select": "extend_select", "--ignore": "ignore",
-    "--min-severity": "min_severity", "--min-confidence": "min_confidence",
-    "--fail-on": "fail_on", "--baseline": "baseline", "--config": "config", "--cache": "cache",
-    "--jobs": "jobs", "-j": "jobs", "--weights-budget": "weights_budget", "--color": "color",
-}  # fmt: skip
-_CHOICES = {
-    "formats": FORMATS, "min_severity": SEVERITIES, "min_confidence": CONFIDENCES,
-    "fail_on": ("error", "warning"), "color": ("auto", "always", "never"),
-}  # fmt: skip
-_MOST_DIGITS = 6
-"""Of a number of processes."""
+_NUMBER = {int: re.compile(r"[0-9]{1,6}"), float: re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")}
+"""Numbers as everybody writes them."""
 
 
-def scan_words(words: Sequence[str]) -> "ScanWords | None":
-    """What the words behind ``normcheck scan`` ask for; None where Typer has to look at them."""
-    targets: list[str] = []
-    given: defaultdict[str, list[str]] = defaultdict(list)
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One flag as it was given."""
+
+    entry: Declared
+    off: bool
+    """Whether it takes back what the flag says."""
+
+
+class _NotPlainError(Exception):
+    """Typer has to look at these words."""
+
+
+def quickly(kind: type[Group], words: Sequence[str]) -> Group | None:
+    """What the words behind a command ask for; None where Typer has to look at them.
+
+    Args:
+        kind: The command, as ``command_flags`` declares it.
+        words: All behind its name.
+    """
+    entries = list(declared(kind))
+    try:
+        rest, given = _told(_table(entries), words)
+        values = dict(_values(given))
+        return filled(kind, values | _argument(entries, rest))
+    except _NotPlainError:
+        return None
+
+
+def _table(entries: Sequence[Declared]) -> dict[str, _Given]:
+    """What each word means that begins with a dash."""
+    table: dict[str, _Given] = {}
+    for entry in entries:
+        if isinstance(entry.says, Flag):
+            table |= dict.fromkeys(entry.words, _Given(entry, off=False))
+            if entry.says.off:
+                table[entry.says.off] = _Given(entry, off=True)
+    return table
+
+
+def _told(
+    table: dict[str, _Given], words: Sequence[str]
+) -> tuple[list[str], dict[Declared, list[Any]]]:
+    """The words that no flag has to do with, and the values of each flag."""
+    rest: list[str] = []
+    given: defaultdict[Declared, list[Any]] = defaultdict(list)
     waiting = iter(words)
     for word in waiting:
         if not word.startswith("-"):
-            targets.append(word)
-        elif word in _SWITCHES:
-            given[_SWITCHES[word]].append(word)
+            rest.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        flag = table.get(name)
+        if flag is None or (equals and not name.startswith("--")):
+            raise _NotPlainError
+        if flag.entry.is_switch:
+            if equals:
+                raise _NotPlainError
+            given[flag.entry].append(not flag.off)
         else:
-            pair = _with_value(word, waiting)
-            if pair is None:
-                return None
-            given[pair[0]].append(pair[1])
-    return None if given["strict"] and given["no_strict"] else _asked(targets, given)
+            given[flag.entry].append(_value(flag.entry, value if equals else _next(waiting)))
+    return rest, given
 
 
-def _with_value(word: str, waiting: Iterator[str]) -> tuple[str, str] | None:
-    """What a flag is about, and its value, in the same word or the next."""
-    name, equals, value = word.partition("=")
-    about = _VALUES.get(name)
-    if about is None or (equals and not name.startswith("--")):
-        return None
-    if not equals:
-        value = next(waiting, "--")
-        if value.startswith("-") and value != "-":
-            return None
-    if value not in _CHOICES.get(about, (value,)):
-        return None
-    if about == "jobs" and not (
-        value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS and int(value)
-    ):
-        return None
-    return about, value
+def _next(waiting: Iterator[str]) -> str:
+    value = next(waiting, "--")
+    if value.startswith("-") and value != "-":
+        raise _NotPlainError
+    return value
 
 
-def _asked(targets: list[str], given: defaultdict[str, list[str]]) -> "ScanWords":
-    # What a scan imports is not for who only asks for help.
-    from normcheck.cli.commands.scan_command import ScanWords
-    from normcheck.cli.flags.fleet_words import FleetWords
-    from normcheck.config.merge import Flags
+def _value(entry: Declared, text: str) -> str | int | float:
+    flag = entry.flag
+    if flag.choices and text not in flag.choices:
+        raise _NotPlainError
+    if entry.type is str:
+        return text
+    if not _NUMBER[entry.type].fullmatch(text):
+        raise _NotPlainError
+    number: int | float = entry.type(text)
+    if flag.minimum is not None and number < flag.minimum:
+        raise _NotPlainError
+    return number
 
-    def last(about: str) -> str | None:
-        return given[about][-1] if given[about] else None
 
-    jobs = last("jobs")
-    return ScanWords(
-        targets=targets,
-        flags=Flags(
-            select=given["select"],
-            extend_select=given["extend_select"],
-            ignore=given["ignore"],
-            min_severity=last("min_severity"),
-            min_confidence=last("min_confidence"),
-            fail_on=last("fail_on"),
-            strict=True if given["strict"] else False if given["no_strict"] else None,
-            formats=given["formats"],
-            outputs=given["outputs"],
-            baseline=last("baseline"),
-            config=last("config"),
-            isolated=bool(given["isolated"]),
-        ),
-        exit_zero=bool(given["exit_zero"]),
-        color=last("color") or "auto",
-        quiet=bool(given["quiet"]),
-        verbose=len(given["verbose"]),
-        statistics=bool(given["statistics"]),
-        fleet=FleetWords(jobs=int(jobs) if jobs else None, cache=last("cache") or ""),
-        weights_budget=last("weights_budget") or "",
-    )
+def _values(given: dict[Declared, list[Any]]) -> Iterator[tuple[str, Any]]:
+    for entry, values in given.items():
+        if entry.flag.counts:
+            yield entry.field, len(values)
+        elif entry.repeats:
+            yield entry.field, tuple(values)
+        elif len({*values}) > 1 and entry.is_switch:
+            raise _NotPlainError  # --strict --no-strict
+        else:
+            yield entry.field, values[-1]
+
+
+def _argument(entries: Sequence[Declared], rest: list[str]) -> dict[str, Any]:
+    """The words without a flag, as the command's one argument takes them."""
+    (entry,) = (entry for entry in entries if isinstance(entry.says, Argument))
+    if entry.repeats and (rest or entry.default == ()):
+        return {entry.field: tuple(rest)}
+    if not entry.repeats and len(rest) == 1:
+        return {entry.field: rest[0]}
+    raise _NotPlainError

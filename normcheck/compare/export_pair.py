@@ -12,7 +12,8 @@ from normcheck.compare.model_pairing import chosen
 from normcheck.compare.model_snapshot import snapshot
 from normcheck.compare.model_track import Track, configured, side_of
 from normcheck.errors import UsageError
-from normcheck.formats.read_checkpoint import FORMATS, read_checkpoint
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.registry import FORMATS
 from normcheck.live.process.run_models import ran
 from normcheck.live.run_request import Running
 from normcheck.saved.checkpoint import Checkpoint, SavedModel

@@ -186,7 +186,7 @@ def _entry(path: Path, number: int, value: Any) -> Entry:
     if entry.fingerprint != value.get("fingerprint"):
         raise UsageError(
             f"{path}: the fingerprint of entry {number} does not fit the entry",
-            f"entries are not made to be edited, only removed; {_WRITE_AGAIN}",
+            f"entries can be removed, but not edited; {_WRITE_AGAIN}",
         )
     return entry
 

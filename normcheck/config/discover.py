@@ -7,7 +7,7 @@ from typing import Any
 from normcheck.errors import ConfigError
 
 NAME = "normcheck.toml"
-_WITHOUT = "mend the file, or run with --isolated, which reads no configuration"
+_WITHOUT = "mend the file, or run with --no-config, which reads no configuration"
 
 
 def discover(start: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -67,7 +67,7 @@ def _table(value: dict[str, Any], path: Path) -> dict[str, Any] | None:
     tool = value.get("tool")
     table = tool.get("normcheck") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise ConfigError(f"{path}: tool.normcheck is no table", "write [tool.normcheck]")
+        raise ConfigError(f"{path}: tool.normcheck is not a table", "write [tool.normcheck]")
     return table
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from normcheck.config.examination import ModelSettings
+from normcheck.config.flags.settings_flags import Judging, Outputs
 from normcheck.config.policy import LayerIgnore
-from normcheck.findings import Confidence, Severity
+from normcheck.findings import Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,8 @@ class FileSettings:
 
     path: Path | None = None
     """None where there is no file."""
-    select: tuple[str, ...] | None = None
-    extend_select: tuple[str, ...] | None = None
-    ignore: tuple[str, ...] | None = None
-    min_severity: Severity | None = None
-    min_confidence: Confidence | None = None
-    fail_on: Severity | None = None
-    strict: bool | None = None
-    format: str | None = None
-    baseline: Path | None = None
+    judging: Judging = field(default_factory=Judging)
+    outputs: Outputs = field(default_factory=Outputs)
     models: tuple[ModelSettings, ...] = ()
     layer_ignores: tuple[LayerIgnore, ...] = ()
     rules: tuple[RuleSettings, ...] = ()

@@ -1,11 +1,16 @@
 """The words of a configuration file: each key with its form, its default and its meaning.
 
-The parser, its suggestions and the table in the documentation are made from these.
+Those that are flags, too, are made from their declarations. The parser, its suggestions and the
+table in the documentation are made from these.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from normcheck.report.forms import NAMES
+from normcheck.config.flags.flag import Declared, flags_of
+from normcheck.config.flags.flag import Key as Form
+from normcheck.config.flags.running_flags import Probing, Run
+from normcheck.config.flags.settings_flags import Configuration, Judging, Outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,40 +24,42 @@ class Key:
     default: str
     """As it would stand in the file."""
     meaning: str
+    reads: str = ""
+    """How its value is read; empty for a table that is read by itself."""
+    field: str = ""
+    """The field of the group that declares it."""
+    choices: tuple[str, ...] = ()
 
 
-FORMATS = NAMES
-"""Forms of the report, in the order of the documentation."""
-SEVERITIES = ("error", "warning", "info")
-FAILING = ("error", "warning")
-"""Severities that can fail a run: info never does."""
-CONFIDENCES = ("high", "medium", "low")
+def keys_of(*groups: type) -> Iterator[Key]:
+    """What flags are called at the top of a file, of those that can stand there."""
+    for entry in flags_of(*groups):
+        if entry.flag.key:
+            yield _named(entry, entry.flag.key)
+
+
+def model_keys_of(*groups: type) -> Iterator[Key]:
+    """What flags are called in an entry for some models, of those that can stand there."""
+    for entry in flags_of(*groups):
+        if entry.flag.model_key:
+            yield _named(entry, entry.flag.model_key)
+
+
+def _named(entry: Declared, form: Form) -> Key:
+    return Key(
+        entry.key, form.form, form.default, form.meaning, form.reads, entry.field,
+        entry.flag.choices,
+    )  # fmt: skip
+
 
 TOP = (
-    Key("select", "list of selectors", '["ALL"]', "rules to run"),
-    Key("extend-select", "list of selectors", "[]", "rules to run besides"),
-    Key("ignore", "list of selectors", "[]", "rules to leave out; the more specific word wins"),
-    Key("min-severity", "error, warning or info", '"info"', "milder findings are suppressed"),
-    Key("min-confidence", "high, medium or low", '"low"', "less sure findings are suppressed"),
-    Key("fail-on", "error or warning", '"warning"', "exit with 1 from this severity on"),
-    Key("strict", "true or false", "false", "exit with 2 where a rule or file was skipped"),
-    Key("format", f"one of {', '.join(FORMATS)}", '"text"', "form of the report"),
-    Key("baseline", "path", "none", "findings that are known already"),
+    *keys_of(Judging, Outputs),
     Key("models", "table of tables by pattern", "{}", "settings of some models, see below"),
     Key("per-layer-ignores", "table by pattern", "{}", "findings on layers that are as wanted"),
     Key("rules", "table of tables by rule", "{}", "severity and thresholds of a rule"),
 )
 
-MODEL = (
-    Key("select", "list of selectors", "as the run", "rules for these models"),
-    Key("ignore", "list of selectors", "[]", "rules to leave out for these models"),
-    Key("model", "package.module:function", "none", "factory that builds the model"),
-    Key("model-args", "table", "{}", "keyword arguments of the factory"),
-    Key("data", "path or package.module:function", "none", "inputs as the model meets them"),
-    Key("input-shape", "list of sizes", "none", "shape of one sample, where there is no data"),
-    Key("batch-size", "whole number", "none", "samples in a batch"),
-    Key("device", "text", "none", "where to run the model: cpu, cuda, cuda:1, mps"),
-)
+MODEL = tuple(model_keys_of(Judging, Run, Probing))
 
 IGNORE = (
     Key("rules", "list of selectors", "", "the rules that are ignored on these layers"),
@@ -60,9 +67,8 @@ IGNORE = (
 )
 
 ENVIRONMENT = {
-    "NORMCHECK_CONFIG": "--config",
-    "NORMCHECK_FAIL_ON": "--fail-on",
-    "NORMCHECK_FORMAT": "--format",
-    "NORMCHECK_OUTPUT_FILE": "--output-file",
+    f"NORMCHECK_{entry.key.upper().replace('-', '_')}": entry.name
+    for entry in flags_of(Configuration, Judging, Outputs)
+    if entry.flag.variable
 }
 """Variables that CI sets, and the flags that they stand for; a flag wins."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from normcheck.config.discover import discover, named, shown
 from normcheck.config.examination import Examination
 from normcheck.config.file_values import FileSettings
-from normcheck.config.keys import ENVIRONMENT, FAILING, FORMATS
+from normcheck.config.flags.flag import Declared, Group, flags_of
+from normcheck.config.flags.settings_flags import Configuration, Flags
 from normcheck.config.parse import parse
 from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
@@ -24,25 +26,6 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 """Origin of a value that nobody set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flags:
-    """What the command line says of settings; None and empty where it says nothing."""
-
-    select: Sequence[str] = ()
-    extend_select: Sequence[str] = ()
-    ignore: Sequence[str] = ()
-    min_severity: str | None = None
-    min_confidence: str | None = None
-    fail_on: str | None = None
-    strict: bool | None = None
-    formats: Sequence[str] = ()
-    outputs: Sequence[str] = ()
-    """Files, the first for the first format."""
-    baseline: str | None = None
-    config: str | None = None
-    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +64,29 @@ def resolve(flags: Flags, environment: Mapping[str, str], folder: Path) -> Resol
     Raises:
         UsageError: Something of it is wrong; files, variables and flags are named.
     """
-    file = _file(flags, environment, folder)
+    file = _file(flags.configuration, environment, folder)
     merge = _Merge(file, environment)
-    selected, dropped = _selectors(flags, file, merge)
-    severity = merge.one("min-severity", flags.min_severity, file.min_severity, "info")
-    confidence = merge.one("min-confidence", flags.min_confidence, file.min_confidence, "low")
-    fail_on = merge.one("fail-on", flags.fail_on, file.fail_on, "warning", FAILING)
-    strict = merge.one("strict", flags.strict, file.strict, False)
-    form = merge.one("format", _only(flags.formats), file.format, "text", FORMATS)
-    output = merge.one("output-file", _only(flags.outputs), None, "-")
-    baseline = merge.one("baseline", flags.baseline, file.baseline, None)
+    # Who asks for a rule by a flag means to see it, whatever the file says of it.
+    chosen = split(flags.judging.select or ())
+    said = replace(file.judging, extend_select=None, ignore=None) if chosen else file.judging
+    judging = merge.group(flags.judging, said)
+    outputs = merge.group(flags.outputs, file.outputs)
+    rules = select([*judging["select"], *judging["extend_select"]], list(judging["ignore"]))
     return Resolved(
-        examination=Examination(
-            rules=_tuned(select(selected, dropped), file),
-            models=file.models,
-        ),
+        examination=Examination(rules=_tuned(rules, file), models=file.models),
         policy=Policy(
-            fail_on=Severity(fail_on),
-            strict=strict,
-            min_severity=Severity(severity),
-            min_confidence=Confidence(confidence),
+            fail_on=Severity(judging["fail_on"]),
+            strict=judging["strict"],
+            min_severity=Severity(judging["min_severity"]),
+            min_confidence=Confidence(judging["min_confidence"]),
             layer_ignores=file.layer_ignores,
         ),
-        formats=tuple(flags.formats) or (form,),
-        outputs=tuple(flags.outputs) or (output,),
-        baseline=_baseline(baseline),
+        formats=outputs["formats"],
+        outputs=outputs["output_file"],
+        baseline=local(judging["baseline"], "--baseline") if judging["baseline"] else None,
         file=file,
         origins=tuple(merge.origins),
     )
-
-
-def _baseline(said: str | Path | None) -> Path | None:
-    if not said:
-        return None
-    return local(said, "--baseline") if isinstance(said, str) else said
 
 
 def with_baseline(resolved: Resolved) -> Policy:
@@ -130,12 +102,12 @@ def with_baseline(resolved: Resolved) -> Policy:
     return replace(resolved.policy, baseline=read_baseline(resolved.baseline))
 
 
-def _file(flags: Flags, environment: Mapping[str, str], folder: Path) -> FileSettings:
-    if flags.isolated:
-        if flags.config:
-            raise UsageError("--config and --isolated contradict each other", "leave one out")
+def _file(said: Configuration, environment: Mapping[str, str], folder: Path) -> FileSettings:
+    if said.no_config:
+        if said.config:
+            raise UsageError("--config and --no-config contradict each other", "leave one out")
         return FileSettings()
-    name = flags.config or environment.get("NORMCHECK_CONFIG")
+    name = said.config or environment.get("NORMCHECK_CONFIG")
     if name:
         path = folder / local(name, "--config")
         return parse(named(path), path)
@@ -151,56 +123,60 @@ class _Merge:
         self._file = shown(file.path) if file.path else ""
         self._environment = environment
 
-    def one(
-        self, key: str, flag: Any, in_file: Any, default: Any, words: Sequence[str] = ()
-    ) -> Any:
-        value, source = default, DEFAULT
-        variable = f"NORMCHECK_{key.upper().replace('-', '_')}"
-        said = self._environment.get(variable) if variable in ENVIRONMENT else None
-        if flag is not None:
-            value, source = flag, f"--{key}"
+    def group(self, flags: Group, file: Group) -> dict[str, Any]:
+        """The value that holds for every field of a group.
+
+        Args:
+            flags: What the command line says.
+            file: What the configuration file says.
+        """
+        merged: dict[str, Any] = {}
+        for entry in flags_of(type(flags)):
+            flag, in_file = getattr(flags, entry.field), getattr(file, entry.field)
+            key = entry.flag.key
+            if key is not None and key.reads == "selectors":
+                flag = tuple(split(flag or ())) or None
+            if key is not None and key.adds:
+                merged[entry.field] = self._both(entry, flag or (), in_file or ())
+            else:
+                merged[entry.field] = self._last(entry, flag, in_file)
+        return merged
+
+    def _last(self, entry: Declared, flag: Any, in_file: Any) -> Any:
+        unset = entry.flag.key.default if entry.flag.key else entry.flag.unset
+        value: Any = None if unset == "none" else json.loads(unset)
+        source = DEFAULT
+        variable = f"NORMCHECK_{entry.key.upper().replace('-', '_')}"
+        said = self._environment.get(variable) if entry.flag.variable else None
+        if flag != entry.default:
+            value, source = flag, entry.name
         elif said:
-            if words and said not in words:
+            if entry.flag.choices and said not in entry.flag.choices:
                 raise UsageError(
-                    f"{variable}: {said!r:.60} is none of {', '.join(words)}",
-                    f"change the variable, or give --{key}",
+                    f"{variable}: {said!r:.60} is not one of {', '.join(entry.flag.choices)}",
+                    f"change the variable, or give {entry.name}",
                 )
             value, source = said, variable
-        elif in_file is not None:
+        elif in_file != entry.default:
             value, source = in_file, self._file
-        self.origins.append(Origin(key, value, source))
+        if entry.repeats:
+            value = (value,) if isinstance(value, str) else tuple(value)
+        one = entry.repeats and entry.default == ()  # a word, or several on the command line
+        self.origins.append(Origin(entry.key, ", ".join(value) if one else value, source))
         return value
 
-    def many(self, key: str, flag: list[str], in_file: Sequence[str] | None) -> list[str]:
+    def _both(self, entry: Declared, flag: tuple[str, ...], in_file: tuple[str, ...]) -> Any:
         """A list that the command line adds to."""
         sources = [self._file] if in_file else []
-        sources += [f"--{key}"] if flag else []
-        value = [*(in_file or ()), *flag]
-        self.origins.append(Origin(key, value, ", ".join(sources) or DEFAULT))
+        sources += [entry.name] if flag else []
+        value = (*in_file, *flag)
+        self.origins.append(Origin(entry.key, value, ", ".join(sources) or DEFAULT))
         return value
-
-
-def _selectors(flags: Flags, file: FileSettings, merge: _Merge) -> tuple[list[str], list[str]]:
-    """What is selected and what is ignored.
-
-    ``--select`` starts afresh: who asks for a rule by a flag means to see it, whatever the
-    file says of it. The other two flags add to the file.
-    """
-    chosen = split(flags.select)
-    selected = merge.one("select", chosen or None, file.select, ["ALL"])
-    base = FileSettings() if chosen else file
-    more = merge.many("extend-select", split(flags.extend_select), base.extend_select)
-    ignored = merge.many("ignore", split(flags.ignore), base.ignore)
-    return [*selected, *more], ignored
 
 
 def split(options: Sequence[str]) -> list[str]:
     """Words of options that may be repeated and may hold commas."""
     return [word.strip() for option in options for word in option.split(",") if word.strip()]
-
-
-def _only(words: Sequence[str]) -> str | None:
-    return ", ".join(words) if words else None
 
 
 def _tuned(rules: tuple[Rule, ...], file: FileSettings) -> tuple[Rule, ...]:

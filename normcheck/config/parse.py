@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from normcheck.config.choices import SEVERITIES
 from normcheck.config.discover import shown
 from normcheck.config.examination import ModelSettings
 from normcheck.config.file_values import FileSettings, RuleSettings
-from normcheck.config.keys import CONFIDENCES, FAILING, FORMATS, IGNORE, MODEL, SEVERITIES, TOP, Key
+from normcheck.config.flags.flag import filled
+from normcheck.config.flags.settings_flags import Judging, Outputs
+from normcheck.config.keys import IGNORE, MODEL, TOP, Key
 from normcheck.config.policy import LayerIgnore
 from normcheck.errors import ConfigError, UsageError
-from normcheck.findings import Confidence, Severity
+from normcheck.findings import Severity
 from normcheck.rules.catalogue import check_selector, find
 from normcheck.sources.place import is_remote
 from normcheck.sources.place import shown as shown_place
@@ -33,21 +36,14 @@ def parse(table: dict[str, Any], path: Path) -> FileSettings:
     """
     file = _Table(table, path)
     file.know(TOP)
-    severity = file.one_of("min-severity", SEVERITIES)
-    confidence = file.one_of("min-confidence", CONFIDENCES)
-    fail_on = file.one_of("fail-on", FAILING)
-    baseline = file.path_of("baseline")
+    values = {key.field: file.value(key) for key in TOP if key.field}
+    if (form := values["formats"]) is not None:
+        values["formats"] = (form,)
+    said = {field: value for field, value in values.items() if value is not None}
     return FileSettings(
         path=path,
-        select=file.selectors("select"),
-        extend_select=file.selectors("extend-select"),
-        ignore=file.selectors("ignore"),
-        min_severity=Severity(severity) if severity else None,
-        min_confidence=Confidence(confidence) if confidence else None,
-        fail_on=Severity(fail_on) if fail_on else None,
-        strict=file.flag("strict"),
-        format=file.one_of("format", FORMATS),
-        baseline=baseline,
+        judging=filled(Judging, said),
+        outputs=filled(Outputs, said),
         models=tuple(_model(entry, name) for name, entry in file.tables("models")),
         layer_ignores=tuple(_ignores(file.child("per-layer-ignores"))),
         rules=tuple(_rules(file.child("rules"))),
@@ -91,6 +87,57 @@ class _Table:
         child = self.child(key)
         return [(name, child.child(name)) for name in child.values]
 
+    def value(self, key: Key) -> Any:
+        """The value of a key in the way that its declaration says; None where it has none."""
+        match key.reads:
+            case "selectors":
+                return self.selectors(key.name)
+            case "one_of":
+                return self.one_of(key.name, key.choices)
+            case "switch":
+                return self.switch(key.name)
+            case "path":
+                path = self.path_of(key.name)
+                return None if path is None else str(path)
+            case "factory":
+                return self.factory(key.name)
+            case "data":
+                return self.data(key.name)
+            case "arguments":
+                return tuple(self.child(key.name).values.items()) or None
+            case "shape":
+                return self.shape(key.name)
+            case "count":
+                return self.count(key.name)
+            case "text":
+                return self.text(key.name)
+            case how:
+                raise ValueError(f"no way to read {how}")
+
+    def factory(self, key: str) -> str | None:
+        """Code that builds a model."""
+        value = self.text(key)
+        if value is not None and not _FACTORY.fullmatch(value):
+            raise self.error(key, f"{value!r:.60} is no factory", "write package.module:function")
+        return value
+
+    def data(self, key: str) -> str | None:
+        """Code that gives data, or a file."""
+        value = self.text(key)
+        if value is None or _FACTORY.fullmatch(value):
+            return value
+        return str(self.path_of(key))
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Sizes of one sample."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        sizes = isinstance(value, list) and all(type(size) is int and size > 0 for size in value)
+        if not value or not sizes:
+            raise self.error(key, "should be a list of sizes, like [3, 224, 224]")
+        return tuple(value)
+
     def text(self, key: str) -> str | None:
         value = self.values.get(key)
         if value is None:
@@ -106,7 +153,7 @@ class _Table:
             raise self.error(key, f"{shown_place(value)} is an address", "name a file")
         return None if value is None else self.path.parent / value
 
-    def flag(self, key: str) -> bool | None:
+    def switch(self, key: str) -> bool | None:
         value = self.values.get(key)
         if value is not None and not isinstance(value, bool):
             raise self.error(key, "should be true or false")
@@ -125,7 +172,7 @@ class _Table:
         if value is not None and value not in words:
             near = difflib.get_close_matches(value, words, n=1)
             hint = f"did you mean {near[0]}?" if near else ""
-            raise self.error(key, f"{value!r:.60} is none of {', '.join(words)}", hint)
+            raise self.error(key, f"{value!r:.60} is not one of {', '.join(words)}", hint)
         return value
 
     def selectors(self, key: str) -> tuple[str, ...] | None:
@@ -144,43 +191,10 @@ class _Table:
 
 def _model(table: _Table, pattern: str) -> ModelSettings:
     table.know(MODEL)
+    said = {key.field: value for key in MODEL if (value := table.value(key)) is not None}
     return ModelSettings(
-        pattern=pattern.removeprefix("./"),
-        root=table.path.parent,
-        file=shown(table.path),
-        select=table.selectors("select") or (),
-        ignore=table.selectors("ignore") or (),
-        model=_factory(table),
-        model_args=tuple(table.child("model-args").values.items()),
-        data=_data(table),
-        input_shape=_shape(table),
-        batch_size=table.count("batch-size"),
-        device=table.text("device"),
+        pattern=pattern.removeprefix("./"), root=table.path.parent, file=shown(table.path), **said
     )
-
-
-def _factory(table: _Table) -> str | None:
-    value = table.text("model")
-    if value is not None and not _FACTORY.fullmatch(value):
-        raise table.error("model", f"{value!r:.60} is no factory", "write package.module:function")
-    return value
-
-
-def _data(table: _Table) -> str | None:
-    value = table.text("data")
-    if value is None or _FACTORY.fullmatch(value):
-        return value
-    return str(table.path_of("data"))
-
-
-def _shape(table: _Table) -> tuple[int, ...] | None:
-    value = table.values.get("input-shape")
-    if value is None:
-        return None
-    sizes = isinstance(value, list) and all(type(size) is int and size > 0 for size in value)
-    if not value or not sizes:
-        raise table.error("input-shape", "should be a list of sizes, like [3, 224, 224]")
-    return tuple(value)
 
 
 def _ignores(table: _Table) -> list[LayerIgnore]:

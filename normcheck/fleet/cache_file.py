@@ -15,9 +15,7 @@ def place_of_database(path: Path) -> Destination:
     """
     place = destination_of(path)
     if not place.replaced:
-        raise UsageError(
-            f"--cache {path}: a cache is a regular file, and this is none", "name another file"
-        )
+        raise UsageError(f"--cache {path}: the cache has to be a regular file", "name another file")
     return place
 
 

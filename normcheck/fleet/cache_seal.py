@@ -70,7 +70,9 @@ def users_seal() -> Seal:
             _make(file)
             key = _read(file)
     except OSError as error:
-        raise NormcheckError(f"its key {file} cannot be had: {error.strerror}", _INSTEAD) from error
+        raise NormcheckError(
+            f"its key {file} cannot be read: {error.strerror}", _INSTEAD
+        ) from error
     if key is None or len(key) != _BYTES:
         raise NormcheckError(f"its key {file} is damaged", "delete it: another one is made")
     return Seal(key)
@@ -106,7 +108,7 @@ def _read(file: Path) -> bytes | None:
     with os.fdopen(descriptor, "rb") as opened:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise NormcheckError(f"its key {file} is no file", "delete it: another one is made")
+            raise NormcheckError(f"its key {file} is not a file", "delete it: another one is made")
         user = platforms.user()
         if user is not None:
             if status.st_uid != user:

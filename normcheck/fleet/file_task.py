@@ -47,5 +47,5 @@ class FileTask:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise NormcheckError(
                 f"the examination cannot be handed to another process: {error}",
-                "name data and factories as texts (package.module:function), or use one job",
+                "name data and factories as strings (package.module:function), or use one job",
             ) from error

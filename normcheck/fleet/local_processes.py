@@ -5,25 +5,22 @@ the file that the process was at: it becomes an error of the report, whatever el
 the process is given to another, and a new one takes its place.
 """
 
-import contextlib
-import json
 import os
 import pickle
-import subprocess
-import sys
+import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
 
-from normcheck import platforms
 from normcheck.errors import NormcheckError
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.result_order import InOrder
-from normcheck.fleet.worker_messages import MESSAGES, Announcement, Progress, Ready, Result
+from normcheck.fleet.worker_messages import MESSAGES, Announcement, Ready, Result
 from normcheck.formats.targets import Target
-from normcheck.live.process.wire import LONGEST, DamagedError, read_message
+from normcheck.live.process.child_messages import Progress
+from normcheck.live.process.process_link import Child, ClosedError, Ending
+from normcheck.live.process.wire import DamagedError
 from normcheck.pipeline.results import FileResult, lost
 
 AHEAD = 256
@@ -35,13 +32,6 @@ _STARTS = 3
 """Processes that may die one after the other before any of them could begin."""
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 2.0
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from normcheck.fleet.worker_process import main; main(sys.argv[2])"
-)
-"""With -P, so that a folder called normcheck where the user stands is not taken for us. The
-main module of whoever called us is not imported there, as multiprocessing would: a script
-without a guard would start itself again."""
 
 
 def examined_by_processes(
@@ -76,8 +66,7 @@ def examined_by_processes(
 class _Worker:
     """One process and the files that it was given, in the order in which it takes them."""
 
-    process: "subprocess.Popen[bytes]"
-    link: Connection
+    process: Child
     files: deque[tuple[int, Target]] = field(default_factory=deque)
     ready: bool = False
 
@@ -97,6 +86,7 @@ class _Pool:
         self._environment = _environment(task)
         self._jobs = jobs
         self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
         self._again: deque[tuple[int, Target]] = deque()
         self._order = InOrder[FileResult](AHEAD)
         self._exhausted = False
@@ -111,9 +101,8 @@ class _Pool:
             yield None
             if not any(worker.files for worker in self._workers):
                 continue  # all that came was known already: nobody is to be waited for
-            links = [worker.link for worker in self._workers]
-            for link in wait(links, 0 if self._did_one() else _LOOK_SECONDS):
-                self._listen(next(w for w in self._workers if w.link is link))
+            for key, _ in self._selector.select(0 if self._did_one() else _LOOK_SECONDS):
+                self._listen(key.data)
 
     def _did_one(self) -> bool:
         """Do a file here, as long as nobody else can."""
@@ -134,10 +123,7 @@ class _Pool:
                 return
             worker = self._freest()
             worker.files.append(place)
-            try:
-                worker.link.send_bytes(pickle.dumps(place[1]))
-            except OSError:
-                self._bury(worker)
+            worker.process.give(pickle.dumps(place[1]))
 
     def _room(self) -> bool:
         fewer = len(self._workers) < self._jobs
@@ -166,23 +152,23 @@ class _Pool:
         return None
 
     def _started(self) -> _Worker:
-        process, link = platforms.started(
-            [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path)],
-            stdin=subprocess.DEVNULL,
-            env=self._environment,
-        )
-        worker = _Worker(process, Connection(link.detach()))
-        with contextlib.suppress(OSError):  # dead already: reading says so
-            worker.link.send_bytes(self._request)
+        worker = _Worker(Child("normcheck.fleet.worker_process", MESSAGES, self._environment))
+        self._selector.register(worker.process.link, selectors.EVENT_READ, worker)
+        worker.process.give(self._request)
         return worker
 
     def _listen(self, worker: _Worker) -> None:
         try:
-            message = read_message(worker.link.recv_bytes(LONGEST), MESSAGES)
-        except (EOFError, OSError, DamagedError):
+            for message in worker.process.hear():
+                if not self._takes(worker, message):
+                    self._bury(worker)
+                    return
+        except (ClosedError, OSError, DamagedError):
             # The end of the process, or bytes of its own that make no sense.
             self._bury(worker)
-            return
+
+    def _takes(self, worker: _Worker, message: object) -> bool:
+        """Do what a message asks; False where it makes no sense."""
         match message:
             case Ready():
                 worker.ready, self._failed_starts = True, 0
@@ -194,36 +180,36 @@ class _Pool:
             case Announcement() if self._running:
                 self._running.announce(message.text)
             case _:
-                self._bury(worker)
+                return False
+        return True
 
     def _bury(self, worker: _Worker) -> None:
         """Take a dead process out: its first file is lost with it, the others wait again."""
         self._workers.remove(worker)
-        worker.link.close()
-        code = _end(worker.process)
+        self._selector.unregister(worker.process.link)
+        ending = worker.process.ending()
+        worker.process.end()
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS:
                 raise NormcheckError(
-                    f"processes for --jobs cannot be started: they {_how(code)}",
+                    f"processes for --jobs cannot be started: they {_how(ending)}",
                     "use --jobs 1 to read everything in this process",
                 )
         elif worker.files:
             number, target = worker.files.popleft()
-            why, hint = f"the process that scanned it {_how(code)}", _hint(code)
-            self._order.put(number, lost(str(target.path), why, hint))
+            why = f"the process that scanned it {_how(ending)}"
+            self._order.put(number, lost(str(target.path), why, _hint(ending)))
         self._again.extendleft(reversed(worker.files))
 
     def stop(self) -> None:
         """End all processes, those that they started included."""
+        self._selector.close()
         for worker in self._workers:
-            worker.link.close()
-            platforms.ask_to_end(worker.process)
+            worker.process.ask_to_end()
         until = time.monotonic() + _STOP_SECONDS
         for worker in self._workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, until - time.monotonic()))
-            _end(worker.process)
+            worker.process.end(until)
         self._workers.clear()
 
 
@@ -237,23 +223,14 @@ def _environment(task: FileTask) -> dict[str, str]:
     return environment
 
 
-def _end(process: "subprocess.Popen[bytes]") -> int:
-    """The exit code of a process that is to be gone, as ``Popen`` has it."""
-    try:
-        return process.wait(timeout=0.2)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return 0
+def _how(ending: Ending) -> str:
+    if ending.code is None:
+        return "had to be stopped"
+    return f"was ended by {ending.crash}" if ending.crash else f"ended with exit code {ending.code}"
 
 
-def _how(code: int) -> str:
-    name = platforms.ended_by(code)
-    return f"was ended by {name}" if name else f"ended with exit code {code}"
-
-
-def _hint(code: int) -> str:
-    if platforms.ended_by(code) == "SIGKILL":
+def _hint(ending: Ending) -> str:
+    if ending.killed:
         return (
             "a system without memory does that: scan the file alone, with fewer --jobs, or "
             "where there is more memory"

@@ -86,7 +86,7 @@ def remembered(
     """
     if task.examination.running is not None:
         raise UsageError(
-            "--cache keeps what was read, a run depends on code and data besides",
+            "--cache keeps the results of reading; a run also depends on code and data",
             "leave --cache or the run out",
         )
     if fleet.cache is None:

@@ -2,21 +2,13 @@
 
 from dataclasses import dataclass
 
+from normcheck.live.process.child_messages import Progress
 from normcheck.pipeline.results import FileResult
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """It takes files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Something was done for the file at work."""
-
-    what: str
-    samples: int
-    """That were run since."""
 
 
 @dataclass(frozen=True, slots=True)

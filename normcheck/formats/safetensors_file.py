@@ -4,13 +4,13 @@ Read by hand rather than with the ``safetensors`` package: its numpy side knows 
 bfloat16 and no 8-bit floats, and it maps the whole file.
 """
 
-import re
 from collections.abc import Mapping
 from math import prod
 
 from normcheck.errors import UnreadableError
 from normcheck.formats.bounded_json import read_json
 from normcheck.saved.dtypes import BY_NAME, DType
+from normcheck.saved.key_order import natural_order
 from normcheck.saved.tensors import (
     PlainRegion,
     Storage,
@@ -105,15 +105,6 @@ def _check_layout(source: Source, spans: list[list[int]], begin: int) -> None:
             f"{source.name}: {source.size - begin - end:,} bytes lie behind the last tensor",
             "the file is damaged or was changed; fetch it again",
         )
-
-
-def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which numbers in names count as numbers."""
-    return [
-        (0, int(part), "") if part.isdecimal() and len(part) < 20 else (1, 0, part)
-        for part in re.split(r"(\d+)", name)
-        if part
-    ]
 
 
 def _tensor(source: Source, name: str, described: object, begin: int, limits: Limits) -> TensorRef:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from normcheck.errors import UnreadableError
 from normcheck.formats.folders.folder_kinds import kind_of_folder
-from normcheck.formats.read_checkpoint import FORMATS
+from normcheck.formats.registry import FORMATS
 from normcheck.sources.patterns import matching
 from normcheck.sources.place import Place, RemotePath, place_of, shown
 

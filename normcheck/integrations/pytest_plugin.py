@@ -51,7 +51,8 @@ class CheckpointItem(pytest.Item):
             UnhealthyError: There is a finding at or above ``fail-on``, or it could not be read.
         """
         from normcheck.api.scan import scan
-        from normcheck.config.merge import Flags, resolve, with_baseline
+        from normcheck.config.flags.settings_flags import Flags
+        from normcheck.config.merge import resolve, with_baseline
 
         resolved = resolve(Flags(), os.environ, Path.cwd())
         report = scan([str(self.target)], resolved.examination, with_baseline(resolved))

@@ -7,6 +7,8 @@ from typing import Any
 
 Progress = Callable[[str, int], None]
 """Called with what is being done and the samples that were run since."""
+ALL = "all"
+"""What stands for every model of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +21,8 @@ class Loading:
     arguments: Mapping[str, Any] | list[Any] = field(default_factory=dict)
     prefix: str | None = None
     """Part of the file's names before the model's own; None to look for one."""
-    where: str | None = None
-    """Place in the file of the model that is meant; None for every one that fits."""
+    where: tuple[str, ...] = ()
+    """Places in the file of the models that are meant; empty for every one that fits."""
     trust: bool = False
     """Whether the file's own code may run."""
 

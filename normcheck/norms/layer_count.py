@@ -40,4 +40,4 @@ class LayerCount:
             )
 
 
-_HINT = "no real model has that: the file is damaged or made to harm"
+_HINT = "no real model has that: the file is damaged or malicious"

@@ -22,6 +22,7 @@ from normcheck.pickles.module_records import is_module, saved_module
 from normcheck.pickles.optimizer_state import optimizer_state
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, SavedModel
+from normcheck.saved.key_order import is_torn, letters, mended
 from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
@@ -182,10 +183,12 @@ def _state_dict(
         budget.copy(len(tensors), len(where))
         left_out = dict(_left_out(entries))
         budget.copy(len(left_out))
+        torn = _is_torn(tensors, budget)
         return SavedModel(
             where,
             Form.STATE_DICT,
-            tensors,
+            mended(tensors) if torn else tensors,
+            ordered=not torn,
             versions=_versions(value, budget),
             left_out=left_out,
         )
@@ -194,6 +197,12 @@ def _state_dict(
     if leaves >= _NESTED_LEAVES:
         return SavedModel(where, Form.STATE_DICT, dict(_flattened(entries, budget)))
     return None
+
+
+def _is_torn(tensors: Mapping[str, TensorRef], budget: Budget) -> bool:
+    """Whether names are in no order that a model gives them: merged from ranks, or sorted."""
+    budget.copy(0, letters(tensors))
+    return is_torn(tensors)
 
 
 def _is_leaf(value: object) -> bool:

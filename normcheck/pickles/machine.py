@@ -13,9 +13,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from normcheck.errors import RefusedError, UnreadableError
+from normcheck.errors import RefusedError
+from normcheck.pickles.handler import Handler
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord
-from normcheck.pickles.opcodes import COSTS, TABLE, Handler, text_of
+from normcheck.pickles.opcodes import COSTS, TABLE, text_of
+from normcheck.pickles.safe_keys import hashable
+from normcheck.pickles.window import PickleWindow, damaged
 from normcheck.sources.limits import DEFAULT_LIMITS, ENTRY_BYTES, Budget, Limits
 
 Constructor = Callable[..., object]
@@ -24,22 +27,12 @@ Constructor = Callable[..., object]
 
 _QUOTED = 160
 """Characters of an error that quotes the file, which may have lines of any length."""
-_PIECE = 1 << 12
-"""Bytes that may be asked for without looking at the file's length first."""
 _ROUND = 1 << 10
 """Instructions between two looks at the budget."""
 _FIRST_ENTRY_BYTES = 184
 """What an empty dictionary grows by when it gets its first entry."""
-_FIRST_WINDOW = 1 << 9
-_WINDOW = 1 << 16
-"""Bytes that are taken from the stream at once. The first windows are short: the pickles that
-begin a file of torch's legacy format are."""
-_PADDING = b"\0" * 16
-"""Behind the last byte, longer than an instruction with its number: so these are read without
-a look at the end, and what was read past it is noticed before the next one."""
 _SHORT_TEXT = 1 << 10
 """Characters of a text that is taken without a call."""
-_UNHASHABLE = (list, dict, set, bytearray)
 
 # The instructions that are run in the loop itself, by their code: nine of ten in a checkpoint.
 _STOP = ord(".")
@@ -53,12 +46,6 @@ _TEXTS = (_TEXT, 0x8C)
 _NO_ITEMS = ord(")")
 
 
-def _damaged(what: str) -> UnreadableError:
-    return UnreadableError(
-        f"damaged pickle: {what}", "the file is truncated or was changed; fetch or save it again"
-    )
-
-
 def _by_code(table: Mapping[bytes, Handler]) -> list[Handler | None]:
     return [table.get(bytes((code,))) for code in range(256)]
 
@@ -66,7 +53,7 @@ def _by_code(table: Mapping[bytes, Handler]) -> list[Handler | None]:
 _COSTS = [COSTS.get(bytes((code,)), 0) for code in range(256)]
 
 
-class InertUnpickler:
+class InertUnpickler(PickleWindow):
     """Reads one pickle from a stream and leaves the stream right behind it.
 
     Args:
@@ -98,20 +85,9 @@ class InertUnpickler:
         budget: Budget | None = None,
     ) -> None:
         """See the class."""
-        self.budget = budget or Budget(limits)
-        self._stream = stream
-        start = stream.tell()
-        self._end = min(size, start + limits.pickle_bytes)
-        self._bounded = self._end < size
+        super().__init__(stream, size, limits, budget)
         self._constructors = constructors
         self._persistent = persistent
-        self.limits = limits
-        # A window of the stream: its bytes, where they begin, how many are the file's, where in
-        # it the next instruction lies, and up to where one can be read without a look.
-        self._window = b""
-        self._base = start
-        self._filled = self._at = self._safe = 0
-        self._next_window = _FIRST_WINDOW
         self._stack: list[Any] = []
         # Stacks that wait below a mark, as CPython's own reader has them: what a mark has
         # collected is then a list already.
@@ -202,7 +178,7 @@ class InertUnpickler:
                 else:
                     handler = handlers[opcode]
                     if handler is None:
-                        raise _damaged(f"unknown instruction {bytes((opcode,))!r}")
+                        raise damaged(f"unknown instruction {bytes((opcode,))!r}")
                     self._at, self._stack = at, stack
                     handler(self)
                     window, at, safe, stack = self._window, self._at, self._safe, self._stack
@@ -216,8 +192,8 @@ class InertUnpickler:
             IndexError, KeyError, OverflowError, TypeError, ValueError, struct.error
         ) as error:  # fmt: skip
             if opcode == _STOP:
-                raise _damaged("it holds no value") from error
-            raise _damaged(
+                raise damaged("it holds no value") from error
+            raise damaged(
                 f"instruction {bytes((opcode,))!r} at byte {self._base + at:,}: "
                 f"{type(error).__name__} {str(error)[:_QUOTED]}"
             ) from error
@@ -232,103 +208,6 @@ class InertUnpickler:
             raise self._ends()
         self._at = at
         self._stream.seek(self.position)
-
-    # ---- bytes -----------------------------------------------------------------------
-
-    def _refill(self) -> None:
-        """Move the window on, so that the next instruction can be read without a look.
-
-        Raises:
-            UnreadableError: The file ends here.
-            RefusedError: The pickle is longer than the limits allow.
-        """
-        if self._at > self._filled:
-            raise self._ends()
-        window = self._window[self._at : self._filled]
-        self._base += self._at
-        self._at = 0
-        while len(window) <= len(_PADDING):
-            more = self._stream.read(min(self._next_window, self._end - self._base - len(window)))
-            self._next_window = min(4 * self._next_window, _WINDOW)
-            if not more:
-                break
-            window += more
-        self._filled = len(window)
-        if len(window) > len(_PADDING):
-            self._window, self._safe = window, self._filled - len(_PADDING)
-        else:
-            self._window, self._safe = window + _PADDING, self._filled
-        if not window:
-            raise self._ends() if self._bounded else _damaged("it ends without a stop")
-
-    def _ends(self) -> UnreadableError:
-        """What to say where the file, or what may be read of it, ends too early."""
-        if self._bounded:
-            return RefusedError(
-                f"the pickle is longer than {self.limits.pickle_bytes:,} bytes",
-                limit="pickle_bytes",
-            )
-        return _damaged("the file ends within it")
-
-    def take(self, length: int) -> bytes:
-        """The next ``length`` bytes."""
-        begin = self._at
-        self._at += length
-        if self._at <= self._filled:
-            if length > _PIECE:
-                self.budget.spend(length)
-            return self._window[begin : self._at]
-        # A long piece is not allocated on the file's word.
-        if length > self._end - self._base - begin:
-            raise self._ends()
-        if length > _PIECE:
-            self.budget.spend(length)  # before it is allocated
-        data = self._window[begin : self._filled]
-        data += self._stream.read(length - len(data))
-        if len(data) != length:
-            raise _damaged("the file ends within it")
-        self._base += begin + length
-        self._window, self._filled, self._at, self._safe = b"", 0, 0, 0
-        return data
-
-    @property
-    def position(self) -> int:
-        """Where in the stream the next byte lies."""
-        return self._base + self._at
-
-    def byte(self) -> int:
-        """The next byte; apart from ``number`` because many instructions carry one."""
-        return self.take(1)[0]
-
-    def number(self, layout: str) -> Any:
-        """The next number, in ``struct``'s notation."""
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
-
-    def line(self) -> bytes:
-        """Up to the next newline, which is taken but not returned."""
-        most = self.limits.name_bytes
-        while True:
-            end = self._window.find(b"\n", self._at, min(self._filled, self._at + most))
-            if end >= 0:
-                break
-            known = self._filled - self._at
-            if known >= most or not self._grow():
-                raise _damaged("a line without an end")
-        line = self._window[self._at : end]
-        self._at = end + 1
-        # As text a byte may take four, and a name is kept in parts and as a whole.
-        self.budget.spend(8 * (len(line) + 1))
-        return line
-
-    def _grow(self) -> bool:
-        """Read more behind the window; False where there is no more."""
-        window = self._window[self._at : self._filled]
-        more = self._stream.read(min(_WINDOW, self._end - self._base - self._filled))
-        self._base += self._at
-        self._at, self._filled = 0, len(window) + len(more)
-        self._window = window + more + _PADDING
-        self._safe = self._filled if not more else max(0, self._filled - len(_PADDING))
-        return bool(more)
 
     # ---- the stack -------------------------------------------------------------------
 
@@ -420,26 +299,8 @@ class InertUnpickler:
             raise TypeError(f"items appended to {type(target).__name__}")
 
     def key(self, value: object) -> Any:
-        """``value`` as a dictionary key or set member, where hashing it is safe.
-
-        Hashing nested tuples recurses in C without a guard: deep ones end the process.
-        """
-        if isinstance(value, _UNHASHABLE) and not isinstance(value, OrderedRecord):
-            raise TypeError(f"{type(value).__name__} as a dictionary key")
-        level: list[object] = [value]
-        members = 0
-        for _ in range(self.limits.key_nesting):
-            # Integers hash by their remainder, so that long ones can be made to collide.
-            if any(isinstance(part, int) and part.bit_length() > 64 for part in level):
-                break
-            tuples = [part for part in level if isinstance(part, tuple)]
-            if not tuples:
-                return value
-            members += sum(map(len, tuples))
-            if members > self.limits.key_items:
-                break
-            level = [part for members_of in tuples for part in members_of]
-        raise RefusedError("a dictionary key of deeply nested or very long tuples or integers")
+        """``value`` as a dictionary key or set member, where hashing it is safe."""
+        return hashable(value, self.limits)
 
     # ---- objects ------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class _TextRegion:
         try:
             return self.text[start : start + length].encode("latin-1")
         except UnicodeEncodeError as error:
-            raise UnreadableError("an array of text that is no bytes") from error
+            raise UnreadableError("an array of text that is not bytes") from error
 
 
 def _region(data: object) -> Region | None:

@@ -78,7 +78,7 @@ def _rebuild_tensor(
     metadata: object = None,
 ) -> TensorRef:
     if not isinstance(storage, Storage):
-        raise TypeError("a tensor over what is no storage")
+        raise TypeError("a tensor over something that is not a storage")
     tensor = checked_tensor(
         storage, offset, size, stride, requires_grad=_flag(requires_grad), limits=limits
     )
@@ -225,14 +225,14 @@ def _distributed(args: tuple[object, ...], state: object) -> TensorRef | None:
 def _encode(text: object, encoding: object = "utf-8") -> bytes:
     # Protocol 2 has no bytes: they are written as text to be encoded as latin-1.
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8"):
-        raise TypeError("bytes from what is no text")
+        raise TypeError("bytes made from something that is not text")
     return text.encode(str(encoding))
 
 
 def _bytes(*args: object) -> bytes:
     # Empty bytes are written as a call without arguments. A number would be a length.
     if args and not isinstance(args[0], bytes):
-        raise TypeError("bytes from what is no bytes")
+        raise TypeError("bytes made from something that is not bytes")
     return args[0] if args and isinstance(args[0], bytes) else b""
 
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from normcheck.config.examination import HeldBack
 from normcheck.errors import NoModelError, NormcheckError, NoValuesError, UnknownFormatError
 from normcheck.findings import Failure, Skipped
-from normcheck.formats.read_checkpoint import complete, read_checkpoint
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.reading_errors import complete
 from normcheck.live.run_request import Running
 from normcheck.live.torch_there import require_torch
 from normcheck.norms.find_norms import anatomy_of
+from normcheck.pipeline.configured_run import configured_run
 from normcheck.pipeline.given import Given
 from normcheck.pipeline.judge import BUG, Asides
 from normcheck.pipeline.judge_file import Known, judge_models
@@ -200,7 +202,7 @@ def _known(
     """What is known of each model: from the file, and from running it where that is wanted."""
     budget = examination.weights_budget
     anatomies = [anatomy_of(model, weights_budget=budget) for model in checkpoint.models]
-    running = _running_of(checkpoint.name, examination)
+    running = configured_run(checkpoint.name, examination)
     if isinstance(running, HeldBack):
         held = f"not run: {running.why}"
         return [Known(m, a, held=held) for m, a in zip(checkpoint.models, anatomies, strict=True)]
@@ -225,19 +227,6 @@ def _known(
             message = f"{checkpoint.name}{place}: not run: {error.message}"
             asides.errors.append(Failure(checkpoint.name, message, error.hint))
     return known
-
-
-def _running_of(file: str, examination: Examination) -> Running | HeldBack | None:
-    """How a file is run. Says which code of the configuration's runs, or would."""
-    asked, running = examination.running, examination.running_of(file)
-    if isinstance(running, HeldBack) and asked is not None:
-        asked.announce(f"not run: {running.why} (--trust-config allows it)")
-    entry = examination.of_model(file)
-    if isinstance(running, Running) and entry is not None and asked is not None:
-        code = entry.code(asked)
-        if code:
-            asked.announce(f"--trust-config: {entry.file} has {code} imported and run")
-    return running
 
 
 def _broke(name: str, doing: str, error: Exception) -> Failure:

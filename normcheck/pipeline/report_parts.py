@@ -86,7 +86,7 @@ def _models(result: FileResult, sifted: Sequence[_Sifted]) -> tuple[ModelReport,
         models = models_of(result)
     except DamagedError as error:
         raise NormcheckError(
-            f"{result.target}: what was kept of it makes no sense ({error})",
+            f"{result.target}: its cached result makes no sense ({error})",
             "if there is a cache, delete it: it can be made again",
         ) from error
     return tuple(_with_verdicts(model, *both) for model, both in zip(models, sifted, strict=True))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcheck.live.run_request import Running
+from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.writing.special_files import Announce, to_nobody
 
 SAMPLES = 10_000
@@ -36,6 +37,10 @@ class Fixing:
     """Told where a FIFO waits for its reader."""
     momentum: float | None = None
     """Momentum of the layers, where the file does not hold it."""
+    limits: Limits = DEFAULT_LIMITS
+    """Of reading the file."""
+    seconds: float = 0.0
+    """After which the run of the model is stopped; 0 for never."""
 
     @property
     def asks_for(self) -> tuple[str, ...]:

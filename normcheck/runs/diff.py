@@ -12,9 +12,9 @@ from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
 from normcheck.errors import UnreadableError, UsageError
 from normcheck.findings import Failure
-from normcheck.formats.safetensors_file import natural_order
 from normcheck.formats.targets import expand
-from normcheck.live.run_request import Running
+from normcheck.live.run_request import ALL, Running
+from normcheck.pipeline.configured_run import indispensable_run
 from normcheck.pipeline.given import check_kinds, paths_in
 from normcheck.pipeline.judge import Asides, concerned, judge
 from normcheck.pipeline.report_parts import empty_report, part_of
@@ -23,6 +23,7 @@ from normcheck.pipeline.suppress import Sieve
 from normcheck.report.diff_report import Diff
 from normcheck.report.report import ModelReport, Report, joined, summarise
 from normcheck.rules.rule import Rule, Subject
+from normcheck.saved.key_order import natural_order
 from normcheck.sources.place import Place, shown
 
 
@@ -61,15 +62,26 @@ def diff(
     check_kinds(examination, policy)
     examination, policy = examination or Examination(), policy or Policy()
     words = paths_in(targets, "diff compares")
-    series = Series(examination.limits, tuple(where), ranks=ranks)
+    places = () if tuple(where) == (ALL,) else tuple(where)
+    series = Series(examination.limits, places, ranks=ranks)
     files = list(_files(words, examination.redirects, series.errors))
-    _check_numbers(files, where, series.errors)
-    _measure(series, files, examination, where, running, ranks=ranks)
+    _check_numbers(files, places, series.errors)
+    if running is not None:
+        running = _as_configured(files, examination, running)
+    _measure(series, files, examination, places, running, ranks=ranks)
     compared = series.compared()
     results = [FileResult("", errors=tuple(series.errors))]
     results += [_judged(*both, examination.rules) for both in compared]
     report = _reported(results, examination, policy)
     return Diff(tuple(comparison for _, comparison in compared), report, tuple(series.files))
+
+
+def _as_configured(files: Sequence[Place], examination: Examination, running: Running) -> Running:
+    """How a model and its export are run: as the entry says that the first of them has."""
+    for file in files:
+        if isinstance(file, Path) and examination.of_model(file) is not None:
+            return indispensable_run(file, examination, running)
+    return running
 
 
 def _files(words: list[str], redirects: tuple[str, ...], errors: list[Failure]) -> Iterator[Place]:

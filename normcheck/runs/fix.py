@@ -9,6 +9,7 @@ import numpy as np
 
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.live.run_request import ALL
 from normcheck.live.torch_there import require_torch
 from normcheck.pipeline.given import paths_in
 from normcheck.repair.batch_counts import whole_counts
@@ -20,17 +21,16 @@ from normcheck.repair.editing.tied_tensors import check_ties
 from normcheck.repair.editing.training_flags import EVAL, training_flags
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Change, ModelRepair, Repair, Written
+from normcheck.repair.time_limit import stopped_after
 from normcheck.repair.unwarm import unwarmed
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.dtypes import decode
+from normcheck.sources.limits import Limits
 from normcheck.sources.place import is_remote, local, shown
 from normcheck.wording import plural
 from normcheck.writing.atomic_file import try_out
 from normcheck.writing.destination import Destination, Kind, destination_of
 from normcheck.writing.writer import written
-
-ALL = "all"
-"""What stands for every model of a file."""
 
 
 def fix(target: str | Path, how: Fixing) -> Repair:
@@ -63,7 +63,7 @@ def fix(target: str | Path, how: Fixing) -> Repair:
     # A link stays a link: what it points to is repaired.
     path = Path(os.path.realpath(word))
     output = _output(word, path, how)
-    checkpoint = read_checkpoint(Path(word))
+    checkpoint = read_checkpoint(Path(word), how.limits)
     try:
         single_source(checkpoint)
         before = _stamp(path)
@@ -137,7 +137,7 @@ def _chosen(checkpoint: Checkpoint, how: Fixing) -> tuple[SavedModel, ...]:
         if len(places) > 1:
             raise UsageError(
                 f"{checkpoint.name} holds {len(places)} models: {listed}",
-                "say which: --at PLACE, several times, or --at all",
+                "say which: --where PLACE, several times, or --where all",
             )
         return checkpoint.models
     if ALL in how.places and ALL not in places:
@@ -156,7 +156,8 @@ def _repaired(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> ModelRe
         require_torch("re-estimating statistics")
         from normcheck.repair.estimating.repaired_statistics import reestimated
 
-        result = reestimated(checkpoint, saved, how)
+        with stopped_after(how.seconds):
+            result = reestimated(checkpoint, saved, how)
     changes = {change.name: change for change in result.changes}
     done = []
     if how.unwarm:
@@ -214,7 +215,7 @@ def _write(
         output,
         new=not how.in_place,
         like=path.stat(),
-        check=lambda part: _verify(part, models),
+        check=lambda part: _verify(part, models, how.limits),
         backup=backup_of(path) if how.in_place else None,
         announce=how.announce,
     ) as out:
@@ -240,13 +241,13 @@ def _patch(checkpoint: Checkpoint, models: tuple[ModelRepair, ...]) -> Patch:
     return patch_of(checkpoint, edits)
 
 
-def _verify(part: Path, models: tuple[ModelRepair, ...]) -> None:
+def _verify(part: Path, models: tuple[ModelRepair, ...], limits: Limits) -> None:
     """Read the new file before it gets its name, and compare what was to be written.
 
     Raises:
         NormcheckError: It does not hold that.
     """
-    written = read_checkpoint(part)
+    written = read_checkpoint(part, limits)
     try:
         wrong = list(_wrong(written, models))
     finally:

@@ -251,7 +251,7 @@ def checked_tensor(
         raise RefusedError(
             f"storage {storage.key}: a tensor of shape {in_short(lengths)} is past the limit of "
             f"{limits.tensor_elements:.3g} elements in {limits.dimensions} dimensions",
-            "no model is that large: the file is damaged or made to harm",
+            "no model is that large: the file is damaged or malicious",
         )
     element = dtype or storage.dtype
     begin = starts[0]

@@ -107,8 +107,8 @@ def local(word: str, flag: str) -> Path:
     place = place_of(word)
     if isinstance(place, RemotePath):
         raise UsageError(
-            f"{flag} {place}: an address, where a file of this machine is wanted",
-            "name a file here; only checkpoints are read from addresses",
+            f"{flag} {place}: an address, but a local file is needed",
+            "name a local file; only checkpoints are read from addresses",
         )
     return place
 

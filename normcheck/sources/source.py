@@ -99,7 +99,7 @@ class FileSource:
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
             raise UnreadableError(
-                f"{path}: not a regular file", "copy what it holds into a file and scan that"
+                f"{path}: not a regular file", "copy its content into a file and scan that"
             )
         self._size = status.st_size
         self._whole = b""

@@ -98,7 +98,7 @@ def _what_is_there(place: Destination) -> os.stat_result | None:
     except FileNotFoundError:
         return place.status
     if not stat.S_ISREG(now.st_mode):
-        raise UsageError(f"{place.said} was exchanged for something else", "run it again")
+        raise UsageError(f"{place.said} was replaced by something else meanwhile", "run it again")
     return now
 
 

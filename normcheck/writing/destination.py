@@ -95,7 +95,9 @@ def destination_of(name: str | Path) -> Destination:
     if said == STDOUT:
         return Destination(said, Kind.STDOUT)
     if not said or said.endswith((os.sep, os.altsep or os.sep)):
-        raise UsageError(f"{said or repr(said)} names a folder, not a file", "name a file in it")
+        raise UsageError(
+            f"{said or repr(said)} is the name of a folder, not of a file", "name a file in it"
+        )
     if "\0" in said:
         raise UsageError(f"{said}: a name cannot hold a null character", "give it another name")
     path = Path(said)
@@ -140,7 +142,7 @@ def _standing(said: str, path: Path, status: os.stat_result) -> Destination:
     ):
         if holds(mode):
             return Destination(said, kind, path, status)
-    raise UsageError(f"{said} is nothing that can be written into", "name a file")
+    raise UsageError(f"{said} cannot be written to", "name a file")
 
 
 def _regular(said: str, path: Path, status: os.stat_result) -> Destination:

@@ -64,7 +64,7 @@ def _opened(place: Destination, announce: Announce) -> int:
     # What was put there since, a regular file for one, was not looked at.
     if before is None or stat.S_IFMT(now.st_mode) != stat.S_IFMT(before.st_mode):
         os.close(opened)
-        raise UsageError(f"{place.said} was exchanged for something else", "run it again")
+        raise UsageError(f"{place.said} was replaced by something else meanwhile", "run it again")
     return opened
 
 

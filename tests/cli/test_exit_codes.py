@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from normcheck.config.keys import FORMATS
+from normcheck.config.choices import FORMATS
 from normcheck.errors import NormcheckError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.rules.catalogue import RULES
@@ -167,7 +167,7 @@ def test_one_file_that_breaks_the_reader_does_not_stop_the_others(
         (["--fail-on", "info"], "--fail-on"),
         (["--min-severity", "fatal"], "--min-severity"),
         (["--config", "no.toml"], "no.toml"),
-        (["--config", "no.toml", "--isolated"], "contradict"),
+        (["--config", "no.toml", "--no-config"], "contradict"),
         (["--baseline", "no.json"], "no such baseline"),
         (["--baseline", "."], "cannot be read"),
         (["-f", "json", "--statistics"], "--statistics"),
@@ -201,3 +201,26 @@ def test_unpickling_is_not_done(normcheck: Normcheck) -> None:
     Path("attack.pt").write_bytes(pickle.dumps(Attack(), protocol=2))
     assert normcheck("scan", "attack.pt", "-f", "sarif").code == 2
     assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["model.pt"], "hint: to scan it: normcheck scan model.pt"),
+        (["runs"], "hint: to scan it: normcheck scan runs"),
+        (["runs/*.pt", "-q"], "hint: to scan it: normcheck scan runs/*.pt"),
+        (["https://host/m.pt?sig=s3cr3t"], "hint: to scan it: normcheck scan https://host/m.pt"),
+        (["scna", "model.pt"], "hint: did you mean normcheck scan?"),
+        (["what"], "hint: see 'normcheck --help'"),
+        (["fix", "--at", "ema", "model.pt"], "hint: did you mean --where?"),
+    ],
+)
+def test_what_may_have_been_meant(
+    normcheck: Normcheck, tmp_path: Path, words: list[str], hint: str
+) -> None:
+    """A file without a command, a slip, a flag that has another name: exit 2 with the way out."""
+    (tmp_path / "runs").mkdir()
+    ran = normcheck(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert hint in ran.err
+    assert "s3cr3t" not in ran.err

@@ -75,3 +75,67 @@ def test_in_place_keeps_a_backup(normcheck: Normcheck, tmp_path: Path) -> None:
     assert "module.pt.bak" in "".join(ran.out.split())
     assert (tmp_path / "module.pt.bak").read_bytes() == old
     assert normcheck("scan", path).code == 0
+
+
+CONFIG = """
+[models."*.pt"]
+model = "sample_models.networks:DigitsNet"
+data = '{data}'
+batch-size = 256
+"""
+
+
+def test_model_and_data_of_the_configuration(normcheck: Normcheck, tmp_path: Path) -> None:
+    """--run takes them from it, its code only with --trust-config; --no-config reads none."""
+    (tmp_path / "other.toml").write_text(CONFIG.format(data=SAMPLES / "digits.npz"))
+    words = ("fix", SAMPLES / "statistics-lost.pt", "--run", "-o", "fixed.pt")
+    config = ("--config", "other.toml")
+    alone = normcheck(*words, "--no-config")
+    assert (alone.code, "from data only" in alone.err) == (2, True)
+    untrusted = normcheck(*words, *config)
+    assert untrusted.code == 2
+    assert "other.toml would import sample_models.networks:DigitsNet (model)" in untrusted.err
+    assert "--trust-config" in untrusted.err
+    assert not (tmp_path / "fixed.pt").exists()
+    ran = normcheck(*words, *config, "--trust-config")
+    assert ran.code == 0, ran.err
+    assert "has sample_models.networks:DigitsNet (model) imported and run" in ran.err
+    assert "98.4 %" in ran.out
+    missing = normcheck(*words[:-1], "else.pt", "--config", "nowhere.toml")
+    assert (missing.code, "nowhere.toml" in missing.err) == (2, True)
+
+
+def test_limits_of_reading_hold(normcheck: Normcheck, tmp_path: Path) -> None:
+    """One that is too low is an error that names it, and one that is none, too."""
+    words = ("fix", SAMPLES / "statistics-lost.pt", "--counts", "-o", "fixed.pt")
+    assert "no such limit" in normcheck(*words, "--limit", "files=3").err
+    ran = normcheck(*words, "--limit", "pickle-bytes=10")
+    assert ran.code == 2
+    assert "pickle-bytes" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOW = """
+import time, torch
+from sample_models.networks import DigitsNet
+
+class Slow(DigitsNet):
+    def forward(self, x):
+        time.sleep(60)
+        return super().forward(x)
+"""
+
+
+def test_a_run_that_takes_too_long_is_stopped(
+    normcheck: Normcheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a forward; nothing is written, and the limit is named."""
+    (tmp_path / "slow_net.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = ("--model", "slow_net:Slow", *RUN[2:])
+    path = SAMPLES / "statistics-lost.pt"
+    ran = normcheck("fix", path, *run, *BATCH, "--time-limit", "0.2", "-o", "fixed.pt")
+    assert ran.code == 2
+    assert "stopped after 0.2 seconds; nothing was written" in ran.err
+    assert "--time-limit" in ran.err
+    assert not (tmp_path / "fixed.pt").exists()

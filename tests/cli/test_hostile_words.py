@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from normcheck.config.keys import FORMATS
+from normcheck.config.choices import FORMATS
 from tests.cli.conftest import Normcheck, Ran
 from tests.report.test_hostile_names import OF_SERVICES, SHAPELESS, commands
 

@@ -1,104 +1,107 @@
 """Words that are understood without Typer mean what Typer takes them for."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+import typer
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normcheck.cli.app import app
-from normcheck.cli.commands import scan_command as command
-from normcheck.cli.commands.scan_command import ScanWords
-from normcheck.cli.flags.run_words import RunWords
-from normcheck.cli.flags.shared_flags import Color, FailOn, MinConfidence, MinSeverity, OutputFormat
-from normcheck.cli.quick_parser import _CHOICES, _SWITCHES, _VALUES, scan_words
+from normcheck.cli.flags.command_flags import COMMANDS, Diff, Fix, Scan
+from normcheck.cli.flags.typer_commands import typer_command
+from normcheck.cli.quick_parser import quickly
+from normcheck.config.flags.flag import Declared, flags_of
 
 pytestmark = pytest.mark.slow
 
+Asked = Scan | Diff | Fix
+TARGETS = {"scan": ["a.pt"], "diff": ["a.pt", "b.pt"], "fix": ["a.pt"]}
+FLAGS = [(name, entry) for name, kind in COMMANDS.items() for entry in flags_of(kind)]
 
-def by_typer(words: list[str]) -> ScanWords | None:
+
+def by_typer(command: str, words: list[str]) -> Asked | None:
     """What Typer makes of the words; None where it refuses them."""
-    seen: list[ScanWords] = []
+    seen: list[Any] = []
 
-    def caught(words: ScanWords) -> int:
-        seen.append(words)
+    def caught(asked: Any) -> int:
+        seen.append(asked)
         return 0
 
-    original, command.run_scan = command.run_scan, caught
+    app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+    app.command()(typer_command(COMMANDS[command], caught))
     try:
-        app(args=["scan", *words], prog_name="normcheck", standalone_mode=False)
+        app(args=words, prog_name="normcheck", standalone_mode=False)
     except Exception:
         return None
-    finally:
-        command.run_scan = original
     return seen[0] if seen else None
 
 
-def compared(words: ScanWords) -> Any:
-    """The words with lists for every kind of sequence, and without a run that nobody asks for."""
-    assert words.run in (None, RunWords())
-    flags = {
-        name: list(value) if isinstance(value, tuple | list) else value
-        for name in words.flags.__slots__
-        for value in (getattr(words.flags, name),)
-    }
-    return replace(words, run=None, flags=flags, targets=list(words.targets), limits=())  # type: ignore[arg-type]
-
-
+SPELLINGS = sorted({word for _, entry in FLAGS for word in (*entry.words, entry.flag.off) if word})
+CHOICES = sorted({choice for _, entry in FLAGS for choice in entry.flag.choices})
 WORDS = st.one_of(
-    st.sampled_from([*_SWITCHES, *_VALUES]),
-    st.sampled_from(["-", "--", "-vq", "-fjson", "--run", "--help", "", "model.pt"]),
-    st.sampled_from(["2", "0", "-1"]),
-    st.sampled_from([choice for choices in _CHOICES.values() for choice in choices]),
-    st.builds("{}={}".format, st.sampled_from([*_VALUES, *_SWITCHES]),
+    st.sampled_from(SPELLINGS),
+    st.sampled_from(["-", "--", "-vq", "-fjson", "--help", "", "model.pt", "--version"]),
+    st.sampled_from(["2", "0", "-1", "1.5", "1e3", "nan", ".5", "1_0", " 3", "²", "007"]),
+    st.sampled_from(CHOICES),
+    st.builds("{}={}".format, st.sampled_from(SPELLINGS),
               st.sampled_from(["json", "error", "high", "3", "", "-", "a=b", "never"])),
 )  # fmt: skip
 
 
-@given(st.lists(WORDS, max_size=8))
-def test_typer_takes_plain_words_for_the_same(words: list[str]) -> None:
+@settings(deadline=None, max_examples=60)  # Typer takes long where the machine is busy
+@given(st.sampled_from(sorted(COMMANDS)), st.lists(WORDS, max_size=8))
+def test_typer_takes_plain_words_for_the_same(command: str, words: list[str]) -> None:
     """Whatever is understood here; all else is left to it."""
-    quick = scan_words(words)
+    quick = quickly(COMMANDS[command], words)
     if quick is not None:
-        typer = by_typer(words)
-        assert typer is not None
-        assert compared(quick) == compared(typer)
+        assert quick == by_typer(command, words)
 
 
-@pytest.mark.parametrize("flag", [*_SWITCHES, *_VALUES])
-def test_each_flag_is_understood(flag: str) -> None:
+def spoken(entry: Declared) -> list[list[str]]:
+    """Ways to give a flag, with each value that it may have."""
+    values = entry.flag.choices or ("3",)
+    ways = [
+        [word] if entry.is_switch else [word, value]
+        for word in entry.words
+        for value in ([""] if entry.is_switch else values)
+    ]
+    return [*ways, [entry.flag.off]] if entry.flag.off else ways
+
+
+@pytest.mark.parametrize(("command", "entry"), FLAGS, ids=lambda x: getattr(x, "name", x))
+def test_each_flag_is_understood(command: str, entry: Declared) -> None:
     """With each value that it may have, before and behind the target."""
-    about = _VALUES.get(flag)
-    values = _CHOICES.get(about or "", ("3",))
-    for value in values:
-        words = [flag, value] if about else [flag]
-        for order in (["a.pt", *words], [*words, "a.pt"], [*words, *words, "a.pt"]):
-            quick, typer = scan_words(order), by_typer(order)
+    targets = TARGETS[command]
+    plain = quickly(COMMANDS[command], targets)
+    changes = False
+    for words in spoken(entry):
+        for order in ([*words, *targets], [*targets, *words], [*words, *words, *targets]):
+            quick = quickly(COMMANDS[command], order)
             assert quick is not None
-            assert typer is not None
-            assert compared(quick) == compared(typer)
-            assert compared(quick) != compared(ScanWords(["a.pt"])) or value == "auto"
+            assert quick == by_typer(command, order)
+            changes |= quick != plain
+    assert changes
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["--help"], ["-h"], ["a.pt", "--run"], ["a.pt", "--form", "json"], ["a.pt", "-f", "xml"],
-        ["a.pt", "-f"], ["a.pt", "--jobs", "0"], ["a.pt", "--jobs", "two"], ["a.pt", "-vv"],
+        ["--help"], ["-h"], ["a.pt", "--form", "json"], ["a.pt", "-f", "xml"], ["a.pt", "-f"],
+        ["a.pt", "--jobs", "0"], ["a.pt", "--jobs", "two"], ["a.pt", "-vv"], ["a.pt", "--where"],
         ["a.pt", "--jobs", "²"], ["a.pt", "-o", "-q"], ["--", "-a.pt"], ["a.pt", "--fail-on", ""],
         ["a.pt", "--strict", "--no-strict"], ["a.pt", "-f=json"], ["a.pt", "--quiet=1"],
+        ["a.pt", "--time-limit", "-1"], ["a.pt", "--time-limit", "nan"],
     ],
 )  # fmt: skip
 def test_what_needs_explaining_is_left_to_typer(words: list[str]) -> None:
     """Errors and help are its own."""
-    assert scan_words(words) is None
+    assert quickly(Scan, words) is None
 
 
-def test_choices_are_those_of_the_flags() -> None:
-    """None more and none less."""
-    for about, kind in (
-        ("formats", OutputFormat), ("fail_on", FailOn), ("color", Color),
-        ("min_severity", MinSeverity), ("min_confidence", MinConfidence),
-    ):  # fmt: skip
-        assert set(_CHOICES[about]) == {member.value for member in kind}
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(Diff, []), (Diff, ["--ranks"]), (Fix, []), (Fix, ["a.pt", "b.pt"]), (Fix, ["--counts"])],
+)
+def test_too_few_or_too_many_targets_are_left_to_typer(kind: type[Asked], words: list[str]) -> None:
+    """It says how many a command takes."""
+    assert quickly(kind, words) is None

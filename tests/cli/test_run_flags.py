@@ -123,7 +123,7 @@ def _with_seed(seed: str, *words: str) -> str:
         ((STATE, *NET, "--input-shape", "7"), "fails on input of shape 7"),
         ((STATE, *NET, "--image-size", "big"), "not a size"),
         ((STATE, *NET, "--mean", "a"), "not numbers"),
-        ((STATE, *NET, "--at", "ema"), "no model at 'ema'"),
+        ((STATE, *NET, "--where", "ema"), "no model at 'ema'"),
     ],
 )
 def test_bad_words_are_exit_2_with_a_hint(

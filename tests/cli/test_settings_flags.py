@@ -55,10 +55,10 @@ def test_a_plain_call_reads_the_configuration(
     assert json.loads(below.out)["suppressed"][0]["layers"] == ["stem.norm"]
 
 
-def test_isolated_and_config(project: Path, normcheck: Normcheck) -> None:
+def test_no_config_and_config(project: Path, normcheck: Normcheck) -> None:
     """One reads nothing, the other something else."""
     assert normcheck("scan", "runs").code == 0
-    assert normcheck("scan", "runs", "--isolated").code == 1
+    assert normcheck("scan", "runs", "--no-config").code == 1
     Path("other.toml").write_text('ignore = ["NC1"]')
     assert normcheck("scan", "runs", "--config", "other.toml", "--fail-on", "warning").code == 0
     Path("pyproject.toml").write_text("[tool.normcheck]\nfail_on = 'error'")
@@ -67,7 +67,7 @@ def test_isolated_and_config(project: Path, normcheck: Normcheck) -> None:
     assert ran.out == ""
     assert "error: pyproject.toml: fail_on: unknown key" in ran.err
     assert "did you mean fail-on?" in ran.err
-    assert normcheck("scan", "runs", "--isolated").code == 1
+    assert normcheck("scan", "runs", "--no-config").code == 1
 
 
 def test_show_settings_says_who_set_what(
@@ -92,7 +92,7 @@ def test_show_settings_says_who_set_what(
     value = tomllib.loads(ran.out)
     assert value["models"]["runs/*.pt"]["data"] == str(project / "calibration.npz")
     assert value["per-layer-ignores"]["stem.*"]["reason"] == "frozen % stem"
-    assert "configuration file: none" in normcheck("scan", "--show-settings", "--isolated").out
+    assert "configuration file: none" in normcheck("scan", "--show-settings", "--no-config").out
 
 
 def test_unused_ignores_are_reported(project: Path, normcheck: Normcheck) -> None:
@@ -192,7 +192,7 @@ def test_help_reads_well_at_80_columns(normcheck: Normcheck) -> None:
         assert ran.code == 0
         assert max(len(line) for line in ran.out.splitlines()) <= 80, words
     scan = " ".join(normcheck("scan", "--help").out.split())
-    for flag in ("--select", "--baseline", "--show-settings", "--isolated", "--min-confidence"):
+    for flag in ("--select", "--baseline", "--show-settings", "--no-config", "--min-confidence"):
         assert re.search(rf"{flag}\b", scan)
 
 

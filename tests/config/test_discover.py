@@ -66,7 +66,7 @@ def test_broken_files_are_errors(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigError, match="not valid TOML") as caught:
         discover(tmp_path)
     assert "pyproject.toml" in caught.value.message
-    assert "--isolated" in caught.value.hint
+    assert "--no-config" in caught.value.hint
 
 
 def test_tool_normcheck_must_be_a_table(tmp_path: Path) -> None:

@@ -5,12 +5,19 @@ from pathlib import Path
 import pytest
 
 from normcheck.config.examination import Examination, ModelSettings
-from normcheck.config.merge import DEFAULT, Flags, Resolved, resolve, with_baseline
+from normcheck.config.flags.settings_flags import Configuration, Flags, Judging, Outputs
+from normcheck.config.merge import DEFAULT, Resolved, resolve, with_baseline
 from normcheck.config.policy import Policy
 from normcheck.errors import ConfigError, UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.rules.catalogue import RULES, find
 from normcheck.sources.place import place_of
+
+NO_CONFIG = Flags(configuration=Configuration(no_config=True))
+
+
+def configured(file: str) -> Flags:
+    return Flags(configuration=Configuration(file))
 
 
 def merged(
@@ -30,7 +37,7 @@ def origin(resolved: Resolved, key: str) -> str:
 
 def test_defaults(tmp_path: Path) -> None:
     """Without a word from anybody every rule runs, and warnings fail."""
-    resolved = resolve(Flags(isolated=True), {}, tmp_path)
+    resolved = resolve(NO_CONFIG, {}, tmp_path)
     assert (resolved.examination, resolved.policy) == (Examination(), Policy())
     assert (resolved.formats, resolved.outputs, resolved.baseline) == (("text",), ("-",), None)
     assert {entry.source for entry in resolved.origins} == {DEFAULT}
@@ -46,7 +53,8 @@ def test_the_ladder(tmp_path: Path) -> None:
     assert variable.policy.fail_on is Severity.WARNING
     assert variable.formats == ("sarif",)
     assert origin(variable, "fail-on") == "NORMCHECK_FAIL_ON"
-    flags = Flags(fail_on="error", formats=("junit", "text"), min_confidence="high")
+    judging = Judging(fail_on="error", min_confidence="high")
+    flags = Flags(Outputs(("junit", "text")), judging)
     flag = merged(tmp_path, text, flags, NORMCHECK_FAIL_ON="warning", NORMCHECK_FORMAT="sarif")
     assert flag.policy.fail_on is Severity.ERROR
     assert flag.formats == ("junit", "text")
@@ -59,7 +67,8 @@ def test_the_ladder(tmp_path: Path) -> None:
 def test_a_flag_can_take_back_what_the_file_says(tmp_path: Path) -> None:
     """``--no-strict`` is a word too."""
     assert merged(tmp_path, "strict = true").policy.strict
-    assert not merged(tmp_path, "strict = true", Flags(strict=False)).policy.strict
+    strict = Flags(judging=Judging(strict=False))
+    assert not merged(tmp_path, "strict = true", strict).policy.strict
 
 
 def test_wrong_variables_are_errors(tmp_path: Path) -> None:
@@ -77,8 +86,9 @@ def test_select_starts_afresh(tmp_path: Path) -> None:
     file = codes(merged(tmp_path, text))
     assert "NC502" in file
     assert "NC103" not in file
-    assert codes(merged(tmp_path, text, Flags(select=["NC103"]))) == {"NC103"}
-    more = codes(merged(tmp_path, text, Flags(extend_select=["NC5"], ignore=["NC101,NC501"])))
+    assert codes(merged(tmp_path, text, Flags(judging=Judging(select=("NC103",))))) == {"NC103"}
+    judging = Judging(extend_select=("NC5",), ignore=("NC101,NC501",))
+    more = codes(merged(tmp_path, text, Flags(judging=judging)))
     assert more == (file | {r.code for r in RULES if r.code[:3] == "NC5"}) - {"NC101", "NC501"}
 
 
@@ -92,19 +102,19 @@ def test_rules_are_tuned(tmp_path: Path) -> None:
     assert find("NC103").chosen == {}
 
 
-def test_config_and_isolated(tmp_path: Path) -> None:
+def test_config_and_no_config(tmp_path: Path) -> None:
     """One names a file, the other reads none, both together mean nothing."""
     (tmp_path / "normcheck.toml").write_text("strict = true")
     (tmp_path / "other.toml").write_text("strict = false\nformat = 'json'")
-    other = resolve(Flags(config="other.toml"), {}, tmp_path)
+    other = resolve(configured("other.toml"), {}, tmp_path)
     assert (other.policy.strict, other.formats) == (False, ("json",))
     assert resolve(Flags(), {"NORMCHECK_CONFIG": "other.toml"}, tmp_path).formats == ("json",)
-    isolated = resolve(Flags(isolated=True), {"NORMCHECK_CONFIG": "other.toml"}, tmp_path)
-    assert not isolated.policy.strict
+    without = resolve(NO_CONFIG, {"NORMCHECK_CONFIG": "other.toml"}, tmp_path)
+    assert not without.policy.strict
     with pytest.raises(UsageError, match="contradict"):
-        resolve(Flags(config="other.toml", isolated=True), {}, tmp_path)
+        resolve(Flags(configuration=Configuration("other.toml", no_config=True)), {}, tmp_path)
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
-        resolve(Flags(config="nowhere.toml"), {}, tmp_path)
+        resolve(configured("nowhere.toml"), {}, tmp_path)
 
 
 def test_the_baseline_of_the_file_lies_beside_it(tmp_path: Path) -> None:
@@ -117,7 +127,7 @@ def test_the_baseline_of_the_file_lies_beside_it(tmp_path: Path) -> None:
         with_baseline(resolved)
     (tmp_path / "known.json").write_text('{"version": 1, "entries": []}')
     assert with_baseline(resolved).baseline is not None
-    assert with_baseline(resolve(Flags(isolated=True), {}, tmp_path)).baseline is None
+    assert with_baseline(resolve(NO_CONFIG, {}, tmp_path)).baseline is None
 
 
 ROOT = Path("/project")

@@ -10,7 +10,7 @@ from normcheck.config.keys import IGNORE, MODEL, TOP
 from normcheck.config.parse import parse
 from normcheck.config.policy import LayerIgnore
 from normcheck.errors import ConfigError
-from normcheck.findings import Confidence, Severity
+from normcheck.findings import Severity
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.rule import Rule
 
@@ -54,15 +54,15 @@ def test_everything_that_can_be_said() -> None:
         [rules.NC110]
         tolerance = 1
     """)
-    assert settings.select == ("NC1", "dead-scale")
-    assert settings.extend_select == ("NC2",)
-    assert settings.ignore == ("NC504",)
-    assert settings.min_severity is Severity.WARNING
-    assert settings.min_confidence is Confidence.MEDIUM
-    assert settings.fail_on is Severity.ERROR
-    assert settings.strict is True
-    assert settings.format == "sarif"
-    assert settings.baseline == Path("/project/known/baseline.json")
+    assert settings.judging.select == ("NC1", "dead-scale")
+    assert settings.judging.extend_select == ("NC2",)
+    assert settings.judging.ignore == ("NC504",)
+    assert settings.judging.min_severity == "warning"
+    assert settings.judging.min_confidence == "medium"
+    assert settings.judging.fail_on == "error"
+    assert settings.judging.strict is True
+    assert settings.outputs.formats == ("sarif",)
+    assert settings.judging.baseline == str(Path("/project/known/baseline.json"))
     model = settings.models[0]
     assert (model.pattern, model.root) == ("runs/*.pt", Path("/project"))
     assert (model.select, model.ignore) == (("NC1",), ("NC103",))

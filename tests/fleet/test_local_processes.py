@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from selectors import DefaultSelector
 
 import pytest
 
@@ -22,6 +23,7 @@ from normcheck.fleet.fleet_request import Fleet
 from normcheck.fleet.local_processes import examined_by_processes
 from normcheck.fleet.worker_messages import Result
 from normcheck.formats.targets import Target
+from normcheck.live.process import process_link
 from normcheck.live.process.wire import read_message
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
@@ -171,7 +173,7 @@ def test_processes_that_cannot_start_are_one_error(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No endless restarts: the run ends and says what to do."""
-    monkeypatch.setattr(local, "_BOOT", "raise SystemExit(3)")
+    monkeypatch.setattr(process_link, "BOOT", "raise SystemExit(3)")
     with pytest.raises(NormcheckError, match="exit code 3") as caught:
         scan(mixed, fleet=Fleet(jobs=2))
     assert "--jobs 1" in caught.value.hint
@@ -226,7 +228,7 @@ def test_there_is_work_here_while_the_others_start(mixed: Path) -> None:
 
 def test_nobody_is_waited_for_where_all_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results of a cache pass through as fast as they come, however many: not 256 in a moment."""
-    monkeypatch.setattr(local, "wait", None)
+    monkeypatch.setattr(DefaultSelector, "select", lambda *_: pytest.fail("waited"))
     known = [FileResult(f"{number}.pt") for number in range(3 * local.AHEAD)]
     results = examined_by_processes(iter(known), FileTask(), 2)
     assert [result for result in results if result is not None] == known
@@ -243,7 +245,7 @@ def test_a_result_of_another_file_is_no_result(
             return Result(replace(message.result, target=str(mixed / "epoch-0.safetensors")))
         return message
 
-    monkeypatch.setattr(local, "read_message", lying)
+    monkeypatch.setattr(process_link, "read_message", lying)
     names = [mixed / f"epoch-{number}.safetensors" for number in range(3)]
     report = scan(names, fleet=Fleet(jobs=2))
     assert [model.target for model in report.models] == [str(names[0]), str(names[2])]

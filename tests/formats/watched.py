@@ -25,7 +25,8 @@ from pathlib import Path
 copyreg.add_extension("evil_module", "run", 7)
 folder, warm = map(Path, sys.argv[1:])
 
-from normcheck.formats.read_checkpoint import complete, read_checkpoint
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.reading_errors import complete
 from normcheck.errors import NormcheckError
 from normcheck.norms.find_norms import anatomy_of
 

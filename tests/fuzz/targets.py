@@ -10,7 +10,9 @@ from pathlib import Path
 
 from normcheck.errors import NormcheckError
 from normcheck.formats.legacy_pickles import embedded_storage
-from normcheck.formats.read_checkpoint import _read_file, complete, read_checkpoint
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.formats.reading_errors import complete
+from normcheck.formats.registry import read_source
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pickles.machine import InertUnpickler
 from normcheck.pickles.torch_objects import constructors
@@ -49,7 +51,7 @@ def unpickler(data: bytes) -> None:
 
 def whole_file(data: bytes) -> None:
     """A file from its first byte to the numbers of its norms."""
-    _look_at(_read_file(MemorySource(data, "fuzzed"), LIMITS))
+    _look_at(read_source(MemorySource(data, "fuzzed"), LIMITS))
 
 
 def torch_zip(data: bytes) -> None:
@@ -71,17 +73,17 @@ def safetensors(data: bytes) -> None:
 def exported(data: bytes) -> None:
     """The JSON of an exported program, and its weights: parts between zero bytes."""
     graph, _, weights = data.partition(b"\0")
-    _look_at(_read_file(MemorySource(hostile.program(graph, weights), "fuzzed"), LIMITS))
+    _look_at(read_source(MemorySource(hostile.program(graph, weights), "fuzzed"), LIMITS))
 
 
 def script(data: bytes) -> None:
     """The code of a TorchScript archive, over tensors that are as they should be."""
-    _look_at(_read_file(MemorySource(hostile.script(data, state=_SQUARE), "fuzzed"), LIMITS))
+    _look_at(read_source(MemorySource(hostile.script(data, state=_SQUARE), "fuzzed"), LIMITS))
 
 
 def onnx(data: bytes) -> None:
     """An ONNX file, always taken for one."""
-    _look_at(_read_file(MemorySource(b"\x08" + data[1:], "fuzzed"), LIMITS))
+    _look_at(read_source(MemorySource(b"\x08" + data[1:], "fuzzed"), LIMITS))
 
 
 def distributed(data: bytes) -> None:

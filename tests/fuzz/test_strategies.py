@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from normcheck.errors import NormcheckError
-from normcheck.formats.read_checkpoint import _read_file, complete
+from normcheck.formats.reading_errors import complete
+from normcheck.formats.registry import read_source
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.sources.source import MemorySource
 
@@ -28,7 +29,7 @@ EXAMPLES = settings(
 def _numbers(data: bytes) -> dict[str, Any]:
     """Every tensor that can be read; anatomies are made on the way."""
     found: dict[str, Any] = {}
-    for model in _read_file(MemorySource(data, "file"), LIMITS).models:
+    for model in read_source(MemorySource(data, "file"), LIMITS).models:
         anatomy_of(model)
         for name, tensor in model.tensors.items():
             if tensor.readable and tensor.numel < 1 << 16:

@@ -3,7 +3,7 @@
 import tomllib
 from collections import Counter
 
-from normcheck.formats.read_checkpoint import FORMATS
+from normcheck.formats.registry import FORMATS
 from normcheck.formats.targets import CHECKPOINT_SUFFIXES
 from tests.conftest import ROOT
 

@@ -18,8 +18,6 @@ CHANGES_FILES = frozenset({
 MODULES_WITH_FILES = frozenset({"os", "shutil", "tempfile", "np", "numpy", "Path", "path"})
 ALLOWED = {
     ("cli/main.py", "open"): "os.devnull, in place of streams that are closed",
-    ("live/process/child_process.py", "open"): "os.devnull, and the pipe to the parent",
-    ("live/process/child_process.py", "fdopen"): "the pipe to the parent",
     **dict.fromkeys(
         [
             ("fleet/cache_seal.py", name)

@@ -1,17 +1,18 @@
-"""``normcheck diff``: read, compare, report. The flags themselves are in ``app.py``."""
+"""``normcheck diff``: read, compare, report. The flags are in ``command_flags.py``."""
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from normcheck.cli.commands.scan_command import exit_code, limited, tell_errors
-from normcheck.cli.flags.run_words import RunWords, progress, requested
+from normcheck.cli.flags.command_flags import Diff
+from normcheck.cli.flags.run_words import progress, requested
 from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.output_places import Look, pair, utf8_for_programs, view, write
-from normcheck.config.merge import Flags, resolve, with_baseline
+from normcheck.config.merge import resolve, with_baseline
 from normcheck.errors import UsageError
-from normcheck.report.diff_report import Diff
+from normcheck.report.diff_report import Diff as Compared
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
 from normcheck.report.tally import Tally
@@ -19,61 +20,44 @@ from normcheck.rules.rule import Rule
 from normcheck.runs.diff import diff
 
 
-@dataclass(frozen=True, slots=True)
-class DiffWords:
-    """The words of one ``normcheck diff``, as the flags give them."""
-
-    targets: Sequence[str]
-    flags: Flags = field(default_factory=Flags)
-    exit_zero: bool = False
-    ranks: bool = False
-    where: Sequence[str] = ()
-    color: str = "auto"
-    quiet: bool = False
-    verbose: int = 0
-    limits: Sequence[str] = ()
-    """Of reading, as ``--limit`` gives them."""
-    redirects: Sequence[str] = ()
-    """Hosts that the servers of addresses may redirect to."""
-    run: RunWords = field(default_factory=RunWords)
-    """How a model and its export are run, to compare their outputs."""
-
-
-def run_diff(words: DiffWords) -> int:
+def run_diff(words: Diff) -> int:
     """Compare, write the report, and return the exit code."""
     resolved = resolve(words.flags, os.environ, Path.cwd())
     outputs = pair(resolved.formats, resolved.outputs)
     renderers = [(_renderer(output.form), output) for output in outputs]
     policy = with_baseline(resolved)
-    asked = limited(resolved.examination, words.limits, words.redirects)
-    examination = replace(asked, rules=_comparing(asked.rules, words.flags.select))
+    asked = limited(resolved.examination, words.reading, words.remote)
+    chosen = words.flags.judging.select or ()
+    examination = replace(asked, rules=_comparing(asked.rules, chosen))
     destinations = Destinations(resolved.outputs)
     destinations.spare([*words.targets, words.run.data])
     for name, what in ((resolved.file.path, "configuration"), (resolved.baseline, "baseline")):
         destinations.spare([str(name)] if name else (), f"the {what} of this run")
-    running = requested(words.run)
-    with progress(words.quiet) as (tick, announce):
+    running = requested(words.run, words.probing)
+    with progress(words.screen.quiet) as (tick, announce):
         if running is not None:
-            running = replace(running, progress=tick, announce=announce)
+            # Which of the models are compared is chosen before anything runs.
+            loading = replace(running.loading, where=())
+            running = replace(running, loading=loading, progress=tick, announce=announce)
         result = diff(
             words.targets,
             examination,
             policy,
             ranks=words.ranks,
-            where=words.where,
+            where=words.run.where,
             running=running,
         )
     destinations.spare(result.files)
-    look = Look(words.color, words.quiet, words.verbose > 0)
+    look = Look(words.screen.color, words.screen.quiet, words.screen.verbose > 0)
     utf8_for_programs(outputs)
     for render, output in renderers:
         if result.comparisons or output.form != "text" or output.file != "-":
             write(render(result, view(output, look)), output.file)
-    tell_errors(result.report.errors, words.verbose)
-    return exit_code(Tally.of(result.report), policy, exit_zero=words.exit_zero)
+    tell_errors(result.report.errors, words.screen.verbose)
+    return exit_code(Tally.of(result.report), policy, exit_zero=words.exit.exit_zero)
 
 
-def _renderer(form: str) -> Callable[[Diff, View], str]:
+def _renderer(form: str) -> Callable[[Compared, View], str]:
     """What writes a comparison in a form of the report.
 
     Raises:

@@ -1,44 +1,31 @@
-"""``normcheck fix``: estimate, prove, write. The flags themselves are in ``app.py``."""
+"""``normcheck fix``: estimate, prove, write. The flags are in ``command_flags.py``."""
 
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 
-from normcheck.cli.flags.run_words import RunWords, progress, requested
+from normcheck.cli.flags.command_flags import Fix
+from normcheck.cli.flags.limit_words import read_limits
+from normcheck.cli.flags.run_words import progress, requested
 from normcheck.cli.screen.error_messages import report_note
 from normcheck.cli.screen.output_places import Look, Output, view, write
+from normcheck.config.flags.settings_flags import Flags
+from normcheck.config.merge import resolve
 from normcheck.errors import UsageError
-from normcheck.repair.repair_request import Fixing
+from normcheck.live.run_request import Running
+from normcheck.pipeline.configured_run import indispensable_run
+from normcheck.repair.repair_request import SAMPLES, Fixing
 from normcheck.repair.repair_result import Repair
 from normcheck.runs.fix import fix
-from normcheck.sources.place import local
+from normcheck.sources.place import local, place_of
 from normcheck.writing.destination import STDOUT, Kind, destination_of
 
 REFUSED = 1
 """Exit code: something spoke against the repair, and nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class FixWords:
-    """The words of one ``normcheck fix``, as the flags give them."""
-
-    target: str
-    output: str = ""
-    in_place: bool = False
-    force: bool = False
-    at: Sequence[str] = ()
-    holdout: str = ""
-    modes: str = ""
-    counts: bool = False
-    unwarm: bool = False
-    momentum: float | None = None
-    color: str = "auto"
-    quiet: bool = False
-    verbose: int = 0
-    run: RunWords = field(default_factory=RunWords)
-
-
-def run_fix(words: FixWords) -> int:
+def run_fix(words: Fix) -> int:
     """Repair, say what was done, and return the exit code."""
     how = replace(_wanted(words), announce=report_note)
     if words.output:
@@ -49,12 +36,12 @@ def run_fix(words: FixWords) -> int:
             "a model is nothing to look at on a terminal", "name a file, or the program it goes to"
         )
     if how.running is not None:
-        with progress(words.quiet) as (tick, announce):
+        with progress(words.screen.quiet) as (tick, announce):
             running = replace(how.running, progress=tick, announce=announce)
             result = fix(words.target, replace(how, running=running))
     else:
         result = fix(words.target, how)
-    if not words.quiet or result.refused:
+    if not words.screen.quiet or result.refused:
         # The copy may be what stdout carries; what is said of it goes beside it then.
         if to_stdout:
             sys.stderr.write(_rendered(result, words, "stderr"))
@@ -63,13 +50,13 @@ def run_fix(words: FixWords) -> int:
     return REFUSED if result.refused else 0
 
 
-def _wanted(words: FixWords) -> Fixing:
+def _wanted(words: Fix) -> Fixing:
     """The repairs that the flags ask for.
 
     Raises:
         UsageError: They ask for none, or for what does not go together.
     """
-    running = requested(words.run)
+    running = _running(words)
     if running is not None and running.feeding.data is None:
         raise UsageError(
             "statistics are estimated from data only, never from made-up input",
@@ -88,7 +75,7 @@ def _wanted(words: FixWords) -> Fixing:
     how = Fixing(
         output=words.output,
         in_place=words.in_place,
-        places=tuple(words.at),
+        places=tuple(words.run.where),
         running=running,
         holdout=words.holdout or None,
         force=words.force,
@@ -96,6 +83,8 @@ def _wanted(words: FixWords) -> Fixing:
         counts=words.counts,
         unwarm=words.unwarm,
         momentum=words.momentum,
+        limits=read_limits(words.reading.limit),
+        seconds=words.run.time_limit or 0.0,
     )
     if not how.asks_for:
         raise UsageError(
@@ -106,9 +95,22 @@ def _wanted(words: FixWords) -> Fixing:
     return how
 
 
-def _rendered(result: Repair, words: FixWords, file: str) -> str:
+def _running(words: Fix) -> Running | None:
+    """How the model is run: as the flags say, and where they say nothing as the configuration.
+
+    Raises:
+        UsageError: The configuration names code that nobody allowed to be imported.
+    """
+    known = resolve(Flags(configuration=words.configuration), os.environ, Path.cwd()).examination
+    asked = requested(words.run, samples=SAMPLES)
+    if asked is None:
+        return None
+    return indispensable_run(place_of(words.target), known, replace(asked, announce=report_note))
+
+
+def _rendered(result: Repair, words: Fix, file: str) -> str:
     from normcheck.report.people.text_form import FORM
 
     assert FORM.fix is not None  # noqa: S101  (text tells of everything)
-    look = Look(words.color, words.quiet, words.verbose > 0)
+    look = Look(words.screen.color, words.screen.quiet, words.screen.verbose > 0)
     return FORM.fix(result, view(Output("text", file), look))

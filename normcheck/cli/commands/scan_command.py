@@ -1,21 +1,23 @@
-"""``normcheck scan``: read, judge, report. The flags themselves are in ``app.py``."""
+"""``normcheck scan``: read, judge, report. The flags are in ``command_flags.py``."""
 
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from normcheck.cli.flags.fleet_words import FleetWords, requested_fleet
-from normcheck.cli.flags.run_words import RunWords, requested
+from normcheck.cli.flags.command_flags import Scan
+from normcheck.cli.flags.fleet_words import requested_fleet
+from normcheck.cli.flags.run_words import requested
 from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.error_messages import report_error, report_note
 from normcheck.cli.screen.output_places import Look, Output, pair, write
 from normcheck.cli.screen.progress import watched
 from normcheck.cli.screen.streamed_outputs import opened
 from normcheck.config.examination import Examination
-from normcheck.config.merge import Flags, Resolved, resolve, with_baseline
+from normcheck.config.flags.reading_flags import Reading, Remote
+from normcheck.config.merge import Resolved, resolve, with_baseline
 from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Failure
@@ -33,45 +35,21 @@ BASELINE = "normcheck-baseline.json"
 """Where a baseline is written that nobody named."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScanWords:
-    """The words of one ``normcheck scan``, as the flags give them."""
-
-    targets: Sequence[str]
-    flags: Flags = field(default_factory=Flags)
-    exit_zero: bool = False
-    color: str = "auto"
-    quiet: bool = False
-    verbose: int = 0
-    statistics: bool = False
-    show_settings: bool = False
-    write_baseline: bool = False
-    plot: str = ""
-    run: RunWords | None = None
-    """None where no flag asks for a run."""
-    fleet: FleetWords = field(default_factory=FleetWords)
-    limits: Sequence[str] = ()
-    """Of reading, as ``--limit`` gives them."""
-    redirects: Sequence[str] = ()
-    """Hosts that the servers of addresses may redirect to."""
-    weights_budget: str = ""
-    """Size, empty for the usual one."""
-
-
-def run_scan(words: ScanWords) -> int:
+def run_scan(words: Scan) -> int:
     """Scan, write the report, and return the exit code."""
     resolved = resolve(words.flags, os.environ, Path.cwd())
     if words.show_settings:
         from normcheck.cli.commands.show_settings import settings_text
 
-        write(settings_text(resolved, words.targets), "-")
+        write(settings_text(resolved, words), "-")
         return 0
     if not words.targets:
         raise UsageError("no target is named", "name a file or a folder: normcheck scan model.pt")
     outputs = pair(resolved.formats, resolved.outputs)
     _check_combination(words, resolved)
-    if words.flags.select and not any(rule.need.scanned for rule in resolved.examination.rules):
-        chosen = f"{', '.join(words.flags.select):.60}"
+    selected = words.flags.judging.select
+    if selected and not any(rule.need.scanned for rule in resolved.examination.rules):
+        chosen = f"{', '.join(selected):.60}"
         if not any(rule.need.compares for rule in resolved.examination.rules):
             raise UsageError(
                 f"{chosen}: these rules watch a training loop, a scan has none",
@@ -82,41 +60,45 @@ def run_scan(words: ScanWords) -> int:
             "run them with: normcheck diff OLD NEW",
         )
     policy = resolved.policy if words.write_baseline else with_baseline(resolved)
-    examination = limited(resolved.examination, words.limits, words.redirects)
-    if words.weights_budget:
-        from normcheck.cli.flags.limit_words import size_in_bytes
-
-        most = size_in_bytes(words.weights_budget, "--weights-budget")
-        examination = replace(examination, weights_budget=most)
+    examination = _examination(words, resolved)
     destinations = _destinations(words, resolved)
     tally = _scan(words, examination, policy, resolved, outputs, destinations)
     _tell(tally, words)
-    return exit_code(tally, policy, exit_zero=words.exit_zero)
+    return exit_code(tally, policy, exit_zero=words.exit.exit_zero)
 
 
-def limited(
-    examination: Examination, words: Sequence[str], redirects: Sequence[str] = ()
-) -> Examination:
+def _examination(words: Scan, resolved: Resolved) -> Examination:
+    """How the files are judged; how they are run comes later, with who is told of it."""
+    examination = limited(resolved.examination, words.reading, words.remote)
+    if not words.weights_budget:
+        return examination
+    from normcheck.cli.flags.limit_words import size_in_bytes
+
+    most = size_in_bytes(words.weights_budget, "--weights-budget")
+    return replace(examination, weights_budget=most)
+
+
+def limited(examination: Examination, reading: Reading, remote: Remote) -> Examination:
     """The examination with the limits of ``--limit``, and where servers may lead.
 
     Raises:
         UsageError: One of the words is none.
     """
-    if not words and not redirects:
+    if not reading.limit and not remote.allow_redirects_to:
         return examination
     from normcheck.cli.flags.limit_words import hosts, read_limits
 
-    limits = read_limits(words, examination.limits)
-    return replace(examination, limits=limits, redirects=hosts(redirects))
+    limits = read_limits(reading.limit, examination.limits)
+    return replace(examination, limits=limits, redirects=hosts(remote.allow_redirects_to))
 
 
-def _destinations(words: ScanWords, resolved: Resolved) -> Destinations:
+def _destinations(words: Scan, resolved: Resolved) -> Destinations:
     """All that is written, held against what is known to be read."""
     baseline = str(resolved.baseline or BASELINE)
-    written = [*resolved.outputs, words.plot, words.fleet.cache]
+    written = [*resolved.outputs, words.plot, words.sharing.cache]
     destinations = Destinations([*written, baseline] if words.write_baseline else written)
     destinations.spare(words.targets)
-    data = [words.run.data] if words.run else []
+    data = [words.run.data]
     data += [entry.data for entry in resolved.file.models if entry.data]
     destinations.spare(data)
     if resolved.file.path:
@@ -127,7 +109,7 @@ def _destinations(words: ScanWords, resolved: Resolved) -> Destinations:
 
 
 def _scan(
-    words: ScanWords,
+    words: Scan,
     examination: Examination,
     policy: Policy,
     resolved: Resolved,
@@ -135,12 +117,13 @@ def _scan(
     destinations: Destinations,
 ) -> Tally:
     """Scan, write each part of the report as it comes, and return the counts."""
-    fleet = requested_fleet(words.fleet)
-    running = requested(words.run, jobs=words.fleet.jobs or 1) if words.run else None
-    look = Look(words.color, words.quiet, words.verbose > 0, words.statistics)
+    fleet = requested_fleet(words.sharing)
+    running = requested(words.run, words.probing, jobs=words.sharing.jobs or 1)
+    screen = words.screen
+    look = Look(screen.color, screen.quiet, screen.verbose > 0, words.statistics)
     tally = Tally()
     with (
-        watched(words.targets, quiet=words.quiet) as bar,
+        watched(words.targets, quiet=screen.quiet) as bar,
         opened(outputs, look, bar.away, bar.announce) as sinks,
         # Libraries that write to stdout, as Ray does when a process of its dies, write beside
         # the report and not into it.
@@ -161,7 +144,7 @@ def _scan(
     return tally
 
 
-def _wishes(words: ScanWords, outputs: Sequence[Output]) -> frozenset[Wish]:
+def _wishes(words: Scan, outputs: Sequence[Output]) -> frozenset[Wish]:
     """What the outputs want made of each file while it is read."""
     wishes = frozenset(wish for output in outputs for wish in form_of(output.form).needs)
     if words.plot:
@@ -171,7 +154,7 @@ def _wishes(words: ScanWords, outputs: Sequence[Output]) -> frozenset[Wish]:
     return wishes
 
 
-def _as_wanted(stream: Iterable[Part], words: ScanWords, resolved: Resolved) -> Iterable[Part]:
+def _as_wanted(stream: Iterable[Part], words: Scan, resolved: Resolved) -> Iterable[Part]:
     """The parts as they come, or one of all where something needs the whole report."""
     if not words.write_baseline and not words.plot:
         return stream
@@ -184,17 +167,17 @@ def _as_wanted(stream: Iterable[Part], words: ScanWords, resolved: Resolved) -> 
     return [Part.of(report)]
 
 
-def _check_combination(words: ScanWords, resolved: Resolved) -> None:
+def _check_combination(words: Scan, resolved: Resolved) -> None:
     if words.statistics and "text" not in resolved.formats:
         raise UsageError("--statistics is a form of text", "leave it out, or use --format text")
 
 
-def _write_baseline(report: Report, words: ScanWords, resolved: Resolved) -> Report:
+def _write_baseline(report: Report, words: Scan, resolved: Resolved) -> Report:
     """Write what was found as known, and the report as the next run will have it."""
     from normcheck.cli.commands.write_baseline import write_baseline
 
     report, message = write_baseline(report, resolved.baseline or Path(BASELINE))
-    if not words.quiet:
+    if not words.screen.quiet:
         report_note(message)
         if resolved.baseline is None:
             report_note(
@@ -203,9 +186,9 @@ def _write_baseline(report: Report, words: ScanWords, resolved: Resolved) -> Rep
     return report
 
 
-def _tell(tally: Tally, words: ScanWords) -> None:
+def _tell(tally: Tally, words: Scan) -> None:
     """Errors, and what else belongs on stderr."""
-    tell_errors(tally.errors, words.verbose)
+    tell_errors(tally.errors, words.screen.verbose)
     if not tally.models and not tally.errors:
         passed = f" ({plural(tally.skipped, 'file')} without a model)"
         under = ", ".join(map(shown, words.targets))

@@ -1,12 +1,15 @@
 """``normcheck scan --show-settings``: what a run would do, and who said so."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from normcheck.cli.flags.command_flags import Scan
 from normcheck.config.discover import shown
 from normcheck.config.examination import ModelSettings
+from normcheck.config.flags.flag import flags_of, values_of
+from normcheck.config.keys import MODEL
 from normcheck.config.merge import Resolved
 from normcheck.rules.catalogue import RULES, find
 from normcheck.sources import place
@@ -16,11 +19,12 @@ _COLUMN = 44
 """Where the comments begin, unless a line is longer."""
 
 
-def settings_text(resolved: Resolved, targets: Sequence[str]) -> str:
-    """The settings as TOML, each with its origin as a comment."""
+def settings_text(resolved: Resolved, asked: Scan) -> str:
+    """The settings as TOML, each with its origin as a comment; other flags as comments."""
     file = resolved.file.path
     lines = [f"# configuration file: {shown(file)}" if file else "# configuration file: none"]
     lines += [_line(origin.key, origin.value, origin.source) for origin in resolved.origins]
+    lines += _others(asked, {origin.key for origin in resolved.origins})
     source = shown(file) if file else ""
     for entry in resolved.examination.models:
         lines += ["", f"[models.{_quoted(entry.pattern)}]", *_entry(entry, source)]
@@ -34,24 +38,31 @@ def settings_text(resolved: Resolved, targets: Sequence[str]) -> str:
         if rule.severity:
             lines.append(_line("severity", rule.severity.value, source))
         lines += [_line(key, value, source) for key, value in rule.options.items()]
-    lines += ["", *_rules(resolved), *_targets(resolved, targets)]
+    lines += ["", *_rules(resolved), *_targets(resolved, asked.targets)]
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _entry(entry: ModelSettings, source: str) -> Iterator[str]:
-    values = {
-        "select": list(entry.select) or None,
-        "ignore": list(entry.ignore) or None,
-        "model": entry.model,
-        "model-args": dict(entry.model_args) or None,
-        "data": entry.data,
-        "input-shape": list(entry.input_shape) if entry.input_shape else None,
-        "batch-size": entry.batch_size,
-        "device": entry.device,
-    }
-    for key, value in values.items():
-        if value is not None:
-            yield _line(key, value, source)
+    for key in MODEL:
+        value = getattr(entry, key.field)
+        if value not in (None, ()):
+            yield _line(key.name, dict(value) if key.reads == "arguments" else value, source)
+
+
+def _others(asked: Scan, known: Collection[str]) -> Iterator[str]:
+    """Flags that were given and that no file can hold, as comments."""
+    values = values_of(asked)
+    for entry in flags_of(Scan):
+        value = values[entry.field]
+        if entry.key not in known and entry.field != "show_settings" and value != entry.default:
+            yield f"# {entry.name} {_value(_hidden(value))}"
+
+
+def _hidden(value: Any) -> Any:
+    """Without the secrets of addresses."""
+    if isinstance(value, tuple):
+        return [_hidden(word) for word in value]
+    return place.shown(value) if isinstance(value, str) else value
 
 
 def _rules(resolved: Resolved) -> Iterator[str]:

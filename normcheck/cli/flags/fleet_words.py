@@ -1,25 +1,12 @@
 """The flags of a scan of many files, in the terms of the fleet."""
 
-from dataclasses import dataclass
-
+from normcheck.config.flags.reading_flags import Sharing
 from normcheck.errors import UsageError
 from normcheck.fleet.fleet_request import Cluster, Engine, Fleet
 from normcheck.sources.place import local
 
 
-@dataclass(frozen=True, slots=True)
-class FleetWords:
-    """The words that say who does the work, as the flags give them."""
-
-    jobs: int | None = None
-    engine: str = "local"
-    ray_address: str = ""
-    cpus_per_task: float | None = None
-    gpus_per_task: float | None = None
-    cache: str = ""
-
-
-def requested_fleet(words: FleetWords) -> Fleet:
+def requested_fleet(words: Sharing) -> Fleet:
     """How the work is shared out.
 
     Raises:

@@ -3,68 +3,49 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck.cli.flags.limit_words import isolation
+from normcheck.config.flags.flag import flags_of
+from normcheck.config.flags.running_flags import Probing, Run
 from normcheck.errors import UsageError
 from normcheck.live.run_request import Feeding, Loading, Progress, Running
 from normcheck.wording import printable
 
 _REDRAW_SECONDS = 0.1
+_SECONDS = 600.0
+"""Of the run of one file, where no flag says it."""
+_PROBING = Probing()
 
 
-@dataclass(frozen=True, slots=True)
-class RunWords:
-    """The words that ask for a run, as the flags give them."""
-
-    run: bool = False
-    model: str = ""
-    model_args: str = ""
-    prefix: str | None = None
-    at: str | None = None
-    trust: bool = False
-    trust_config: bool = False
-    data: str = ""
-    input_shape: Sequence[str] = ()
-    batch_size: int = 0
-    samples: int = 256
-    image_size: str = ""
-    mean: str = ""
-    std: str = ""
-    device: str = "cpu"
-    autocast: str = "off"
-    time_limit: float = 600.0
-    memory_limit: str = ""
-    no_isolation: bool = False
+_WITHOUT_RUN = ("samples", "time_limit")
+"""May be given where nothing runs: a script gives them to all its calls."""
 
 
-def requested(words: RunWords, *, jobs: int = 1) -> Running | None:
+def requested(
+    words: Run, probing: Probing = _PROBING, *, jobs: int = 1, samples: int = 256
+) -> Running | None:
     """The run that the flags ask for; None where they ask for none.
 
     Args:
-        words: The flags.
+        words: The flags of every run.
+        probing: Those of a run that is only looked at.
         jobs: How many files run at once and share the memory.
+        samples: How many are used where no flag says it.
 
     Raises:
         UsageError: A flag cannot be understood, or has no run to belong to.
     """
-    wanted = words.run or words.model or words.data or words.input_shape or words.trust
+    wanted = words.run or words.model or words.data or probing.input_shape or words.trust
     if not wanted:
         alone = [
-            flag
-            for flag, given in (
-                ("--model-args", words.model_args), ("--prefix", words.prefix is not None),
-                ("--at", words.at is not None), ("--batch-size", words.batch_size),
-                ("--trust-config", words.trust_config),
-                ("--image-size", words.image_size), ("--mean", words.mean), ("--std", words.std),
-                ("--device", words.device != "cpu"), ("--autocast", words.autocast != "off"),
-                ("--memory-limit", words.memory_limit), ("--no-isolation", words.no_isolation),
-            )
-            if given
-        ]  # fmt: skip
+            entry.flag.off or entry.name
+            for group in (words, probing)
+            for entry in flags_of(type(group))
+            if getattr(group, entry.field) != entry.default and entry.field not in _WITHOUT_RUN
+        ]
         if alone:
             raise UsageError(
                 f"{alone[0]} says how to run, and nothing asks for a run",
@@ -73,13 +54,13 @@ def requested(words: RunWords, *, jobs: int = 1) -> Running | None:
         return None
     return Running(
         loading=Loading(
-            words.model, _arguments(words.model_args), words.prefix, words.at, words.trust
+            words.model, _arguments(words.model_args), words.prefix, words.where, words.trust
         ),
         feeding=Feeding(
             data=words.data or None,
-            shapes=tuple(words.input_shape),
-            batch_size=words.batch_size,
-            samples=words.samples,
+            shapes=probing.input_shape,
+            batch_size=words.batch_size or 0,
+            samples=words.samples or samples,
             image_size=_size(words.image_size),
             mean=_numbers("--mean", words.mean),
             std=_numbers("--std", words.std),
@@ -88,7 +69,10 @@ def requested(words: RunWords, *, jobs: int = 1) -> Running | None:
         autocast="" if words.autocast == "off" else words.autocast,
         trust_config=words.trust_config,
         isolation=isolation(
-            words.time_limit, words.memory_limit, jobs=jobs, off=words.no_isolation
+            _SECONDS if words.time_limit is None else words.time_limit,
+            probing.memory_limit,
+            jobs=jobs,
+            off=not probing.isolation,
         ),
     )
 

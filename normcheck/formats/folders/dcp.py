@@ -6,6 +6,7 @@ FSDP, Accelerate, Megatron (``torch_dist``), Lightning and torchtitan write it. 
 ``torch/distributed/checkpoint/metadata.py``; none of its classes is loaded.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,14 @@ from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.opening import FilePart, Files, open_source
 from normcheck.sources.place import Place
 from normcheck.sources.source import Source
+from normcheck.wording import plural
 
 _TENSOR_BYTES = 2_048
 """A tensor with its chunks and place by name, from above."""
 _LONGEST_NAME = 255
+_WRITER = re.compile(r"__(\d{1,6})_\d+\.distcp")
+"""Names of files begin with the rank that wrote them."""
+_STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Distributed:
     """Length in bytes of everything stored."""
     files: int
     sources: tuple[Source, "_Closing"]
+    note: str = ""
+    """Which ranks the running statistics come from, where they are several."""
 
 
 class _Closing:
@@ -83,8 +90,9 @@ def read_distributed(folder: Place, budget: Budget) -> Distributed:
         paths = entries_of(described.get("planner_data"))
         tree: dict[Any, object] = {}
         budget.spend(len(stored) * _TENSOR_BYTES)
-        for name, entry in stored.items():
+        for name in _in_order(stored, paths):
             if isinstance(name, str):
+                entry = stored[name]
                 value = _tensor(name, attributes_of(entry), places, files, budget.limits)
                 _put(tree, paths.get(name), name, value)
         size = metadata.size + sum(place.length for place in places.values())
@@ -92,7 +100,7 @@ def read_distributed(folder: Place, budget: Budget) -> Distributed:
         metadata.close()
         raise
     names = {place.file for place in places.values()}
-    return Distributed(tree, size, len(names), (metadata, _Closing(files)))
+    return Distributed(tree, size, len(names), (metadata, _Closing(files)), _writers(places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +208,41 @@ def _lengths(name: str, value: object) -> tuple[int, ...]:
     ):
         raise UnreadableError(f"{name:.80}: a shape that is none", "the folder is damaged")
     return value
+
+
+def _writers(places: Mapping[tuple[str, object], _Place]) -> str:
+    """What the files' names tell of the ranks that the running statistics come from.
+
+    Buffers that are the same on every rank are stored once, by whichever rank has least to write.
+    Whether they were the same nobody looks at: BatchNorm keeps each rank's own.
+    """
+    ranks: dict[str, set[int]] = {}
+    for (name, _), place in places.items():
+        path, _, leaf = name.rpartition(".")
+        written = _WRITER.match(place.file)
+        if leaf in _STATISTICS and written is not None:
+            ranks.setdefault(path, set()).add(int(written[1]))
+    every = set().union(*ranks.values())
+    if len(every) < 2:
+        return ""
+    mixed = sum(len(of_layer) > 1 for of_layer in ranks.values())
+    note = (
+        f"running statistics were stored by {len(every)} ranks, each value by one of them only, so "
+        "that the folder does not show whether the ranks agreed (without SyncBatchNorm they differ)"
+    )
+    if mixed:
+        note += f"; mean and variance of {plural(mixed, 'layer')} come from different ranks"
+    return note
+
+
+def _in_order(stored: Mapping[Any, object], paths: Mapping[Any, object]) -> Iterator[object]:
+    """The keys as the state dict had them.
+
+    What is stored is listed by the rank that wrote it, each value once; where the keys go back to
+    when the state is loaded is listed as the first rank walked through its state.
+    """
+    yield from (name for name in paths if name in stored)
+    yield from (name for name in stored if name not in paths)
 
 
 def _put(tree: dict[Any, object], path: object, name: str, value: object) -> None:

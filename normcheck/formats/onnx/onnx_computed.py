@@ -39,9 +39,9 @@ def dequantised(call: Call, tensors: Mapping[str, TensorRef]) -> TensorRef | Non
 
     Scale and zero point are of the whole tensor, of each index of ``axis``, or of blocks of it.
     """
-    names = (*call.inputs, "", "")[:3]
+    names = (*call.inputs, "", "", "")[:3]
     values, scale, zero = (tensors.get(name) for name in names)
-    if call.op_type != "DequantizeLinear" or values is None or scale is None:
+    if call.op_type != "DequantizeLinear" or not call.outputs or values is None or scale is None:
         return None
     if not values.readable or not scale.readable or (names[2] and zero is None):
         return None

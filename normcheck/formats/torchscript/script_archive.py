@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from normcheck.errors import NoModelError, RefusedError
 from normcheck.formats.torch_zip import read_torch_zip
+from normcheck.formats.torchscript.growing_graph import constant
 from normcheck.formats.torchscript.script_code import Code, ScriptClass, plain_name, read_code
-from normcheck.formats.torchscript.script_graph import constant, scripted_graph
+from normcheck.formats.torchscript.script_graph import scripted_graph
 from normcheck.pickles.inert import Inert, attributes_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, ModuleRecord, Plain, SavedModel

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from normcheck.errors import RefusedError
 from normcheck.formats import aten
 from normcheck.formats.aten import UNKNOWN, Value
+from normcheck.formats.torchscript.growing_graph import CONSTANTS, LONGEST_PLACE, GrowingGraph
 from normcheck.formats.torchscript.script_code import (
     Code,
     ScriptClass,
     is_plain,
     literal,
-    plain_name,
 )
 from normcheck.formats.torchscript.script_values import (
     ABOUT_TENSORS,
@@ -31,26 +31,13 @@ from normcheck.formats.torchscript.script_values import (
 )
 from normcheck.pickles.inert import Inert, attributes_of
 from normcheck.pickles.torch_objects import as_tensor
-from normcheck.saved.graph import Graph, Node, Op
+from normcheck.saved.graph import Graph, Op
 from normcheck.sources.limits import Budget
 
-CONSTANTS = "CONSTANTS"
-_LONGEST_PLACE = 12
-"""Digits of a constant's number."""
-_NODE_BYTES = 2_048
 _DEEPEST = 200
 """Calls within calls; TorchScript has no recursion, and modules are nested less deep."""
-_DEEPEST_TUPLE = 50
 _CALL_STEPS = 20
 """What a call takes beside its statements."""
-
-
-def constant(name: str, constants: tuple[object, ...]) -> object:
-    """The constant that a stored value of the graph is called after; None where it is none."""
-    place = name.removeprefix(f"{CONSTANTS}.c")
-    if place == name or not place.isdecimal() or len(place) > _LONGEST_PLACE:
-        return None
-    return constants[int(place)] if int(place) < len(constants) else None
 
 
 def scripted_graph(root: Inert, code: Code, constants: tuple[object, ...], budget: Budget) -> Graph:
@@ -67,18 +54,18 @@ def scripted_graph(root: Inert, code: Code, constants: tuple[object, ...], budge
     """
     walker, inputs, result = _walked(root, code, constants, budget, {})
     switchable = frozenset(walker.switchable)
-    if switchable and any(node.as_in_training for node in walker.nodes):
+    if switchable and any(node.as_in_training for node in walker.graph.nodes):
         # What computes as in training all the same is no matter of the flag.
         other, _, _ = _walked(root, code, constants, budget, {"training": False})
-        switchable -= {node.module for node in other.nodes if node.as_in_training}
+        switchable -= {node.module for node in other.graph.nodes if node.as_in_training}
     return Graph(
-        nodes=tuple(walker.nodes),
+        nodes=tuple(walker.graph.nodes),
         inputs=tuple(inputs),
         outputs=tuple(value.name for value in aten.values_in(result)),
-        stored=walker.stored,
-        updated=frozenset(walker.updated),
+        stored=walker.graph.stored,
+        updated=frozenset(walker.graph.updated),
         switchable=switchable,
-        exact=walker.exact,
+        exact=walker.graph.exact,
     )
 
 
@@ -89,7 +76,7 @@ def _walked(
     budget: Budget,
     flags: Mapping[str, bool],
 ) -> "tuple[_Walker, list[str], object]":
-    walker = _Walker(code, constants, budget, flags)
+    walker = _Walker(code, GrowingGraph(constants, budget), budget, flags)
     module = ScriptModule(root, "")
     known = code.classes.get(root.class_path)
     forward = known.methods.get("forward") if known else None
@@ -108,17 +95,12 @@ def _walked(
 @dataclass(slots=True)
 class _Walker:
     code: Code
-    constants: tuple[object, ...]
+    graph: GrowingGraph
     budget: Budget
     flags: Mapping[str, bool]
     """Attributes that every module is taken to have, whatever the pickle says."""
-    nodes: list[Node] = field(default_factory=list)
-    stored: dict[str, str] = field(default_factory=dict)
-    updated: set[str] = field(default_factory=set)
     switchable: set[str] = field(default_factory=set)
-    exact: bool = True
     _depth: int = 0
-    _made: int = 0
 
     # Statements ------------------------------------------------------------------------------
 
@@ -168,14 +150,14 @@ class _Walker:
                 case ast.If():
                     self._branch(statement, frame)
                 case ast.For(target=target, body=inner):
-                    made = self._made
+                    made = self.graph.made
                     self._assign(target, self._element(self.evaluate(statement.iter, frame)), frame)
                     self._run(inner, frame)
-                    self.exact = self.exact and self._made == made
+                    self.graph.exact = self.graph.exact and self.graph.made == made
                 case ast.While(body=inner):
-                    made = self._made
+                    made = self.graph.made
                     self._run(inner, frame)
-                    self.exact = self.exact and self._made == made
+                    self.graph.exact = self.graph.exact and self.graph.made == made
                 case ast.With(body=inner):
                     self._run(inner, frame)
                 case _:
@@ -211,11 +193,11 @@ class _Walker:
             return one
         if one is None:
             return other
-        values = aten.values_in(self._counted((one, other)))
+        values = aten.values_in(self.graph.counted((one, other)))
         if not values:
             return UNKNOWN
-        self.exact = False
-        return self._node("either", values, {}, frame)
+        self.graph.exact = False
+        return self.graph.node("either", values, {}, frame.module)
 
     def _assign(self, target: ast.expr, value: object, frame: Frame) -> None:
         match target:
@@ -244,7 +226,7 @@ class _Walker:
             case ast.Attribute(value=inner, attr=name):
                 return self._attribute(self.evaluate(inner, frame), name)
             case ast.List(elts=items) | ast.Tuple(elts=items):
-                return self._counted(tuple(self.evaluate(item, frame) for item in items))
+                return self.graph.counted(tuple(self.evaluate(item, frame) for item in items))
             case ast.Subscript(value=inner, slice=index):
                 return self._item(self.evaluate(inner, frame), self.evaluate(index, frame))
             case ast.Call():
@@ -257,20 +239,9 @@ class _Walker:
                     return self.evaluate(body if condition else other, frame)
                 return self._either(self.evaluate(body, frame), self.evaluate(other, frame), frame)
             case ast.Dict(values=items):
-                return self._counted(tuple(self.evaluate(item, frame) for item in items))
+                return self.graph.counted(tuple(self.evaluate(item, frame) for item in items))
             case _:
                 return UNKNOWN
-
-    def _counted(self, parts: tuple[object, ...]) -> tuple[object, ...]:
-        """``parts``, which may be twice two of the same twice two, each time counted."""
-        waiting = [(parts, 0)]
-        while waiting:
-            several, depth = waiting.pop()
-            if depth > _DEEPEST_TUPLE:
-                raise RefusedError("values nested too deep", limit="nesting")
-            self.budget.follow(len(several))
-            waiting.extend((part, depth + 1) for part in several if isinstance(part, tuple))
-        return parts
 
     def _below(self, above: str, name: str) -> str:
         """A path, which code can make longer with every line."""
@@ -283,7 +254,7 @@ class _Walker:
     def _attribute(self, value: object, name: str) -> object:
         if isinstance(value, Dotted):
             if value.name == CONSTANTS and name.startswith("c") and name[1:].isdecimal():
-                return self._constant(int(name[1:]) if len(name) <= _LONGEST_PLACE else -1)
+                return self.graph.constant(int(name[1:]) if len(name) <= LONGEST_PLACE else -1)
             return Dotted(self._below(value.name, name))
         if not isinstance(value, ScriptModule):
             return UNKNOWN
@@ -297,8 +268,7 @@ class _Walker:
         if name in state:
             held = state[name]
             if as_tensor(held) is not None:
-                self.stored[path] = path
-                return Value(path)
+                return self.graph.stored_tensor(path)
             if isinstance(held, Inert) and held.class_path in self.code.classes:
                 return ScriptModule(held, path)
             return held if is_plain(held) else UNKNOWN
@@ -307,16 +277,6 @@ class _Walker:
         if known is not None and name in known.absent:
             return None
         return ScriptMethod(value, name)
-
-    def _constant(self, place: int) -> object:
-        if not 0 <= place < len(self.constants):
-            return UNKNOWN
-        held = self.constants[place]
-        if as_tensor(held) is not None:
-            name = f"{CONSTANTS}.c{place}"
-            self.stored[name] = name
-            return Value(name)
-        return held if is_plain(held) else UNKNOWN
 
     def _class(self, module: ScriptModule) -> ScriptClass | None:
         return self.code.classes.get(module.value.class_path)
@@ -356,7 +316,7 @@ class _Walker:
         self, target: str, positional: list[object], named: dict[str, object], frame: Frame
     ) -> object:
         name = aten.base_name(target)[0]
-        arguments = self._counted((*positional, *named.values()))
+        arguments = self.graph.counted((*positional, *named.values()))
         known = KNOWN.get(name)
         if known is not None and not named and all(map(is_small, arguments)):
             try:
@@ -370,34 +330,8 @@ class _Walker:
         draws = known_operator is not None and known_operator.op is Op.RANDOM
         if not values and not draws:
             return UNKNOWN
-        return self._node(target, positional, named, frame)
+        return self.graph.node(target, positional, named, frame.module)
 
     def _unfollowed(self, positional: list[object], frame: Frame) -> object:
-        values = aten.values_in(self._counted(tuple(positional)))
-        return self._node("call", values, {}, frame) if values else UNKNOWN
-
-    def _node(
-        self,
-        target: str,
-        positional: Sequence[object],
-        named: Mapping[str, object],
-        frame: Frame,
-    ) -> Value:
-        self.budget.spend(_NODE_BYTES)
-        self._made += 1
-        name = f"{aten.base_name(target)[0]}_{self._made}"
-        class_path = plain_name(frame.module.value.class_path)
-        node = aten.node(
-            target.removeprefix("torch.").removeprefix("ops."), name, positional, named, (name,),
-            frame.module.path, class_path,
-        )  # fmt: skip
-        self.nodes.append(node)
-        if aten.in_place(target) and node.inputs and node.inputs[0] in self.stored:
-            self.updated.add(self.stored[node.inputs[0]])
-        if node.op is Op.BATCH_NORM and node.training:
-            self.updated |= {
-                self.stored[value]
-                for part in ("running_mean", "running_var")
-                if (value := node.operands.get(part)) in self.stored
-            }
-        return Value(name)
+        values = aten.values_in(self.graph.counted(tuple(positional)))
+        return self.graph.node("call", values, {}, frame.module) if values else UNKNOWN

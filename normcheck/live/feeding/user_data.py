@@ -132,10 +132,10 @@ def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:
     except Exception as error:
         raise NormcheckError(
             f"{source} failed after {plural(len(items), 'batch')}: {type(error).__name__}: {error}",
-            "the loader has to give at least one batch",
+            "the loader has to yield at least one batch",
         ) from error
     if not items:
-        raise UsageError(f"{source} gave no batch", "the loader has to give at least one")
+        raise UsageError(f"{source} gave no batch", "the loader has to yield at least one")
     size = getattr(value, "batch_size", None)
     own = size if isinstance(size, int) else _length(items[0])
     return RawData(tuple(items), source, own)

@@ -29,7 +29,7 @@ def nothing_fits(
         ways.append(f"--prefix {found} if the model is the part under that name")
     if len(places) > 1:
         listed = ", ".join(repr(place) for place in places[:_SHOWN])
-        ways.append(f"--at chooses another model of the file: {listed}")
+        ways.append(f"--where chooses another model of the file: {listed}")
     ways.append("check that --model and --model-args build the model that was saved")
     return NormcheckError(error, "; ".join(ways))
 

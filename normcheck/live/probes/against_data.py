@@ -21,8 +21,8 @@ from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import Interrupted, mode
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Moments, student_quantile
-from normcheck.live.watching.observe import Place
 from normcheck.live.watching.regimes import Collected, Outputs, Regimes, Statistics
+from normcheck.live.watching.seen import CallSite
 from normcheck.live.watching.untouched import untouched
 from normcheck.wording import number
 
@@ -172,7 +172,7 @@ def _fits(seen: Collected, feed: Feed) -> bool:
 
 
 def _drifts(
-    collected: Collected, evaluated: Collected, order: list[Place], norm_paths: frozenset[str]
+    collected: Collected, evaluated: Collected, order: list[CallSite], norm_paths: frozenset[str]
 ) -> tuple[Drift, ...]:
     channels = sum(len(evaluated.stored[place][0]) for place in order)
     return tuple(
@@ -183,7 +183,7 @@ def _drifts(
 
 
 def _drift(
-    place: Place,
+    place: CallSite,
     position: int,
     moments: Moments,
     evaluated: Collected,

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import Closing
-from normcheck.live.watching.observe import Place
 from normcheck.live.watching.regimes import Regimes, Statistics
+from normcheck.live.watching.seen import CallSite
 
 _SAMPLES = 64
 _TRIALS = 48
@@ -17,7 +17,7 @@ _TRIALS = 48
 
 
 def closings(
-    regimes: Regimes, feed: Feed, estimated: Statistics, order: list[Place]
+    regimes: Regimes, feed: Feed, estimated: Statistics, order: list[CallSite]
 ) -> tuple[Closing, ...]:
     """Layers by how much of the gap between outputs closes when each alone is re-estimated.
 
@@ -38,7 +38,7 @@ def closings(
     if not np.isfinite(gap) or gap == 0:
         return ()
 
-    def share(places: Sequence[Place]) -> float:
+    def share(places: Sequence[CallSite]) -> float:
         # Mended alone, and left as the only one unmended: where every layer is wrong, mending
         # one shows nothing, and where one is wrong, both show it.
         alone = regimes.given(some, {place: estimated[place] for place in places}).mains
@@ -62,7 +62,7 @@ def closings(
     return tuple(sorted(found, key=lambda entry: -entry.share))
 
 
-def _halves(places: list[Place]) -> list[list[Place]]:
+def _halves(places: list[CallSite]) -> list[list[CallSite]]:
     middle = len(places) // 2
     return [part for part in (places[:middle], places[middle:]) if part]
 

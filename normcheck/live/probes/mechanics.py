@@ -12,9 +12,10 @@ from normcheck.live.probes.norm_axes import wrong_axes
 from normcheck.live.probes.still_training import and_ran, still_training
 from normcheck.live.watching.changed_state import changed_each_time, state_of
 from normcheck.live.watching.forward import Forward, Interrupted, mode
-from normcheck.live.watching.observe import Place, Seen, watching
+from normcheck.live.watching.observe import watching
 from normcheck.live.watching.outputs import Output, difference, relative, same, same_structure
 from normcheck.live.watching.reachable_modules import Reached
+from normcheck.live.watching.seen import CallSite, Seen
 from normcheck.live.watching.untouched import untouched
 
 SAMPLES = 5
@@ -34,7 +35,7 @@ class _Probe:
     batch: Batch
     others: Batch
     notes: list[str] = field(default_factory=list)
-    per_sample: set[Place] = field(default_factory=set)
+    per_sample: set[CallSite] = field(default_factory=set)
 
     @property
     def model(self) -> nn.Module:
@@ -52,7 +53,7 @@ class _Probe:
 
 def mechanics(
     forward: Forward, reached: list[Reached], feed: Feed, norm_paths: frozenset[str]
-) -> tuple[Mechanics, set[Place]]:
+) -> tuple[Mechanics, set[CallSite]]:
     """Probe the model on a handful of samples.
 
     Args:

@@ -4,8 +4,8 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from normcheck.live.measurement import StillTraining
-from normcheck.live.watching.observe import Seen
 from normcheck.live.watching.reachable_modules import Reached
+from normcheck.live.watching.seen import Seen
 
 
 def still_training(reached: list[Reached], norm_paths: frozenset[str]) -> list[tuple[Reached, str]]:

@@ -1,49 +1,39 @@
 """The process in which the models of one file run: see ``isolated_run.py``, which starts it."""
 
-import os
-import pickle
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from normcheck.errors import NormcheckError
 from normcheck.live.process.child_messages import Came, Failed, Finished, Progress
-from normcheck.live.process.wire import send
-from normcheck.platforms import limit_memory, linked
+from normcheck.live.process.process_link import Parent, leave
+from normcheck.platforms import limit_memory
 
 
-def main(link: str) -> None:
-    """Read what to do from stdin, do it, and send what comes of it through the link."""
-    way = linked(link)  # first: whoever started us may wait for it before telling us anything
-    path, limits, how, most_memory = pickle.load(sys.stdin.buffer)  # noqa: S301  (our parent's)
-    # Whatever the model prints is no report: stdout leads where stderr leads.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-    if most_memory:
-        # Behind the parent's watch, for what takes memory faster than that looks.
-        limit_memory(most_memory + most_memory // 4)
-    with way, way.makefile("wb") as pipe:
-        how = replace(how, progress=lambda what, count: send(pipe, Progress(what, count)))
-        try:
-            _run(Path(path), limits, how, pipe)
-        except NormcheckError as error:
-            send(pipe, Failed(error.message, error.hint))
-        except MemoryError:
-            send(pipe, Failed("not enough memory to run it", _MORE))
-        except (SystemExit, KeyboardInterrupt) as error:
-            # What would end the process is the model's doing: ours is ended by a signal.
-            why = f"the model's code raised {type(error).__name__}"
-            send(pipe, Failed(why, "it ends the program that runs it; take that out"))
-    # Without the end of the interpreter: threads that the model left behind could hold it up.
-    sys.stderr.flush()
-    os._exit(0)
+def main(word: str) -> None:
+    """Take one request from the process that started us, and tell it what comes of it."""
+    parent = Parent(word)
+    try:
+        path, limits, how, most_memory = parent.next()
+        if most_memory:
+            # Behind the parent's watch, for what takes memory faster than that looks.
+            limit_memory(most_memory + most_memory // 4)
+        how = replace(how, progress=lambda what, count: parent.tell(Progress(what, count)))
+        _run(Path(path), limits, how, parent)
+    except NormcheckError as error:
+        parent.tell(Failed(error.message, error.hint))
+    except MemoryError:
+        parent.tell(Failed("not enough memory to run it", _MORE))
+    except (SystemExit, KeyboardInterrupt) as error:
+        # What would end the process is the model's doing: ours is ended by a signal.
+        why = f"the model's code raised {type(error).__name__}"
+        parent.tell(Failed(why, "it ends the program that runs it; take that out"))
+    leave()
 
 
 _MORE = "raise --memory-limit, or run it where there is more"
 
 
-def _run(path: Path, limits: object, how: object, pipe: BinaryIO) -> None:
+def _run(path: Path, limits: object, how: object, parent: Parent) -> None:
     from normcheck.formats.read_checkpoint import read_checkpoint
     from normcheck.live.process.run_saved import run_saved
     from normcheck.norms.find_norms import anatomy_of
@@ -56,5 +46,5 @@ def _run(path: Path, limits: object, how: object, pipe: BinaryIO) -> None:
         anatomy = None if outcome.anatomy is known else outcome.anatomy
         failed = outcome.error
         error = (failed.message, failed.hint) if failed else None
-        send(pipe, Came(anatomy, outcome.run, outcome.note, error, outcome.outputs))
-    send(pipe, Finished())
+        parent.tell(Came(anatomy, outcome.run, outcome.note, error, outcome.outputs))
+    parent.tell(Finished())

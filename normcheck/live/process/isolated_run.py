@@ -5,35 +5,25 @@ What a model does is then one entry of the report, whatever it is: a crash of a 
 with the user's rights. torch is imported there and not here.
 """
 
-import contextlib
-import json
 import pickle
-import selectors
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from normcheck import platforms
 from normcheck.errors import NormcheckError
 from normcheck.live.process.child_messages import MESSAGES, Came, Failed, Finished, Progress
+from normcheck.live.process.process_link import Child, ClosedError
 from normcheck.live.process.run_outcome import Outcome
-from normcheck.live.process.wire import HEADER, LONGEST, DamagedError, read_message
+from normcheck.live.process.wire import DamagedError
 from normcheck.live.run_request import Isolation, Running
 from normcheck.norms.anatomy import Anatomy
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.limits import Limits
 
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from normcheck.live.process.child_process import main; main(sys.argv[2])"
-)
-"""With -P, so that a folder called normcheck where the user stands is not taken for us."""
 _LOOK_SECONDS = 0.2
-_CHUNK = 1 << 20
+_END_SECONDS = 5.0
+"""That a process has to end by itself once it closed its link."""
 
 
 Message = Progress | Failed | Came | Finished
@@ -97,89 +87,44 @@ def _outcome(known: Anatomy, came: Came) -> Outcome:
 
 
 def _messages(name: str, how: Running, isolation: Isolation, limits: Limits) -> Iterator[Message]:
-    process, link = platforms.started(
-        [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path)],
-        stdin=subprocess.PIPE,
-        stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-    )
+    child = Child("normcheck.live.process.child_process", MESSAGES)
     if isolation.memory_bytes and not platforms.watches_memory():
         how.announce("this system does not tell what a process takes: --memory-limit is not held")
     try:
         plain = replace(how, progress=_nothing, announce=_nothing, isolation=None)
-        _hand_over(process, pickle.dumps((name, limits, plain, isolation.memory_bytes)))
-        yield from _received(link, process, isolation)
+        child.give(pickle.dumps((name, limits, plain, isolation.memory_bytes)))
+        yield from _heard(child, isolation)
     finally:
         # Here, too, where the user interrupts: nothing of it goes on.
-        _end(process)
-        link.close()
+        child.end()
 
 
 def _nothing(*_args: object) -> None:
     pass
 
 
-def _has_descriptor(stream: Any) -> bool:
-    try:
-        return bool(stream.fileno() >= 0)
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _hand_over(process: "subprocess.Popen[bytes]", request: bytes) -> None:
-    if process.stdin is None:  # it was asked for
-        return
-    with contextlib.suppress(OSError):  # it is gone already; the link's end says so
-        process.stdin.write(request)
-        process.stdin.close()
-
-
-def _received(
-    link: socket.socket, process: "subprocess.Popen[bytes]", isolation: Isolation
-) -> Iterator[Message]:
-    start, buffer = time.monotonic(), bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(link, selectors.EVENT_READ)
-        while True:
-            if selector.select(_LOOK_SECONDS):
-                part = _part(link)
-                if not part:
-                    raise _Ended(*_how_it_ended(process))
-                buffer += part
-                for message in _whole(buffer):
+def _heard(child: Child, isolation: Isolation) -> Iterator[Message]:
+    start = time.monotonic()
+    while True:
+        if child.has_spoken(_LOOK_SECONDS):
+            try:
+                for message in child.hear():
                     yield message
                     if isinstance(message, Finished | Failed):
                         return
-            _watch(process, start, isolation)
+            except ClosedError:
+                raise _Ended(*_how_it_ended(child)) from None
+        _watch(child, start, isolation)
 
 
-def _part(link: socket.socket) -> bytes:
-    try:
-        return link.recv(_CHUNK)
-    except ConnectionError:  # ended in the middle of it
-        return b""
-
-
-def _whole(buffer: bytearray) -> Iterator[Message]:
-    """Takes the messages that are complete from the buffer."""
-    while len(buffer) >= HEADER.size:
-        (length,) = HEADER.unpack_from(buffer)
-        if length > LONGEST:
-            raise DamagedError("a message of impossible length")
-        if len(buffer) < HEADER.size + length:
-            return
-        data = bytes(buffer[HEADER.size : HEADER.size + length])
-        del buffer[: HEADER.size + length]
-        yield read_message(data, MESSAGES)
-
-
-def _watch(process: "subprocess.Popen[bytes]", start: float, isolation: Isolation) -> None:
+def _watch(child: Child, start: float, isolation: Isolation) -> None:
     if isolation.seconds and time.monotonic() - start > isolation.seconds:
         raise _Ended(
             f"the run was stopped after {isolation.seconds:,.0f} seconds",
             "a forward may never end; if it is only slow, raise --time-limit (0 for none), or "
             "lower --samples",
         )
-    if isolation.memory_bytes and platforms.memory_of(process.pid) > isolation.memory_bytes:
+    if isolation.memory_bytes and child.memory > isolation.memory_bytes:
         raise _Ended(
             f"the run was stopped when it took more than {isolation.memory_bytes / 1e9:.1f} GB of "
             "memory",
@@ -187,25 +132,15 @@ def _watch(process: "subprocess.Popen[bytes]", start: float, isolation: Isolatio
         )
 
 
-def _how_it_ended(process: "subprocess.Popen[bytes]") -> tuple[str, str]:
-    try:
-        code = process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
+def _how_it_ended(child: Child) -> tuple[str, str]:
+    ending = child.ending(_END_SECONDS)
+    if ending.code is None:
         return "its process closed the way back and went on", _REPORT
-    name = platforms.ended_by(code)
-    if not name:
-        return f"the model's code ended its process with exit code {code}", _REPORT
-    if name == "SIGKILL":
+    if ending.killed:
         return (
             "its process was killed (SIGKILL), which is what a system without memory does",
             "lower --batch-size, or run it where there is more memory",
         )
-    return f"the model's code crashed its process ({name})", _REPORT
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Stop the process and whatever it started."""
-    platforms.end(process)
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):  # of what it did not read
-            process.stdin.close()
+    if ending.crash:
+        return f"the model's code crashed its process ({ending.crash})", _REPORT
+    return f"the model's code ended its process with exit code {ending.code}", _REPORT

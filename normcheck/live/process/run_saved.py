@@ -12,7 +12,7 @@ from normcheck.live.loading.load_model import load
 from normcheck.live.probes.export_outputs import outputs_compared
 from normcheck.live.probes.probe import run
 from normcheck.live.process.run_outcome import Outcome
-from normcheck.live.run_request import Running
+from normcheck.live.run_request import ALL, Running
 from normcheck.live.watching.forward import in_words
 from normcheck.live.watching.live_records import described
 from normcheck.live.watching.sound_modules import check_sound
@@ -34,6 +34,17 @@ def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running
         anatomies: Of its models, as the file tells them.
         how: As the user wants it.
     """
+    places = [saved.where for saved in checkpoint.models]
+    wanted = how.loading.where
+    missing = [place for place in wanted if place not in places and place != ALL]
+    if missing:
+        error = NormcheckError(
+            f"no model at {missing[0]!r}",
+            f"the file has models at {', '.join(map(repr, places))}",
+        )
+        return [Outcome(anatomies[0], error=error), *(Outcome(a) for a in anatomies[1:])]
+    if ALL in wanted and ALL not in places:
+        how = replace(how, loading=replace(how.loading, where=()))
     outcomes = [
         _attempt(checkpoint, saved, anatomy, how)
         for saved, anatomy in zip(checkpoint.models, anatomies, strict=True)
@@ -45,18 +56,12 @@ def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running
             else outcome
             for outcome in outcomes
         ]
-    if how.loading.where is not None and not any(o.run or o.error for o in outcomes):
-        places = ", ".join(repr(saved.where) for saved in checkpoint.models)
-        missing = NormcheckError(
-            f"no model at {how.loading.where!r}", f"the file has models at {places}"
-        )
-        outcomes[0] = replace(outcomes[0], error=missing)
     return outcomes
 
 
 def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: Running) -> Outcome:
-    if how.loading.where is not None and saved.where != how.loading.where:
-        return Outcome(anatomy, note="not run: --at names another model of the file")
+    if how.loading.where and saved.where not in how.loading.where:
+        return Outcome(anatomy, note="not run: --where names another model of the file")
     try:
         loaded = load(checkpoint, saved, how.loading)
         check_sound(loaded.module)

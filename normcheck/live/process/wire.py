@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -97,13 +97,6 @@ def read_message(data: bytes, kinds: Mapping[str, type], most: int = LONGEST) ->
         return convert(parts, arms_of(kinds[name]), [])
     except _BROKEN as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
-
-
-def send(pipe: BinaryIO, message: Any) -> None:
-    """Write one message, with its length before it."""
-    data = written_message(message)
-    pipe.write(HEADER.pack(len(data)) + data)
-    pipe.flush()
 
 
 def shrunk(data: bytes) -> bytes:

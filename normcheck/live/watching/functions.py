@@ -17,9 +17,11 @@ from torch.nn import functional
 
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import OtherCode
+from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Interrupted
-from normcheck.live.watching.observe import Activation, BatchNormCall, Place
+from normcheck.live.watching.observe import Activation
 from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.seen import CallSite
 
 _SAMPLES = 128
 FITS = 0.1
@@ -31,7 +33,7 @@ _BETTER = 0.3
 """Part of the largest distance that may be left under the function that was meant."""
 _EPS = (1e-3, 1e-5)
 
-Stored = Mapping[Place, tuple[Tensor, Tensor]]
+Stored = Mapping[CallSite, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ _ACTIVATIONS: dict[str, Activation] = {
 
 
 def other_code(
-    regimes: Regimes, feed: Feed, stored: Stored, eps: Mapping[Place, float]
+    regimes: Regimes, feed: Feed, stored: Stored, eps: Mapping[CallSite, float]
 ) -> OtherCode | None:
     """The function under which all norms fit, where the code's own is another.
 
@@ -108,7 +110,7 @@ def _variants(eps: set[float], activations: int) -> Iterator[_Variant]:
 
 def _distances(
     regimes: Regimes, feed: Feed, stored: Stored, variant: _Variant
-) -> tuple[dict[Place, float], int]:
+) -> tuple[dict[CallSite, float], int]:
     """How far each norm's input is from its statistics, and how many activations ran."""
     collected, ran = Collected(), [0]
 

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from normcheck.live.batches import Batch, Feed
+from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.input_moments import Moments
-from normcheck.live.watching.observe import Activation, BatchNormCall, Intervene, Place, watching
+from normcheck.live.watching.observe import Activation, watching
 from normcheck.live.watching.outputs import Output
 from normcheck.live.watching.reachable_modules import Reached
+from normcheck.live.watching.seen import CallSite
 
-Statistics = Mapping[Place, tuple[Tensor, Tensor]]
+Statistics = Mapping[CallSite, tuple[Tensor, Tensor]]
 """Mean and variance for each batch norm, by where it runs."""
 Tick = Callable[[int], None]
 """Called with the samples that a forward took."""
@@ -30,10 +32,10 @@ Tick = Callable[[int], None]
 class Collected:
     """Moments of the inputs of all batch norms, in the order in which they run."""
 
-    moments: dict[Place, Moments] = field(default_factory=dict)
-    stored: dict[Place, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    moments: dict[CallSite, Moments] = field(default_factory=dict)
+    stored: dict[CallSite, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """The running statistics that each was given, where it was given any."""
-    eps: dict[Place, float] = field(default_factory=dict)
+    eps: dict[CallSite, float] = field(default_factory=dict)
     samples: list[Tensor] = field(default_factory=list)
     """Means and logarithms of variances of each sample, ``(N, 2 C)``, at the first norm."""
 
@@ -53,7 +55,7 @@ class Collected:
         if place == next(iter(self.moments)):
             self.samples.append(torch.cat([mean, variance.clamp_min(1e-12).log()], dim=1))
 
-    def statistics(self) -> dict[Place, tuple[Tensor, Tensor]]:
+    def statistics(self) -> dict[CallSite, tuple[Tensor, Tensor]]:
         """Pooled mean and variance of every norm that eval mode gives stored ones."""
         return {place: self.moments[place].pooled() for place in self.stored}
 
@@ -64,7 +66,7 @@ class Regimes:
 
     forward: Forward
     reached: list[Reached]
-    per_sample: set[Place]
+    per_sample: set[CallSite]
     """Places where the operator normalises each sample apart."""
     tick: Tick = lambda _samples: None
 
@@ -167,7 +169,7 @@ SETTLED = 0.01
 class Estimated:
     """Statistics of the data, and how well they reproduce themselves."""
 
-    statistics: dict[Place, tuple[Tensor, Tensor]]
+    statistics: dict[CallSite, tuple[Tensor, Tensor]]
     residual: float
     """How far the last pass still moved a mean, in standard deviations, or a variance, in parts
     of it: the largest median over a layer."""

@@ -6,21 +6,16 @@ undone, so that the model can go on as if nobody had run it.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
-Undo = Callable[[], None]
+from normcheck.live.watching.torch_state import Undo, container
 
 
-def sharding_undone(module: nn.Module, container: Callable[[Any], Undo]) -> Undo | None:
-    """What brings the sharding of one module back; None where it has none.
-
-    Args:
-        module: Of any kind.
-        container: Remembers the entries of a dictionary or list, and returns what puts them back.
-    """
+def sharding_undone(module: nn.Module) -> Undo | None:
+    """What brings the sharding of one module back; None where it has none."""
     fsdp = sys.modules.get("torch.distributed.fsdp")
     known = getattr(fsdp, "FSDPModule", None)
     if known is None or not isinstance(module, known):

@@ -10,7 +10,7 @@ forward does outside of this process.
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,11 +23,10 @@ from torch.nn.utils import parametrize
 from normcheck.live.watching.own_values import inner_tensors, is_sparse_or_nested, own_memory
 from normcheck.live.watching.reachable_modules import own_attributes, reachable, slots_of
 from normcheck.live.watching.sharded_modules import sharding_undone
+from normcheck.live.watching.torch_state import Undo, bound, container, global_state
 
 _MOST = 1_000_000
 """Entries of containers that are remembered: beyond, an attribute is data, not state."""
-
-Undo = Callable[[], None]
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def untouched(*models: nn.Module) -> Iterator[None]:
     Yields:
         Nothing; the body may do with the models what it likes.
     """
-    switches, state = _global_state(), _models(models)
+    switches, state = global_state(), _models(models)
     try:
         yield
     finally:
@@ -76,7 +75,7 @@ def _models(models: Iterable[nn.Module]) -> list[Undo]:
                 continue
             seen.add(id(entry.module))
             containers.append(_module(entry.module))
-            if (undo := sharding_undone(entry.module, _container)) is not None:
+            if (undo := sharding_undone(entry.module)) is not None:
                 sharding.append(undo)
             for value in list(vars(entry.module).values()):
                 _remember(value, containers, tensors, generators, seen)
@@ -129,7 +128,7 @@ def _remember(
             continue
         if isinstance(value, dict | list | set | deque):
             seen.add(id(value))
-            containers.append(_container(value))
+            containers.append(container(value))
             if len(value) <= _MOST:
                 stack.extend(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, tuple):
@@ -139,9 +138,9 @@ def _remember(
             seen.add(id(value))
             containers.append(_array(value))
         elif isinstance(value, torch.Generator):
-            generators.append(_bound(value.set_state, value.get_state()))
+            generators.append(bound(value.set_state, value.get_state()))
         elif isinstance(value, random.Random):
-            generators.append(_bound(value.setstate, value.getstate()))
+            generators.append(bound(value.setstate, value.getstate()))
         elif isinstance(value, np.random.Generator):
             generators.append(_numpy_generator(value))
         else:
@@ -165,34 +164,6 @@ def _numpy_generator(generator: np.random.Generator) -> Undo:
 
     def undo() -> None:
         generator.bit_generator.state = kept
-
-    return undo
-
-
-def _bound(function: Callable[[Any], object], value: Any) -> Undo:
-    def undo() -> None:
-        function(value)
-
-    return undo
-
-
-def _container(value: Any) -> Undo:
-    kept = value.copy()
-
-    def same() -> bool:
-        if len(value) != len(kept):
-            return False
-        if isinstance(value, dict):
-            pairs = zip(value.items(), kept.items(), strict=True)
-            return all(a is c and b is d for (a, b), (c, d) in pairs)
-        if isinstance(value, set):
-            return bool(value == kept)
-        return all(a is b for a, b in zip(value, kept, strict=True))
-
-    def undo() -> None:
-        if not same():
-            value.clear()
-            value.extend(kept) if isinstance(value, list | deque) else value.update(kept)
 
     return undo
 
@@ -289,96 +260,5 @@ def _storage(alias: Tensor, storage: torch.UntypedStorage) -> Undo:
         # changed, for memory that is mapped read-only.
         if not torch.equal(now, kept):
             now.copy_(kept)
-
-    return undo
-
-
-def _global_state() -> list[Undo]:
-    undo = [
-        _bound(random.setstate, random.getstate()),
-        _bound(np.random.set_state, np.random.get_state()),
-        _bound(torch.set_rng_state, torch.get_rng_state()),
-        _bound(torch.set_grad_enabled, torch.is_grad_enabled()),
-        _bound(torch.set_default_dtype, torch.get_default_dtype()),
-        _bound(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
-        _bound(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled()),
-        _bound(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),
-        _deterministic(),
-        _cudnn(),
-        _attention(),
-        _default_device(),
-    ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        undo.append(_bound(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
-    if torch.backends.mps.is_available():
-        undo.append(_bound(torch.mps.set_rng_state, torch.mps.get_rng_state()))
-    undo += [_autocast(device) for device in ("cpu", "cuda")]
-    hooks = torch.nn.modules.module
-    for name, value in list(vars(hooks).items()):
-        if name.startswith("_global_") and isinstance(value, dict):
-            undo.append(_container(value))
-    return undo
-
-
-def _deterministic() -> Undo:
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-
-    def undo() -> None:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-
-    return undo
-
-
-def _attention() -> Undo:
-    """Which implementations of attention may be used."""
-    backends = torch.backends.cuda
-    names = ("flash", "mem_efficient", "math", "cudnn")
-    kept = [getattr(backends, f"{name}_sdp_enabled")() for name in names]
-
-    def undo() -> None:
-        for name, value in zip(names, kept, strict=True):
-            getattr(backends, f"enable_{name}_sdp")(value)
-
-    return undo
-
-
-def _default_device() -> Undo:
-    kept = _device_by_default()
-
-    def undo() -> None:
-        if _device_by_default() != kept:
-            torch.set_default_device(kept)
-
-    return undo
-
-
-def _device_by_default() -> torch.device:
-    try:
-        return torch.get_default_device()
-    except AttributeError:  # torch 2.4, once somebody has taken the default back with None
-        return torch.device("cpu")
-
-
-def _cudnn() -> Undo:
-    names = ("enabled", "benchmark", "deterministic", "allow_tf32")
-    kept = [getattr(torch.backends.cudnn, name) for name in names]
-
-    def undo() -> None:
-        for name, value in zip(names, kept, strict=True):
-            if getattr(torch.backends.cudnn, name) != value:
-                setattr(torch.backends.cudnn, name, value)
-
-    return undo
-
-
-def _autocast(device: str) -> Undo:
-    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    cached = torch.is_autocast_cache_enabled()
-
-    def undo() -> None:
-        torch.set_autocast_enabled(device, enabled)
-        torch.set_autocast_dtype(device, dtype)
-        torch.set_autocast_cache_enabled(cached)
 
     return undo

@@ -77,7 +77,7 @@ def rewritten(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> Writer:
 
 def _cannot(why: str) -> NormcheckError:
     return NormcheckError(
-        f"it lacks bytes for what has to be added, and is not written anew: {why}",
+        f"it lacks bytes for what has to be added, and cannot be rewritten: {why}",
         "load the model yourself, call normcheck.recalibrate(model, data) and save it again",
     )
 

@@ -56,7 +56,9 @@ class Edits:
             NormcheckError: A value does not fit the tensor's type.
         """
         if ref.storage is None or ref.negated or ref.conjugated:
-            raise NotInPlaceError(f"{name}: {ref.note or 'a lazy view'}, whose bytes are not its")
+            raise NotInPlaceError(
+                f"{name}: {ref.note or 'a lazy view'}, whose bytes are not its own"
+            )
         raw = encoded(name, values, ref.dtype, big_endian=ref.storage.big_endian)
         start, length = _place(name, ref.storage)
         size = ref.dtype.itemsize
@@ -103,7 +105,7 @@ def _place(name: str, storage: Storage) -> tuple[int, int]:
         if isinstance(region, PlainRegion | StoredRegion):
             packed = "lies within a pickle"
         raise NotInPlaceError(
-            f"{name} {packed} in the file, so that its bytes cannot be replaced in place",
+            f"{name} {packed} in the file, so its bytes cannot be replaced in place",
             "load it with torch and save it again with torch.save, then repair that",
         )
     return region.offset, storage.nbytes

@@ -33,7 +33,7 @@ def check_ties(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> None:
                     f"{changed} shares its bytes with {name}"
                     + (f" under {where!r}" if where else "")
                     + ", which is not repaired",
-                    "name both models with --at, or load the file, break the tie and save it",
+                    "name both models with --where, or load the file, break the tie and save it",
                 )
 
 

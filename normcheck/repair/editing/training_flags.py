@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from normcheck.errors import NormcheckError
+from normcheck.pickles.handler import Handler, Machine
 from normcheck.pickles.inert import attributes_of, children_of
 from normcheck.pickles.machine import InertUnpickler
 from normcheck.pickles.module_records import is_module
-from normcheck.pickles.opcodes import TABLE, Handler, Machine
+from normcheck.pickles.opcodes import TABLE
 from normcheck.pickles.torch_objects import Constructors, constructors
 from normcheck.repair.editing.patched_copy import single_source
 from normcheck.repair.editing.tensor_edits import NotInPlaceError
@@ -80,7 +81,7 @@ def training_flags(checkpoint: Checkpoint, saved: SavedModel) -> tuple[list[int]
             flag = attributes_of(value).get("training")
             if not isinstance(flag, PlacedFlag):
                 raise NotInPlaceError(
-                    "the training flags are written in a way that cannot be changed in place",
+                    "the training flags are written in a form that cannot be changed in place",
                     "load the module, call .eval() and save it again",
                 )
             found[flag.place] = flag
@@ -117,7 +118,7 @@ def _pickle(checkpoint: Checkpoint, source: FileSource) -> tuple[int, object]:
         region = stored_region(source, archive, member.filename) if member else None
         if region is None:
             raise NotInPlaceError(
-                "its pickle is compressed, so that flags cannot be changed in place",
+                "its pickle is compressed, so its flags cannot be changed in place",
                 "load the module, call .eval() and save it again",
             )
         memory = MemorySource(source.read_at(region.offset, region.nbytes), source.name)

@@ -128,7 +128,7 @@ def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
         # Something that can be gone through once has to be kept.
         value = list(islice(value, feeding.samples))
         if not value:
-            raise UsageError(f"{source} gave no batch", "the loader has to give at least one")
+            raise UsageError(f"{source} gave no batch", "the loader has to yield at least one")
     return _streamed(model, forward, value, source, feeding.samples)
 
 
@@ -188,7 +188,7 @@ def _reading(items: Iterator[Any], model: nn.Module, forward: Forward, source: s
     """Which way to read the first item the model takes."""
     first = next(items, None)
     if first is None:
-        raise UsageError(f"{source} gave no batch", "the loader has to give at least one")
+        raise UsageError(f"{source} gave no batch", "the loader has to yield at least one")
     reason = ""
     for number, batch in enumerate(readings(as_tensors(first), model)):
         error = forward.error(batch.rows(range(min(2, batch.size))))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from normcheck.live.batches import Batch
-from normcheck.live.watching.observe import BatchNormCall
+from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.outputs import Output
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import Reached

@@ -73,7 +73,7 @@ async def part_of(filesystem: Any, place: RemotePath, start: int, length: int) -
             total = _total(response.headers)
             if total is None:
                 raise UnreadableError(
-                    f"{place}: the server sends parts and does not say of how much",
+                    f"{place}: the server sends ranges without saying how long the file is",
                     "download the file, and scan the copy",
                 )
             return Answer(await _body(response, length), start, total, version, tagged)

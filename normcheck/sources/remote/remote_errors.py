@@ -118,7 +118,8 @@ def explained(error: BaseException, place: RemotePath) -> UnreadableError:
         )
     if isinstance(error, FileNotFoundError) or status in _GONE:
         return UnreadableError(
-            f"{place}: there is no such file", "check the address; private ones may hide, too"
+            f"{place}: there is no such file",
+            "check the address; a private repository looks the same",
         )
     # adlfs has a ValueError for a missing account.
     if any(part in name for part in _NO_CREDENTIALS) or "credentials" in str(error):

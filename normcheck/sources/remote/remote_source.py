@@ -245,7 +245,7 @@ class RemoteSource:
         if (answer.version and answer.version != self._version) or answer.total != size:
             raise UnreadableError(
                 f"{self._name}: the file changed while it was read",
-                "somebody writes it: scan it again when that is done",
+                "something is writing it: scan it again when that is done",
             )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from normcheck.errors import NormcheckError
-from normcheck.formats.read_checkpoint import _read_file, complete
+from normcheck.formats.reading_errors import complete
+from normcheck.formats.registry import read_source
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.sources.limits import DEFAULT_LIMITS
 from normcheck.sources.source import MemorySource
@@ -125,7 +126,7 @@ def test_every_place_with_every_type(part: str) -> None:
             made = _put(whole, path, odd)
             data = hostile.program(*((made, None) if part == "graph" else (None, made)))
             try:
-                checkpoint = _read_file(MemorySource(data, "odd"), DEFAULT_LIMITS)
+                checkpoint = read_source(MemorySource(data, "odd"), DEFAULT_LIMITS)
                 for model in checkpoint.models:
                     anatomy_of(model)
                 answers["read"] += 1

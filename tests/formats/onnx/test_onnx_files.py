@@ -190,6 +190,19 @@ def test_small_files_that_ask_for_much(what: str) -> None:
         read_onnx(MemorySource(data, "small"), Limits(memory_bytes=16 << 20))
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [([], ["y"]), (["x"], ["y"]), (["x", "s"], [])])
+def test_operators_without_operands(inputs: list[str], outputs: list[str]) -> None:
+    """An operator that lacks what its kind takes or gives computes nothing, and breaks nothing."""
+    stored = [
+        numpy_helper.from_array(np.ones(4, np.int8), "x"),
+        numpy_helper.from_array(np.float32(1), "s"),
+    ]
+    bare = helper.make_node("DequantizeLinear", inputs, outputs)
+    made = model([norm(), bare], [*weights(), *stored])
+    found = read_onnx(MemorySource(made.SerializeToString(), "bare"), Limits()).models[0]
+    assert "y" not in found.tensors
+
+
 def _length(data: bytes) -> bytes:
     """The data behind its length."""
     rest, prefix = len(data), b""

@@ -214,28 +214,31 @@ def test_state_dict_needs_a_factory(opened: Callable[[Any], Checkpoint]) -> None
     assert "--model pkg.mod:factory" in caught.value.hint
 
 
-def running(where: str | None) -> Running:
+def running(*where: str) -> Running:
     return Running(
         loading=Loading(model=f"{__name__}:net", where=where), feeding=Feeding(shapes=("3",))
     )
 
 
-def attempts(checkpoint: Checkpoint, where: str | None) -> list[Any]:
+def attempts(checkpoint: Checkpoint, *where: str) -> list[Any]:
     anatomies = [anatomy_of(saved) for saved in checkpoint.models]
-    return run_saved(checkpoint, anatomies, running(where))
+    return run_saved(checkpoint, anatomies, running(*where))
 
 
 def test_place_in_the_file(opened: Callable[[Any], Checkpoint]) -> None:
     """Only the model at the chosen place runs; a place that is none is an error with the list."""
     checkpoint = opened({"net": state(1), "ema": state(2)})
     assert [saved.where for saved in checkpoint.models] == ["net", "ema"]
-    both = attempts(checkpoint, None)
+    both = attempts(checkpoint)
     assert all(outcome.run for outcome in both)
     first, second = attempts(checkpoint, "ema")
     assert first.run is None
     assert "names another" in first.note
     assert second.run is not None
-    wrong = attempts(checkpoint, "best")
+    for everything in (("net", "ema"), ("all",)):
+        assert all(outcome.run for outcome in attempts(checkpoint, *everything))
+    wrong = attempts(checkpoint, "ema", "best")
+    assert wrong[1].run is None
     assert wrong[0].error is not None
     assert "no model at 'best'" in wrong[0].error.message
     assert "'net', 'ema'" in wrong[0].error.hint
@@ -244,11 +247,11 @@ def test_place_in_the_file(opened: Callable[[Any], Checkpoint]) -> None:
 def test_models_that_the_factory_does_not_fit(opened: Callable[[Any], Checkpoint]) -> None:
     """Beside one that fits, others are left out with a note; where none fits, it is an error."""
     other = dict(nn.Sequential(nn.Linear(9, 9), nn.LayerNorm(9)).state_dict())
-    fits, left_out = attempts(opened({"net": state(), "other": other}), None)
+    fits, left_out = attempts(opened({"net": state(), "other": other}))
     assert fits.run is not None
     assert left_out.error is None
     assert "not run: its tensors do not fit" in left_out.note
-    (alone,) = attempts(opened({"other": other}), None)
+    (alone,) = attempts(opened({"other": other}))
     assert alone.error is not None
 
 
@@ -273,7 +276,7 @@ def test_no_name_in_common_and_what_may_help(read: Read) -> None:
     with pytest.raises(NormcheckError) as caught:
         load(net(), saved, None, ("net", "ema"))
     assert "--prefix module." in caught.value.hint
-    assert "--at chooses another model of the file: 'net', 'ema'" in caught.value.hint
+    assert "--where chooses another model of the file: 'net', 'ema'" in caught.value.hint
     with pytest.raises(NormcheckError) as caught:
         load(net(), saved, "other.")
     assert "leave --prefix out" in caught.value.hint

@@ -13,7 +13,7 @@ import pytest
 
 from normcheck.cli.flags.limit_words import isolation, read_limits, size_in_bytes
 from normcheck.errors import UsageError
-from normcheck.live.process import isolated_run as isolated
+from normcheck.live.process.process_link import BOOT
 from tests.conftest import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.posix]
@@ -144,7 +144,8 @@ def test_folder_called_normcheck(tmp_path: Path) -> None:
     package = tmp_path / "normcheck"
     package.mkdir()
     (package / "__init__.py").write_text("open('stolen', 'w')")
-    command = [sys.executable, "-P", "-c", isolated._BOOT, json.dumps(sys.path), "1"]
+    boot = BOOT.format(module="normcheck.live.process.child_process")
+    command = [sys.executable, "-P", "-c", boot, json.dumps(sys.path), "1"]
     process = subprocess.run(
         command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=PATIENCE, check=False,

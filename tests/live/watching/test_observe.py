@@ -11,8 +11,9 @@ from torch.nn import functional
 from normcheck.live.batches import Batch
 from normcheck.live.probes.norm_axes import wrong_axes
 from normcheck.live.watching.forward import Forward, Interrupted
-from normcheck.live.watching.observe import Seen, watching
+from normcheck.live.watching.observe import watching
 from normcheck.live.watching.reachable_modules import reachable
+from normcheck.live.watching.seen import Seen
 
 pytestmark = pytest.mark.kernels
 

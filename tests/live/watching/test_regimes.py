@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from normcheck.live.batches import Batch, Feed, split
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.watching.forward import Forward
-from normcheck.live.watching.observe import Place
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.seen import CallSite
 from tests.live.watching.test_untouched import snapshot
 
 pytestmark = pytest.mark.kernels
@@ -170,7 +170,7 @@ def test_collected() -> None:
     regimes(model).stored(feed_of(x, 4), collected)
     assert [place.path for place in collected.moments] == ["1", "4", "8"]
     first = next(iter(collected.moments))
-    assert first == Place("1", 0)
+    assert first == CallSite("1", 0)
     assert collected.eps[first] == pytest.approx(1e-2)
     assert torch.equal(collected.stored[first][0], torch.full((6,), 0.25).double())
     with torch.no_grad():
@@ -233,6 +233,6 @@ def test_no_gap_nobody_to_blame() -> None:
     """Where stored statistics are those of the data, no layer is tried."""
     model = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))
     run, feed = regimes(model), feed_of(rows(16, 6), 16)
-    place = Place("1", 0)
+    place = CallSite("1", 0)
     stored = {place: (torch.zeros(6).double(), torch.ones(6).double())}
     assert closings(run, feed, stored, [place]) == ()

@@ -23,7 +23,7 @@ def test_a_table_for_an_address(command: Any, lost: str, tmp_path: Path) -> None
     (tmp_path / "normcheck.toml").write_text(f'[models.{key}]\nignore = ["ALL"]\n')
     for more in ((), ("--cache", "cache"), ("--cache", "cache")):
         assert command("scan", lost, cwd=tmp_path).returncode == 0
-        assert command("scan", lost, *more, "--isolated", cwd=tmp_path).returncode == 1
+        assert command("scan", lost, *more, "--no-config", cwd=tmp_path).returncode == 1
     assert (
         f"# {lost}: models.{key}" in command("scan", lost, "--show-settings", cwd=tmp_path).stdout
     )

@@ -1,0 +1,94 @@
+"""The graph that grows while code is followed: its operators, and the stored tensors they take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from normcheck.errors import RefusedError
+from normcheck.formats import aten
+from normcheck.formats.aten import UNKNOWN, Value
+from normcheck.formats.torchscript.script_code import is_plain, plain_name
+from normcheck.formats.torchscript.script_values import ScriptModule
+from normcheck.pickles.torch_objects import as_tensor
+from normcheck.saved.graph import Node, Op
+from normcheck.sources.limits import Budget
+
+CONSTANTS = "CONSTANTS"
+LONGEST_PLACE = 12
+"""Digits of a constant's number."""
+_NODE_BYTES = 2_048
+_DEEPEST_TUPLE = 50
+
+
+def constant(name: str, constants: tuple[object, ...]) -> object:
+    """The constant that a stored value of the graph is called after; None where it is none."""
+    place = name.removeprefix(f"{CONSTANTS}.c")
+    if place == name or not place.isdecimal() or len(place) > LONGEST_PLACE:
+        return None
+    return constants[int(place)] if int(place) < len(constants) else None
+
+
+@dataclass(slots=True)
+class GrowingGraph:
+    """What the code that was followed until now computes."""
+
+    constants: tuple[object, ...]
+    budget: Budget
+    nodes: list[Node] = field(default_factory=list)
+    stored: dict[str, str] = field(default_factory=dict)
+    updated: set[str] = field(default_factory=set)
+    exact: bool = True
+    """False once a value may come from either of two branches, or from a loop."""
+    made: int = 0
+    """Operators."""
+
+    def node(
+        self,
+        target: str,
+        positional: Sequence[object],
+        named: Mapping[str, object],
+        module: ScriptModule,
+    ) -> Value:
+        """The result of one more operator, which runs in ``module``."""
+        self.budget.spend(_NODE_BYTES)
+        self.made += 1
+        name = f"{aten.base_name(target)[0]}_{self.made}"
+        class_path = plain_name(module.value.class_path)
+        node = aten.node(
+            target.removeprefix("torch.").removeprefix("ops."), name, positional, named, (name,),
+            module.path, class_path,
+        )  # fmt: skip
+        self.nodes.append(node)
+        if aten.in_place(target) and node.inputs and node.inputs[0] in self.stored:
+            self.updated.add(self.stored[node.inputs[0]])
+        if node.op is Op.BATCH_NORM and node.training:
+            self.updated |= {
+                self.stored[value]
+                for part in ("running_mean", "running_var")
+                if (value := node.operands.get(part)) in self.stored
+            }
+        return Value(name)
+
+    def stored_tensor(self, name: str) -> Value:
+        """A tensor of the file, by its place there."""
+        self.stored[name] = name
+        return Value(name)
+
+    def constant(self, place: int) -> object:
+        """A constant of the code: a stored tensor, a plain value, or ``UNKNOWN``."""
+        if not 0 <= place < len(self.constants):
+            return UNKNOWN
+        held = self.constants[place]
+        if as_tensor(held) is not None:
+            return self.stored_tensor(f"{CONSTANTS}.c{place}")
+        return held if is_plain(held) else UNKNOWN
+
+    def counted(self, parts: tuple[object, ...]) -> tuple[object, ...]:
+        """``parts``, which may be twice two of the same twice two, each time counted."""
+        waiting = [(parts, 0)]
+        while waiting:
+            several, depth = waiting.pop()
+            if depth > _DEEPEST_TUPLE:
+                raise RefusedError("values nested too deep", limit="nesting")
+            self.budget.follow(len(several))
+            waiting.extend((part, depth + 1) for part in several if isinstance(part, tuple))
+        return parts

@@ -1,0 +1,78 @@
+"""A batch norm that is about to run, and what it would give with other statistics."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normcheck.live.watching.operators import TRAINING_AT, Op
+from normcheck.live.watching.seen import CallSite
+
+_RESULTS = {"aten::cudnn_batch_norm": 4, "aten::_batch_norm_no_update": 4}
+"""Values that an operator returns, where these are not three."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchNormCall:
+    """A batch norm that is about to run."""
+
+    place: CallSite
+    op: Op
+    args: tuple[Any, ...]
+    training: bool
+
+    @property
+    def input(self) -> Tensor:
+        """``(N, C, …)``."""
+        tensor: Tensor = self.args[0]
+        return tensor
+
+    @property
+    def statistics(self) -> tuple[Tensor | None, Tensor | None]:
+        """The running mean and variance that it was given."""
+        if len(self.args) >= 7 or TRAINING_AT[self.op._schema.name] < 0:  # noqa: SLF001
+            return self.args[3], self.args[4]
+        return None, None
+
+    @property
+    def eps(self) -> float:
+        """What is added to the variance."""
+        cudnn = self.op._schema.name == "aten::cudnn_batch_norm"  # noqa: SLF001
+        return float(self.args[7] if cudnn else self.args[-1])
+
+    def with_batch_statistics(self, eps: float | None = None) -> Any:
+        """What it gives with the statistics of its own input, without an update.
+
+        Args:
+            eps: Another one than its own.
+        """
+        return self._result(None, None, training=True, eps=eps)
+
+    def with_statistics(self, mean: Tensor, variance: Tensor) -> Any:
+        """What it gives with these statistics."""
+        x = self.input
+        kind = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+        return self._result(mean.to(x.device, kind), variance.to(x.device, kind), training=False)
+
+    def _result(
+        self,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        *,
+        training: bool,
+        eps: float | None = None,
+    ) -> Any:
+        weight, bias, x = self.args[1], self.args[2], self.input
+        if mean is not None and weight is not None and weight.dtype != mean.dtype:
+            weight, bias = weight.to(mean.dtype), None if bias is None else bias.to(mean.dtype)
+        eps = self.eps if eps is None else eps
+        out = torch.native_batch_norm(x, weight, bias, mean, variance, training, 0.0, eps)
+        if _RESULTS.get(self.op._schema.name) == 4:  # noqa: SLF001
+            return (*out, torch.empty(0, dtype=torch.uint8, device=x.device))
+        return out
+
+
+Intervene = Callable[[BatchNormCall], Any]
+"""Called for every batch norm over the batch; returns its result, or None to let it run."""

@@ -1,0 +1,91 @@
+"""The order of a state dict's keys: whether it can be that of a tree of modules.
+
+``state_dict()`` walks a tree, so that all keys below one module stand together, and numbered
+siblings come in their order. Files that were put together in another order (by the ranks of
+a distributed checkpoint, sorted as text) say nothing of which module runs after which.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+_DEEPEST = 64
+"""Parts of a name that are looked at; real models nest some twenty modules."""
+
+Value = TypeVar("Value")
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """A sort key by which numbers in names count as numbers."""
+    return [
+        (0, int(part), "") if part.isdecimal() and len(part) < 20 else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    ]
+
+
+def is_torn(names: Iterable[str]) -> bool:
+    """Whether no tree of modules gives its keys in this order.
+
+    The keys of one module, or of those below it, are apart; or numbered siblings run backwards.
+
+    >>> is_torn(["a.weight", "b.0.weight", "b.1.weight"])
+    False
+    >>> is_torn(["a.conv.weight", "b.weight", "a.norm.weight"])
+    True
+    """
+    here: list[str] = []
+    prefixes: list[str] = []
+    closed: set[str] = set()
+    last_number: dict[str, int] = {}
+    for name in names:
+        path = name.split(".", _DEEPEST)[:_DEEPEST][:-1]
+        if path == here:
+            continue
+        shared = 0
+        while shared < min(len(path), len(here)) and path[shared] == here[shared]:
+            shared += 1
+        closed.update(prefixes[shared:])
+        del prefixes[shared:]
+        for part in path[shared:]:
+            parent = prefixes[-1] if prefixes else ""
+            if part.isdecimal() and len(part) < 10:
+                if int(part) < last_number.get(parent, 0):
+                    return True
+                last_number[parent] = int(part)
+            prefixes.append(f"{parent}.{part}")
+            if prefixes[-1] in closed:
+                return True
+        here = path
+    return False
+
+
+def letters(names: Iterable[str]) -> int:
+    """How many characters a look at the order takes, from above."""
+    return sum(min(_DEEPEST, name.count(".") + 1) * len(name) for name in names)
+
+
+def mended(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """The same with the keys of each module together, and numbered siblings in their order.
+
+    Modules of other names stand in the order in which the first of their keys came, which need
+    not be that of the model.
+    """
+    return {name: tensors[name] for name in _together(tensors)}
+
+
+def _together(names: Iterable[str]) -> Iterator[str]:
+    firsts: dict[str, int] = {}
+    keyed: list[tuple[list[tuple[int, int, int]], str]] = []
+    for name in names:
+        key: list[tuple[int, int, int]] = []
+        prefix = ""
+        parts = name.split(".", _DEEPEST)
+        for place, part in enumerate(parts, 1 - len(parts)):
+            prefix = f"{prefix}.{part}"
+            first = firsts.setdefault(prefix, len(firsts))
+            # A module's own tensors before its children, as torch has it.
+            number = int(part) if part.isdecimal() and len(part) < 10 else first
+            key.append((1 if place else 0, number, first))
+        keyed.append((key, name))
+    yield from (name for _, name in sorted(keyed))
