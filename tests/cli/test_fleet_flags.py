@@ -40,7 +40,7 @@ def runs(tmp_path: Path, samples: Path) -> Path:
         (["--cpus-per-task", "0"], "--cpus-per-task belongs to --engine ray"),
         (["--jobs", "0"], "'--jobs' / '-j'"),
         (["--cache", "no/such/folder/file"], "no such folder"),
-        (["--cache", "cache", "--run"], "a run depends"),
+        (["--cache", "cache", "--run"], "a run also depends"),
     ],
 )
 def test_flags_that_do_not_go_together(

@@ -72,7 +72,7 @@ def test_broken_files_are_errors(tmp_path: Path, content: bytes) -> None:
 def test_tool_normcheck_must_be_a_table(tmp_path: Path) -> None:
     """A plain value there is a mistake, not a configuration."""
     (tmp_path / "pyproject.toml").write_text("[tool]\nnormcheck = 1\n")
-    with pytest.raises(ConfigError, match="no table"):
+    with pytest.raises(ConfigError, match="is not a table"):
         discover(tmp_path)
 
 

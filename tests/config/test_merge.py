@@ -73,7 +73,7 @@ def test_a_flag_can_take_back_what_the_file_says(tmp_path: Path) -> None:
 
 def test_wrong_variables_are_errors(tmp_path: Path) -> None:
     """They are named, with what they may hold; empty ones say nothing."""
-    with pytest.raises(UsageError, match="NORMCHECK_FORMAT: 'xml' is none of text"):
+    with pytest.raises(UsageError, match="NORMCHECK_FORMAT: 'xml' is not one of text"):
         merged(tmp_path, NORMCHECK_FORMAT="xml")
     with pytest.raises(UsageError, match="NORMCHECK_FAIL_ON"):
         merged(tmp_path, NORMCHECK_FAIL_ON="info")

@@ -531,5 +531,5 @@ def test_two_runs_may_share_a_cache(mixed: Path, read: list[str]) -> None:
 
 def test_a_run_is_not_cached(mixed: Path) -> None:
     """It depends on code and data, which no key covers."""
-    with pytest.raises(UsageError, match="a run depends"):
+    with pytest.raises(UsageError, match="a run also depends"):
         scan(mixed, Examination(running=Running()), fleet=CACHED)

@@ -63,9 +63,9 @@ def test_it_lies_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda key: key.chmod(0o640), "can be read by others"),
         (lambda key: key.write_bytes(b"short"), "is damaged"),
         (lambda key: key.write_bytes(b"x" * 33), "is damaged"),
-        (lambda key: (key.unlink(), key.mkdir()), "no file|cannot be had"),
-        (lambda key: (key.unlink(), os.mkfifo(key, 0o600)), "is no file"),
-        (lambda key: (key.rename(key.with_name("k")), key.symlink_to("k")), "cannot be had"),
+        (lambda key: (key.unlink(), key.mkdir()), "not a file|cannot be read"),
+        (lambda key: (key.unlink(), os.mkfifo(key, 0o600)), "is not a file"),
+        (lambda key: (key.rename(key.with_name("k")), key.symlink_to("k")), "cannot be read"),
     ],
 )
 def test_a_key_that_others_may_know_or_that_is_none(place: Path, change: object, said: str) -> None:
@@ -83,7 +83,7 @@ def test_there_is_no_place_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("NORMCHECK_CACHE_KEY", raising=False)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
-    with pytest.raises(NormcheckError, match="cannot be had") as caught:
+    with pytest.raises(NormcheckError, match="cannot be read") as caught:
         users_seal()
     assert seal.VARIABLE in caught.value.hint
 

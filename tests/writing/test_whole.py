@@ -139,13 +139,13 @@ def test_a_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_place_that_was_exchanged(tmp_path: Path) -> None:
     """Between the look and the end of a long run something else came there: it stays."""
     path = tmp_path / "x"
-    with pytest.raises(UsageError, match="was exchanged"):
+    with pytest.raises(UsageError, match="was replaced by something else"):
         _interrupted(path, lambda: os.mkfifo(path))
     assert stat.S_ISFIFO(path.stat().st_mode)
     place = destination_of(path)
     path.unlink()
     make_device(path, "null")
-    with pytest.raises(UsageError, match="was exchanged"), written(place):
+    with pytest.raises(UsageError, match="was replaced by something else"), written(place):
         pass
     assert stat.S_ISCHR(path.stat().st_mode)
 
@@ -331,8 +331,8 @@ def test_descriptors_that_are_closed(tmp_path: Path) -> None:
         destination_of("/dev/fd/987")
     with pytest.raises(UsageError, match="null character"):
         destination_of("a\0b")
-    with pytest.raises(UsageError, match="names a folder"):
+    with pytest.raises(UsageError, match="is the name of a folder"):
         destination_of("")
-    with pytest.raises(UsageError, match="names a folder"):
+    with pytest.raises(UsageError, match="is the name of a folder"):
         destination_of(f"{tmp_path}/new/")
     assert destination_of("-") == Destination("-", Kind.STDOUT)
