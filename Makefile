@@ -82,7 +82,7 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/foreign_stats.py
 	$(BIN)/python benchmarks/recalibrate.py
-	PYTHONPATH=. $(BIN)/python benchmarks/guard.py
+	$(BIN)/python -m benchmarks.guard
 	$(BIN)/python benchmarks/small.py
 	$(BIN)/python benchmarks/large.py --growth
 	$(BIN)/python benchmarks/remote.py

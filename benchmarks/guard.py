@@ -1,11 +1,11 @@
 """What a guard costs a training loop: steps with it over steps without, of the same model.
 
 Each round times one step bare and one guarded, in changing order, on two equal models; what is
-given is the median of the ratios, and the number of instructions of Python's that matter is the
-same whatever the device, so on a device on which steps are shorter the ratio is larger: the second
-table gives the microseconds that a guard adds to a step that computes nothing, which is the bound.
+given is the median of the ratios. What a guard does is Python's work and takes as long on any
+device, so the ratio is larger where steps are shorter: the second table gives the microseconds
+that it adds to a step which computes nothing.
 
-    python benchmarks/guard.py
+    python -m benchmarks.guard
 """
 
 import argparse

@@ -149,8 +149,6 @@ class Guard:
             ranks=self._ranks.ranks,
         )
 
-    # The hooks.
-
     def _before(self, entry: Entry, inputs: tuple[Any, ...]) -> None:
         if self._paused or self._closed or in_backward():
             return
@@ -206,8 +204,6 @@ class Guard:
         self._known[id(optimizer)] = (weakref.ref(optimizer), groups, ours)
         return ours
 
-    # What is said.
-
     def _tell(self, incident: Incident) -> None:
         self._incidents.append(incident)
         alone = replace(self._record(), incidents=(incident,))
@@ -220,8 +216,7 @@ class Guard:
         text = f"{finding.message} ({finding.rule}). {finding.consequence}"
         if self._strict and finding.severity is not Severity.INFO:
             raise GuardError(text, finding.fix)
-        frame = user_frame()
-        message = f"{text} Fix: {finding.fix}"
+        message, frame = f"{text} Fix: {finding.fix}", user_frame()
         if frame is None:
             warnings.warn(message, GuardWarning, stacklevel=2)
             return
@@ -299,6 +294,5 @@ def guard(
         )
     several = isinstance(optimizer, list | tuple)
     optimizers = tuple(optimizer) if several else () if optimizer is None else (optimizer,)
-    words = [(frozen,) if isinstance(frozen, str) else tuple(frozen)]
-    words += [(w,) if isinstance(w, str) else tuple(w) for w in (select, ignore)]
+    words = [(w,) if isinstance(w, str) else tuple(w) for w in (frozen, select, ignore)]
     return Guard(model, optimizers, *words, strict=strict)
