@@ -7,8 +7,9 @@ folder), measures their accuracy in eval mode, puts faults of graded strength in
 dicts, measures the accuracy again, and scans each file. It prints
 - how many faults are found, by what they cost, and by kind;
 - false alarms: healthy networks, and any checkpoints that are given, that get a warning;
-- leave-one-family-out: thresholds of every reading taken from the other styles' healthy networks,
-  a tenth above their largest, and whom they would accuse in the style left out.
+- leave-one-style-out: thresholds of every reading learned from the other styles alone, half-way
+  between their largest healthy value and what their faults reach above it: whom these would accuse
+  in the style left out, and how many of its faults show in a reading by them.
 
 Kinds that no file can decide are counted apart, by name.
 """
@@ -49,6 +50,7 @@ class Fault:
     state: State = field(repr=False)
     cost: float = 0.0
     found: tuple[str, ...] = ()
+    readings: dict[str, float] = field(default_factory=dict)
 
 
 def norms(state: State) -> list[str]:
@@ -136,7 +138,7 @@ def loud(state: State, folder: Path) -> tuple[str, ...]:
 
 
 def measured(state: State, folder: Path) -> dict[str, float]:
-    """What every reading of a healthy state dict comes to."""
+    """What every reading of a state dict comes to."""
     torch.save(state, folder / "model.pt")
     checkpoint = read_checkpoint(folder / "model.pt")
     anatomy = anatomy_of(checkpoint.models[0])
@@ -156,28 +158,45 @@ def table(title: str, rows: dict[str, list[Fault]]) -> None:
             print(f"| {name} | {len(entries)} | {hit} ({hit / len(entries):.0%}) | {named} |")
 
 
-def left_out(healthy: dict[str, list[dict[str, float]]]) -> None:
-    """False alarms of thresholds that know nothing of the style in question."""
-    alarms, judged = [], 0
+def learned(healthy: list[dict[str, float]], costly: list[Fault]) -> dict[str, float]:
+    """A threshold for each reading: half-way between health and what faults reach beyond it."""
+    most: dict[str, float] = {}
+    for found in healthy:
+        for key, value in found.items():
+            most[key] = max(most.get(key, -np.inf), value)
+    beyond: dict[str, list[float]] = defaultdict(list)
+    for fault in costly:
+        for key, value in fault.readings.items():
+            if key in most and value > most[key]:
+                beyond[key].append(value)
+    return {key: (most[key] + float(np.median(values))) / 2 for key, values in beyond.items()}
+
+
+def left_out(healthy: dict[str, list[dict[str, float]]], costly: list[Fault]) -> None:
+    """What thresholds do that know nothing of the style in question."""
+    alarms, hit = [], 0
     for style, members in healthy.items():
-        most: dict[str, float] = {}
-        for other, values in healthy.items():
-            for found in values if other != style else ():
-                for key, value in found.items():
-                    most[key] = max(most.get(key, -np.inf), value)
+        others = [v for other, values in healthy.items() if other != style for v in values]
+        limits = learned(others, [f for f in costly if f.network.style != style])
         for found in members:
-            judged += 1
-            over = [k for k, v in found.items() if k in most and v > most[k] + 0.1 * abs(most[k])]
-            if over:
-                alarms.append(f"{style}: {', '.join(over)}")
-    print(f"\nleave one style out: {len(alarms)} of {judged} accused {'; '.join(alarms)}")
+            over = [k for k, v in found.items() if v > limits.get(k, np.inf)]
+            alarms += [f"{style}: {', '.join(over)}"] if over else []
+        hit += sum(
+            any(v > limits.get(k, np.inf) for k, v in f.readings.items())
+            for f in costly
+            if f.network.style == style
+        )
+    judged = sum(map(len, healthy.values()))
+    print(f"\nleave one style out: {len(alarms)} of {judged} healthy accused {'; '.join(alarms)}")
+    print(f"and {hit} of {len(costly)} faults ({hit / len(costly):.0%}) show in a reading")
 
 
 def main() -> None:
     """Measure, and print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", nargs="*", help="healthy ones, for false alarms")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="healthy networks of each kind")
+    parser.add_argument("--faulty", type=int, default=1, help="of which faults are made of so many")
     parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "normcheck-nets")
     parser.add_argument("--verbose", action="store_true", help="a line for each fault")
     options = parser.parse_args()
@@ -190,13 +209,14 @@ def main() -> None:
         folder = Path(name)
         for network in networks(options.kept, options.seeds):
             count += 1
-            before = network.accuracy(network.state)
             if found := loud(network.state, folder):
                 alarms.append(f"{network.name} ({', '.join(found)})")
             healthy[network.style].append(measured(network.state, folder))
-            for fault in faults(network):
+            before = network.accuracy(network.state)
+            for fault in faults(network) if network.seed < options.faulty else ():
                 fault.cost = before - network.accuracy(fault.state)
                 fault.found = loud(fault.state, folder)
+                fault.readings = measured(fault.state, folder)
                 fault.state = {}
                 everything.append(fault)
                 if options.verbose:
@@ -222,7 +242,7 @@ def main() -> None:
             mark = " (not decidable)" if fault.kind in UNDECIDABLE else ""
             by_kind[f"{fault.kind}{mark}"].append(fault)
     table("kind, where it cost 2 points or more", by_kind)
-    left_out(healthy)
+    left_out(healthy, by_cost["all that cost 2 points or more"])
 
 
 if __name__ == "__main__":

@@ -424,6 +424,8 @@ class Said:
     """Codes of warnings and errors about statistics or data."""
     alarm: bool
     """Whether one of them blames the statistics because of the run."""
+    forwards: int = 0
+    """What the scan cost."""
 
 
 def judged(job: tuple[str, str, int]) -> list[Said]:
@@ -444,12 +446,14 @@ def judged(job: tuple[str, str, int]) -> list[Said]:
                 f.rule for f in report.findings
                 if f.severity.rank and f.rule.startswith(_STATISTICS)
             }  # fmt: skip
+            run = report.models[0].run
+            assert run is not None  # noqa: S101  (it was given data)
             # What the file alone makes of it is another matter, unless the run confirms it.
             blamed = {rule for rule in loud if labelled or rule.startswith("NC4")}
             said.append(
                 Said(
                     network, data, seed, case.kind, labelled, case.sick, damage, sorted(loud),
-                    bool(blamed - case.others - _OTHERS),
+                    bool(blamed - case.others - _OTHERS), run.forwards,
                 )
             )  # fmt: skip
     return said
@@ -545,6 +549,13 @@ def main() -> None:
     trained = len({(s.network, s.data, s.seed) for s in said})
     print(f"\n{trained} networks, {len(said)} scans, {time.perf_counter() - start:.0f} s")
     print("\n".join(table(said)))
+    costs = sorted(entry.forwards for entry in said)
+    print(f"\nforwards of a scan: {costs[len(costs) // 2]} by the median, {costs[-1]} at most")
+    told = [s for s in said if s.kind.startswith("input")]
+    for labelled in (True, False):
+        named = [s for s in told if s.labelled is labelled]
+        hits = sum("NC404" in s.loud for s in named)
+        print(f"wrong input named as such, labels {labelled}: {hits} of {len(named)}")
     print("\nalarms on what is harmless, labelled and not:")
     print("\n".join(by_kind(said)))
     for entry in said:

@@ -51,6 +51,9 @@ class RefusedError(UnreadableError):
 class NoModelError(UnreadableError):
     """The file was read, and there is no model in it."""
 
+    found: object = None
+    """What else is, which may bear on a model in another file: an optimizer's state."""
+
 
 class NoValuesError(NormcheckError):
     """A live model whose tensors have no values (meta device, a trace), so that it cannot run."""

@@ -145,3 +145,17 @@ def in_short(value: object) -> str:
 
 def _is_short_number(value: object) -> bool:
     return isinstance(value, int) and value.bit_length() <= 64
+
+
+def in_box(target: str, where: str) -> tuple[str, str]:
+    """A model's file, with the member of an archive that it lies in, and its place in that.
+
+    >>> in_box("policy.zip", "!policy.pth#actor")
+    ('policy.zip!policy.pth', 'actor')
+    >>> in_box("model.pt", "state_dict")
+    ('model.pt', 'state_dict')
+    """
+    if not where.startswith("!"):
+        return target, where
+    member, _, inner = where.partition("#")
+    return target + member, inner

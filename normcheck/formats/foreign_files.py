@@ -1,10 +1,33 @@
 """Files that are no PyTorch checkpoint, recognised so that the message can help."""
 
+import re
+
 from normcheck.errors import UnknownFormatError, UnreadableError
 
 _HTML_START = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
-_TAR_AT = 257
-"""Offset of the magic in a tar header."""
+
+_BY_NAME = (
+    (
+        ".msgpack",
+        "a msgpack file, as Flax writes it",
+        "flatten it with flax.traverse_util, and save its arrays as safetensors",
+    ),
+    (
+        "saved_model.pb",
+        "the graph of a TensorFlow SavedModel, whose numbers lie in variables/",
+        "load it with Keras on torch (keras.saving.load_model), and save model.state_dict()",
+    ),
+    (
+        ".pb",
+        "a TensorFlow graph",
+        "scan the checkpoint that it was frozen from; batch norms are constants in it",
+    ),
+)
+"""Formats that their first bytes do not tell, by the ends of names."""
+_BEFORE_THE_PICKLE = re.compile(
+    r"/(version|byteorder|\.format_version|\.storage_alignment|\.data/)"
+)
+"""What ``torch.save`` writes into an archive before the pickle."""
 
 
 def explain(name: str, size: int, start: bytes) -> UnreadableError:
@@ -22,6 +45,9 @@ def explain(name: str, size: int, start: bytes) -> UnreadableError:
     for matches, what, hint in _known(start):
         if matches:
             return UnreadableError(f"{name}: {what}", hint)
+    for suffix, what, hint in _BY_NAME:
+        if name.lower().endswith(suffix):
+            return UnknownFormatError(f"{name}: {what}", hint)
     if not start.strip(b"\0"):
         return UnreadableError(
             f"{name}: the file begins with zeros only",
@@ -55,22 +81,27 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
         (
             start.startswith(b"\x89HDF\r\n\x1a\n"),
             "an HDF5 file, as Keras writes it",
-            "normcheck reads PyTorch checkpoints; convert the weights to a state dict first",
-        ),
-        (
-            start[_TAR_AT : _TAR_AT + 5] == b"ustar",
-            "a tar archive",
-            "unpack it and scan the checkpoint inside; a torch 0.1 tar needs saving again",
-        ),
-        (
-            start.startswith(b"\x1f\x8b"),
-            "compressed with gzip",
-            "unpack it (gunzip) and scan the result",
+            "load it with Keras on torch (KERAS_BACKEND=torch), and save model.state_dict()",
         ),
         (
             start.startswith((b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")),
-            "compressed",
-            "unpack it and scan the result",
+            "compressed with zstd, xz or bzip2",
+            "unpack it (zstd -d, unxz, bunzip2) and scan the result; gzip is read as it is",
+        ),
+        (
+            start[4:8] == b"TFL3",
+            "a TensorFlow Lite model, into which batch norms are folded",
+            "scan the checkpoint that it was converted from, and compare outputs of the two",
+        ),
+        (
+            start[4:6] == b"ET" and start[6:8].isdigit(),
+            "an ExecuTorch program: compiled, with the weights in it and no norm to be told",
+            "scan the checkpoint or the exported program (.pt2) that it was lowered from",
+        ),
+        (
+            text.startswith((b"outs:", b"md5:", b"frozen:", b"wdir:")),
+            "a pointer of DVC, not the file itself",
+            "run 'dvc pull' in its repository and scan the file without .dvc",
         ),
         (
             start.startswith(b"\x93NUMPY"),
@@ -85,15 +116,19 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
     )
 
 
-def explain_zip(name: str, members: list[str]) -> UnreadableError:
-    """Why a zip archive is no torch checkpoint.
+def explain_zip(name: str, members: list[str]) -> UnreadableError | None:
+    """Why a zip archive is no torch checkpoint; None where nothing is known of it.
 
     Args:
         name: How the message calls the file.
         members: The names in the archive.
     """
     if any(member.endswith("model.weights.h5") for member in members):
-        what, hint = "a Keras archive", "convert the weights to a state dict first"
+        what = "a Keras archive"
+        hint = "load it with Keras on torch (KERAS_BACKEND=torch), and save model.state_dict()"
+    elif members and all(_BEFORE_THE_PICKLE.search(member) for member in members):
+        what = "a torch.save that broke off: its pickle, and with it the model, was never written"
+        hint = "save model.state_dict() again; torch.save failed on something else, or on the disk"
     elif any("/data/aotinductor/" in member for member in members):
         what, hint = (
             "a compiled package (AOTInductor): machine code, in which no norm can be told",
@@ -105,8 +140,5 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError:
             "save the arrays as a state dict with torch.save or safetensors",
         )
     else:
-        what, hint = (
-            "a zip archive, but not one of torch.save",
-            "unpack it and scan the checkpoint inside",
-        )
+        return None
     return UnreadableError(f"{name}: {what}", hint)

@@ -81,6 +81,10 @@ def _read_folder(path: Place, kind: FolderKind, limits: Limits) -> Checkpoint:
         from normcheck.formats.folders.fsdp import read_fsdp
 
         return read_fsdp(path, limits, read_checkpoint)
+    if kind is FolderKind.HF_SHARDS:
+        from normcheck.formats.folders.hf_shards import read_hf_shards
+
+        return read_hf_shards(path, limits, read_checkpoint)
     if kind is not FolderKind.DISTRIBUTED:
         from normcheck.formats.folders.deepspeed_megatron import read_ranks
 

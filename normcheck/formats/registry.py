@@ -55,9 +55,9 @@ def _read_as(form: Format, source: Source, limits: Limits) -> Checkpoint:
 def _read_safetensors(source: Source, limits: Limits) -> Checkpoint:
     length = header_length(source.read_at(0, min(_SNIFFED, source.size)))
     assert length is not None  # noqa: S101  (its sign)
-    tensors = read_safetensors(source, length, limits)
+    tensors, note = read_safetensors(source, length, limits)
     found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])
-    return checkpoint_of(source, "safetensors", found)
+    return checkpoint_of(source, "safetensors", found, note)
 
 
 def _is_onnx(start: bytes) -> bool:
@@ -124,9 +124,35 @@ def _read_exported(source: Source, archive: "ZipFile", budget: Budget) -> Checkp
 
     names = archive.namelist()
     if not is_exported(names):
-        raise foreign.explain_zip(source.name, names)
+        from normcheck.formats.boxes.torch_package import is_package, read_package
+
+        if is_package(names):
+            found = read_package(source, archive, budget)
+            package = checkpoint_of(source, "torch.package archive", found)
+            return replace(package, names=tuple(budget.names))
+        known = foreign.explain_zip(source.name, names)
+        if known is not None:
+            raise known
+        return _read_box(source, budget.limits)
     models = read_exported(source, archive, budget)
     return checkpoint_of(source, "pt2 archive", Found(list(models)))
+
+
+def _is_box(start: bytes) -> bool:
+    from normcheck.formats.boxes.read_box import is_box
+
+    return is_box(start)
+
+
+def _read_box(source: Source, limits: Limits) -> Checkpoint:
+    from normcheck.formats.boxes.read_box import read_box
+
+    return read_box(source, limits, read_source, is_known)
+
+
+def is_known(start: bytes) -> bool:
+    """Whether a file that begins so is of a format that is read here."""
+    return any(form.sign(start) for form in FORMATS)
 
 
 def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
@@ -166,10 +192,12 @@ def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Ch
             what = f"{found.tensors_without_names} tensors without parameter names, and no model"
         else:
             what = "no model"
-        raise NoModelError(
+        error = NoModelError(
             f"{source.name}: the {form} holds {what}",
             "scan the file that has the state_dict or the module itself",
         )
+        error.found = found
+        raise error
     return Checkpoint(
         name=source.name,
         format=form,
@@ -205,6 +233,7 @@ FORMATS = (
         sign=lambda start: header_length(start) is not None,
         read=_read_safetensors,
     ),
+    Format("an archive of checkpoints", (".mar", ".nemo", "model.tar.gz"), _is_box, _read_box),
     Format("a pickle", (".pkl", ".pickle"), sign=_PICKLE.match, read=_read_pickles),
     Format("an ONNX model", (".onnx",), sign=_is_onnx, read=_read_onnx, export=True, extra="onnx"),
 )

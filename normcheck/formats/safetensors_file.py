@@ -46,6 +46,11 @@ _DTYPES = {
 }
 _TENSOR_BYTES = 1_024
 """A tensor with its storage, shape and place by name, from above."""
+SHARDING_INFO = "DCP_SHARDING_INFO"
+"""Of the metadata: where in their tensors the pieces of a distributed save begin."""
+_PIECE = (
+    "one rank's piece of a model that several ranks saved, and not the whole of it: scan the folder"
+)
 _PACKED = DType("packed", 1, None)
 """Element types below a byte (F4, F6): listed, but their values are not read."""
 
@@ -63,7 +68,9 @@ def header_length(start: bytes) -> int | None:
     return length if 2 <= length < 1 << 40 else None
 
 
-def read_safetensors(source: Source, length: int, limits: Limits) -> Mapping[str, TensorRef]:
+def read_safetensors(
+    source: Source, length: int, limits: Limits
+) -> tuple[Mapping[str, TensorRef], str]:
     """The tensors of the file by name, ``layer2`` before ``layer10``.
 
     The format keeps no order of its own: writers sort by element type and name.
@@ -72,6 +79,9 @@ def read_safetensors(source: Source, length: int, limits: Limits) -> Mapping[str
         source: The file.
         length: Of the JSON header, from :func:`header_length`.
         limits: Bounds.
+
+    Returns:
+        The tensors, and a note where the file is a piece of a model; else empty.
     """
     budget = Budget(limits)
     header = read_json(source, _LENGTH_BYTES, length, budget, "the safetensors header")
@@ -82,7 +92,9 @@ def read_safetensors(source: Source, length: int, limits: Limits) -> Mapping[str
     budget.spend(len(names) * _TENSOR_BYTES)
     tensors = {name: _tensor(source, name, header[name], begin, limits) for name in names}
     _check_layout(source, [header[name]["data_offsets"] for name in names], begin)
-    return tensors
+    described = header.get("__metadata__")
+    alone = isinstance(described, dict) and SHARDING_INFO in described
+    return tensors, _PIECE if alone else ""
 
 
 def _check_layout(source: Source, spans: list[list[int]], begin: int) -> None:

@@ -7,6 +7,7 @@ so a tensor's bytes can be read where they lie.
 
 import io
 import zipfile
+from dataclasses import dataclass
 from functools import partial
 
 from normcheck.errors import RefusedError, UnreadableError
@@ -54,13 +55,45 @@ def read_torch_zip(
         budget: Of the file.
         part: TorchScript keeps a second pickle, ``constants``, with storages of its own.
     """
-    limits = budget.limits
     pickled = pickle_member(archive)
     if pickled is None:
         raise UnreadableError(f"{source.name}: a zip archive without data.pkl, not torch's")
     root = pickled.filename.removesuffix("data.pkl")
     if part != "data":
         pickled = archive.getinfo(f"{root}{part}.pkl")
+    places = Places(root + "byteorder", f"{root}{part}/{{}}")
+    return read_pickled(source, archive, pickled, places, budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where an archive keeps what its pickles refer to."""
+
+    byteorder: str
+    """The member that names it."""
+    storages: str
+    """The member of a storage, with braces for its key."""
+    package: bool = False
+    """Whether it is one of ``torch.package``, which keeps other objects outside, too."""
+
+
+def read_pickled(
+    source: Source,
+    archive: zipfile.ZipFile,
+    pickled: zipfile.ZipInfo,
+    places: Places,
+    budget: Budget,
+) -> object:
+    """The object in one pickle of an archive, with inert objects and lazy tensors in it.
+
+    Args:
+        source: The file.
+        archive: Its directory.
+        pickled: The member with the pickle.
+        places: Of the storages that it refers to.
+        budget: Of the file.
+    """
+    limits = budget.limits
     if pickled.file_size > limits.pickle_bytes:
         raise RefusedError(
             f"{source.name}: its pickle is {pickled.file_size:,} bytes, "
@@ -73,10 +106,12 @@ def read_torch_zip(
             f"{pickled.compress_size:,}",
             limit="unpacked_ratio",
         )
-    big_endian = _is_big_endian(source, archive, root, budget)
+    big_endian = _is_big_endian(source, archive, places.byteorder, budget)
     storages: dict[str, Storage] = {}
 
-    def persistent(saved_id: object) -> Storage:
+    def persistent(saved_id: object) -> object:
+        if places.package and isinstance(saved_id, tuple) and saved_id[:1] == ("reduce_package",):
+            return saved_id[1:]  # what a module of its own is made of
         if not isinstance(saved_id, tuple) or len(saved_id) < 5 or saved_id[0] != "storage":
             raise UnreadableError(f"{source.name}: a persistent id of an unknown kind")
         _, cls, named, location, numel, *_ = saved_id
@@ -90,7 +125,7 @@ def read_torch_zip(
             region = (
                 None
                 if location == "meta"
-                else _region(source, archive, f"{root}{part}/{key}", budget)
+                else _region(source, archive, places.storages.format(key), budget)
             )
             if region is not None and region.nbytes < nbytes:
                 raise UnreadableError(
@@ -109,11 +144,11 @@ def read_torch_zip(
     return machine.load()
 
 
-def _is_big_endian(source: Source, archive: zipfile.ZipFile, root: str, budget: Budget) -> bool:
+def _is_big_endian(source: Source, archive: zipfile.ZipFile, name: str, budget: Budget) -> bool:
     # Absent in files of torch before 2.1, which were little-endian on every machine
     # that anybody trained on; torch.load makes the same assumption.
     try:
-        member = archive.getinfo(f"{root}byteorder")
+        member = archive.getinfo(name)
     except KeyError:
         return False
     region = find(source, member, budget)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from normcheck.errors import RefusedError, UnreadableError
-from normcheck.saved.tensors import InPlace, Region
+from normcheck.saved.tensors import InPlace, PlainRegion, Region
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, counted_stream, is_distant
 
@@ -117,6 +117,16 @@ def find(source: Source, member: zipfile.ZipInfo, budget: Budget) -> Region:
         raise UnreadableError(f"{name}: a stored member with two lengths", _REWRITTEN)
     _check_within(source, member, offset or member.header_offset + _LOCAL_HEADER.size)
     return StoredRegion(source, member, offset)
+
+
+def packed_part(source: Source, member: zipfile.ZipInfo, budget: Budget) -> Region:
+    """The packed bytes of a deflated member, as they lie in the file.
+
+    Raises:
+        UnreadableError: As for :func:`find`.
+    """
+    find(source, member, budget)
+    return PlainRegion(source, _data_offset(source, member), member.compress_size)
 
 
 def _check_within(source: Source, member: zipfile.ZipInfo, offset: int) -> None:

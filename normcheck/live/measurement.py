@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from normcheck.live.misfit import InputMap, OtherCode
 from normcheck.norms.layer import Floats
 
 
@@ -232,22 +233,6 @@ class Answers:
     """Between which the output decides."""
 
 
-@dataclass(frozen=True, slots=True)
-class OtherCode:
-    """A function that the statistics fit, where they do not fit the one that the code computes."""
-
-    words: str
-    """``eps 0.001``, ``its activations left out``."""
-    before: float
-    """Largest median distance of a layer from its statistics: in standard deviations, or a log
-    variance ratio."""
-    after: float
-    """The same under the other function."""
-    last_right: str
-    """Path of the norm before the first that is off."""
-    first_wrong: str
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class AgainstData:
     """The stored statistics and outputs against the user's data."""
@@ -282,6 +267,10 @@ class AgainstData:
     given_answers: Answers | None = None
     """Under re-estimated statistics."""
     other_code: OtherCode | None = None
+    input_map: InputMap | None = None
+    """Another input than the one that was fed, under which all norms fit."""
+    first_leftover: float | None = None
+    """What no input explains of the first norm's means, root mean square in deviations."""
 
     def regime(self, name: str) -> Regime | None:
         """One of the regimes; None where it was not run."""

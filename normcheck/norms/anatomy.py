@@ -53,3 +53,5 @@ class Anatomy:
     folded: tuple[tuple[str, bool | None], ...] = ()
     """Modules of batch norms that an exporter folded into the weights before them, and whether
     they were in training mode."""
+    unused_statistics: tuple[str, ...] = ()
+    """Modules of an export whose running statistics are stored, and taken by no operator."""

@@ -1,115 +1,24 @@
 """The table of knowledge: what each normalization does in training and in eval mode.
 
 Shown by ``normcheck kinds`` and used in every report. The facts are those of the
-classes' own documentation in torch, torchvision, timm, detectron2 and transformers.
+classes' own documentation in torch, torchvision, timm, detectron2 and transformers; those of
+kinds that fewer libraries have are in ``rare_kinds.py``.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
+from normcheck.norms.kind import (
+    BATCH_EVAL,
+    BATCH_SIZE,
+    BATCH_TRAIN,
+    RUNNING,
+    Family,
+    NormKind,
+    batch_kind,
+    frozen_kind,
+    own_input_kind,
+)
+from normcheck.norms.rare_kinds import RARE_KINDS
 
-
-class Family(StrEnum):
-    """Kinds that are judged alike."""
-
-    BATCH = "batch"
-    """Normalises over the batch, keeps running statistics for eval mode."""
-    FROZEN_BATCH = "frozen batch"
-    """Applies stored statistics in both modes."""
-    LAYER = "layer"
-    GROUP = "group"
-    INSTANCE = "instance"
-    RMS = "rms"
-    LOCAL_RESPONSE = "local response"
-    PER_SAMPLE = "per sample"
-    """Affine parameters in a state dict that could be LayerNorm's or GroupNorm's."""
-    OBSERVATION = "observation"
-    """Normalises what a policy is given by running statistics of all it was given."""
-    CUSTOM = "custom"
-
-
-@dataclass(frozen=True, slots=True)
-class NormKind:
-    """What is known of one kind of normalization."""
-
-    name: str
-    family: Family
-    over: str
-    """What mean and variance are taken over, short enough for a table column."""
-    train: str
-    """Which statistics training mode uses, and what it changes."""
-    eval: str
-    """Which statistics eval mode uses."""
-    eval_uses: str
-    """The same for a table column."""
-    batch_size: str
-    """How the result depends on the batch."""
-    parameters: str
-    suits: str
-    same_in_both_modes: bool
-    """Whether train and eval outputs are equal for equal input."""
-    classes: tuple[str, ...] = ()
-    """Class paths that are this kind; ``*.Name`` for a class of that name in any module."""
-
-
-_OWN_INPUT = "its own input"
-_RUNNING = "running stats"
-_SAME = "the current input's, as in training; the outputs of both modes are equal"
-_BATCH_TRAIN = "the mini-batch's; updates running_mean and running_var with momentum"
-_BATCH_EVAL = "running_mean and running_var, accumulated in training"
-_BATCH_SIZE = "noisy in training below 8 samples a batch; none in eval mode"
-_GAMMA_BETA = "γ (weight) and β (bias) per feature"
-_NO_BATCH = "none: each sample by itself, a batch of one works"
-
-
-def _batch(name: str, over: str, suits: str, *classes: str) -> NormKind:
-    return NormKind(
-        name,
-        Family.BATCH,
-        over,
-        _BATCH_TRAIN,
-        _BATCH_EVAL,
-        _RUNNING,
-        _BATCH_SIZE,
-        _GAMMA_BETA,
-        suits,
-        same_in_both_modes=False,
-        classes=classes,
-    )
-
-
-def _frozen(name: str, *classes: str) -> NormKind:
-    return NormKind(
-        name,
-        Family.FROZEN_BATCH,
-        "nothing: stored",
-        "the stored running_mean and running_var; nothing is updated",
-        "the stored running_mean and running_var",
-        "stored stats",
-        "none: the statistics are constants",
-        "γ and β per feature, as buffers",
-        "fine-tuning a pretrained backbone with small batches (detection)",
-        same_in_both_modes=True,
-        classes=classes,
-    )
-
-
-def _own_input(
-    name: str, family: Family, over: str, parameters: str, suits: str, *classes: str
-) -> NormKind:
-    return NormKind(
-        name,
-        family,
-        over,
-        "the current input's; nothing is stored",
-        _SAME,
-        _OWN_INPUT,
-        _NO_BATCH,
-        parameters,
-        suits,
-        same_in_both_modes=True,
-        classes=classes,
-    )
-
+__all__ = ["BY_NAME", "KINDS", "Family", "NormKind", "batch_norm", "of_class"]
 
 _TORCH_BN = "torch.nn.modules.batchnorm"
 _TORCH_IN = "torch.nn.modules.instancenorm"
@@ -125,14 +34,14 @@ _RMS_CALLED_LAYER_NORM = tuple(
 _INSTANCE_SUITS = "style transfer and image generation"
 
 KINDS = (
-    _batch(
+    batch_kind(
         "BatchNorm1d",
         "batch (and L)",
         "MLPs, PointNets, 1-D CNNs",
         f"{_TORCH_BN}.BatchNorm1d",
         f"{_TORCH_BN}.LazyBatchNorm1d",
     ),
-    _batch(
+    batch_kind(
         "BatchNorm2d",
         "batch, H, W",
         "CNNs on images",
@@ -140,14 +49,14 @@ KINDS = (
         f"{_TORCH_BN}.LazyBatchNorm2d",
         "*.BatchNormAct2d",
     ),
-    _batch(
+    batch_kind(
         "BatchNorm3d",
         "batch, D, H, W",
         "CNNs on video and volumes",
         f"{_TORCH_BN}.BatchNorm3d",
         f"{_TORCH_BN}.LazyBatchNorm3d",
     ),
-    _batch(
+    batch_kind(
         "SyncBatchNorm",
         "batch of all GPUs",
         "CNNs trained on several GPUs with few samples on each",
@@ -156,20 +65,20 @@ KINDS = (
         "*.SyncBatchNormAct",
         "*.NaiveSyncBatchNorm",
     ),
-    _batch("BatchNorm", "batch (and space)", "CNNs"),
+    batch_kind("BatchNorm", "batch (and space)", "CNNs"),
     NormKind(
         "fused conv-BatchNorm",
         Family.BATCH,
         "batch, H, W",
-        _BATCH_TRAIN,
-        _BATCH_EVAL,
-        _RUNNING,
-        _BATCH_SIZE,
+        BATCH_TRAIN,
+        BATCH_EVAL,
+        RUNNING,
+        BATCH_SIZE,
         "γ and β per feature beside the convolution's weight",
         "quantization-aware training",
         same_in_both_modes=False,
     ),
-    _frozen(
+    frozen_kind(
         "FrozenBatchNorm2d",
         "torchvision.ops.misc.FrozenBatchNorm2d",
         "detectron2.layers.batch_norm.FrozenBatchNorm2d",
@@ -177,7 +86,7 @@ KINDS = (
         "*.FrozenBatchNormAct2d",
         "*.FrozenBatchNorm",
     ),
-    _own_input(
+    own_input_kind(
         "LayerNorm",
         Family.LAYER,
         "features",
@@ -185,7 +94,7 @@ KINDS = (
         "transformers, RNNs, NLP; any batch size",
         f"{_TORCH_NORM}.LayerNorm",
     ),
-    _own_input(
+    own_input_kind(
         "LayerNorm2d",
         Family.LAYER,
         "channels",
@@ -194,7 +103,7 @@ KINDS = (
         "*.LayerNorm2d",
         "*.LayerNormAct2d",
     ),
-    _own_input(
+    own_input_kind(
         "GroupNorm",
         Family.GROUP,
         "groups of C, H, W",
@@ -204,7 +113,7 @@ KINDS = (
         "*.GroupNormAct",
         "*.GroupNorm1",
     ),
-    _own_input(
+    own_input_kind(
         "InstanceNorm1d",
         Family.INSTANCE,
         "L, each channel",
@@ -213,7 +122,7 @@ KINDS = (
         f"{_TORCH_IN}.InstanceNorm1d",
         f"{_TORCH_IN}.LazyInstanceNorm1d",
     ),
-    _own_input(
+    own_input_kind(
         "InstanceNorm2d",
         Family.INSTANCE,
         "H, W, each channel",
@@ -222,7 +131,7 @@ KINDS = (
         f"{_TORCH_IN}.InstanceNorm2d",
         f"{_TORCH_IN}.LazyInstanceNorm2d",
     ),
-    _own_input(
+    own_input_kind(
         "InstanceNorm3d",
         Family.INSTANCE,
         "D, H, W, each channel",
@@ -237,13 +146,13 @@ KINDS = (
         "space; eval: stored",
         "each sample's own; updates running_mean and running_var",
         "running_mean and running_var, averages over samples: another function than in training",
-        _RUNNING,
+        RUNNING,
         "none in training; none in eval mode",
         "γ and β per channel where affine",
         "rarely what is wanted: leave track_running_stats off",
         same_in_both_modes=False,
     ),
-    _own_input(
+    own_input_kind(
         "RMSNorm",
         Family.RMS,
         "features, no mean",
@@ -253,7 +162,7 @@ KINDS = (
         "*.SimpleNorm",
         *_RMS_CALLED_LAYER_NORM,
     ),
-    _own_input(
+    own_input_kind(
         "RMSNorm (1 + weight)",
         Family.RMS,
         "features, no mean",
@@ -265,7 +174,7 @@ KINDS = (
         "*.RecurrentGemmaRMSNorm",
         "*.Qwen3NextRMSNorm",
     ),
-    _own_input(
+    own_input_kind(
         "LocalResponseNorm",
         Family.LOCAL_RESPONSE,
         "nearby channels",
@@ -274,7 +183,7 @@ KINDS = (
         f"{_TORCH_NORM}.LocalResponseNorm",
         f"{_TORCH_NORM}.CrossMapLRN2d",
     ),
-    _own_input(
+    own_input_kind(
         "LayerNorm or GroupNorm",
         Family.PER_SAMPLE,
         "one sample",
@@ -287,7 +196,7 @@ KINDS = (
         "all samples seen",
         "the running mean and spread; updates running_mean and running_var with every batch",
         "the running mean and spread, accumulated in training",
-        _RUNNING,
+        RUNNING,
         "none: the statistics are of all observations",
         "none",
         "policies of reinforcement learning, whose inputs have units of their own",
@@ -305,6 +214,7 @@ KINDS = (
         "see its own code",
         same_in_both_modes=False,
     ),
+    *RARE_KINDS,
 )
 
 BY_NAME = {kind.name: kind for kind in KINDS}

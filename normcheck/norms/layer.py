@@ -99,6 +99,8 @@ class NormLayer:
     training: bool | None = None
     eps: float | None = None
     momentum: float | Momentum | None = None
+    momentum_of: str = ""
+    """The library whose default the momentum is; empty where the file itself has it."""
     affine: bool | None = None
     track_running_stats: bool | None = None
     absent_buffers: frozenset[str] = frozenset()
@@ -117,6 +119,9 @@ class NormLayer:
     where it has no metadata."""
     unit_offset: bool = False
     """Whether the kind adds 1 to its stored weight."""
+
+    unknown_buffers: tuple[str, ...] = ()
+    """Buffers of a module tree that no norm known here has."""
 
     @property
     def has_statistics(self) -> bool:

@@ -18,6 +18,7 @@ from normcheck.pickles.inert import (
     children_of,
     entries_of,
 )
+from normcheck.pickles.joined_models import joined, members
 from normcheck.pickles.module_records import is_module, saved_module
 from normcheck.pickles.optimizer_state import optimizer_state
 from normcheck.pickles.torch_objects import as_tensor
@@ -45,6 +46,8 @@ _OPTIMIZER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What optimizers call their tensors for one parameter."""
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+"""What ``torch.compile`` makes of a module; its pickle calls it with the module."""
 _LOOKED_AT = 64
 """Parameters of an optimizer that are asked for their number of steps."""
 _NESTED_LEAVES = 2
@@ -76,6 +79,20 @@ def locate_models(root: object, budget: Budget) -> Found:
     Raises:
         RefusedError: Nested too deep, or too large to search.
     """
+    found = _located(root, budget)
+    whole = joined(found.models, budget)
+    found.models = [member for model in whole for member in members(model, budget)]
+    if len(found.models) > budget.limits.models:
+        raise _too_many(budget)
+    return found
+
+
+def _too_many(budget: Budget) -> RefusedError:
+    return RefusedError(f"more than {budget.limits.models:,} models in one file", limit="models")
+
+
+def _located(root: object, budget: Budget) -> Found:
+    """The same, each state dict by itself."""
     found = Found()
     limits = budget.limits
     seen: set[int] = set()
@@ -101,7 +118,7 @@ def locate_models(root: object, budget: Budget) -> Found:
                 "the file's containers are nested too deep to search for a model", limit="nesting"
             )
         if len(found.models) >= limits.models:
-            raise RefusedError(f"more than {limits.models:,} models in one file", limit="models")
+            raise _too_many(budget)
         if is_module(value):
             found.models.append(saved_module(where.lstrip("."), value, budget))
             continue
@@ -134,6 +151,10 @@ def locate_models(root: object, budget: Budget) -> Found:
 def _children(
     where: str, value: object, gone_through: set[int], *, tensors: bool
 ) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Inert) and value.class_path == _COMPILED and value.args:
+        # What was compiled is the model itself, not something beside it.
+        yield where, value.args[0]
+        return
     for name, child in children_of(value, gone_through):
         if tensors or as_tensor(child) is None:
             yield where + name, child

@@ -17,6 +17,8 @@ _PADDING = b"\0" * 16
 """Behind the last byte, longer than an instruction with its number: so these are read without
 a look at the end, and what was read past it is noticed before the next one."""
 
+BROKEN_OFF = "it ends without a stop: the save, or the copy, broke off in mid-pickle"
+
 
 def damaged(what: str) -> UnreadableError:
     """What to say of a pickle that does not hold together."""
@@ -73,7 +75,7 @@ class PickleWindow:
         else:
             self._window, self._safe = window + _PADDING, self._filled
         if not window:
-            raise self._ends() if self._bounded else damaged("it ends without a stop")
+            raise self._ends() if self._bounded else damaged(BROKEN_OFF)
 
     def _ends(self) -> UnreadableError:
         """What to say where the file, or what may be read of it, ends too early."""

@@ -58,7 +58,9 @@ def unwarmed(saved: SavedModel, momentum: float | None) -> tuple[list[Change], s
 
 def _residue(layer: NormLayer, given: float | None) -> float:
     """Share of the initial value that is left; 0 where none is, or the layer has no count."""
-    momentum = layer.momentum if layer.momentum is not None else given
+    # A library's default may have been changed: what was given counts before it.
+    own = None if layer.momentum_of else layer.momentum
+    momentum = own if own is not None else given
     if layer.batches is None or not layer.batches.whole or layer.batches.value == 0:
         return 0.0
     if layer.at_initial_values or isinstance(momentum, Momentum):
@@ -79,6 +81,11 @@ def _changes(saved: SavedModel, layer: NormLayer, r: float) -> Iterator[Change]:
     if np.any(variance < -1e-4 * r - 1e-7):
         raise _not_described()
     prefix = f"{layer.path}." if layer.path else ""
+    if prefix + "running_mean" not in saved.tensors:
+        raise NormcheckError(
+            f"--unwarm: {layer.path or 'the model'} keeps statistics under other names",
+            "re-estimate them with the library that the model is of",
+        )
     for name, values in (
         ("running_mean", layer.running_mean.numbers / (1 - r)),
         ("running_var", np.maximum(variance, 0.0)),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from normcheck.norms.belonging.agreement import AGREES, Agreement
+from normcheck.norms.belonging.agreement import AGREES, ROUGHLY, Agreement
 from normcheck.norms.belonging.prediction import Fit
 
 
@@ -53,7 +53,12 @@ def summarise_agreement(agreement: Agreement, *, keep_values: bool) -> Agreement
     agreeing = sorted(fit.explained for fit in agreement.agreeing)
     # A link that fits nothing and may not exist says nothing about its layer.
     doubtful = tuple(
-        (fit.link.target.path, f"its link is a guess: {fit.link.recognition.reason}")
+        (
+            fit.link.target.path,
+            ROUGHLY
+            if fit.link.rectified
+            else f"its link is a guess: {fit.link.recognition.reason}",
+        )
         for fit in agreement.fits
         if fit.explained < AGREES and fit not in agreement.likely
     )

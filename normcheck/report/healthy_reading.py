@@ -8,6 +8,7 @@ from normcheck.report.report import OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.data_verdict import Harm
+from normcheck.saved.checkpoint import Form
 from normcheck.wording import fold, plural
 
 
@@ -25,7 +26,11 @@ class Reading:
 def reading(model: ModelReport) -> Reading:
     """What may be said of a model in which nothing loud was found."""
     if not model.layers:
-        return Reading("Nothing to judge: this model has no normalization layers", "", earned=False)
+        nothing = "Nothing to judge: no normalization layers"
+        if model.form == Form.STATE_DICT:
+            # InstanceNorm and LayerNorm without affine parameters leave no trace in one.
+            nothing += " with parameters or statistics in this file"
+        return Reading(nothing, "", earned=False)
     certificate = certificate_of(model.layers)
     run = model.run
     said = sentences(certificate)
@@ -74,6 +79,14 @@ def _left_out(model: ModelReport) -> str:
 def folding(anatomy: Anatomy) -> tuple[str, ...]:
     """What an export no longer shows of its batch norms."""
     folded = [path for path, _ in anatomy.folded]
+    unused = anatomy.unused_statistics
+    if unused:
+        text = (
+            f"running statistics of {plural(len(unused), 'batch norm')} are stored and used by no "
+            f"operator ({fold(unused)}): folded into the weights before them, or never reached; "
+            "compare with the source (normcheck diff SOURCE EXPORT)"
+        )
+        return (text,)
     if folded:
         were = "was" if len(folded) == 1 else "were"
         text = (

@@ -274,7 +274,7 @@ def assumed_momentum(layer: NormLayer) -> tuple[float | Momentum, bool]:
     """A layer's momentum, and whether it is known rather than assumed."""
     if layer.momentum is None:
         return DEFAULT_MOMENTUM, False
-    return layer.momentum, True
+    return layer.momentum, not layer.momentum_of
 
 
 def count_is_trusted(layers: Sequence[NormLayer]) -> bool:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Finding, Severity
+from normcheck.rules.data.meant_input import heals, meant_input
 from normcheck.rules.data_verdict import ENOUGH_LABELS, Harm, Verdict, verdict
+from normcheck.rules.statistics.histories import weighed
 from normcheck.rules.statistics.initial_stats import trained_in_eval
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _AT_INITIAL_VALUES = frozenset({"NC101", "NC102"})
 """Those of them that find statistics at 0 and 1."""
 _ON_DATA = frozenset({"NC401"})
 """Rules that would name the same layers again."""
+_FOREIGN = "NC108"
+"""The rule that holds statistics against the weights alone."""
 _GUESSES = "NC406"
 """The rule that speaks where a model guesses and nothing else explains it."""
 _HARM = ("NC1", "NC2", "NC3", "NC4")
@@ -39,9 +43,10 @@ def settled(findings: Sequence[Finding], run: Run | None) -> list[Finding]:
         findings: Of one model.
         run: What running it showed; None where it was not run.
     """
+    findings = weighed(findings)
     judged = verdict(run) if run else None
     if run is None or judged is None:
-        return list(findings)
+        return findings
     on_file = [f for f in findings if f.rule in _ON_STATISTICS and _open(f)]
     named = {layer for finding in on_file for layer in finding.layers}
     kept = []
@@ -67,6 +72,15 @@ def _open(finding: Finding) -> bool:
 
 def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
     labelled = run.fed.labelled
+    meant = meant_input(run.against_data)
+    if finding.rule == _FOREIGN and meant is not None and heals(meant):
+        return replace(
+            finding,
+            severity=Severity.INFO,
+            consequence="Your data acquit them: on the input that they are of all norms fit, and "
+            "the answers are right.",
+            fix="correct the preprocessing first, then scan again",
+        )
     if judged.harm in (Harm.PROVEN, Harm.SHOWN):
         return replace(
             finding,

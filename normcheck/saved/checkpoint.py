@@ -9,6 +9,8 @@ from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.tensors import TensorRef
 from normcheck.sources.source import Source
 
+MEMBER = "!"
+"""What the place of a model begins with that lies in a member of an archive."""
 Plain = bool | int | float | str | None | tuple[object, ...]
 """The attribute values that are kept of a module: configuration, not contents."""
 
@@ -80,6 +82,11 @@ class SavedModel:
     """Module path to the version in the state dict's ``_metadata``, where it has one."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Tensors that are not in ``tensors``, by name, with the reason."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is its file's own object, with nothing beside it."""
+        return not self.where or (self.where.startswith(MEMBER) and "#" not in self.where)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ stay far below these numbers: the largest seen has about 300,000 tensors, which 
 10 million pickle opcodes and, as memory is counted here, a gigabyte.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from normcheck.errors import RefusedError
 
@@ -70,6 +70,21 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+@dataclass(frozen=True, slots=True)
+class LimitsWithin(Limits):
+    """The same bounds for a file within another: what it costs counts there, too."""
+
+    outer: "Budget | None" = field(default=None, compare=False, repr=False)
+    depth: int = 0
+    """Archives that the file lies in."""
+
+
+def within(budget: "Budget") -> LimitsWithin:
+    """Limits for a file that lies within the one with this budget."""
+    own = {f.name: getattr(budget.limits, f.name) for f in fields(Limits)}
+    return LimitsWithin(**own, outer=budget)
+
+
 @dataclass(slots=True)
 class Budget:
     """What reading one file has cost so far.
@@ -83,6 +98,8 @@ class Budget:
     opcodes: int = 0
     memory: int = 0
     """Bytes, an estimate from above; what is freed again is not taken off."""
+    told: int = 0
+    """Of it what the budget of the file around this one knows of."""
     copied: int = 0
     characters: int = 0
     unpacked: int = 0
@@ -90,9 +107,16 @@ class Budget:
     names: dict[tuple[str, str], None] = field(default_factory=dict)
     """Module and name of every class and function that the file's pickles name, in order."""
 
+    @property
+    def outer(self) -> "Budget | None":
+        """That of the file that this one lies in."""
+        return self.limits.outer if isinstance(self.limits, LimitsWithin) else None
+
     def run(self, opcodes: int) -> None:
         """Count pickle instructions, and look at the memory that they took."""
         self.opcodes += opcodes
+        if self.outer is not None:
+            self.outer.run(opcodes)
         if self.opcodes > self.limits.opcodes:
             raise RefusedError(
                 f"the pickle has more than {self.limits.opcodes:,} instructions", limit="opcodes"
@@ -102,6 +126,10 @@ class Budget:
     def spend(self, nbytes: int) -> None:
         """Count memory that is about to be taken."""
         self.memory += nbytes
+        if self.outer is not None:
+            # Some is added without a call, where every instruction counts.
+            self.outer.spend(self.memory - self.told)
+            self.told = self.memory
         if self.memory > self.limits.memory_bytes:
             raise RefusedError(
                 f"what it describes takes more than {self.limits.memory_bytes:,} bytes of memory",
@@ -120,6 +148,8 @@ class Budget:
 
     def follow(self, steps: int) -> None:
         """Count steps through code."""
+        if self.outer is not None:
+            self.outer.follow(steps)
         self.steps += steps
         if self.steps > self.limits.code_steps:
             raise RefusedError(
@@ -129,6 +159,8 @@ class Budget:
 
     def unpack(self, nbytes: int) -> None:
         """Count bytes that are about to be unpacked."""
+        if self.outer is not None:
+            self.outer.unpack(nbytes)
         self.unpacked += nbytes
         if self.unpacked > self.limits.unpacked_bytes:
             raise RefusedError(

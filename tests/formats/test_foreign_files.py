@@ -57,6 +57,9 @@ def page() -> bytes:
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
         (tarred(), "tar archive"),
         (gzip.compress(b"x" * 100, mtime=0), "gzip"),
+        (b"\x1c\0\0\0TFL3" + bytes(60), "TensorFlow Lite"),
+        (b"\x1c\0\0\0ET12" + bytes(60), "ExecuTorch"),
+        (b"outs:\n- md5: 4d7a\n  size: 12345\n  path: model.pt\n", "DVC"),
         (b"\x28\xb5\x2f\xfd" + bytes(20), "compressed"),
         (b"BZh91AY&SY", "compressed"),
         (array(), "numpy array"),
@@ -98,8 +101,8 @@ def archive_of(*names: str) -> Callable[[Path], None]:
         (archive_of("model/data/aotinductor/model/a.so", "model/archive_format"), "AOTInductor"),
         (arrays, "numpy arrays"),
         (archive_of("config.json", "metadata.json", "model.weights.h5"), "Keras"),
-        (archive_of("readme.txt"), "not one of torch.save"),
-        (archive_of("model/data.pickle", "model/mydata.pkl"), "not one of torch.save"),
+        (archive_of("readme.txt"), "zip archive of 1 file, none of which"),
+        (archive_of("model/data.pickle", "model/mydata.pkl"), "zip archive of 2 files, none of"),
     ],
 )
 def test_archives(write: Callable[[Path], None], words: str, tmp_path: Path) -> None:

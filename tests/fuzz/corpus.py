@@ -3,10 +3,12 @@
 python -m tests.fuzz.corpus
 """
 
+import gzip
 import io
 import json
 import pickle
 import struct
+import tarfile
 import tempfile
 import zipfile
 from collections import OrderedDict
@@ -69,6 +71,37 @@ def files() -> Iterator[tuple[str, str, bytes]]:
     yield "file", "state.safetensors", raw
     yield from _exports()
     yield from _folders()
+    yield from _boxes(raw)
+
+
+def _boxes(state: bytes) -> Iterator[tuple[str, str, bytes]]:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in ("model.safetensors", "n" * 120 + ".safetensors", "notes.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = len(state)
+            archive.addfile(info, io.BytesIO(state))
+    tar = packed.getvalue().rstrip(b"\0") + bytes(1_024)
+    yield "tar", "two.tar", tar
+    yield "gzip", "state.safetensors.gz", gzip.compress(state, mtime=0)
+    yield "gzip", "two.tar.gz", gzip.compress(tar, mtime=0)
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as box:
+        for name, method in (("a.safetensors", zipfile.ZIP_DEFLATED), ("b", zipfile.ZIP_STORED)):
+            box.writestr(zipfile.ZipInfo(name), state, method)
+    yield "zip", "box.zip", zipped.getvalue()
+    pieces = _pieces()
+    yield "shards", "two", _pair(*pieces)
+
+
+def _pieces() -> list[bytes]:
+    import torch
+    from safetensors.torch import save
+
+    offsets = [{"n.weight": {"saved_offsets": [4 * rank]}} for rank in range(2)]
+    return [
+        save({"n.weight": torch.ones(4)}, {"DCP_SHARDING_INFO": json.dumps(at)}) for at in offsets
+    ]
 
 
 def _folders() -> Iterator[tuple[str, str, bytes]]:

@@ -86,6 +86,27 @@ def onnx(data: bytes) -> None:
     _look_at(read_source(MemorySource(b"\x08" + data[1:], "fuzzed"), LIMITS))
 
 
+def tar(data: bytes) -> None:
+    """A tar, each of whose headers has the checksum that it should have."""
+    mended = bytearray(data)
+    for at in range(0, len(mended) - 511, 512):
+        if mended[at + 257 : at + 262] == b"ustar" or at == 0:
+            mended[at + 148 : at + 156] = b" " * 8
+            mended[at + 148 : at + 156] = b"%06o\0 " % sum(mended[at : at + 512])
+    whole_file(bytes(mended))
+
+
+def gzipped(data: bytes) -> None:
+    """A gzip file, always taken for one."""
+    whole_file(b"\x1f\x8b\x08" + data[3:])
+
+
+def shards(data: bytes) -> None:
+    """The safetensors of two ranks, without an index."""
+    first, second = _two(data)
+    _folder({f"shard-0000{n}-model.safetensors": d for n, d in ((1, first), (2, second))})
+
+
 def distributed(data: bytes) -> None:
     """A folder of torch.distributed.checkpoint: its metadata, and the file of its chunks."""
     metadata, chunks = _two(data)
@@ -144,6 +165,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "onnx": onnx,
     "distributed": distributed,
     "ranks": ranks,
+    "tar": tar,
+    "gzip": gzipped,
+    "shards": shards,
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from normcheck.findings import Severity
+from normcheck.report.certificate import certificate_of, count, sentences
 from normcheck.report.machines.as_github import render_github
 from tests.report.everything import clean, everything, finding_on
 
@@ -36,6 +37,29 @@ def test_the_last_line_counts() -> None:
     many = tuple(finding_on(f"layer.{i}") for i in range(11))
     last = render_github(replace(clean(), findings=many), ROOT).splitlines()[-1]
     assert "annotations are shown for 10 of a kind" in last
+
+
+def test_each_model_shows_its_certificate() -> None:
+    """In the log, as no command, what was judged of it: the same as in every other form."""
+    report = everything()
+    lines = [
+        line for line in render_github(report, ROOT).splitlines() if line.startswith("certificate ")
+    ]
+    assert len(lines) == sum(bool(model.layers) for model in report.models)
+    for line, model in zip(lines, (m for m in report.models if m.layers), strict=True):
+        certificate = certificate_of(model.layers)
+        assert line.startswith(
+            f"certificate {'earned' if certificate.earned else 'not earned'} by "
+        )
+        assert (f"{count(certificate.accused)} accused." in line) == bool(certificate.accused)
+        assert all(said in line for said in sentences(certificate))
+
+
+def test_a_name_makes_no_command_of_a_certificate() -> None:
+    """A file may be called like a command, and a layer's reason may hold a line's end."""
+    model = replace(clean().models[0], target="x\n::error::forged")
+    text = render_github(replace(clean(), models=(model,)), ROOT)
+    assert commands(text) == []
 
 
 def test_messages_keep_their_lines() -> None:

@@ -13,6 +13,8 @@ METADATA = ".metadata"
 FSDP_MODEL = re.compile(r"model_world_size_(?P<world>\d{1,6})_rank_(?P<rank>\d{1,6})\.pt")
 _FSDP_OWN = re.compile(r"\w+_world_size_\d+_rank_\d+\.pt")
 
+HF_SHARD = re.compile(r"shard-(?P<rank>\d{5})-.{1,200}\.safetensors")
+
 
 class FolderKind(StrEnum):
     """What wrote the folder."""
@@ -21,6 +23,7 @@ class FolderKind(StrEnum):
     DEEPSPEED = "DeepSpeed checkpoint"
     MEGATRON = "Megatron checkpoint"
     FSDP = "FSDP checkpoint"
+    HF_SHARDS = "safetensors of several ranks"
 
     def owns_file(self, name: str) -> bool:
         """Whether a file is read through the folder, and not by itself."""
@@ -31,6 +34,8 @@ class FolderKind(StrEnum):
                 return _DEEPSPEED_OWN.fullmatch(name) is not None
             case FolderKind.FSDP:
                 return _FSDP_OWN.fullmatch(name) is not None
+            case FolderKind.HF_SHARDS:
+                return HF_SHARD.fullmatch(name) is not None
             case FolderKind.MEGATRON:
                 return False
 
@@ -48,6 +53,8 @@ def kind_of_folder(folders: Iterable[str], files: Iterable[str]) -> FolderKind |
         return FolderKind.DEEPSPEED
     if any(FSDP_MODEL.fullmatch(name) for name in names):
         return FolderKind.FSDP
+    if any(HF_SHARD.fullmatch(name) for name in names):
+        return FolderKind.HF_SHARDS
     if any(_MEGATRON.fullmatch(name) for name in folders):
         return FolderKind.MEGATRON
     return None

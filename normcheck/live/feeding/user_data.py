@@ -170,7 +170,7 @@ def _safetensors(path: Path) -> Any:
         length = header_length(source.read_at(0, min(16, source.size)))
         if length is None:
             raise UsageError(f"--data {path}: not a safetensors file", "check the file")
-        found = read_safetensors(source, length, DEFAULT_LIMITS)
+        found, _ = read_safetensors(source, length, DEFAULT_LIMITS)
         weights = Weights()
         return {name: weights.tensor(ref) for name, ref in found.items()}
     finally:

@@ -1,27 +1,30 @@
 """The stored statistics, and what they cost, against the user's data."""
 
+from dataclasses import replace
+from math import prod
+
 import numpy as np
 import torch
 
 from normcheck.live.batches import Feed
-from normcheck.live.measurement import AgainstData, Drift, NoiseAt
+from normcheck.live.measurement import AgainstData, Drift, NormRun
+from normcheck.live.probes.batch_noise import batch_noise
 from normcheck.live.probes.data_domains import separation
+from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.probes.regime_comparison import (
     answers,
     changed_answers,
     decisiveness,
-    difference,
     effect,
     loss_gain,
     regime,
     regrouped,
 )
-from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import Interrupted, mode
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Moments, student_quantile
-from normcheck.live.watching.regimes import Collected, Outputs, Regimes, Statistics
+from normcheck.live.watching.regimes import Collected, Outputs, Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
 from normcheck.live.watching.untouched import untouched
 from normcheck.wording import number
@@ -30,26 +33,25 @@ ERROR_RATE = 0.01
 """Probability that any channel of a model whose statistics are right has a bound above 0."""
 UNSETTLED = 0.1
 """Residual, in standard deviations, from which an estimate is no estimate."""
-NOISE_SIZES = (1, 2, 4, 8, 16, 32)
-_NOISE_SAMPLES = 64
-_NOISE_BATCHES = 16
-"""Most forwards at one batch size: how far outputs scatter is no finer matter than that."""
 _FEWEST = 4
 """Samples below which nothing is compared with data."""
 _MOST_BYTES = 1 << 30
-"""Of activations, as far as they can be foreseen, up to which half of the samples go through the
-model in one batch."""
+"""Of activations, as far as they can be foreseen, up to which samples go through the model in one
+batch."""
 _ALIVE = 4
 """Activations of the largest size that are held at once."""
 
 
-def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> AgainstData | None:
+def against_data(
+    regimes: Regimes, feed: Feed, norm_paths: frozenset[str], norms: tuple[NormRun, ...] = ()
+) -> AgainstData | None:
     """Measure everything that needs the user's data.
 
     Args:
         regimes: Runs the model, which is in eval mode.
         feed: Real data.
         norm_paths: Of the modules that are normalization layers.
+        norms: What ran in one forward of a few samples, which tells how many fit in memory.
 
     Returns:
         None where there are too few samples to say anything.
@@ -58,14 +60,15 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
         return None
     notes: list[str] = []
     evaluated, batchwise = Collected(), Collected()
-    at_eval = regimes.stored(feed, evaluated)
-    at_batch = regimes.batch(feed, batchwise)
+    size, wide = feed.batch_size, _wide(feed, norms)
+    at_eval = regimes.stored(wide, evaluated).together()
     if not evaluated.stored:
         return _without_statistics(regimes, feed, at_eval)
-    estimated, residual, crossed = _crossed(regimes, feed, together=_fits(evaluated, feed))
+    at_batch = regimes.batch(wide, batchwise, size=size).together()
+    estimated, residual, crossed = _crossed(regimes, wide, at_eval)
     order = list(evaluated.stored)
     others, places = regrouped(feed)
-    noise = _noise(regimes, feed, estimated, batchwise)
+    noise = batch_noise(regimes, wide, estimated, batchwise)
     train, note = _in_train_mode(regimes, feed)
     if note:
         notes.append(note)
@@ -86,30 +89,40 @@ def against_data(regimes: Regimes, feed: Feed, norm_paths: frozenset[str]) -> Ag
     in_train = (None, None) if train is None else changed_answers(at_eval, train)
     drifts = _drifts(batchwise, evaluated, order, norm_paths)
     gain = loss_gain(*crossed) if settled else None
+    off = [
+        place
+        for place, d in zip(order, drifts, strict=False)
+        if np.any(d.shift_bound > 0) or np.any(d.log_scale_bound > 0)
+    ]
     # Layers are ranked where one of them is off, or where outputs say that something is.
-    ranked = (
-        any(np.any(d.shift_bound > 0) or np.any(d.log_scale_bound > 0) for d in drifts)
-        or (healed or 0) > (harmed or 0)
-        or (gain or 0.0) > 1
-    )
+    ranked = bool(off) or (healed or 0) > (harmed or 0) or (gain or 0.0) > 1
+    distances = _distances(evaluated, batchwise)
+    told = read_input(regimes, wide, evaluated, at_eval, distances) if ranked else ReadInput()
     return AgainstData(
         drifts=drifts,
         regimes=tuple(regimes_measured),
-        effect=effect(at_eval, at_batch, regimes.batch(others), places),
+        effect=effect(
+            at_eval,
+            at_batch,
+            regimes.batch(others.rebatched(wide.batch_size), size=size),
+            places,
+        ),
         healed=healed,
         harmed=harmed,
         train_healed=in_train[0],
         train_harmed=in_train[1],
         loss_t=gain,
         decisiveness=decisiveness(*crossed) if settled else None,
-        closings=closings(regimes, feed, estimated, order) if settled and ranked else (),
+        closings=closings(regimes, wide, estimated, off or order) if settled and ranked else (),
         noise=noise,
         residual=residual,
         domains=separation(torch.cat(batchwise.samples)),
         notes=tuple(notes),
         answers=answers(at_eval),
         given_answers=answers(crossed[1]) if settled else None,
-        other_code=other_code(regimes, feed, evaluated.stored, evaluated.eps) if ranked else None,
+        other_code=other_code(regimes, wide, evaluated) if ranked and told.map is None else None,
+        input_map=told.map,
+        first_leftover=told.leftover,
     )
 
 
@@ -141,34 +154,62 @@ def _without_statistics(regimes: Regimes, feed: Feed, at_eval: Outputs) -> Again
 
 
 def _crossed(
-    regimes: Regimes, feed: Feed, *, together: bool
+    regimes: Regimes, feed: Feed, at_eval: Outputs
 ) -> tuple[Statistics, float, tuple[Outputs, Outputs]]:
     """Re-estimate on one half, judge on the other, both ways.
+
+    Args:
+        regimes: Runs the model.
+        feed: All of the data.
+        at_eval: What eval mode gives for them.
 
     Returns:
         The statistics of the first half, the larger residual, and the outputs of all samples
         in eval mode and under statistics that were estimated without them.
     """
     halves = feed.halves()
-    found = [regimes.estimated(half, together=together) for half in halves]
-    stored = Outputs([], [])
-    given = Outputs([], [])
-    for half, other in zip(halves, reversed(found), strict=True):
+    found = [regimes.estimated(half) for half in halves]
+    stored, given = Outputs([], []), Outputs([], [])
+    for start, half in enumerate(halves):
+        rows = range(start, feed.samples, 2)
+        # Without a loop over companions an output is its sample's own: it need not run again.
+        known = at_eval.rows(rows) if sum(map(len, at_eval.mains)) == feed.samples else None
         for gathered, run in (
-            (stored, regimes.stored(half)),
-            (given, regimes.given(half, other.statistics)),
+            (stored, known or regimes.stored(half)),
+            (given, regimes.given(half, found[1 - start].statistics)),
         ):
             gathered.mains += run.mains
             gathered.labels += run.labels
-    return found[0].statistics, max(e.residual for e in found), (stored, given)
-
-
-def _fits(seen: Collected, feed: Feed) -> bool:
-    """Whether half of the samples may go through the model at once."""
-    largest = max(
-        (m.values / max(1, m.samples) * len(m.m) for m in seen.moments.values()), default=0.0
+    return (
+        found[0].statistics,
+        max(e.residual for e in found),
+        (stored.together(), given.together()),
     )
-    return feed.samples / 2 * largest * 4 * _ALIVE <= _MOST_BYTES
+
+
+def _wide(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
+    """The same samples in batches as large as memory allows, whole multiples of their size.
+
+    What the norms normalise by is given to them, so that one forward stands for many.
+    """
+    largest = max((prod(norm.shape[1:]) for norm in norms if norm.shape), default=0)
+    if not largest:
+        return feed
+    fit = _MOST_BYTES // (largest * 4 * _ALIVE)
+    size = min(feed.samples, fit // feed.batch_size * feed.batch_size)
+    if size <= feed.batch_size:
+        return feed
+    wide = feed.rebatched(size)
+    return wide if wide is feed else replace(wide, batch_size=size)
+
+
+def _distances(evaluated: Collected, batchwise: Collected) -> dict[CallSite, float]:
+    """How far each norm is from its statistics, by the median over its channels."""
+    return {
+        place: distance(*stored, *batchwise.moments[place].pooled(), evaluated.eps[place])
+        for place, stored in evaluated.stored.items()
+        if place in batchwise.moments
+    }
 
 
 def _drifts(
@@ -234,35 +275,4 @@ def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
                     labels.append(None if batch.labels is None else batch.labels.cpu())
     except Interrupted as error:
         return None, f"train mode failed: {error}"
-    return Outputs(mains, labels), ""
-
-
-def _noise(
-    regimes: Regimes, feed: Feed, estimated: Statistics, collected: Collected
-) -> tuple[NoiseAt, ...]:
-    """Outputs under batch statistics at several batch sizes, against those of all the data."""
-    whole = feed.pooled()
-    if whole is None:
-        return ()
-    count = min(_NOISE_SAMPLES, whole.size)
-    some = feed.spread(count)
-    settled = torch.cat(regimes.given(some.rebatched(32), estimated).mains)
-    # The spread is that of the layer whose batch means scatter most.
-    spread = max(
-        (float(np.median(collected.moments[place].spread())) for place in collected.stored),
-        default=1.0,
-    )
-    found = []
-    for size in NOISE_SIZES:
-        if size > count:
-            break
-        effective = size / spread if spread > 0 else float("inf")
-        part = min(count, _NOISE_BATCHES * size)
-        try:
-            noisy = regimes.batch(some.part(range(part)).rebatched(size)).mains
-        except Interrupted:
-            found.append(NoiseAt(size, None, None, effective))
-            continue
-        a, b = [torch.cat(noisy)], [settled[:part]]
-        found.append(NoiseAt(size, difference(a, b), outputs.flips(a, b), effective))
-    return tuple(found)
+    return Outputs(mains, labels).together(), ""

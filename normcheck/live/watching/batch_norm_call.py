@@ -1,7 +1,7 @@
 """A batch norm that is about to run, and what it would give with other statistics."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,25 @@ class BatchNormCall:
             eps: Another one than its own.
         """
         return self._result(None, None, training=True, eps=eps)
+
+    def with_group_statistics(self, size: int) -> Any:
+        """What it gives with the statistics of ``size`` samples at a time, without an update.
+
+        As forwards of so many samples each would give, in one. A last single sample goes with
+        the group before it, as in :func:`normcheck.live.batches.split`.
+        """
+        x = self.input
+        if len(x) <= size:
+            return self.with_batch_statistics()
+        starts = list(range(0, len(x), size))
+        if size > 1 and len(x) - starts[-1] == 1:
+            starts.pop()
+        ends = [*starts[1:], len(x)]
+        parts = [
+            replace(self, args=(x[start:end], *self.args[1:])).with_batch_statistics()
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return (torch.cat([part[0] for part in parts]), *parts[-1][1:])
 
     def with_statistics(self, mean: Tensor, variance: Tensor) -> Any:
         """What it gives with these statistics."""

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from normcheck.live.batches import Feed
-from normcheck.live.measurement import OtherCode
+from normcheck.live.misfit import OtherCode
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Interrupted
 from normcheck.live.watching.observe import Activation
-from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.regimes import Collected, Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
 _SAMPLES = 128
@@ -59,21 +59,18 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def other_code(
-    regimes: Regimes, feed: Feed, stored: Stored, eps: Mapping[CallSite, float]
-) -> OtherCode | None:
+def other_code(regimes: Regimes, feed: Feed, seen: Collected) -> OtherCode | None:
     """The function under which all norms fit, where the code's own is another.
 
     Args:
         regimes: Runs the model.
         feed: Real data; a part of it is used.
-        stored: What eval mode gives each norm, in the order in which they run.
-        eps: Of each.
+        seen: What eval mode gives each norm, in the order in which they run.
 
     Returns:
         None where the first norm is off already, all fit, or none of what is tried helps.
     """
-    some = feed.spread(_SAMPLES)
+    some, stored, eps = feed.spread(_SAMPLES), seen.stored, seen.eps
     order = list(stored)
     if len(order) < 2:
         return None
@@ -126,14 +123,7 @@ def _distances(
     for _ in regimes.run(feed.batches, how, variant.activation, ran):
         pass
     return {
-        place: _distance(*stored[place], *collected.moments[place].pooled(), collected.eps[place])
+        place: distance(*stored[place], *collected.moments[place].pooled(), collected.eps[place])
         for place in stored
         if place in collected.moments
     }, ran[0]
-
-
-def _distance(mean_r: Tensor, var_r: Tensor, mean: Tensor, var: Tensor, eps: float) -> float:
-    deviation = (var_r.clamp_min(0) + eps).sqrt()
-    shift = ((mean - mean_r) / deviation).abs().median()
-    scale = ((var + eps) / (var_r.clamp_min(0) + eps)).log().abs().median()
-    return float(torch.maximum(shift, scale))

@@ -24,6 +24,8 @@ from normcheck.live.watching.seen import CallSite
 
 Statistics = Mapping[CallSite, tuple[Tensor, Tensor]]
 """Mean and variance for each batch norm, by where it runs."""
+_MOST_PASSES = 64
+"""Layer by layer; deeper models that do not settle otherwise are said not to."""
 Tick = Callable[[int], None]
 """Called with the samples that a forward took."""
 
@@ -105,13 +107,22 @@ class Regimes:
 
         return Outputs.of(self.run(feed.batches, how))
 
-    def batch(self, feed: Feed, collected: Collected | None = None) -> Outputs:
-        """With the statistics of each batch, all else as in eval mode."""
+    def batch(self, feed: Feed, collected: Collected | None = None, *, size: int = 0) -> Outputs:
+        """With the statistics of each batch, all else as in eval mode.
+
+        Args:
+            feed: What is fed.
+            collected: Takes what the norms are given.
+            size: Of the batches whose statistics count, where a forward takes several of them;
+                0 for all that is in one.
+        """
 
         def how(call: BatchNormCall) -> object:
             if collected is not None:
                 collected.take(call)
-            return None if call.training else call.with_batch_statistics()
+            if call.training:
+                return None
+            return call.with_group_statistics(size) if size else call.with_batch_statistics()
 
         return Outputs.of(self.run(feed.batches, how))
 
@@ -128,7 +139,7 @@ class Regimes:
 
         return Outputs.of(self.run(feed.batches, how))
 
-    def estimated(self, feed: Feed, rounds: int = 20, *, together: bool = False) -> Estimated:
+    def estimated(self, feed: Feed, rounds: int = 20, in_order: int = _MOST_PASSES) -> Estimated:
         """Statistics that reproduce themselves in eval mode.
 
         In one batch, batch statistics are the statistics of all the data: every layer is
@@ -138,31 +149,77 @@ class Regimes:
         more layer exact, so that as many passes as there are layers settle any model without
         cycles, however far the first ones were off.
 
+        Where the passes go astray instead (an estimate that is far off makes the inputs behind it
+        so large that nothing of them is left), it is taken once more layer by layer: norms whose
+        statistics stand already use them, and those behind the batch's own.
+
         Args:
             feed: What to estimate from.
             rounds: Most passes after the first; networks of 6 to 100 norms needed 2 to 7.
-            together: Whether all of it may go through the model at once.
+            in_order: Most passes layer by layer.
         """
-        whole = feed.pooled() if together else None
-        passes = replace(feed, batches=(whole,)) if whole is not None else feed
         collected = Collected()
-        self.batch(passes, collected)
-        statistics, residual, done = collected.statistics(), float("inf"), 1
-        while residual > SETTLED and done <= rounds:
-            collected = Collected()
-            self.given(passes, statistics, collected)
-            following = {
-                p: collected.moments[p].pooled() for p in statistics if p in collected.moments
-            }
-            moves = [_moved(statistics[p], following[p]) for p in following]
-            # A model that gives NaN settles on nothing.
-            residual = max((m if np.isfinite(m) else np.inf for m in moves), default=0.0)
-            statistics, done = {**statistics, **following}, done + 1
-        return Estimated(statistics, residual, done)
+        self.batch(feed, collected)
+        moves: Moves = {}
+        statistics, done = collected.statistics(), 1
+        while _residual(moves, statistics) > SETTLED and done <= rounds:
+            statistics, moves = self._again(feed, statistics)
+            done += 1
+        first = collected.statistics()
+        sound = all(bool(t.isfinite().all()) for pair in first.values() for t in pair)
+        if sound and in_order and _residual(moves, statistics) > SETTLED:
+            again = self._in_order(feed, first, in_order)
+            if again.residual < _residual(moves, statistics):
+                return replace(again, rounds=done + again.rounds)
+        return Estimated(statistics, _residual(moves, statistics), done)
+
+    def _again(
+        self, feed: Feed, statistics: Estimates, settled: frozenset[CallSite] | None = None
+    ) -> tuple[Estimates, Moves]:
+        """One pass under an estimate, what it gives, and how far that is from the estimate.
+
+        Args:
+            feed: What to estimate from.
+            statistics: The estimate.
+            settled: Norms that use it, where others normalise by the batch; None for all.
+        """
+        collected = Collected()
+
+        def how(call: BatchNormCall) -> object:
+            collected.take(call)
+            if call.training or call.place not in statistics:
+                return None
+            if settled is not None and call.place not in settled:
+                return call.with_batch_statistics()
+            return call.with_statistics(*statistics[call.place])
+
+        for _ in self.run(feed.batches, how):
+            pass
+        following = {p: collected.moments[p].pooled() for p in statistics if p in collected.moments}
+        moves = {p: _moved(statistics[p], following[p]) for p in following}
+        return {**statistics, **following}, moves
+
+    def _in_order(self, feed: Feed, statistics: Estimates, most: int) -> Estimated:
+        """Layer by layer in the order in which they run: as many passes as that takes.
+
+        A norm's statistics stand once all before it stand; then a pass gives them exactly.
+        """
+        order = list(statistics)
+        passes = min(len(order), most)
+        for standing in range(passes):
+            statistics, _ = self._again(feed, statistics, frozenset(order[:standing]))
+        _, moves = self._again(feed, statistics)
+        return Estimated(statistics, _residual(moves, statistics), passes + 1)
 
 
+Estimates = dict[CallSite, tuple[Tensor, Tensor]]
+"""Statistics as they are estimated, in the order in which the norms run."""
+Moves = dict[CallSite, float]
+"""How far a pass moved each of them."""
 SETTLED = 0.01
-"""Move of a layer's median channel, in standard deviations, with which an estimate stands."""
+"""Move of nine in ten channels of each layer, in standard deviations, with which an estimate
+stands."""
+_NINE_IN_TEN = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,15 +229,33 @@ class Estimated:
     statistics: dict[CallSite, tuple[Tensor, Tensor]]
     residual: float
     """How far the last pass still moved a mean, in standard deviations, or a variance, in parts
-    of it: the largest median over a layer."""
+    of it: the largest over the layers of what nine in ten channels move by at most."""
     rounds: int
     """Passes over the data."""
 
 
+def _residual(moves: Moves, statistics: Estimates) -> float:
+    """The largest move, infinite before the first pass; NaN settles on nothing."""
+    if statistics and not moves:
+        return float("inf")
+    return max((m if np.isfinite(m) else np.inf for m in moves.values()), default=0.0)
+
+
 def _moved(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> float:
     deviation = (new[1] + 1e-5).sqrt()
-    shift = ((new[0] - old[0]) / deviation).abs().median()
-    scale = ((new[1] + 1e-5) / (old[1] + 1e-5)).log().abs().median()
+    shift = ((new[0] - old[0]) / deviation).abs()
+    scale = ((new[1] + 1e-5) / (old[1] + 1e-5)).log().abs()
+    return float(torch.maximum(shift, scale).quantile(_NINE_IN_TEN))
+
+
+def distance(mean_r: Tensor, var_r: Tensor, mean: Tensor, var: Tensor, eps: float) -> float:
+    """How far moments are from stored ones, by the median over the channels.
+
+    The larger of the shift, in stored standard deviations, and the log variance ratio.
+    """
+    deviation = (var_r.clamp_min(0) + eps).sqrt()
+    shift = ((mean - mean_r) / deviation).abs().median()
+    scale = ((var + eps) / (var_r.clamp_min(0) + eps)).log().abs().median()
     return float(torch.maximum(shift, scale))
 
 
@@ -201,3 +276,20 @@ class Outputs:
                 mains.append(main.cpu())
                 labels.append(None if batch.labels is None else batch.labels.cpu())
         return cls(mains, labels)
+
+    def together(self) -> Outputs:
+        """The same as of one batch; itself where they have several shapes."""
+        return self.rows(range(sum(map(len, self.mains)))) or self
+
+    def rows(self, index: range) -> Outputs | None:
+        """Those of some samples, by the order in which they were fed.
+
+        Returns:
+            None where outputs have several shapes.
+        """
+        if len({main.shape[1:] for main in self.mains}) != 1:
+            return None
+        labels = [label for label in self.labels if label is not None]
+        chosen = torch.arange(sum(map(len, self.mains)))[index.start : index.stop : index.step]
+        told = torch.cat(labels)[chosen] if len(labels) == len(self.mains) else None
+        return Outputs([torch.cat(self.mains)[chosen]], [told])

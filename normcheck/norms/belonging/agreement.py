@@ -26,6 +26,7 @@ from normcheck.norms.belonging.prediction import (
     off_one,
     predictions,
 )
+from normcheck.norms.belonging.rectified import is_rectified, put_before
 from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
 from normcheck.norms.layer import Confidence, NormLayer
 from normcheck.norms.layer_numbers import median
@@ -53,6 +54,10 @@ SAMPLED = 8
 """Links from which the activation of a model is told."""
 TELLING = 0.25
 """Mean of (stored mean / σ)² from which a link tells activations apart."""
+RECTIFIED = "its means are those of rectified values: the norm stands behind the activation"
+ROUGHLY = "it stands behind its activation, where the weights tell means but roughly"
+FAINT = 0.01
+"""The same from which means are more than rounding."""
 NOTHING = 1e-6
 """(stored mean / σ)² up to which a channel's mean is rounding."""
 
@@ -69,8 +74,20 @@ class Agreement:
 
     @property
     def likely(self) -> tuple[Fit, ...]:
-        """The fits whose links probably exist: only these can speak against a model."""
-        return tuple(f for f in self.fits if f.link.recognition.confidence is not Confidence.LOW)
+        """The fits whose links probably exist: only these can speak against a model.
+
+        Without those behind a ReLU, whose means the weights predict but roughly.
+        """
+        return tuple(
+            f
+            for f in self.fits
+            if f.link.recognition.confidence is not Confidence.LOW and not f.link.rectified
+        )
+
+    @property
+    def rectified(self) -> tuple[Fit, ...]:
+        """The fits of norms that stand behind a ReLU."""
+        return tuple(f for f in self.fits if f.link.rectified)
 
     @property
     def misses(self) -> bool:
@@ -100,10 +117,19 @@ def agreement_of(
     reasons = dict.fromkeys(norms, "no norm feeds it directly")
     roles: dict[str, list[Link]] = defaultdict(list)
     usable = []
+    sound = []
     for link in links:
         reason = _cannot_judge(link)
         if reason:
             reasons[link.target.path] = reason
+        else:
+            sound.append(link)
+    before = put_before(sound)
+    for place, link in enumerate(sound):
+        if place in before:
+            usable.append(before[place])
+        elif is_rectified(link.target) and link.grown is None:
+            reasons[link.target.path] = RECTIFIED
         else:
             usable.append(link)
     chosen = within_budget(usable, budget)
@@ -125,7 +151,11 @@ def agreement_of(
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
     judged = {fit.link.target.path for fit in fits}
-    named = [fit.activation for fit in fits if fit.explained > 0.5]
+    named = [
+        "ReLU before the norm" if fit.link.rectified else fit.activation
+        for fit in fits
+        if fit.explained > 0.5
+    ]
     common = max(set(named), key=lambda name: (named.count(name), name)) if named else ""
     return Agreement(
         tuple(fits), common, tuple((p, r) for p, r in reasons.items() if p not in judged)
@@ -165,9 +195,6 @@ def _cannot_judge(link: Link) -> str:
         return "the scale or shift before it is not finite"
     if (np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all():
         return "its means are practically 0: nothing is there to be predicted"
-    if (mean.numbers >= 0).all() and (variance.numbers >= 0).all():
-        # conv → activation → norm: means of rectified values, which a link does not predict.
-        return "its means are those of rectified values: the norm stands behind the activation"
     return ""
 
 
@@ -180,7 +207,9 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
 
     A single small layer would pick whichever of thirteen happens to fit its channels best.
     """
-    free = [link for link in links if link.slopes is None and link.inflow is None]
+    free = [
+        link for link in links if link.slopes is None and link.inflow is None and not link.rectified
+    ]
     order = list(Confidence)
     free.sort(key=lambda link: order.index(link.recognition.confidence))
     for prediction in predictions(free[:SAMPLED], HYPOTHESES):
@@ -189,7 +218,9 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
     if not each:
         return next(iter(ACTIVATIONS))
     telling = [p for p in each if is_certain(p.link) and p.energy > TELLING]
-    return HYPOTHESES[likeliest(telling if len(telling) >= FEWEST_TELLING else each)].activation
+    if len(telling) < FEWEST_TELLING:
+        telling = [p for p in each if p.energy > FAINT] or each
+    return HYPOTHESES[likeliest(telling)].activation
 
 
 def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:

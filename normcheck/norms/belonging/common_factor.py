@@ -11,14 +11,13 @@ from math import log, sqrt
 
 import numpy as np
 
+from normcheck.norms.belonging.agreement import FAINT
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import median
 
 FOLLOWS = 0.9
 """Alignment from which the factor of a link counts."""
-FAINT = 0.01
-"""Mean of (stored mean / σ)² from which means are more than rounding."""
 ALONE = 0.05
 """Standard error of the logarithm of a single link's factor: so far healthy links scatter
 around 1 for reasons of their own (borders, distributions that are not normal)."""

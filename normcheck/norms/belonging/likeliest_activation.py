@@ -11,10 +11,11 @@ from normcheck.norms.layer_numbers import median
 AS_NEAR = 0.05
 """Difference of the logarithms of two factors that does not tell activations apart."""
 FEWEST_TELLING = 3
-THE_SAME = 0.001
-FAIR_SHARE = 0.25
-"""Share of the links on which an activation must do better to be taken for another that is about
-as good."""
+AS_LIKELY = 0.2
+"""Difference of the mean logarithm of what is missed that does not tell activations apart. Of 140
+healthy networks of 16 styles the one that was there came within 0.21 of the best in all but one."""
+EXACT = 1e-3
+"""Share missed below which nothing is told: the rounding of statistics that still move."""
 
 HYPOTHESES = tuple(Hypothesis(name) for name in ACTIVATIONS)
 PLACES = {hypothesis.activation: place for place, hypothesis in enumerate(HYPOTHESES)}
@@ -28,8 +29,9 @@ def is_certain(link: Link) -> bool:
 def likeliest(each: list[Prediction]) -> int:
     """The place of the activation that several links share.
 
-    By the median alignment. Of those that are about as good, and the better on a fair share of
-    the links, the one whose factor is nearest to 1: that is what tells a ReLU from a leaky one.
+    By what they miss (1 minus the alignment), as the mean of its logarithm over the links: the
+    likelihood of errors of unknown size. Of those that are about as likely, the one whose factor
+    is nearest to 1: that is what tells a ReLU from a leaky one.
     """
     scores = np.array([prediction.scores for prediction in each])
     allowed = [PLACES[name] for name in _allowed(each)]
@@ -44,16 +46,15 @@ def likeliest(each: list[Prediction]) -> int:
         if p in plain
         or (HYPOTHESES[p].activation == "sigmoid" and _is_sigmoid(p, plain, each, scores, middle))
     ]
-    best = max(candidates, key=lambda place: (middle[place], -place))
-    equal = [
-        place
-        for place in candidates
-        if place == best
-        or (
-            middle[place] >= middle[best] - AS_GOOD
-            and float(np.mean(scores[:, place] >= scores[:, best] - THE_SAME)) >= FAIR_SHARE
-        )
-    ]
+    # Links differ in how well any activation fits: what counts is by what factor one misses less.
+    missed = np.log(np.maximum(1.0 - scores, EXACT)).mean(axis=0)
+    least = min(float(missed[place]) for place in candidates)
+    equal = [place for place in candidates if missed[place] <= least + AS_LIKELY]
+    if len(each) < FEWEST_TELLING:
+        # What a link or two miss by chance differs by more than a factor.
+        near = scores.mean(axis=0)
+        most = max(float(near[place]) for place in candidates)
+        equal = [p for p in candidates if p in equal or near[p] >= most - AS_GOOD]
     off = {p: median([off_one(prediction.slope_of(p)) for prediction in each]) for p in equal}
     # The first, and simplest, of those whose factors are about as near.
     nearest = min(off.values())

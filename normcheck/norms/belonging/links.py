@@ -13,7 +13,9 @@ from enum import StrEnum
 from math import prod
 from typing import TYPE_CHECKING
 
+from normcheck.norms.belonging.grown import Grown, growths
 from normcheck.norms.belonging.module_tree import Between
+from normcheck.norms.belonging.steps import NUMBER, Step, norm_first, steps_of, usual_order
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.weight_layout import Layout, layouts_of, strides_of
@@ -23,8 +25,6 @@ from normcheck.saved.tensors import TensorRef
 if TYPE_CHECKING:
     from normcheck.norms.belonging.inflow import Inflow
 
-NUMBER = re.compile(r"\d+")
-"""What names of blocks and modules count by."""
 _SIDE_BRANCH = re.compile(
     r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match", re.IGNORECASE
 )
@@ -69,31 +69,11 @@ class Link:
     among: tuple[str, ...] = ()
     """Activations of which one stands between, by names of ``ACTIVATIONS``, where a module tree
     tells; empty where any may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One module that has tensors, in the order of the model."""
-
-    path: str
-    leaves: Mapping[str, TensorRef]
-    norm: NormLayer | None
-
-    @property
-    def weight_name(self) -> str:
-        """What its weights are called in the model."""
-        return f"{self.path}.weight" if self.path else "weight"
-
-    @property
-    def is_weights(self) -> bool:
-        """Whether it multiplies: a matrix or a kernel, and no norm."""
-        weight = self.leaves.get("weight")
-        return self.norm is None and weight is not None and weight.ndim >= 2
-
-    @property
-    def is_prelu(self) -> bool:
-        """Whether it is an activation with a slope of its own."""
-        return self.norm is None and set(self.leaves) == {"weight"} and not self.is_weights
+    rectified: bool = False
+    """Whether the target stands behind a ReLU; its statistics are then those before it."""
+    grown: Grown | None = None
+    """Where the target's channels grew by concatenation: what the others of them show. The target
+    is then a norm over the new ones alone."""
 
 
 def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, ...]:
@@ -107,7 +87,7 @@ def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, 
     if model.ordered:
         return tuple(_links(steps, told, ordered=True))
     after = tuple(_links(sorted(steps, key=usual_order), told, ordered=False))
-    before = tuple(_links(sorted(steps, key=_norm_first), told, ordered=False))
+    before = tuple(_links(sorted(steps, key=norm_first), told, ordered=False))
     # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
     # right one of the two orders lets more layers fit together.
     return after if len(after) >= len(before) else before
@@ -158,35 +138,6 @@ def first_norm(
     return None
 
 
-def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[Step]:
-    """The modules with tensors, in the order of the file."""
-    leaves: dict[str, dict[str, TensorRef]] = {}
-    for name, tensor in model.tensors.items():
-        path, _, leaf = name.rpartition(".")
-        leaves.setdefault(path, {})[leaf] = tensor
-    norms = {layer.path: layer for layer in layers if layer.reached}
-    return [Step(path, named, norms.get(path)) for path, named in leaves.items()]
-
-
-def usual_order(step: Step) -> tuple[list[tuple[int, int, str]], int, int]:
-    """Within a block: by the last number of the name, and weights before their norm."""
-    parent, _, last = step.path.rpartition(".")
-    numbers = NUMBER.findall(last)
-    parts = [
-        (0, int(p), "") if p.isdecimal() and len(p) < 20 else (1, 0, p) for p in parent.split(".")
-    ]
-    return (
-        parts,
-        int(numbers[-1]) if numbers and len(numbers[-1]) < 10 else 0,
-        int(step.norm is not None),
-    )
-
-
-def _norm_first(step: Step) -> tuple[list[tuple[int, int, str]], int, int]:
-    parts, number, kind = usual_order(step)
-    return parts, number, -kind
-
-
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What a model tells of its weights besides their shapes; nothing for a state dict."""
@@ -204,10 +155,12 @@ class _Told:
 
 
 def _links(steps: list[Step], told: _Told, *, ordered: bool) -> Iterator[Link]:
+    grown = {growth.place: growth for growth in growths(steps)}
     for index, step in enumerate(steps):
         if not step.is_weights or index + 1 >= len(steps):
             continue
-        target = steps[index + 1].norm
+        growth = grown.get(index)
+        target = steps[index + 1].norm if growth is None else growth.new
         before = index - 1
         slopes = None
         if before >= 0 and steps[before].is_prelu:
@@ -231,8 +184,14 @@ def _links(steps: list[Step], told: _Told, *, ordered: bool) -> Iterator[Link]:
             target,
             kind,
             role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
-            _certainty(source.path, step.path, target.path, ordered=ordered),
+            _certainty(source.path, step.path, target.path, ordered=ordered)
+            if growth is None
+            else Recognition(
+                Confidence.HIGH if growth.proven else Confidence.MEDIUM,
+                "channels grow by what the weights make",
+            ),
             slopes,
+            grown=growth.grown if growth is not None and growth.proven else None,
             either_way=kind is Weights.CONVOLUTION
             and layout is None
             and weights.shape[0] == weights.shape[1],

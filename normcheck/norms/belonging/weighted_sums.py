@@ -54,7 +54,7 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
     # A depthwise convolution is one with as many groups as channels.
     groups = means.shape[0] // inner
     hypotheses, taps = means.shape[1], prod(weights.shape[2:])
-    shares = _shares(weights.shape[2:])
+    shares = _shares(weights.shape[2:], turned=turned)
     means = means.reshape(groups, 1, inner, -1)
     repeated = np.repeat(variances, taps, axis=0).reshape(groups, inner * taps, -1)
     fetch_ahead((weights,))
@@ -126,8 +126,13 @@ def _rows(block: Array, link: Link) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _shares(shape: tuple[int, ...]) -> Floats:
+def _shares(shape: tuple[int, ...], *, turned: bool = False) -> Floats:
     """Share of output positions at which each tap of a kernel lies inside the image.
+
+    Args:
+        shape: Of the kernel.
+        turned: Whether it is a transposed convolution's. Of those that double, of 2p + s taps at
+            padding p and stride s = 2p, the outer quarters reach over the border once.
 
     Returns:
         Of shape (taps, borders); one border where they are all the same, of a single tap.
@@ -137,6 +142,8 @@ def _shares(shape: tuple[int, ...]) -> Floats:
         shares: Floats = np.ones(())
         for length in shape:
             distance = np.abs(np.arange(length) - (length - 1) / 2)
+            if turned and length % 4 == 0:
+                distance = (distance > length / 4).astype(np.float64)
             inside = np.clip(1.0 - distance * border, 0.0, 1.0)
             shares = np.asarray(np.multiply.outer(shares, inside))
         columns.append(shares.reshape(-1))

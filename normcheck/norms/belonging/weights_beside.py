@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from normcheck.norms.belonging.links import NUMBER, Step, steps_of, usual_order
+from normcheck.norms.belonging.steps import NUMBER, Step, steps_of, usual_order
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.weight_layout import Layout, layouts_of, possible
 from normcheck.saved.checkpoint import SavedModel

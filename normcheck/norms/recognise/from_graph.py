@@ -10,7 +10,7 @@ from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import read_count, read_values
 from normcheck.norms.recognise import from_modules, from_names
 from normcheck.norms.recognise.composed import COMPOSED, composed_norms
-from normcheck.saved.checkpoint import SavedModel
+from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.graph import NORMS, Flow, Graph, Node, Op
 from normcheck.saved.tensors import TensorRef
 
@@ -81,13 +81,32 @@ def norm_layers(model: SavedModel, norms: GraphNorms) -> tuple[NormLayer, ...]:
         made = _layer(entry.node, entry.op, path, norms.flow, model.tensors)
         found[path] = made if layer is None else _joined(layer, made)
         count.add(found[path])
+    unused = set(unused_statistics(model, norms))
     for layer in recorded.values():
-        found.setdefault(layer.path, layer)
+        if layer.path not in unused:
+            found.setdefault(layer.path, layer)
     if model.modules is None:
         for layer in from_names.norm_layers(model.tensors, {}):
-            if layer.has_statistics and layer.path not in found:
+            if layer.has_statistics and layer.path not in found and layer.path not in unused:
                 found[layer.path] = layer
     return tuple(found.values())
+
+
+def unused_statistics(model: SavedModel, norms: GraphNorms) -> tuple[str, ...]:
+    """Modules of a program whose running statistics are stored and taken by no operator.
+
+    ``torch.export`` keeps the buffers of norms that were folded into the weights before them, or
+    that no forward reached: inputs of the graph without a user. They are no layers of it.
+    """
+    if model.form is not Form.EXPORTED:
+        return ()
+    taken = {name for value, name in norms.graph.stored.items() if norms.flow.taken_by.get(value)}
+    paths: dict[str, bool] = {}
+    for name in model.tensors:
+        path, _, leaf = name.rpartition(".")
+        if leaf in _PARTS[:2]:
+            paths[path] = paths.get(path, False) or name in taken
+    return tuple(path for path, is_taken in paths.items() if not is_taken)
 
 
 def _placed(flow: Flow) -> Iterator[Placed]:

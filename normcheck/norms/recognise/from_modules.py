@@ -14,6 +14,12 @@ from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, 
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
+from normcheck.norms.recognise.statistics_names import (
+    Named,
+    as_in_torch,
+    named_statistics,
+    squared,
+)
 from normcheck.saved.checkpoint import ModuleRecord
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
@@ -41,16 +47,16 @@ _NOT_A_NORM = re.compile(
 def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
     """The normalization layers among the modules, in their order."""
     recognised = [
-        (record, known)
-        for record in records
-        if (known := recognise(record)) is not None or is_observation_norm(record.buffers)
+        (record, known, named)
+        for record, named in map(_with_names_of_torch, records)
+        if (known := recognise(record)) is not None or _observes(record, named)
     ]
-    fetch_ahead(tensor for record, _ in recognised for tensor in _own(record))
+    fetch_ahead(tensor for record, *_ in recognised for tensor in _own(record))
     found: list[NormLayer] = []
     count = LayerCount()
-    for record, known in recognised:
-        if known is None or is_observation_norm(record.buffers):
-            layer = observation_norm(record.path, record.buffers)
+    for record, known, named in recognised:
+        if known is None or _observes(record, named):
+            layer = observation_norm(record.path, record.buffers, named)
             found.append(
                 replace(
                     layer,
@@ -61,9 +67,31 @@ def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
                 )
             )
         else:
-            found.append(_layer(record, *known))
+            found.append(_layer(record, *known, named))
         count.add(found[-1])
     return tuple(found)
+
+
+def _with_names_of_torch(record: ModuleRecord) -> tuple[ModuleRecord, Named | None]:
+    """A module whose statistics have other names, with those of torch."""
+    own = {**record.parameters, **record.buffers}
+    leaves = {name: tensor for name, tensor in own.items() if tensor is not None}
+    named = named_statistics(leaves)
+    if named is None:
+        return record, None
+    torch = as_in_torch(leaves, named)
+    if "weight" not in torch and "num_batches_tracked" not in torch:
+        return record, None
+    parameters: dict[str, TensorRef | None] = {
+        name: torch.pop(name) for name in ("weight", "bias") if name in torch
+    }
+    buffers = {"weight": parameters["weight"]} if "weight" in record.buffers else {}
+    return replace(record, parameters=parameters, buffers={**torch, **buffers}), named
+
+
+def _observes(record: ModuleRecord, named: Named | None) -> bool:
+    own = record.buffers if named is None else {**record.parameters, **record.buffers}
+    return is_observation_norm(own, named)
 
 
 def _own(record: ModuleRecord) -> Iterator[TensorRef | None]:
@@ -186,7 +214,9 @@ def _first(
     return None
 
 
-def _layer(record: ModuleRecord, kind: NormKind, recognition: Recognition) -> NormLayer:
+def _layer(
+    record: ModuleRecord, kind: NormKind, recognition: Recognition, named: Named | None
+) -> NormLayer:
     tensors = {**record.plain_tensors, **record.parameters, **record.buffers}
     unread: dict[str, str] = {}
 
@@ -197,7 +227,7 @@ def _layer(record: ModuleRecord, kind: NormKind, recognition: Recognition) -> No
     weight = _first(tensors, _WEIGHT_NAMES[1:] if fused else _WEIGHT_NAMES)
     bias = _first(tensors, _BIAS_NAMES[1:] if fused else _BIAS_NAMES)
     attributes = record.attributes
-    mean = values("running_mean")
+    mean, variance = values("running_mean"), values("running_var")
     gamma = values(weight[0]) if weight else None
     momentum = attributes.get("momentum")
     eps = next(
@@ -212,7 +242,7 @@ def _layer(record: ModuleRecord, kind: NormKind, recognition: Recognition) -> No
         recognition=recognition,
         features=_features(record, mean, gamma),
         running_mean=mean,
-        running_var=values("running_var"),
+        running_var=squared(variance) if named is not None and named.deviation else variance,
         batches=read_count(tensors.get("num_batches_tracked")),
         weight=gamma,
         bias=values(bias[0]) if bias else None,
@@ -234,6 +264,17 @@ def _layer(record: ModuleRecord, kind: NormKind, recognition: Recognition) -> No
         reached=record.registered,
         aliases=record.aliases,
         unit_offset=kind is _UNIT_OFFSET,
+        unknown_buffers=_unknown(record),
+    )
+
+
+def _unknown(record: ModuleRecord) -> tuple[str, ...]:
+    """Buffers of numbers that no norm known here has: what they are for, only its code says."""
+    known = {*_STATISTICS, *_WEIGHT_NAMES, *_BIAS_NAMES}
+    return tuple(
+        name
+        for name, tensor in record.buffers.items()
+        if tensor is not None and name not in known and tensor.dtype.floating and tensor.numel > 1
     )
 
 

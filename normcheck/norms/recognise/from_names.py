@@ -7,14 +7,26 @@ a norm of some kind; what kind, its name and the state dict's metadata can tell.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from operator import itemgetter
 
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
+from normcheck.norms.recognise.groups import (
+    Group,
+    grouped,
+    with_names_of_torch,
+    without_aliases,
+)
+from normcheck.norms.recognise.known_momenta import Known, known_library, momentum_at
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
+from normcheck.norms.recognise.statistics_names import (
+    shaped_otherwise,
+    squared,
+    told_by_leaves,
+)
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
 
@@ -37,15 +49,6 @@ _NEIGHBOURS = 12
 """Weights looked at on either side of a norm for the layer that it belongs to."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The tensors of one module, by their last names, and where they stand in the order."""
-
-    path: str
-    leaves: dict[str, TensorRef]
-    position: int
-
-
 def norm_layers(
     tensors: Mapping[str, TensorRef], versions: Mapping[str, int]
 ) -> tuple[NormLayer, ...]:
@@ -55,11 +58,11 @@ def norm_layers(
         tensors: By full name, in the model's order.
         versions: Module path to version, from ``_metadata`` where there is one.
     """
-    groups = _grouped(tensors)
+    groups = [with_names_of_torch(group) for group in grouped(tensors)]
     weights = _matrices(groups)
     # A model's own parameters, beside its modules, are those of no layer.
     modules = [group for group in groups if group.path or len(groups) == 1]
-    observed = {group.path for group in modules if is_observation_norm(group.leaves)}
+    observed = {group.path for group in modules if is_observation_norm(group.leaves, group.named)}
     recognised = [
         (group, known)
         for group in modules
@@ -68,16 +71,30 @@ def norm_layers(
     fetch_ahead(t for group, _ in recognised for t in group.leaves.values() if is_norm_sized(t))
     found: list[NormLayer] = []
     count = LayerCount()
+    recognised, aliases = without_aliases(recognised)
+    library = known_library(tensors) if any(known for _, known in recognised) else None
     for group, known in recognised:
         if known is None or group.path in observed:
-            found.append(observation_norm(group.path, group.leaves))
+            found.append(observation_norm(group.path, group.leaves, group.named))
             count.add(found[-1])
             continue
         version = versions.get(group.path)
         norm_base = None if version is None else version == _NORM_BASE_VERSION
         found.append(_layer(group, *known, norm_base))
         count.add(found[-1])
-    return tuple(found)
+    if library is not None:
+        found = [_with_momentum_of(library, layer) for layer in found]
+    return tuple(
+        replace(layer, aliases=tuple(also)) if (also := aliases.get(layer.path)) else layer
+        for layer in found
+    )
+
+
+def _with_momentum_of(library: Known, layer: NormLayer) -> NormLayer:
+    momentum = momentum_at(library, layer.path) if layer.has_statistics else None
+    if momentum is None or layer.momentum is not None:
+        return layer
+    return replace(layer, momentum=momentum, momentum_of=library.library, eps=library.eps)
 
 
 class Surroundings:
@@ -85,7 +102,7 @@ class Surroundings:
 
     def __init__(self, tensors: Mapping[str, TensorRef]) -> None:
         """Group the tensors by the layers that they belong to, once for all norms."""
-        groups = _grouped(tensors)
+        groups = grouped(tensors)
         self._positions = {group.path: group.position for group in groups}
         self._matrices = _matrices(groups)
 
@@ -98,7 +115,7 @@ class Surroundings:
         return batch_norm(neighbour.ndim - 2 if neighbour else None)
 
 
-def _matrices(groups: list[_Group]) -> list[tuple[int, TensorRef]]:
+def _matrices(groups: list[Group]) -> list[tuple[int, TensorRef]]:
     """The weights of the layers between which norms stand, with their places."""
     return [
         (group.position, weight)
@@ -107,23 +124,16 @@ def _matrices(groups: list[_Group]) -> list[tuple[int, TensorRef]]:
     ]
 
 
-def _grouped(tensors: Mapping[str, TensorRef]) -> list[_Group]:
-    groups: dict[str, _Group] = {}
-    for name, tensor in tensors.items():
-        path, _, leaf = name.rpartition(".")
-        if path not in groups:
-            groups[path] = _Group(path, {}, len(groups))
-        groups[path].leaves[leaf] = tensor
-    return list(groups.values())
-
-
 def _recognise(
-    group: _Group, versions: Mapping[str, int], weights: list[tuple[int, TensorRef]]
+    group: Group, versions: Mapping[str, int], weights: list[tuple[int, TensorRef]]
 ) -> tuple[NormKind, Recognition] | None:
     leaves = group.leaves
     statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
     if statistics:
         return _with_statistics(group, statistics, weights)
+    own = told_by_leaves(leaves)
+    if own is not None:
+        return BY_NAME[own], Recognition(Confidence.MEDIUM, f"has {', '.join(sorted(leaves))}")
     weight, bias = _affine(leaves)
     if weight is None or not _norm_shaped(weight, bias):
         return None
@@ -143,12 +153,19 @@ def _recognise(
 
 
 def _with_statistics(
-    group: _Group, statistics: list[str], weights: list[tuple[int, TensorRef]]
+    group: Group, statistics: list[str], weights: list[tuple[int, TensorRef]]
 ) -> tuple[NormKind, Recognition]:
     leaves = group.leaves
     weight = leaves.get("weight")
     sure = Confidence.HIGH if len(statistics) == 2 else Confidence.MEDIUM
     reason = f"has {' and '.join(statistics)}"
+    if group.named is not None:
+        sure, reason = group.named.confidence, group.named.reason
+        if group.named.kind:
+            return BY_NAME[group.named.kind], Recognition(sure, reason)
+    special = shaped_otherwise(leaves)
+    if special is not None:
+        return BY_NAME[special], Recognition(sure, reason)
     if weight is not None and weight.ndim > 1:
         return BY_NAME["fused conv-BatchNorm"], Recognition(sure, f"{reason} beside a weight")
     neighbour = _neighbour(group.position, leaves[statistics[0]].numel, weights)
@@ -243,7 +260,7 @@ def _affine_kind(
 
 
 def _layer(
-    group: _Group, kind: NormKind, recognition: Recognition, norm_base: bool | None
+    group: Group, kind: NormKind, recognition: Recognition, norm_base: bool | None
 ) -> NormLayer:
     leaves = group.leaves
     unread: dict[str, str] = {}
@@ -254,6 +271,11 @@ def _layer(
 
     fused = kind.name == "fused conv-BatchNorm"
     mean = values("running_mean")
+    variance = values("running_var")
+    known = None
+    if group.named is not None:
+        known = group.named.convention
+        variance = squared(variance) if group.named.deviation else variance
     weight = values("gamma") if fused else values("weight", "gamma", "scale")
     return NormLayer(
         path=group.path,
@@ -261,11 +283,14 @@ def _layer(
         recognition=recognition,
         features=mean.size if mean else (weight.size if weight else None),
         running_mean=mean,
-        running_var=values("running_var"),
+        running_var=variance,
         batches=read_count(leaves.get("num_batches_tracked")),
         weight=weight,
         bias=values("beta") if fused else values("bias", "beta", "offset"),
         uninitialised=any(tensor.note.startswith("a lazy layer") for tensor in leaves.values()),
         unread=unread,
         norm_base=norm_base,
+        momentum=known.momentum if known else None,
+        momentum_of=known.library if known and known.momentum else "",
+        eps=known.eps if known else None,
     )

@@ -12,22 +12,29 @@ import numpy as np
 from normcheck.norms.kinds import BY_NAME
 from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, Values
 from normcheck.norms.layer_numbers import read_count, read_values
+from normcheck.norms.recognise.statistics_names import Named
 from normcheck.saved.tensors import TensorRef
 
 _MEANS = ("running_mean", "_mean", "mean", "_running_mean")
-_VARIANCES = ("running_var", "_var", "var", "_running_var", "variance")
+_VARIANCES = ("running_var", "_var", "var", "_running_var", "variance", "running_variance")
 _DEVIATIONS = ("_std", "std", "running_std")
-_COUNTS = ("count", "_count", "n", "num_samples", "n_samples")
+_COUNTS = ("count", "_count", "current_count", "n", "num_samples", "n_samples")
 _SUMS = ("summed_variance",)
 _KNOWN = frozenset({*_MEANS, *_VARIANCES, *_DEVIATIONS, *_COUNTS, *_SUMS, "until", "eps"})
 KIND = BY_NAME["observation norm"]
 
 
-def is_observation_norm(leaves: Mapping[str, TensorRef | None]) -> bool:
+def is_observation_norm(leaves: Mapping[str, TensorRef | None], named: Named | None = None) -> bool:
     """Whether a module's own tensors are a mean, a spread of the same shape, and a count.
 
     Without a count they are the constants of a preprocessing.
+
+    Args:
+        leaves: The module's tensors.
+        named: Where they were given torch's names.
     """
+    if named is not None:
+        return "weight" not in leaves
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
     mean = _first(there, _MEANS)
     spread = _first(there, _VARIANCES) or _first(there, _DEVIATIONS)
@@ -45,14 +52,24 @@ def is_observation_norm(leaves: Mapping[str, TensorRef | None]) -> bool:
     )
 
 
-def observation_norm(path: str, leaves: Mapping[str, TensorRef | None]) -> NormLayer:
+def observation_norm(
+    path: str, leaves: Mapping[str, TensorRef | None], named: Named | None = None
+) -> NormLayer:
     """The layer that such tensors are.
 
     Args:
         path: Of the module.
         leaves: Its tensors, of which ``is_observation_norm`` holds.
+        named: Where they were given torch's names.
     """
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
+    sure, why = Confidence.HIGH, "a mean, a spread and a count of observations"
+    if named is not None:
+        there["count"] = there.pop("num_batches_tracked")
+        if named.deviation:
+            there["_std"] = there.pop("running_var")
+        if named.mean not in _MEANS:
+            sure, why = named.confidence, named.reason
     unread: dict[str, str] = {}
     mean = read_values(there[_first(there, _MEANS) or ""], "running_mean", unread)
     name = _first(there, _VARIANCES)
@@ -67,9 +84,7 @@ def observation_norm(path: str, leaves: Mapping[str, TensorRef | None]) -> NormL
     return NormLayer(
         path=path,
         kind=KIND,
-        recognition=Recognition(
-            Confidence.HIGH, f"a mean, a spread and a count of observations{samples}"
-        ),
+        recognition=Recognition(sure, f"{why}{samples}"),
         features=mean.size if mean is not None else None,
         running_mean=mean,
         running_var=variance,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from normcheck.repair.editing.tensor_edits import Edits, NotInPlaceError, changed_bytes
 from normcheck.repair.editing.zip_checksums import checksum_edits, overlaid
-from normcheck.saved.checkpoint import Checkpoint
+from normcheck.saved.checkpoint import MEMBER, Checkpoint
 from normcheck.sources.source import FileSource
 from normcheck.writing.streams import Out
 
@@ -62,6 +62,11 @@ def single_source(checkpoint: Checkpoint) -> FileSource:
         NotInPlaceError: It is spread over several.
     """
     source = checkpoint.sources[0] if len(checkpoint.sources) == 1 else None
+    if any(model.where.startswith(MEMBER) for model in checkpoint.models):
+        raise NotInPlaceError(
+            f"{checkpoint.name}: a model in an archive is not repaired",
+            "take the checkpoint out, repair that, and pack the archive again",
+        )
     if not isinstance(source, FileSource):
         raise NotInPlaceError(
             f"{checkpoint.name}: a model spread over {len(checkpoint.sources) - 1} shards is not "

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from normcheck.live.measurement import AgainstData, OtherCode, Regime
+from normcheck.live.measurement import AgainstData, Regime
+from normcheck.live.misfit import OtherCode
 from normcheck.live.probes.regime_comparison import (
     answers,
     changed_answers,

@@ -12,7 +12,7 @@ from normcheck.live.batches import Feed
 from normcheck.live.feeding.feed import device_of
 from normcheck.live.loading.load_model import load
 from normcheck.live.loading.model_factory import Fitting, fitting
-from normcheck.live.measurement import OtherCode
+from normcheck.live.misfit import OtherCode
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.functions import other_code
@@ -148,7 +148,7 @@ def _other_code(regimes: Regimes, data: Stream) -> OtherCode | None:
     feed = Feed(tuple(batches), data.source, real=True)
     seen = Collected()
     regimes.stored(feed, seen)
-    return other_code(regimes, feed, seen.stored, seen.eps)
+    return other_code(regimes, feed, seen)
 
 
 def _layer(norm: Tracked, mean: torch.Tensor, variance: torch.Tensor) -> LayerRepair:

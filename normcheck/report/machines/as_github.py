@@ -5,10 +5,11 @@ from pathlib import Path
 
 from normcheck.findings import Finding, Severity
 from normcheck.report.asides import asides, skipped
+from normcheck.report.certificate import certificate_of, count, sentences
 from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative
 from normcheck.report.machines.severity_levels import LEVELS
-from normcheck.report.report import Report
+from normcheck.report.report import ModelReport, Report
 from normcheck.wording import plural, printable
 
 MOST = 10
@@ -32,7 +33,20 @@ def render_github(report: Report, root: Path) -> str:
     lines += [_command("notice", "normcheck", "", u.message, root) for u in report.unused]
     # Plain lines of the log, not annotations: none of them begins like a command.
     lines += [*asides(replace(report, unused=()), verbose=True), *skipped(report)]
+    lines += [_certificate(model, root) for model in report.models if model.layers]
     return "\n".join([*lines, _summary(report)]) + "\n"
+
+
+def _certificate(model: ModelReport, root: Path) -> str:
+    """What was judged of one model: by its first word no command, whatever the file is called."""
+    certificate = certificate_of(model.layers)
+    place = printable(relative(model.target, root)) + (
+        f" ({printable(model.where)})" * bool(model.where)
+    )
+    accused = [f"{count(certificate.accused)} accused."] * bool(certificate.accused)
+    mark = "earned" if certificate.earned else "not earned"
+    return " ".join([f"certificate {mark} by {place}:", *accused,
+                     *(printable(said) for said in sentences(certificate))])  # fmt: skip
 
 
 def _finding(finding: Finding, root: Path) -> str:

@@ -7,7 +7,7 @@ from normcheck.findings import Finding, Severity
 from normcheck.report.certificate import certificate_of, count, sentences
 from normcheck.report.form import of_findings
 from normcheck.report.report import ModelReport, Report
-from normcheck.wording import fold, plural, printable
+from normcheck.wording import fold, in_box, plural, printable
 
 _SIGNS = {Severity.ERROR: "❌ error", Severity.WARNING: "⚠️ warning", Severity.INFO: "i info"}
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~$&])")
@@ -47,7 +47,8 @@ def render_markdown(report: Report) -> str:
 
 def _standing(model: ModelReport) -> str:
     """What is vouched for, accused and cannot be told, of one model."""
-    where = f" {_code(model.where)}" if model.where else ""
+    name, place = in_box(model.target, model.where)
+    where = f" {_code(place)}" if place else ""
     certificate = certificate_of(model.layers)
     said = " ".join(
         [f"{count(certificate.accused)} accused."] * bool(certificate.accused)
@@ -56,7 +57,7 @@ def _standing(model: ModelReport) -> str:
     sign = "✅" if certificate.earned else "❔"
     if certificate.accused:
         sign = "❌"
-    return f"{sign} {_code(model.target)}{where}: {_text(said or 'no normalization layers')}"
+    return f"{sign} {_code(name)}{where}: {_text(said or 'no normalization layers')}"
 
 
 def _headline(report: Report) -> str:

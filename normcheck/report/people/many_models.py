@@ -10,7 +10,7 @@ from normcheck.findings import Severity
 from normcheck.report.people.console import hanging
 from normcheck.report.people.layer_table import VERDICTS
 from normcheck.report.tally import ModelCount, RuleCount, Tally
-from normcheck.wording import plural, printable
+from normcheck.wording import in_box, plural, printable
 
 MANY = 20
 """Models from which on a reader wants a summary: more than one screen holds."""
@@ -80,9 +80,10 @@ def _verdict(tally: Tally) -> list[Text]:
 
 
 def _model_row(count: ModelCount) -> tuple[Severity, tuple[str, ...]]:
-    under = f" under '{count.where}'" if count.where else ""
+    name, where = in_box(count.target, count.where)
+    under = f" under '{where}'" if where else ""
     severity = Severity.ERROR if count.errors else Severity.WARNING
-    name = printable(f"{count.target}{under}")
+    name = printable(f"{name}{under}")
     return severity, (name, str(count.errors), str(count.warnings), ", ".join(count.rules))
 
 

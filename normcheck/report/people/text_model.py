@@ -18,7 +18,7 @@ from normcheck.report.people.layer_table import layer_table
 from normcheck.report.people.run_text import fed_line, run_section
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import ModelReport
-from normcheck.wording import fold, plural, printable
+from normcheck.wording import fold, in_box, plural, printable
 
 MARKS = {Severity.ERROR: ("✖", "bold red"), Severity.WARNING: ("▲", "bold yellow")}
 """One sign and one colour a severity; both are readable on dark and light terminals."""
@@ -101,8 +101,9 @@ def print_model(
 
 
 def _header(console: Console, model: ModelReport) -> None:
-    under = f" under '{printable(model.where)}'" if model.where else ""
-    first = Text(printable(model.target), style="bold")
+    name, where = in_box(model.target, model.where)
+    under = f" under '{printable(where)}'" if where else ""
+    first = Text(printable(name), style="bold")
     read = f"{model.form}{under}, {model.format}, {_size(model.size)}"
     executed = "" if model.run else ", not executed"
     first.append(f" · {read}{executed}", style="not bold")
@@ -138,9 +139,10 @@ def _in_a_line(console: Console, model: ModelReport, known: int) -> None:
     """A model among many in which nothing is wrong, or nothing new."""
     mark, color = _KNOWN_MARK if known else _GOOD_MARK if _earned(model) else _OPEN_MARK
     line = Text(f"{mark} ", style=color)
-    under = f" under '{printable(model.where)}'" if model.where else ""
+    name, where = in_box(model.target, model.where)
+    under = f" under '{printable(where)}'" if where else ""
     but = f", {plural(known, 'finding')} suppressed" if known else ""
-    text = f"{printable(model.target)}{under} · {_inventory(model)}{but}"
+    text = f"{printable(name)}{under} · {_inventory(model)}{but}"
     line.append(text, style="not bold default")
     hanging(console, line, indent=2)
 

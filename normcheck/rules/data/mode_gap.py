@@ -20,6 +20,7 @@ Look at the rules on mechanics first (NC203, NC3). Compare with more data.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.rules.data.meant_input import meant_input
 from normcheck.rules.data.skill import sign_test
 from normcheck.rules.data_verdict import SIGNIFICANT, Harm, verdict
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
@@ -33,6 +34,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     if run is None or data is None or impossible_statistics(subject):
         return
     judged = verdict(run)
+    if meant_input(data) is not None:
+        return  # unfamiliar-input names it: on the input that was meant all norms fit
     if judged is not None and judged.off:
         return  # the layers are known, NC401 or a rule on the file names them
     if judged is not None and judged.harm in (Harm.PROVEN, Harm.SHOWN):

@@ -121,6 +121,8 @@ def _first(data: AgainstData | None) -> str:
 def _consequence(judged: Verdict) -> str:
     if judged.both_guess:
         return "With these or others, the model answers no better than guessing."
+    if judged.guesses and judged.harm is Harm.STORED_RIGHT:
+        return "With them the model answers no better than guessing; new ones would not help."
     return _CONSEQUENCES[judged.harm]
 
 

@@ -1,9 +1,17 @@
 """The first norm sees something else than it was trained on, and the others do not.
 
 ## What it does
-With every batch norm normalising by the batch, an error in the scale or offset of the input shows
-in the first batch norm only: it normalises it away. Stale statistics show in all layers. Where most
-channels of the first norm are provably off and the later norms are not, the input is to blame.
+The first norm stands behind weights that are linear in the input, so its stored mean and variance
+tell which input they are of: a factor, an offset for each channel, an inversion, the channels in
+reverse order. The input is fed once more, so changed. Where all norms then fit their statistics,
+the change is named: "× 0.217: as if it had not been divided by 4.6". Foreign statistics fit no
+input like that.
+
+Where no such change is found, the shape of the misfit still tells. With every batch norm
+normalising by the batch, an error in the input shows in the first batch norm only, stale statistics
+show in all. Where most channels of the first norm are provably off and the later norms are not, the
+input is to blame, unless no input at all explains the first norm's means: then its statistics are
+foreign (NC401).
 
 ## Why is this bad?
 The model was trained with another preprocessing: pixels from 0 to 255 instead of 0 to 1, no mean
@@ -11,13 +19,19 @@ subtracted, another channel order. In eval mode every prediction is made on inpu
 does not know.
 
 ## How severe
-As NC401: an error where labels show that predictions suffer, a warning where the losses or the
-decisions hint at it, or where the model is as wrong as guessing; else info: a first layer that was
-frozen while the data changed looks the same.
+An error where labels show that answers are better on the input so changed, or under re-estimated
+statistics. A warning where the losses or the decisions hint at it, where the model is as wrong as
+guessing, or where the change is larger than two sets of data differ by (a factor of 1.5, half a
+deviation, an inversion). Else info: clean data differ so from augmented ones, and a first layer
+that was frozen while the data changed looks the same.
+
+## What acquits
+Later norms that do not fit on the input so changed (weights that were fine-tuned on this input made
+up for it), or labels that are answered better as the input is.
 
 ## What to do
-Compare the preprocessing with that of training. One constant ratio over all channels is a factor
-in the input.
+Compare the preprocessing with that of training, and scan again. Statistics that were collected on
+other input than the weights were trained on look the same: then `normcheck fix` on training data.
 """
 
 from __future__ import annotations
@@ -28,14 +42,23 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
+from normcheck.rules.data.meant_input import (
+    as_formula,
+    as_if,
+    heals,
+    is_far,
+    meant_input,
+    statistics_in_words,
+)
 from normcheck.rules.data_verdict import MATERIAL, Harm, Verdict, share_off, verdict
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
-from normcheck.wording import number
+from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normcheck.live.measurement import AgainstData, Drift
+    from normcheck.live.misfit import InputMap
 
 _SHARE = 0.4
 """Of the first norm's channels that have to be off."""
@@ -53,29 +76,28 @@ _MANY_LAYERS = 3
 """With fewer, the others being near is little evidence: the first has to be far off."""
 _FAR_OFF = 0.3
 """Median shift, or log variance ratio, of a first norm that is far off."""
-_CONSTANT = 0.2
-"""Scatter of the log variance ratio over channels below which it is one factor."""
+_NO_INPUT = 0.45
+"""What no input explains of the first norm's means, in deviations, from which it is the file:
+healthy models have 0.33 at most (behind a max pooling)."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding on the first norm."""
     judged = verdict(subject.run) if subject.run else None
-    if judged is None or impossible_statistics(subject):
+    data = subject.run.against_data if subject.run else None
+    if judged is None or data is None or impossible_statistics(subject):
         return
     first = unfamiliar(judged, subject)
     if first is None:
         return
+    meant = meant_input(data)
     shift, log_scale = median(np.abs(first.shift)), median(first.log_scale)
-    scatter = float(np.percentile(first.log_scale, 75) - np.percentile(first.log_scale, 25))
-    factor = ""
-    if scatter < _CONSTANT and abs(log_scale) > _CONSTANT:
-        factor = (
-            f" The ratio is the same in all channels: the input seems to be multiplied by "
-            f"{number(float(np.exp(log_scale / 2)))}."
-        )
     severity, confidence = judged.severity
-    data = subject.run.against_data if subject.run else None
-    if severity is Severity.INFO and (judged.guesses or _clearer(data)):
+    if meant is not None and heals(meant):
+        severity, confidence = Severity.ERROR, Confidence.HIGH
+    elif severity is Severity.INFO and (
+        judged.guesses or _clearer(data) or (meant is not None and is_far(meant))
+    ):
         severity, confidence = Severity.WARNING, Confidence.MEDIUM
     yield RULE.finding(
         severity=severity,
@@ -83,10 +105,13 @@ def check(subject: Subject) -> Iterator[Finding]:
         layers=[first.path],
         title="the input does not look like the training data",
         detail=(
-            f"The first norm is off by {number(shift)} standard deviations in the mean and a "
+            _meant(meant)
+            if meant is not None
+            else f"The first norm is off by {number(shift)} standard deviations in the mean and a "
             f"factor of {number(float(np.exp(log_scale)))} in the variance (medians), the later "
-            f"ones agree with their statistics.{factor} {judged.text}"
-        ),
+            "ones agree with their statistics."
+        )
+        + f" {judged.text}",
         consequence=(
             "Predictions are made on input that the model was not trained on: another range, mean "
             "or channel order."
@@ -96,16 +121,40 @@ def check(subject: Subject) -> Iterator[Finding]:
             Evidence("share of the first norm's channels off", share_off(first), _SHARE),
             Evidence("median shift in standard deviations", shift, MATERIAL),
             Evidence("median log variance ratio", log_scale, MATERIAL),
+            *([Evidence("factor in the input", meant.factor)] if meant is not None else ()),
         ),
     )
 
 
+def _meant(found: InputMap) -> str:
+    """The input under which all norms fit, and what answers make of it."""
+    words = as_if(found) if is_far(found) else "no more than two sets of data differ by"
+    off = max(found.before, found.behind)
+    text = (
+        f"Norms are off by up to {number(off)} (medians over channels, in standard deviations or a "
+        f"log variance ratio), and with the input {as_formula(found)} all fit their stored "
+        f"statistics (at most {number(max(found.first, found.later))} off)"
+        f"{': ' if words else ''}{words}. {statistics_in_words(found).capitalize()}."
+    )
+    if found.right is not None and found.healed is not None:
+        text += (
+            f" With the input so changed {percent(found.right / found.samples)} of "
+            f"{plural(found.samples, 'answer')} are right ({found.healed} become right, "
+            f"{found.harmed} wrong)."
+        )
+    return text
+
+
 def unfamiliar(judged: Verdict, subject: Subject) -> Drift | None:
-    """The first norm, where it alone is off; None where it is not, or others are as well."""
+    """The first norm, where it is the input that is off; None where the statistics are."""
     data = subject.run.against_data if subject.run else None
     drifts = data.drifts if data else ()
     known_better = judged.harm is Harm.STORED_RIGHT and not judged.guesses
-    if len(drifts) < _FEWEST_LAYERS or known_better:
+    if len(drifts) < _FEWEST_LAYERS:
+        return None
+    if meant_input(data) is not None:
+        return drifts[0]
+    if known_better or (data and (data.first_leftover or 0.0) > _NO_INPUT):
         return None
     first, later = drifts[0], drifts[1:]
     share = share_off(first)

@@ -6,117 +6,109 @@ healthy models of two dozen families reach; ``benchmarks/file_verdicts.py`` meas
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from math import log
 
 import numpy as np
 
-from normcheck.norms.belonging.agreement import AGREES, Agreement
+from normcheck.norms.belonging.agreement import AGREES, FAINT, Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.links import Weights
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
-from normcheck.wording import number
+from normcheck.rules.statistics.evidence_apart import (
+    Reading,
+    behind_activations,
+    of_first,
+    of_growth,
+)
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 16
 """Of a single link that accuses alone."""
+FEWEST_TOGETHER = 48
+"""Of several links."""
+FEWEST_PROVEN = 2
+"""Links in an ``nn.Sequential`` that speak together: names leave nothing to be guessed there."""
 MOST = 0.5
 """Share of the links that must fit before one that only its block's names make certain counts."""
 TELLING = 0.02
 """Mean of (stored mean / σ)² from which a single link's means are more than noise."""
 VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
+FOLLOWS = 0.8
+"""Alignment from which means follow the weights up to a factor."""
+SURELY, ROUNDING = 0.9, 1e-4
+"""The same for means that are small beside their deviations, and how small they may be: what a rest
+of the initial value leaves of them is exact all the same."""
+CLOSELY = 0.97
+"""The same for a single link."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One number that may speak against statistics."""
-
-    key: str
-    value: float
-    threshold: float
-    """Above it, it speaks against them."""
-    says: str
-    """What it means, in a sentence without its number."""
-    layers: tuple[str, ...]
-
-    @property
-    def speaks(self) -> bool:
-        """Whether it does."""
-        return self.value > self.threshold
-
-    @property
-    def sentence(self) -> str:
-        """With its number, and what healthy models reach."""
-        return f"{self.says} ({number(self.value)}, at most {number(self.threshold)} elsewhere)."
 
 
 def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Reading, ...]:
     """All that can be read of one model, whether it speaks against it or not."""
     found: list[Reading] = []
     if agreement is not None:
-        # Which taps an output of a transposed convolution sees depends on too much that is unknown.
-        likely = tuple(f for f in agreement.likely if f.link.kind is not Weights.TRANSPOSED)
+        likely = agreement.likely
         inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
         # Links that names only make likely may cross a sum: they miss together, in a healthy model.
+        proven = tuple(f for f in inside if is_proven(f))
         if len(inside) >= FEWEST_LINKS:
             found += _together(inside)
+        elif len(proven) >= FEWEST_PROVEN:
+            found += _together(proven)
+        found += _factor(proven if len(proven) >= FEWEST_PROVEN else inside, proven)
         found += _alone(inside, likely)
+        found += behind_activations(agreement.rectified)
+        found += of_growth(agreement.fits)
     if first is not None:
-        found += _of_first(first)
+        found += of_first(first)
     return tuple(found)
 
 
-def _of_first(first: FirstNorm) -> list[Reading]:
-    """What the first norm shows, whose weights the input reaches."""
-    found = [
-        Reading(
-            "first norm",
-            first.leftover,
-            0.45,
-            "No input explains the means of the first norm, by so many of its deviations",
-            (first.path,),
-        )
-    ]
-    if first.spread is not None:
-        found.append(
-            Reading(
-                "first variances",
-                abs(first.spread - 1),
-                0.4,
-                "The variances of the first norm do not follow its weights as variances do, but as "
-                "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
-                "flattened: the slope of their logarithms is off by",
-                (first.path,),
-            )
-        )
-    return found
+def is_proven(fit: Fit) -> bool:
+    """Whether names leave nothing to be guessed between two norms, as in an ``nn.Sequential``."""
+    return "Sequential" in fit.link.recognition.reason
 
 
 def _together(fits: Sequence[Fit]) -> list[Reading]:
     """What several links show."""
     paths = tuple(f.link.target.path for f in fits)
-    shifts = [max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]
+    # A pooling that no name tells moves means by a factor; in a Sequential there is no room for it.
+    shifts = [
+        max((1 - (f.explained if is_proven(f) else max(f.alignment, 0.0))) * f.energy, 0.0) ** 0.5
+        for f in fits
+    ]
     found = [
         Reading(
             "shift",
-            median(shifts),
+            _typical(shifts),
             0.28,
             "Means lie off what the weights predict, by the median so many deviations",
             paths,
         ),
         Reading(
             "small variances",
-            -median([f.log_scale for f in fits]),
+            _typical([-f.log_scale for f in fits]),
             0.35,
             "Variances are smaller than independent inputs would give, by the median so much of a "
             "logarithm",
             paths,
         ),
     ]
+    telling = [f for f in fits if f.energy > TELLING]
+    if len(telling) >= FEWEST_LINKS and sum(f.stored_mean.size for f in telling) >= FEWEST_TOGETHER:
+        found.append(
+            Reading(
+                "means apart",
+                median([1 - f.correlation for f in telling]),
+                0.12,
+                "Means follow the weights, but loosely: 1 minus their correlation, by the median",
+                tuple(f.link.target.path for f in telling),
+            )
+        )
     varied = [f for f in fits if _spread(f.predicted_variance) > VARIED]
     if len(varied) >= FEWEST_LINKS:
         found.append(
@@ -156,6 +148,55 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
     return found
 
 
+def _typical(values: Sequence[float]) -> float:
+    """What most of them reach: the median, of two the lesser."""
+    return median(values) if len(values) >= FEWEST_LINKS else min(values)
+
+
+def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
+    """One factor between means and weights, where the way between the norms is certain.
+
+    Where it is proven, a quarter of the links may lie on the other side: borders and distributions
+    that are not normal move single factors by up to a fifth. Where names alone make it certain,
+    none may: a pooling that no name tells moves some of them.
+
+    Args:
+        fits: Of the links that are asked.
+        proven: Those of a Sequential.
+    """
+    told = [
+        f
+        for f in fits
+        if f.slope > 0
+        and (
+            (f.alignment > FOLLOWS and f.energy > FAINT)
+            or (f.alignment > SURELY and f.energy > ROUNDING)
+        )
+    ]
+    channels = sum(f.stored_mean.size for f in told)
+    sure = len(proven) >= FEWEST_PROVEN
+    matrices = [f for f in told if f.link.kind is Weights.LINEAR and f.alignment > CLOSELY]
+    if len(told) >= (FEWEST_PROVEN if sure else FEWEST_LINKS) and channels >= FEWEST_CHANNELS:
+        threshold = log(1.15) if sure else log(1.2)
+    elif len(told) == len(matrices) == 1 and matrices[0].stored_mean.size >= FEWEST_CHANNELS:
+        # Nothing is pooled between vectors: a single matrix can speak, of a factor that is large.
+        sure, threshold = False, log(1.4)
+    else:
+        return []
+    slopes = sorted(log(f.slope) for f in told)
+    quarter = len(slopes) // 4 if sure else 0
+    return [
+        Reading(
+            "one factor",
+            max(slopes[quarter], -slopes[len(slopes) - 1 - quarter]),
+            threshold,
+            "Stored means follow the weights, but by one factor that is off 1 in nearly every "
+            "layer, by so much of a logarithm at least",
+            tuple(f.link.target.path for f in told),
+        )
+    ]
+
+
 def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
     """The single certain link that fits worst.
 
@@ -164,7 +205,7 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
     """
     fitting = sum(f.explained >= AGREES for f in likely)
     if fitting < MOST * len(likely):
-        inside = [f for f in inside if "Sequential" in f.link.recognition.reason]
+        inside = [f for f in inside if is_proven(f)]
     # Behind a depthwise convolution no sum over inputs evens out which taps a small image has.
     large = [
         f

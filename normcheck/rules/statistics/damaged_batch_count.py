@@ -24,6 +24,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, plural
@@ -56,7 +57,12 @@ def check(subject: Subject) -> Iterator[Finding]:
             discriminator="impossible",
         )
     floating = [
-        n for n in counted if n.batches and n.batches.dtype.floating and n not in impossible
+        n
+        for n in counted
+        if n.batches
+        and n.batches.dtype.floating
+        and n not in impossible
+        and n.kind.family is not Family.OBSERVATION  # a count of samples, a float by design
     ]
     if floating:
         yield _floating(floating)

@@ -19,7 +19,11 @@ perfect, 0 as good as predicting nothing, below 0 worse). Reported are
 - single readings that no healthy model reaches: means off by the median more than a quarter of a
   deviation, variances too small or unlike the weights, one certain link that does not fit, and a
   first norm whose means or variances no input explains (it has one unknown for each input
-  channel, and an equation for each output channel). Two that agree raise the confidence.
+  channel, and an equation for each output channel). Two that agree raise the confidence;
+- norms behind a ReLU whose mean and variance together are none that a ReLU leaves: either alone
+  in other units, part of the initial value, deviations or inverses;
+- norms over channels that grow by concatenation, as in dense networks: two of them store the
+  statistics of the same values, and must agree.
 
 ## Why is this bad?
 Eval mode normalises with the wrong numbers, and predictions are wrong. Nothing else in the file
@@ -30,13 +34,18 @@ An error where links inside blocks are certain and unrelated to the statistics, 
 fit once they are put back; a warning otherwise.
 
 ## Stays silent
+- where a stronger statement explains the mismatch: values that are exactly 0, 1 or negative, or a
+  batch count that leaves more than a tenth of the initial value. One layer has one history, and
+  what the weights say then stands with that finding;
 - where the weights acquit: means that follow them with a factor of 1 vouch for a layer, whatever
   its variances are, and a batch count that speaks against them is not believed
   (`under-warmed-stats`);
-- where fewer than three links are known, unless one is certain and clear; where their connection
-  is a guess (across residual adds, between parallel branches, in files that keep no order): a
-  false link accuses nobody. A model whose norms were registered before their convolutions is
-  read in that order;
+- where fewer than three links are known, unless two stand in an `nn.Sequential`, or one is certain
+  and clear; where their connection is a guess (across residual adds, between parallel branches, in
+  files that keep no order): a false link accuses nobody. A model whose norms were registered
+  before their convolutions is read in the order that the numbers of channels prove;
+- where any likely activation has a factor near 1: thirteen are tried, and the factor accuses
+  only if none of those that fit about as well explains it;
 - where predicted and stored variances still go together: then the link is false, not the
   statistics;
 - where square weights fit as those of a transposed convolution; the module tree decides where
@@ -63,8 +72,9 @@ from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
-from normcheck.rules.statistics.belonging_evidence import Reading, readings
+from normcheck.rules.statistics.belonging_evidence import readings
 from normcheck.rules.statistics.cause import Cause
+from normcheck.rules.statistics.evidence_apart import Reading
 from normcheck.rules.statistics.mismatch_causes import (
     TOO_LARGE,
     TOO_SMALL,

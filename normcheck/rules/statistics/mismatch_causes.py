@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.agreement import TELLING, agreement_of
-from normcheck.norms.belonging.common_factor import FAINT
+from normcheck.norms.belonging.agreement import FAINT, TELLING, agreement_of
 from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence

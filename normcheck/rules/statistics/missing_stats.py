@@ -58,7 +58,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     halves = [
         n
         for n in subject.layers
-        if (n.running_mean is None) != (n.running_var is None) and not n.unread
+        if (n.running_mean is None) != (n.running_var is None)
+        and not n.unread
+        and n.kind.family is not Family.CUSTOM  # EvoNorm-B has no mean
     ]
     if halves:
         yield _halves(halves)

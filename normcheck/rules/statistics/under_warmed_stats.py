@@ -54,6 +54,8 @@ from normcheck.rules.rule import (
 )
 from normcheck.wording import percent, plural
 
+SLOW = 0.01
+"""Momentum of TensorFlow's layers, which ports of their models keep."""
 WARNING_RESIDUE = 0.01
 """Share left from which a layer is reported: means and variances are off by about 1 %,
 which is what the noise of a running average amounts to anyway."""
@@ -88,7 +90,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     known = all(assumed_momentum(n)[1] for n in layers)
     rates = sorted({m for n in layers if isinstance(m := assumed_momentum(n)[0], float)})
     momentum = f"momentum {', '.join(f'{m:g}' for m in rates)}"
-    if not known:
+    libraries = sorted({n.momentum_of for n in layers if n.momentum_of})
+    if libraries:
+        momentum += f" (the default of {', '.join(libraries)}; a state dict does not hold it)"
+    elif not known:
         momentum += " (assumed: a state dict does not hold it)"
     severity = Severity.ERROR if worst > subject.value(ERROR_RESIDUE) else Severity.WARNING
     consequence = (
@@ -109,6 +114,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         detail=(
             f"After {plural(int(fewest), 'batch')} at {momentum}, "
             f"(1 - m)^n = {percent(worst)} of running_mean is still 0 and of running_var still 1."
+            + _at_slow(fewest, told=known or bool(libraries))
         ),
         consequence=consequence,
         fix=(
@@ -120,6 +126,14 @@ def check(subject: Subject) -> Iterator[Finding]:
             Evidence("num_batches_tracked", fewest, None, len(layers)),
         ),
     )
+
+
+def _at_slow(batches: float, *, told: bool) -> str:
+    """What it would be at the other momentum that many libraries build their norms with."""
+    if told:
+        return ""
+    left = percent((1 - SLOW) ** batches)
+    return f" At momentum {SLOW:g}, which many libraries have, it would be {left}."
 
 
 def _acquitted(subject: Subject, layers: list[NormLayer], against: Contradiction) -> Finding:

@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter
+from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter, StorageWriter
 
 
-def save_by_ranks(states: Sequence[dict[str, Any]], folder: Path) -> Path:
+def save_by_ranks(
+    states: Sequence[dict[str, Any]], folder: Path, writer: StorageWriter | None = None
+) -> Path:
     """What ``dcp.save`` writes where each rank has a state of its own.
 
     Args:
         states: One a rank. What they all have is written once, by the rank with least to write.
         folder: Where to.
+        writer: Of files in that folder; by default those of ``torch.save``.
     """
-    writer = FileSystemWriter(folder)
+    writer = writer or FileSystemWriter(folder)
     writer.set_up_storage_writer(True)
     planners = [DefaultSavePlanner() for _ in states]
     plans = []

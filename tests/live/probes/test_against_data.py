@@ -159,7 +159,7 @@ def test_scaled_input_is_one_finding_on_the_first_norm(
     report = judged(trained, 4 * images)
     (finding,) = [f for f in report.findings if f.rule == "NC404"]
     assert finding.layers == ("stem.norm",)
-    assert "multiplied by 4" in finding.detail
+    assert "as if it had not been divided by 4" in finding.detail
 
 
 def never_updated(report: Report) -> Finding:
@@ -329,6 +329,32 @@ def test_regression_is_judged_by_its_loss(digits: tuple[Part, Part]) -> None:
     sick = with_residue(model, 0.1)
     assert on_data(judged(sick, images, numbers)) == {"NC401": Severity.ERROR}
     assert on_data(judged(sick, images)) == {"NC401": Severity.INFO}
+
+
+def test_what_fits_in_memory_changes_no_figure(
+    digits: tuple[Part, Part], trained: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forwards of all samples, of some, and of a batch each give the same table, and every cell."""
+    images, labels = rows(digits[1], 200)
+    sick = with_residue(trained, 0.1)
+    reports = []
+    for most in (1 << 30, 100 * 16 * 64 * 16, 1):
+        monkeypatch.setattr("normcheck.live.probes.against_data._MOST_BYTES", most)
+        reports.append(judged(sick, images, labels).models[0].run)
+    wide, some, narrow = reports
+    assert wide
+    assert some
+    assert narrow
+    assert wide.forwards < some.forwards < narrow.forwards
+    assert wide.forwards <= 79
+    for other in (some, narrow):
+        assert other.verdict == wide.verdict
+        for ours, theirs in zip(wide.regimes, other.regimes, strict=True):
+            assert theirs.difference == pytest.approx(ours.difference, rel=0.05)
+            assert theirs.accuracy == pytest.approx(ours.accuracy, abs=0.02)
+            assert theirs.flips == pytest.approx(ours.flips, abs=0.02)
+        for ours, theirs in zip(wide.noise, other.noise, strict=True):
+            assert theirs.difference == pytest.approx(ours.difference, rel=0.02)
 
 
 def test_a_model_that_is_inspected_stays_as_it_was(

@@ -67,14 +67,13 @@ def two_pass(model: nn.Module, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("size", [3, 8, 24, 100])
-def test_estimated_statistics(size: int, together: bool) -> None:
+def test_estimated_statistics(size: int) -> None:
     """They are those of an exact pass over all the data at once, for any size of batches."""
     x = rows(24, 3, 9, 9)
     torch.manual_seed(0)
     model = images()
-    estimate = regimes(model).estimated(feed_of(x, size), together=together)
+    estimate = regimes(model).estimated(feed_of(x, size))
     found, residual = estimate.statistics, estimate.residual
     exact = two_pass(model, x)
     assert [place.path for place in found] == list(exact)
@@ -89,8 +88,9 @@ def test_few_rounds_leave_a_residual() -> None:
     torch.manual_seed(0)
     run = regimes(Deep(6))
     feed = feed_of(rows(32, 6), 4)
-    assert run.estimated(feed, 0).residual == float("inf")
-    assert run.estimated(feed, 1).residual > run.estimated(feed, 6).residual
+    assert run.estimated(feed, 0, in_order=0).residual == float("inf")
+    once, often = (run.estimated(feed, count, in_order=0) for count in (1, 6))
+    assert once.residual > often.residual
 
 
 class Steep(nn.Module):
@@ -112,14 +112,44 @@ def test_an_estimate_that_runs_away_settles() -> None:
     One batch of all mends them at once.
     """
     run, feed = regimes(Steep(8)), feed_of(rows(32, 4), 2)
-    assert run.estimated(feed, 2).residual > 0.1
-    settled, at_once = run.estimated(feed), run.estimated(feed, together=True)
+    assert run.estimated(feed, 2, in_order=0).residual > 0.1
+    settled, at_once = run.estimated(feed), run.estimated(feed_of(rows(32, 4), 32))
     assert settled.residual < 0.01
     assert at_once.residual < 0.01
     assert at_once.rounds == 2
     for place, (mean, variance) in at_once.statistics.items():
         assert torch.allclose(settled.statistics[place][0], mean, atol=0.05)
         assert torch.allclose(settled.statistics[place][1], variance, rtol=0.05)
+
+
+def test_an_estimate_that_never_comes_back_is_taken_layer_by_layer() -> None:
+    """Inputs behind a first estimate grow beyond all numbers in deep models: then in order."""
+    run, feed = regimes(Steep(30)), feed_of(rows(32, 4), 2)
+    assert run.estimated(feed, in_order=0).residual == float("inf")
+    found = run.estimated(feed)
+    assert found.residual < 0.01
+    assert found.rounds == 21 + 31
+    assert all(bool(t.isfinite().all()) for pair in found.statistics.values() for t in pair)
+    # A model deeper than that is said not to settle, and no figure of it is used.
+    assert run.estimated(feed, in_order=5).residual > 0.1
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 16])
+@pytest.mark.parametrize("count", [16, 17])
+def test_one_forward_stands_for_many(size: int, count: int) -> None:
+    """Batch statistics of groups within a forward are those of forwards of each group."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*images()[:6])  # type: ignore[index]
+    run, x = regimes(model), rows(count, 3, 9, 9)
+    wide, apart = Collected(), Collected()
+    together = run.batch(feed_of(x, count), wide, size=size).mains
+    each = run.batch(feed_of(x, size), apart).mains
+    assert len(together) == 1 < len(each) or size == 16
+    assert torch.allclose(torch.cat(together), torch.cat(each), atol=1e-5)
+    for place, moments in wide.moments.items():
+        mean, variance = apart.moments[place].pooled()
+        assert torch.allclose(moments.pooled()[0], mean, atol=1e-5)
+        assert torch.allclose(moments.pooled()[1], variance, rtol=1e-4)
 
 
 def test_nothing_of_the_model_is_written() -> None:

@@ -1,0 +1,1 @@
+"""Archives around models: read through, without anything being unpacked to disk."""

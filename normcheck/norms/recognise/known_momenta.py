@@ -1,0 +1,61 @@
+"""Momenta that a library builds its batch norms with, known by the names of its models.
+
+A state dict does not hold the momentum. Where the names of a model are those of one library, its
+default is a better guess than torch's. Each row was looked up in the code of the release named.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One library's models."""
+
+    library: str
+    """With the release that was looked at, and the file that has the numbers."""
+    names: tuple[re.Pattern[str], ...]
+    """Of tensors, all of which must be there."""
+    momenta: tuple[tuple[re.Pattern[str], float], ...]
+    """By the paths of its norms; the first that fits."""
+    eps: float | None = None
+
+
+KNOWN = (
+    Known(
+        "pytorch-tabnet 4.1 (tab_network.py)",
+        (
+            re.compile(r"(^|\.)encoder\.initial_bn\.running_mean$"),
+            re.compile(
+                r"(^|\.)encoder\.feat_transformers\.0\..*glu_layers\.0\.bn\.bn\.running_mean$"
+            ),
+        ),
+        (
+            (re.compile(r"(^|\.)initial_bn$"), 0.01),
+            (re.compile(r"\.bn\.bn$"), 0.02),
+        ),
+    ),
+    Known(
+        "efficientnet_pytorch 0.7.1 (utils.py: batch_norm_momentum 0.99 of the old value)",
+        (
+            re.compile(r"(^|\.)_conv_stem\.weight$"),
+            re.compile(r"(^|\.)_blocks\.0\._depthwise_conv\.weight$"),
+        ),
+        ((re.compile(r"(^|\.|_)bn[012]$"), 0.01),),
+        1e-3,
+    ),
+)
+
+
+def known_library(names: Collection[str]) -> Known | None:
+    """The library whose models have such names; None where it is none that is known here."""
+    for known in KNOWN:
+        if all(any(pattern.search(name) for name in names) for pattern in known.names):
+            return known
+    return None
+
+
+def momentum_at(known: Known, path: str) -> float | None:
+    """What the library gives a norm at ``path`` by default."""
+    return next((m for pattern, m in known.momenta if pattern.search(path)), None)

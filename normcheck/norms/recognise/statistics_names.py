@@ -1,0 +1,233 @@
+"""Running statistics under the names that libraries give them: one table of knowledge.
+
+What torch calls ``running_mean``, ``running_var`` and ``num_batches_tracked`` has other names
+elsewhere. A name that no library here has is told by its siblings: a mean-like and a variance-like
+tensor of one shape, beside a count or beside γ and β.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from normcheck.norms.layer import Confidence, Values
+from normcheck.saved.tensors import TensorRef
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """How one library stores a norm with running statistics."""
+
+    library: str
+    """Whose it is, with the class or file that shows it."""
+    mean: str
+    variance: str
+    count: str = ""
+    """Of batches, empty where it keeps none."""
+    momentum: float | None = None
+    """The default, as torch counts: the share of the new value."""
+    eps: float | None = None
+    kind: str = ""
+    """Of the table of kinds, where it is none of torch's."""
+    sure: Confidence = Confidence.HIGH
+    """Whether its names are nobody else's."""
+
+
+CONVENTIONS = (
+    Convention("Keras (BatchNormalization)", "moving_mean", "moving_variance", "", 0.01, 1e-3),
+    Convention(
+        "sb3-contrib (BatchRenorm)", "ra_mean", "ra_var", "steps", 0.01, 1e-3, "BatchRenorm"
+    ),
+    Convention("Paddle (BatchNorm)", "_mean", "_variance", "", 0.1, 1e-5),
+    Convention("MXNet Gluon (BatchNorm)", "moving_mean", "moving_var", "", 0.1, 1e-5),
+    Convention("Chainer (BatchNormalization)", "avg_mean", "avg_var", "N", 0.1, 2e-5),
+    Convention("Flax (BatchNorm)", "mean", "var", "", 0.01, 1e-5, "", Confidence.MEDIUM),
+)
+"""Norms beside γ and β. Momentum and eps are the defaults of each library's own constructor."""
+WEIGHTS = ("weight", "gamma", "scale")
+BIASES = ("bias", "beta", "offset")
+COUNTS = (
+    "num_batches_tracked", "steps", "count", "_count", "current_count", "n", "N", "num_samples",
+    "n_samples", "num_batches", "num_updates", "n_updates", "step",
+)  # fmt: skip
+"""Names of a number of batches, updates or samples."""
+_MEAN = re.compile(r"(?:^|_)(?:mean|mu|avg|means)(?=_|$)")
+_VARIANCE = re.compile(r"(?:^|_)(?:var|variance|sigma2|vars)(?=_|$)")
+_DEVIATION = re.compile(r"(?:^|_)(?:std|stddev|sigma|stdev)(?=_|$)")
+_OF_PARAMETERS = re.compile(r"weight|bias|prior|posterior")
+TORCH = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which of a module's tensors are its running statistics."""
+
+    mean: str
+    spread: str
+    deviation: bool
+    """Whether the spread is a standard deviation, to be squared."""
+    count: str | None
+    convention: Convention | None
+    """None for names of no library that is known here: they look like statistics."""
+
+    @property
+    def reason(self) -> str:
+        """Why they are taken for statistics."""
+        pair = f"{self.mean} and {self.spread}"
+        if self.convention is not None:
+            return f"has {pair}, as {self.convention.library} has it"
+        return f"{pair} look like running statistics"
+
+    @property
+    def confidence(self) -> Confidence:
+        """How sure that is."""
+        return self.convention.sure if self.convention is not None else Confidence.LOW
+
+    @property
+    def kind(self) -> str:
+        """Of the table of kinds, where the library's norm is none of torch's."""
+        return self.convention.kind if self.convention is not None else ""
+
+
+def named_statistics(leaves: Mapping[str, TensorRef]) -> Named | None:
+    """The running statistics among a module's own tensors, under names that are not torch's.
+
+    Args:
+        leaves: The module's tensors by their last names.
+
+    Returns:
+        None where there are none, or torch's own names are among them.
+    """
+    if len(leaves) < 2 or any(name in leaves for name in TORCH[1:]):
+        return None
+    for known in CONVENTIONS:
+        pair = leaves.get(known.mean), leaves.get(known.variance)
+        if _is_pair(*pair):
+            count = known.count if known.count in leaves else _count(leaves)
+            return Named(known.mean, known.variance, False, count, known)
+    for name, mean in leaves.items():
+        told = _MEAN.search(name)
+        if told is None:
+            continue
+        for other, spread in leaves.items():
+            is_variance, is_deviation = _VARIANCE.search(other), _DEVIATION.search(other)
+            like = is_variance or is_deviation
+            if like is None or _rest(name, told) != _rest(other, like):
+                continue
+            if _OF_PARAMETERS.search(name):
+                continue  # the distribution of a Bayesian or noisy layer's weights
+            if _is_pair(mean, spread):
+                # A deviation beside the variance that it is the root of.
+                better = _variance_beside(leaves, name, told) if not is_variance else None
+                chosen = better or other
+                return Named(
+                    name, chosen, chosen == other and not is_variance, _count(leaves), None
+                )
+    return None
+
+
+def _rest(name: str, found: "re.Match[str]") -> str:
+    """A name without what says which statistic it is."""
+    return (name[: found.start()] + name[found.end() :]).strip("_")
+
+
+def _variance_beside(
+    leaves: Mapping[str, TensorRef], mean: str, told: "re.Match[str]"
+) -> str | None:
+    for name, tensor in leaves.items():
+        found = _VARIANCE.search(name)
+        if found and _rest(name, found) == _rest(mean, told) and _is_pair(leaves[mean], tensor):
+            return name
+    return None
+
+
+def _is_pair(mean: TensorRef | None, spread: TensorRef | None) -> bool:
+    return (
+        mean is not None
+        and spread is not None
+        and mean.shape == spread.shape
+        and mean.numel > 1
+        and sum(length > 1 for length in mean.shape) == 1
+        and mean.dtype.floating
+        and spread.dtype.floating
+    )
+
+
+def _count(leaves: Mapping[str, TensorRef]) -> str | None:
+    return next((name for name in COUNTS if name in leaves and leaves[name].numel == 1), None)
+
+
+def as_in_torch(leaves: Mapping[str, TensorRef], named: Named) -> dict[str, TensorRef]:
+    """A module's tensors under the names that torch has for them."""
+    size = leaves[named.mean].numel
+    weight, bias = affine_of(leaves, size)
+    own = (
+        ("weight", weight),
+        ("bias", bias),
+        ("running_mean", named.mean),
+        ("running_var", named.spread),
+        ("num_batches_tracked", named.count),
+    )
+    return {torch: leaves[name] for torch, name in own if name is not None}
+
+
+def squared(spread: Values | None) -> Values | None:
+    """The variance that a standard deviation is the root of."""
+    if spread is None:
+        return None
+    return Values(np.square(spread.numbers), spread.dtype, spread.requires_grad)
+
+
+def shaped_otherwise(leaves: Mapping[str, TensorRef]) -> str | None:
+    """The kind of a norm with torch's names for its statistics, but shapes of its own.
+
+    Args:
+        leaves: A module's tensors by their last names, a running statistic among them.
+    """
+    mean, variance = leaves.get("running_mean"), leaves.get("running_var")
+    weight, bias = leaves.get("weight"), leaves.get("bias")
+    if mean is None and variance is not None and "v" in leaves:
+        return "EvoNorm-B"
+    if mean is None or variance is None or mean.ndim == 0:
+        return None
+    if mean.ndim == 2 and variance.shape == mean.shape and min(mean.shape) > 1:
+        return "BatchNorm by type"
+    # Means of scalars alone, variances of scalars, vectors and tensors: γ and β likewise.
+    shorter = mean.ndim == variance.ndim == 1 and mean.numel < variance.numel
+    if (
+        shorter
+        and (weight is None or (weight.shape == variance.shape))
+        and (bias is None or bias.shape == mean.shape)
+    ):
+        return "equivariant BatchNorm"
+    return None
+
+
+_OWN_LEAVES = (
+    ({"weight", "bias", "v"}, "EvoNorm-S"),
+    ({"weight", "bias", "tau"}, "FilterResponseNorm"),
+    ({"weight", "bias", "mean_scale"}, "GraphNorm"),
+    ({"gamma", "beta", "tau"}, "FilterResponseNorm"),
+)
+
+
+def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
+    """The kind of a norm without statistics whose parameters have names of its own.
+
+    Args:
+        leaves: A module's tensors by their last names: all of one size, whatever their shapes.
+    """
+    names = leaves.keys() - {"eps"}
+    kind = next((kind for own, kind in _OWN_LEAVES if names == own), None)
+    sizes = {leaves[name].numel for name in names}
+    return kind if len(sizes) == 1 and sizes.pop() > 1 else None
+
+
+def affine_of(leaves: Mapping[str, TensorRef], size: int) -> tuple[str | None, str | None]:
+    """The names of γ and β among a module's tensors, for so many features."""
+
+    def first(names: tuple[str, ...]) -> str | None:
+        return next((n for n in names if n in leaves and leaves[n].numel == size), None)
+
+    return first(WEIGHTS), first(BIASES)

@@ -1,0 +1,99 @@
+"""Evidence apart from links between two norms: the first norm, copies, rectified values.
+
+The thresholds lie above what healthy models of two dozen families reach.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.layer_numbers import median
+from normcheck.wording import number
+
+FEWEST_RECTIFIED = 3
+"""Norms behind activations that speak together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One number that may speak against statistics."""
+
+    key: str
+    value: float
+    threshold: float
+    """Above it, it speaks against them."""
+    says: str
+    """What it means, in a sentence without its number."""
+    layers: tuple[str, ...]
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it does."""
+        return self.value > self.threshold
+
+    @property
+    def sentence(self) -> str:
+        """With its number, and what healthy models reach."""
+        return f"{self.says} ({number(self.value)}, at most {number(self.threshold)} elsewhere)."
+
+
+def of_first(first: FirstNorm) -> list[Reading]:
+    """What the first norm shows, whose weights the input reaches."""
+    found = [
+        Reading(
+            "first norm",
+            first.leftover,
+            0.45,
+            "No input explains the means of the first norm, by so many of its deviations",
+            (first.path,),
+        )
+    ]
+    if first.spread is not None:
+        found.append(
+            Reading(
+                "first variances",
+                abs(first.spread - 1),
+                0.45,
+                "The variances of the first norm do not follow its weights as variances do, but as "
+                "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
+                "flattened: the slope of their logarithms is off by",
+                (first.path,),
+            )
+        )
+    return found
+
+
+def of_growth(fits: Sequence[Fit]) -> list[Reading]:
+    """Norms that share channels by concatenation: the one whose statistics differ most."""
+    shared = [(f.link.grown.apart, f.link) for f in fits if f.link.grown is not None]
+    if not shared:
+        return []
+    apart, link = max(shared, key=lambda pair: pair[0])
+    of = link.grown.of if link.grown is not None else ""
+    return [
+        Reading(
+            "shared channels",
+            apart,
+            0.28,
+            "Two norms over the same values, as channels grow by concatenation, store different "
+            "statistics: means or deviations are apart by so many deviations",
+            (of, link.target.path),
+        )
+    ]
+
+
+def behind_activations(fits: Sequence[Fit]) -> list[Reading]:
+    """Norms behind a ReLU: mean and variance of rectified values are tied to each other."""
+    if len(fits) < FEWEST_RECTIFIED:
+        return []
+    return [
+        Reading(
+            "rectified",
+            median([max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]),
+            0.45,
+            "Behind a ReLU a mean and a variance tell the values before it; these lie off what "
+            "the weights predict, by the median so many deviations",
+            tuple(f.link.target.path for f in fits),
+        )
+    ]

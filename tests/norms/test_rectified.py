@@ -1,0 +1,101 @@
+"""Norms behind a ReLU, and what their statistics tell of the values before it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from normcheck.findings import Finding
+from normcheck.norms.belonging.rectified import before_rectifying
+from normcheck.rules.rule import CannotTell, Subject
+from normcheck.rules.statistics.belonging_evidence import readings
+from normcheck.rules.statistics.foreign_stats import check
+from tests.norms.settled import CHANNELS, anatomy, settle
+
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
+
+
+def test_normal_values_are_put_back_before_the_relu() -> None:
+    """Mean and variance of what a ReLU left determine those of what it took."""
+    rng = np.random.default_rng(0)
+    mean, deviation = np.array([-2, -1, 0, 1, 4.0]), np.array([1, 0.5, 2, 1, 0.4])
+    values = mean + deviation * rng.normal(size=(1_000_000, 5))
+    after = np.maximum(values, 0)
+    found = before_rectifying(after.mean(axis=0), after.var(axis=0))
+    assert np.abs(found[0] - mean).max() < 0.02
+    assert np.abs(np.sqrt(found[1]) - deviation).max() < 0.02
+
+
+def test_a_dead_channel_stays_at_zero() -> None:
+    """Zeros and denormals make neither an error nor a number that is none."""
+    with np.errstate(all="raise", under="ignore"):
+        found = before_rectifying(np.array([0.0, 1e-30, 5e-324]), np.array([0.0, 0.0, 0.0]))
+    assert np.isfinite(found).all()
+    assert found[0][0] == found[1][0] == 0
+
+
+def _norms_last(blocks: int) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for block in range(blocks):
+        made_of = 3 if block == 0 else CHANNELS
+        parts += [nn.Conv2d(made_of, CHANNELS, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(CHANNELS)]
+    return nn.Sequential(*parts)
+
+
+def _found(model: nn.Module, folder: Path) -> list[Finding]:
+    try:
+        return list(check(Subject(anatomy(model, folder))))
+    except CannotTell:
+        return []
+
+
+def test_healthy_norms_behind_activations_accuse_nobody(tmp_path: Path) -> None:
+    """They are held against the weights, and none of their readings speaks."""
+    model = settle(_norms_last(5), 3, 16, 16)
+    found = anatomy(model, tmp_path)
+    assert found.agreement is not None
+    assert found.agreement.activation == "ReLU before the norm"
+    taken = {r.key: r for r in readings(found.agreement, found.first)}
+    assert taken["rectified"].value < 0.25
+    assert _found(model, tmp_path) == []
+
+
+def _mostly_initial(norm: nn.BatchNorm2d) -> None:
+    norm.running_mean.mul_(0.1)  # type: ignore[union-attr]
+    norm.running_var.mul_(0.1).add_(0.9)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda n: n.running_mean.mul_(3),
+        lambda n: n.running_var.mul_(0.1),
+        _mostly_initial,
+    ],
+    ids=["means", "variances", "initial value"],
+)
+def test_a_mean_and_a_variance_that_no_relu_leaves(tmp_path: Path, fault) -> None:  # type: ignore[no-untyped-def]
+    """Either alone in other units shows: behind a ReLU the two are tied to each other."""
+    model = settle(_norms_last(5), 3, 16, 16)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            fault(module)
+    (finding,) = _found(model, tmp_path)
+    assert "rectified" in finding.discriminator
+
+
+def test_means_above_zero_by_chance_are_not_put_back(tmp_path: Path) -> None:
+    """One norm of several: its neighbours show that norms stand before activations."""
+    model = nn.Sequential()
+    for block in range(4):
+        made_of = 3 if block == 0 else CHANNELS
+        model.extend([nn.Conv2d(made_of, CHANNELS, 3), nn.BatchNorm2d(CHANNELS), nn.ReLU()])
+    settle(model, 3, 16, 16)
+    model[4].running_mean.abs_()  # type: ignore[union-attr,operator]
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    assert agreement.rectified == ()
+    assert "behind the activation" in dict(agreement.unjudged)["4"]
+    assert torch.isfinite(torch.tensor([f.explained for f in agreement.fits])).all()
