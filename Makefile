@@ -36,7 +36,7 @@ test-kernels: $(VENV)/.developer  ## run what depends on arithmetic under the ke
 test-floors:  ## run the tests with the oldest versions of everything that pyproject.toml allows
 	rm -rf $(VENV)-floors
 	$(PYTHON) -m venv $(VENV)-floors
-	$(PYTHON) -m tests.floors $(if $(TORCH),torch=$(TORCH)) plot images onnx > $(VENV)-floors/requirements.txt
+	$(PYTHON) -m tests.floors $(if $(TORCH),torch=$(TORCH)) run html plot images onnx > $(VENV)-floors/requirements.txt
 	$(VENV)-floors/bin/python -m pip install --quiet -r $(VENV)-floors/requirements.txt
 	$(VENV)-floors/bin/python -m pip install --quiet --no-deps -e .
 	$(VENV)-floors/bin/python -m pytest -n 2 -m "not slow or kernels" $(addprefix tests/,architectures cli compare config fleet formats live norms pickles repair report rules runs saved)
@@ -72,15 +72,17 @@ samples: $(VENV)/.developer  ## train and write sample_models/ again, from its s
 without-torch:  ## scan the sample models in an environment that has no torch
 	rm -rf $(VENV)-without-torch
 	$(PYTHON) -m venv $(VENV)-without-torch
-	$(VENV)-without-torch/bin/python -m pip install --quiet -c constraints.txt numpy rich typer junitparser
-	$(VENV)-without-torch/bin/python -m pip install --quiet --no-deps .
+	$(VENV)-without-torch/bin/python -m pip install --quiet -c constraints.txt .
 	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
 	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet -o $(VENV)-without-torch/report.txt sample_models
+	! $(VENV)-without-torch/bin/normcheck scan --quiet --run sample_models/digits-healthy-module.pt 2> $(VENV)-without-torch/error.txt
+	grep -q "normcheck\[run\]" $(VENV)-without-torch/error.txt
 
 bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, statistics
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/foreign_stats.py
 	$(BIN)/python benchmarks/recalibrate.py
+	$(BIN)/python -m benchmarks.guard
 	$(BIN)/python benchmarks/small.py
 	$(BIN)/python benchmarks/large.py --growth
 	$(BIN)/python benchmarks/remote.py

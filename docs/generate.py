@@ -50,6 +50,7 @@ NEEDS = {
     "data": "your data",
     "pair": "two checkpoints",
     "export": "a model and its export",
+    "training": "a training loop",
 }
 """What a rule needs, in the words of the table."""
 

@@ -15,15 +15,19 @@ from normcheck.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from normcheck.api.diff import diff
+    from normcheck.api.fix import fix
+    from normcheck.api.scan import assert_healthy, scan
     from normcheck.config.examination import Examination
     from normcheck.config.policy import LayerIgnore, Policy
-    from normcheck.errors import NormcheckError
+    from normcheck.errors import GuardError, GuardWarning, NormcheckError
     from normcheck.findings import Confidence, Evidence, Finding, Severity, Suppressed
+    from normcheck.integrations.guard.guard import Guard, guard
     from normcheck.repair.estimating.recalibrate import Recalibration, recalibrate
+    from normcheck.repair.repair_result import Repair
     from normcheck.report.diff_report import Diff
+    from normcheck.report.layer_list import LayerList
     from normcheck.report.report import Report
-    from normcheck.runs.diff import diff
-    from normcheck.runs.scan import scan
 
 __all__ = [
     "Confidence",
@@ -31,15 +35,23 @@ __all__ = [
     "Evidence",
     "Examination",
     "Finding",
+    "Guard",
+    "GuardError",
+    "GuardWarning",
     "LayerIgnore",
+    "LayerList",
     "NormcheckError",
     "Policy",
     "Recalibration",
+    "Repair",
     "Report",
     "Severity",
     "Suppressed",
     "__version__",
+    "assert_healthy",
     "diff",
+    "fix",
+    "guard",
     "recalibrate",
     "scan",
 ]
@@ -50,16 +62,24 @@ _HOMES = {
     "Evidence": "normcheck.findings",
     "Examination": "normcheck.config.examination",
     "Finding": "normcheck.findings",
+    "Guard": "normcheck.integrations.guard.guard",
+    "GuardError": "normcheck.errors",
+    "GuardWarning": "normcheck.errors",
+    "LayerList": "normcheck.report.layer_list",
     "LayerIgnore": "normcheck.config.policy",
     "NormcheckError": "normcheck.errors",
     "Policy": "normcheck.config.policy",
     "Recalibration": "normcheck.repair.estimating.recalibrate",
+    "Repair": "normcheck.repair.repair_result",
     "Report": "normcheck.report.report",
     "Severity": "normcheck.findings",
     "Suppressed": "normcheck.findings",
-    "diff": "normcheck.runs.diff",
+    "assert_healthy": "normcheck.api.scan",
+    "diff": "normcheck.api.diff",
+    "fix": "normcheck.api.fix",
+    "guard": "normcheck.integrations.guard.guard",
     "recalibrate": "normcheck.repair.estimating.recalibrate",
-    "scan": "normcheck.runs.scan",
+    "scan": "normcheck.api.scan",
 }
 
 

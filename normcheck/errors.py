@@ -61,3 +61,11 @@ class NoValuesError(NormcheckError):
 
 class ConfigError(UsageError):
     """A configuration file is broken, or says something that has no meaning."""
+
+
+class GuardError(NormcheckError):
+    """A training loop does what no healthy one does, and its guard is strict."""
+
+
+class GuardWarning(UserWarning):
+    """A training loop does what no healthy one does; said once, at the line that does it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normcheck.rules.catalogue import RULES, narrow
+from normcheck.shown import Brief
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.place import Place, address_matches, is_remote
 
@@ -85,8 +86,8 @@ class HeldBack:
     """What would be imported, and which file says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
+@dataclass(frozen=True, slots=True, repr=False)
+class Examination(Brief):
     """How files and live models are examined: by which rules and which run, within which bounds."""
 
     rules: tuple[Rule, ...] = RULES

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Severity
+from normcheck.shown import Brief
 
 if TYPE_CHECKING:
     from normcheck.config.baseline import Baseline
@@ -30,8 +31,8 @@ class LayerIgnore:
         return fnmatch.fnmatchcase(path, self.pattern)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+@dataclass(frozen=True, slots=True, repr=False)
+class Policy(Brief):
     """Which findings count, and which of them fail the run."""
 
     fail_on: Severity = Severity.WARNING

@@ -15,8 +15,9 @@ ALL = "all"
 class Loading:
     """How the user wants the model made."""
 
-    model: str = ""
-    """``pkg.mod:factory``; empty where the file holds the module itself."""
+    model: str | Callable[..., Any] = ""
+    """``pkg.mod:factory``, or in Python what it stands for; empty where the file holds the module
+    itself."""
     arguments: Mapping[str, Any] | list[Any] = field(default_factory=dict)
     prefix: str | None = None
     """Part of the file's names before the model's own; None to look for one."""

@@ -15,6 +15,7 @@ from normcheck.findings import Failure, Skipped
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.reading_errors import complete
 from normcheck.live.run_request import Running
+from normcheck.live.torch_there import require_torch
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.configured_run import configured_run
 from normcheck.pipeline.given import Given
@@ -114,6 +115,7 @@ def examine_object(
     if kind is Given.MODULE:
         yield _examine_module(value, type(value).__name__, examination, wishes)
     elif kind is Given.TENSORS:
+        require_torch("scanning a state dict in memory")
         from normcheck.live.loading.in_memory import checkpoint_of
 
         name = type(value).__name__

@@ -63,12 +63,14 @@ def judge(
 
 
 def concerned(rules: Iterable[Rule], subject: Subject) -> tuple[Rule, ...]:
-    """The rules that are about such a subject: one model, several states of it, or its export.
+    """The rules that are about such a subject: one model, several states, its export, a training.
 
-    The others are not skipped: a scan never has a second checkpoint.
+    The others are not skipped: a scan never has a second checkpoint, nor a training loop.
     """
+    if subject.training is not None:
+        return tuple(rule for rule in rules if rule.need is Need.TRAINING)
     if subject.pair is None:
-        return tuple(rule for rule in rules if not rule.need.compares)
+        return tuple(rule for rule in rules if rule.need.scanned)
     need = Need.PAIR if subject.pair.match is None else Need.EXPORT
     return tuple(rule for rule in rules if rule.need is need)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from normcheck.live.measurement import Regime
 from normcheck.saved.dtypes import Array
 from normcheck.saved.tensors import TensorRef
+from normcheck.shown import Shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +92,8 @@ class Written:
     backup: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Repair:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Repair(Shown):
     """All that a call of ``fix`` did."""
 
     target: str
@@ -107,3 +108,8 @@ class Repair:
     def refused(self) -> bool:
         """Whether there were reasons not to write, and nothing was written."""
         return self.written is None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the repaired copy was written, with nothing against it."""
+        return not self.refused and not any(model.objections for model in self.models)

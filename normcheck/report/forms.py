@@ -15,6 +15,7 @@ _HOMES = {
     "junit": "machines.as_junit",
     "github": "machines.as_github",
     "markdown": "people.as_markdown",
+    "html": "page.as_html",
 }
 """Where the ``FORM`` of each name is. ``json-v1`` is ``json`` for who relies on its version."""
 NAMES = tuple(_HOMES)

@@ -56,6 +56,10 @@ def reading(model: ModelReport) -> Reading:
         return Reading(title, " ".join(filter(None, [text, left_out])), earned=True)
     if any(layer.mean is not None and layer.variance is not None for layer in model.layers):
         said.append("Whether they fit your data, only a run on that data (--data) can tell.")
+    if model.rules and all(code.startswith("NC7") for code in model.rules):
+        return Reading(
+            "Nothing wrong in the training that was watched", " ".join(said), earned=True
+        )
     title = (
         "Nothing wrong in what the file can tell"
         if run is None
@@ -66,7 +70,7 @@ def reading(model: ModelReport) -> Reading:
 
 def _left_out(model: ModelReport) -> str:
     """How many rules there are beside those that ran, where somebody left some out."""
-    everything = sum(not rule.need.compares for rule in RULES)
+    everything = sum(rule.need.scanned for rule in RULES)
     if len(model.rules) >= everything:
         return ""
     return f"{model.ran} of {plural(everything, 'rule')} ran."

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import middle_of
+from normcheck.report.data_frame import frame_of
 from normcheck.report.fit_summary import AgreementSummary
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.rule import Rule
+from normcheck.shown import Shown
 
 OWN_INPUT = "its own input"
 """What eval mode of norms that store nothing uses, as the table of kinds says it."""
@@ -109,9 +113,14 @@ class ModelReport:
     """What running it showed; None where it was only read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that a run has to say."""
+_FRAME = ("model", "where", "rule", "name", "severity", "confidence", "title", "layers", "detail",
+          "consequence", "fix")  # fmt: skip
+"""Columns of the table of findings."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Report(Shown):
+    """Everything that a run has to say. ``print(report)`` is what the command prints."""
 
     version: str
     """Of normcheck."""
@@ -131,9 +140,43 @@ class Report:
         """Number of findings of one severity."""
         return sum(finding.severity is severity for finding in self.findings)
 
-    def fails(self, finding: Finding) -> bool:
+    @property
+    def ok(self) -> bool:
+        """Whether everything was read, and no finding is at or above ``fail_on``."""
+        return not self.errors and not self.fails()
+
+    def fails(self) -> tuple[Finding, ...]:
+        """The findings that make the run fail: at or above ``fail_on``, the worst first."""
+        found = [finding for finding in self.findings if self.is_failing(finding)]
+        return tuple(sorted(found, key=lambda finding: -finding.severity.rank))
+
+    def is_failing(self, finding: Finding) -> bool:
         """Whether a finding makes the run fail; info never does."""
         return finding.severity.rank >= max(self.fail_on.rank, Severity.WARNING.rank)
+
+    @property
+    def layers(self) -> Any:
+        """The normalization layers of all models: a :class:`normcheck.LayerList`."""
+        # A door: the table is made of reports.
+        return import_module("normcheck.report.layer_list").layers_of(self)
+
+    def to_dataframe(self) -> Any:
+        """A ``pandas.DataFrame`` with a row for each finding; ``report.layers`` has its own.
+
+        Raises:
+            NormcheckError: pandas is not installed.
+        """
+        rows = [
+            {name: getattr(f, name) for name in _FRAME}
+            | {
+                "where": f.where,
+                "severity": f.severity.value,
+                "confidence": f.confidence.value,
+                "layers": ", ".join(f.layers),
+            }
+            for f in self.findings
+        ]
+        return frame_of(rows, _FRAME)
 
     def worst(self) -> Severity | None:
         """The highest severity among the findings."""

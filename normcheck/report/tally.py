@@ -80,7 +80,7 @@ class Tally:
     def add(self, added: Part) -> None:
         """Count a part of the report."""
         part = added.rest
-        self.failing += sum(part.fails(finding) for finding in part.findings)
+        self.failing += sum(part.is_failing(finding) for finding in part.findings)
         self._suppressed(part.suppressed)
         self._skipped(part.skipped)
         self.errors += part.errors

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 
 from normcheck.errors import UsageError
-from normcheck.rules import behaviour, between, data, design, modes, statistics
+from normcheck.rules import behaviour, between, data, design, modes, statistics, training
 from normcheck.rules.rule import Rule
 
 FAMILIES = {
@@ -19,11 +19,12 @@ FAMILIES = {
     "NC4": "Against your data",
     "NC5": "Affine parameters and design",
     "NC6": "Between checkpoints (normcheck diff)",
+    "NC7": "While training (normcheck.guard)",
 }
 
 
 def _found() -> Iterator[Rule]:
-    for folder in (statistics, modes, behaviour, data, design, between):
+    for folder in (statistics, modes, behaviour, data, design, between, training):
         for name in _files(folder.__path__):
             # What rules of a folder share lies beside them, and is no rule.
             rule = getattr(import_module(f"{folder.__name__}.{name}"), "RULE", None)

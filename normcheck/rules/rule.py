@@ -17,6 +17,7 @@ from normcheck.norms.layer import Momentum, NormLayer
 if TYPE_CHECKING:
     from normcheck.compare.movement import Comparison
     from normcheck.live.measurement import Mechanics, Run
+    from normcheck.live.training_record import TrainingRecord
     from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.rules.option import Option
     from normcheck.saved.graph import Op
@@ -44,11 +45,18 @@ class Need(StrEnum):
     """Two checkpoints of one model or more, which only ``diff`` gives."""
     EXPORT = "export"
     """A model and its export, which only ``diff`` gives."""
+    TRAINING = "training"
+    """A training loop, which only ``guard`` sees."""
 
     @property
     def compares(self) -> bool:
         """Whether more than one file is needed."""
         return self in (Need.PAIR, Need.EXPORT)
+
+    @property
+    def scanned(self) -> bool:
+        """Whether a scan can give it."""
+        return not self.compares and self is not Need.TRAINING
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
@@ -72,6 +80,8 @@ class Subject:
     """What running the model showed; None where it was not run."""
     pair: Comparison | None = None
     """What moved between this checkpoint and earlier ones; None in a scan."""
+    training: TrainingRecord | None = None
+    """What was seen of the training loop; None outside a guard."""
     chosen: Mapping[str, float] = field(default_factory=dict)
     """Options of the running rule that somebody set, by name."""
 
@@ -186,6 +196,21 @@ def mechanics_of(subject: Subject) -> Mechanics:
     if subject.run is None:
         raise CannotTell("needs a run")
     return subject.run.mechanics
+
+
+def training_of(subject: Subject) -> TrainingRecord:
+    """What a guard saw of the training loop.
+
+    Raises:
+        CannotTell: There was no step of an optimizer to see.
+    """
+    if subject.training is None:
+        raise CannotTell("needs a training loop (normcheck.guard)")
+    if not subject.training.watched:
+        raise CannotTell("the model has no norm with running statistics")
+    if not subject.training.steps and not subject.training.incidents:
+        raise CannotTell("no step of an optimizer was seen")
+    return subject.training
 
 
 def impossible_statistics(subject: Subject) -> bool:

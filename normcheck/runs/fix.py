@@ -10,6 +10,7 @@ import numpy as np
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.run_request import ALL
+from normcheck.live.torch_there import require_torch
 from normcheck.pipeline.given import paths_in
 from normcheck.repair.batch_counts import whole_counts
 from normcheck.repair.editing.named_tensors import all_tensors
@@ -152,6 +153,7 @@ def _repaired(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> ModelRe
     result = ModelRepair(saved.where, ())
     if how.running is not None:
         # torch is imported here: the other repairs do without it.
+        require_torch("re-estimating statistics")
         from normcheck.repair.estimating.repaired_statistics import reestimated
 
         with stopped_after(how.seconds):

@@ -81,7 +81,7 @@ def test_every_form_has_a_name_and_a_suffix_of_its_own() -> None:
     """A file that writes a form of the report is known by the form's name, and by no other."""
     homes = [
         import_module(f"normcheck.report.{folder}.{file.stem}")
-        for folder in ("people", "machines")
+        for folder in ("people", "machines", "page")
         for file in sorted((PROJECT / "normcheck/report" / folder).glob("*.py"))
     ]
     found = {home.FORM.name: home.FORM for home in homes if hasattr(home, "FORM")}

@@ -48,9 +48,15 @@ def run_scan(words: Scan) -> int:
     outputs = pair(resolved.formats, resolved.outputs)
     _check_combination(words, resolved)
     selected = words.flags.judging.select
-    if selected and all(rule.need.compares for rule in resolved.examination.rules):
+    if selected and not any(rule.need.scanned for rule in resolved.examination.rules):
+        chosen = f"{', '.join(selected):.60}"
+        if not any(rule.need.compares for rule in resolved.examination.rules):
+            raise UsageError(
+                f"{chosen}: these rules watch a training loop, a scan has none",
+                "run them in the loop: with normcheck.guard(model, optimizer)",
+            )
         raise UsageError(
-            f"{', '.join(selected):.60}: these rules compare checkpoints, a scan has one",
+            f"{chosen}: these rules compare checkpoints, a scan has one",
             "run them with: normcheck diff OLD NEW",
         )
     policy = resolved.policy if words.write_baseline else with_baseline(resolved)

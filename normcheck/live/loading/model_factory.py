@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,18 @@ def _module(name: str) -> Any:
     return module
 
 
-def build(spec: str, arguments: Mapping[str, Any] | list[Any]) -> nn.Module:
+def build(spec: str | Callable[..., Any], arguments: Mapping[str, Any] | list[Any]) -> nn.Module:
     """Call the factory and return what it made.
 
     Args:
-        spec: ``pkg.mod:factory``: a function, a class, or a module object itself.
+        spec: ``pkg.mod:factory``: a function, a class, or a module object itself; or, in Python,
+            such a thing.
         arguments: Keyword arguments, or a list of positional ones.
 
     Raises:
         UsageError: It failed, or made no ``nn.Module``.
     """
-    factory = imported(spec, "--model")
+    factory = imported(spec, "--model") if isinstance(spec, str) else spec
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):

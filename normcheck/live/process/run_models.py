@@ -1,11 +1,10 @@
 """Where the models of a file run: in this process, or in one of their own. Without torch."""
 
-import importlib.util
 from collections.abc import Sequence
 
-from normcheck.errors import UsageError
 from normcheck.live.process.run_outcome import Outcome
 from normcheck.live.run_request import Running
+from normcheck.live.torch_there import require_torch
 from normcheck.norms.anatomy import Anatomy
 from normcheck.saved.checkpoint import Checkpoint, Form
 from normcheck.sources.limits import Limits
@@ -24,8 +23,7 @@ def ran(
         from normcheck.live.loading.trusted_code import what_runs
 
         running.announce(what_runs(checkpoint))
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError("running a model needs torch", "pip install torch")
+    require_torch("running a model")
     if running.isolation is not None:
         from normcheck.live.process.isolated_run import run_isolated
 

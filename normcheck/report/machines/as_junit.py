@@ -95,7 +95,7 @@ def _case(report: Report, model: ModelReport, code: str, root: Path) -> _Case:
     ]
     broken = [e for e in report.errors if e.rule == code and (e.model, e.where) == here]
     skipped = [s for s in report.skipped if s.rule == code and (s.model, s.where) == here]
-    failing = [finding for finding in found if report.fails(finding)]
+    failing = [finding for finding in found if report.is_failing(finding)]
     if broken:
         case.result = [_error(e.message, e.hint) for e in broken]
     elif failing:

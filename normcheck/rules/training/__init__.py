@@ -1,0 +1,1 @@
+"""Rules on a training loop, as a guard sees it."""

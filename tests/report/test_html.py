@@ -1,0 +1,237 @@
+"""The page: everything on it, hostile names, and a real browser at two widths."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import normcheck
+from normcheck.errors import UsageError
+from normcheck.report.form import View
+from normcheck.report.forms import form_of
+from normcheck.report.page import template
+from tests.conftest import PATIENCE
+from tests.report.everything import HOSTILE, clean, everything, hostile, render
+
+pytest.importorskip("jinja2")
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+WIDTHS = (360, 1280)
+
+
+@pytest.fixture(autouse=True)
+def _in_samples(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(samples)
+
+
+class Reader(HTMLParser):
+    """The text of a page, and its tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._within: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._within.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._within and self._within.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self._within):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(report: normcheck.Report) -> str:
+    return render(report, "html", Path())
+
+
+def test_every_list_is_there() -> None:
+    """Findings, suppressed ones with their reason, skipped, errors and idle suppressions."""
+    text = Reader(page_of(everything())).text
+    for listed in (
+        "NC104", "NC504", "were never updated", "no such file", "neck.*", "re-estimated on load",
+        "normcheck-baseline.json", "needs the module tree", "not a checkpoint format",
+        "Models, the worst first",
+    ):  # fmt: skip
+        assert listed in text, listed
+
+
+def test_the_verdict_comes_first_and_all_that_repeats_it_last() -> None:
+    """Hash, versions, command."""
+    page = page_of(normcheck.scan("statistics-lost.pt"))
+    text = Reader(page).text
+    assert text.index("never updated") < text.index("running_mean is 0")
+    assert re.search(r"SHA-256 [0-9a-f]{64}", text)
+    assert "normcheck scan statistics-lost.pt -f html" in text
+    assert f"normcheck {normcheck.__version__}" in text
+    assert page == page_of(normcheck.scan("statistics-lost.pt"))
+
+
+def test_nothing_is_fetched_and_headings_are_in_order() -> None:
+    """No address, one h1, no level left out; each figure has words."""
+    report = normcheck.scan(["digits-healthy.pt"], figures=True)
+    reader = Reader(page_of(report))
+    assert [attrs for _, attrs in reader.tags if attrs.get("src") or attrs.get("srcset")] == []
+    links = [attrs["href"] or "" for _, attrs in reader.tags if "href" in attrs]
+    assert all(link.startswith(("#", "data:")) for link in links)
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    figures = [attrs for tag, attrs in reader.tags if tag == "svg"]
+    assert len(figures) == 2 + 5
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+
+
+def test_hostile_names_are_text() -> None:
+    """No tag, no attribute, no script of theirs; what has no shape is spelt out."""
+    page = page_of(hostile())
+    ours = {tag for tag, _ in Reader(page_of(everything())).tags} | {"details", "summary", "svg"}
+    reader = Reader(page)
+    assert {tag for tag, _ in reader.tags} <= ours | {"rect", "text", "polyline", "title", "circle"}
+    assert sum(tag == "script" for tag, _ in reader.tags) == 1
+    assert not any(name.startswith("on") for _, attrs in reader.tags for name in attrs)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2066\ud800]", page)
+    assert "<script>alert(1)</script>" in reader.text
+    assert HOSTILE[0].partition("\n")[0] in reader.text
+
+
+def test_of_many_only_the_sick_have_a_section() -> None:
+    """Healthy ones are a row each."""
+    healthy = clean().models[0]
+    sick = everything()
+    many = replace(
+        sick, models=(*sick.models, *(replace(healthy, target=f"m{i}.pt") for i in range(30)))
+    )
+    reader = Reader(page_of(many))
+    sections = [attrs["id"] for tag, attrs in reader.tags if tag == "section" and "id" in attrs]
+    links = [attrs["href"] for tag, attrs in reader.tags if tag == "a"]
+    assert [f"#{section}" for section in sections] == links
+    assert len(sections) < 10
+    assert "m29.pt" in reader.text
+
+
+def test_comparisons_and_repairs_have_pages(tmp_path: Path) -> None:
+    """Trends of a series; what was done, and what was refused."""
+    files = ["too-few-batches.pt", "too-few-batches-mild.pt", "digits-healthy.pt"]
+    text = Reader(normcheck.diff(*files).to_html()).text
+    assert "Trend" in text
+    assert "normcheck diff too-few-batches.pt" in text
+    repair = normcheck.fix("mixed-modes-module.pt", tmp_path / "fixed.pt", modes="eval")
+    assert "Repaired" in Reader(repair.to_html(tmp_path / "fix.html")).text
+    assert (tmp_path / "fix.html").read_text(encoding="utf-8") == repair.to_html()
+
+
+def test_without_jinja2_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is scanned."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    template._environment.cache_clear()
+    with pytest.raises(UsageError, match="jinja2") as caught:
+        form_of("html").scan(View())
+    assert "normcheck[html]" in caught.value.hint
+    template._environment.cache_clear()
+
+
+def test_other_forms_do_not_import_jinja2() -> None:
+    """A scan as text, in a process of its own."""
+    code = (
+        "import sys; from normcheck.cli.main import main\n"
+        "try: main(['scan', '-e', 'digits-healthy.pt'])\n"
+        "except SystemExit: pass\n"
+        "assert 'jinja2' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def pages() -> dict[str, str]:
+    deep = clean().models[0]
+    longest = replace(
+        deep.layers[0], path="backbone." + "very_long_name." * 12, rules=("NC101",) * 9
+    )
+    wide = replace(clean(), models=(replace(deep, layers=(longest,) * 60, target="x" * 200),))
+    files = ["too-few-batches.pt", "too-few-batches-mild.pt", "digits-healthy.pt"]
+    return {
+        "one": page_of(normcheck.scan("digits-healthy.pt", figures=True)),
+        "everything": page_of(everything()),
+        "hostile": page_of(hostile()),
+        "wide": page_of(wide),
+        "diff": normcheck.diff(*files).to_html(),
+    }
+
+
+MEASURE = """<!doctype html><meta charset="utf-8"><body><script>
+const pages = %s, widths = %s, found = {};
+let left = Object.keys(pages).length * widths.length;
+for (const [name, page] of Object.entries(pages)) for (const width of widths) {
+  const frame = document.createElement("iframe");
+  frame.style.cssText = `width:${width}px;height:800px;border:0`;
+  frame.addEventListener("load", () => {
+    const root = frame.contentDocument.documentElement;
+    for (const folded of root.querySelectorAll("details")) folded.open = true;
+    const right = (e) => Math.round(e.getBoundingClientRect().right);
+    const over = [...root.querySelectorAll("body *")].filter(
+      (e) => right(e) > width || (getComputedStyle(e).overflow === "hidden" && e.tagName !== "svg"
+        && e.scrollWidth > e.clientWidth));
+    found[`${name} ${width}`] = {
+      width: root.scrollWidth, over: over.map((e) => e.tagName).slice(0, 5),
+      requests: frame.contentWindow.performance.getEntriesByType("resource").length,
+      sorted: root.querySelectorAll("th button").length,
+    };
+    if (!--left) {
+      const out = document.createElement("pre");
+      out.id = "found"; out.textContent = JSON.stringify(found);
+      document.body.replaceChildren(out);
+    }
+  });
+  frame.srcdoc = page;
+  document.body.append(frame);
+}
+</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+def test_in_a_browser(tmp_path: Path) -> None:
+    """No console message, no request, and nothing is cut off or sticks out at either width."""
+    contents = json.dumps(pages()).replace("</", "<\\/")
+    file = tmp_path / "measure.html"
+    file.write_text(MEASURE % (contents, json.dumps(WIDTHS)), encoding="utf-8")
+    done = subprocess.run(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=60000",
+            "--dump-dom", file.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert said == []
+    found = re.search(r'<pre id="found">(.*)</pre>', done.stdout, re.DOTALL)
+    assert found is not None, done.stdout[-2000:]
+    measured = json.loads(found[1].replace("&gt;", ">"))
+    assert len(measured) == len(pages()) * len(WIDTHS)
+    for name, seen in measured.items():
+        assert seen["width"] <= int(name.rpartition(" ")[2]), (name, seen)
+        assert seen["over"] == [], (name, seen)
+        assert seen["requests"] == 0, (name, seen)
+        assert seen["sorted"], (name, seen)
