@@ -94,7 +94,7 @@ def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> E
     finally:
         for checkpoint in opened:
             checkpoint.close()
-    proven = pair.match.of(Fate.FOLDED)
+    proven = any(norm.fate is Fate.FOLDED or norm.scaled for norm in pair.match.norms)
     return pair if proven else None
 
 

@@ -19,12 +19,16 @@ def match_story(match: ExportMatch) -> str:
         parts.append(f"{len(wrong)} with other numbers")
     if gone:
         parts.append(f"{len(gone)} left out")
+    if match.other_weights:
+        parts.append(f"{plural(len(match.other_weights), 'other tensor')} with other numbers")
     lost = match.of(Fate.NOT_FOUND)
     if lost:
         parts.append(f"{len(lost)} not found")
     numbers = f"The export holds {_listed(parts)}" if parts else "There are no norms to compare"
     training = (
-        f"; {plural(match.in_training, 'operator')} in training mode" if match.in_training else ""
+        f"; {plural(len(match.in_training), 'operator')} in training mode"
+        if match.in_training
+        else ""
     )
     return f"{numbers}{training}.{_outputs(match)}"
 

@@ -44,7 +44,20 @@ def _match(match: ExportMatch) -> dict[str, Any]:
             }
             for norm in match.norms
         ],
-        "in_training": match.in_training,
+        "weights": [
+            {
+                "name": weight.name,
+                "fate": weight.fate.value,
+                "export_name": weight.theirs or None,
+                "difference": weight.difference or None,
+            }
+            for weight in match.weights
+        ],
+        "functions": [
+            {"path": change.path, "name": change.name, "old": change.old, "new": change.new}
+            for change in match.functions
+        ],
+        "in_training": len(match.in_training),
         "outputs": None
         if outputs is None
         else {
