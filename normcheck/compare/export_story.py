@@ -30,19 +30,20 @@ def match_story(match: ExportMatch) -> str:
         if match.in_training
         else ""
     )
-    return f"{numbers}{training}.{_outputs(match)}"
+    return f"{numbers}{training}.{outputs_story(match.outputs, match.not_run)}"
 
 
 def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _outputs(match: ExportMatch) -> str:
-    outputs = match.outputs
+def outputs_story(outputs: OutputMatch | None, not_run: str) -> str:
+    """A sentence on outputs, with a space before it; empty where they were not asked for."""
     if outputs is None:
-        return f" Outputs were not compared: {match.not_run}." if match.not_run else ""
-    if outputs.difference > outputs.tolerance:
-        return f" Outputs differ by {_share(outputs)}."
+        return f" Outputs were not compared: {not_run}." if not_run else ""
+    if outputs.differ:
+        first = f", first in {outputs.first_apart}" if outputs.first_apart else ""
+        return f" Outputs differ by {_share(outputs)}{first}."
     on = f" Outputs agree on {plural(outputs.samples, 'sample')}"
     if outputs.difference == 0:
         return f"{on}, to the last bit."

@@ -146,7 +146,7 @@ class ExportedWeights:
         if min(ways) <= within:
             return WeightMatch(name, WeightFate.SAME, own)
         for turned in _turned(_values(tensor), mine.shape):
-            if mine.ndim > 1 and _is_scaled(mine, turned, 10 * within):
+            if mine.ndim > 1 and _is_scaled(mine, turned, max(10 * _SAME, within)):
                 return WeightMatch(name, WeightFate.SCALED, own)
         return WeightMatch(name, WeightFate.DIFFERENT, own, f"{percent(min(ways))} apart")
 

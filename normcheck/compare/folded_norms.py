@@ -167,7 +167,7 @@ def _factor(layer: NormLayer, plain: Array, theirs: Array, wanted: Floats) -> st
         factor = np.linalg.norm(theirs, axis=1) / np.linalg.norm(plain, axis=1)
         eps = _eps(layer, factor)
         if eps is not None:
-            return f"as with eps {eps:.3g}, not {layer.eps:g}"
+            return f"as with eps {eps:.2g}, not {layer.eps:g}"
         ratio = factor / np.abs(wanted)
     finite = ratio[np.isfinite(ratio)]
     return f"weights {median(finite):.3g} times as large" if finite.size else "weights not finite"

@@ -125,7 +125,8 @@ def _norm_settings(graph: Graph) -> dict[str, dict[str, Setting]]:
             continue
         values = _picked(node.settings, ("num_groups", "normalized_shape"))
         names = [graph.stored.get(node.operands.get(part, "")) for part in ("weight", "bias")]
-        paths = {node.module, *(name.rpartition(".")[0] for name in names if name)}
+        # A layer is called by its module, its tensors, or where nothing else is left its operator.
+        paths = {node.module, node.name, *(name.rpartition(".")[0] for name in names if name)}
         for path in paths:
             found.setdefault(path, values)
     return found
@@ -198,6 +199,13 @@ def _of_convolution(node: Node) -> dict[str, Setting]:
     values = {**usual, **_picked(node.settings, _OF_WEIGHTS)}
     if node.target in ("Conv", "com.microsoft.FusedConv"):
         values.pop("padding", None)  # a padding operator before it may have gone into it
+    padding = values.get("padding")
+    if node.target == "ConvTranspose" and isinstance(padding, tuple):
+        # All begins, then all ends.
+        begins, ends = padding[: len(padding) // 2], padding[len(padding) // 2 :]
+        values["padding"] = begins
+        if begins != ends:
+            del values["padding"]
     return values
 
 

@@ -10,6 +10,7 @@ from normcheck.compare.export_pair import exported_pair, fused_pair, may_be_expo
 from normcheck.compare.model_pairing import chosen, partners
 from normcheck.compare.model_track import Track, sibling_moved
 from normcheck.compare.movement import Comparison
+from normcheck.compare.pair_outputs import Ran, pair_outputs
 from normcheck.config.settings import Settings
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure, Finding, Skipped, Suppressed
@@ -50,8 +51,8 @@ def diff(
         ranks: Take the files as ranks of one step: each is held against the first.
         where: Which model to compare where a file holds several: one place for all files, or
             one for each.
-        running: Where one of two files is an export of the other: how to run both, so that
-            their outputs on the same data are compared. torch is imported then.
+        running: Of two files: how to run both, so that their outputs on the same data are
+            compared. torch is imported then.
 
     Returns:
         The comparisons and the report. A file that could not be read is one of the report's
@@ -82,10 +83,10 @@ def diff(
             run.tracks, run.match = [pair.track], pair.match
             run.files += pair.files
             return run.result()
-    if running is not None:
+    if running is not None and (ranks or not len(files) == len(local) == 2):
         raise UsageError(
-            "data are for a model and its export, and neither file is one",
-            "normcheck scan runs a checkpoint on data",
+            "outputs are compared of two files on this machine",
+            "name two, without --ranks; normcheck scan runs one on data",
         )
     for number, file in enumerate(files):
         run.read(file, number)
@@ -93,6 +94,8 @@ def diff(
         pair = fused_pair(local, run.settings.limits, run.where)
         if pair is not None:
             run.tracks, run.match, run.errors = [pair.track], pair.match, []
+    if running is not None and not run.errors:
+        run.ran = pair_outputs(local, run.settings.limits, run.where, running)
     return run.result()
 
 
@@ -122,6 +125,8 @@ class _Run:
         self.files: list[str] = []
         self.match: ExportMatch | None = None
         """Of a model and its export."""
+        self.ran = Ran(None)
+        """What the models of two checkpoints gave on the same data."""
 
     def read(self, path: Place, number: int) -> None:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""
@@ -198,7 +203,13 @@ class _Run:
                 tracks[0].notes.append(f"'{side.where}' of {side.target} is in no other file")
         comparisons = [track.comparison(ranks=self.ranks) for track in tracks]
         comparisons = [
-            replace(c, sibling_moved=sibling_moved(c, comparisons), match=self.match)
+            replace(
+                c,
+                sibling_moved=sibling_moved(c, comparisons),
+                match=self._with_outputs(self.match),
+                outputs=self.ran.outputs,
+                not_run=self.ran.not_run,
+            )
             for c in comparisons
         ]
         models = []
@@ -221,6 +232,12 @@ class _Run:
             self.settings.fail_on,
         )
         return Diff(tuple(comparisons), report, tuple(self.files))
+
+    def _with_outputs(self, match: "ExportMatch | None") -> "ExportMatch | None":
+        """What became of norms that were folded, with the outputs that were compared apart."""
+        if match is None or (self.ran.outputs is None and not self.ran.not_run):
+            return match
+        return replace(match, outputs=self.ran.outputs, not_run=self.ran.not_run)
 
     def _judge(self, track: Track, comparison: Comparison) -> list[Finding]:
         side = comparison.sides[-1]

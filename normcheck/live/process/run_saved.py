@@ -45,7 +45,7 @@ def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running
             else outcome
             for outcome in outcomes
         ]
-    if how.loading.where is not None and not any(o.run or o.error for o in outcomes):
+    if how.loading.where is not None and not any(o.run or o.error or o.outputs for o in outcomes):
         places = ", ".join(repr(saved.where) for saved in checkpoint.models)
         missing = NormcheckError(
             f"no model at {how.loading.where!r}", f"the file has models at {places}"

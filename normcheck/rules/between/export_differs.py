@@ -63,7 +63,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if match.in_training:
         yield _training(match)
     outputs = match.outputs
-    if outputs is not None and outputs.difference > outputs.tolerance:
+    if outputs is not None and outputs.differ:
         yield _outputs(
             match, outputs, explained=bool(wrong or match.other_weights or match.functions)
         )
