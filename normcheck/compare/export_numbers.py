@@ -4,36 +4,34 @@ Norm by norm: what is still a norm is compared number by number. What is gone wa
 folded into the convolution or linear layer before it, see :mod:`normcheck.compare.folded_norms`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from normcheck.compare.export_match import ExportMatch, Fate, NormMatch
-from normcheck.compare.folded_norms import Weighted, held
-from normcheck.compare.hyperparameters import changes, layer_changes
-from normcheck.compare.merged import Branch, merged
+from normcheck.compare.export_match import ExportMatch, Fate, NormMatch, WeightFate, WeightMatch
+from normcheck.compare.export_twins import equal, twins
+from normcheck.compare.export_weights import ExportedWeights
+from normcheck.compare.folded_norms import factors
+from normcheck.compare.folded_search import BATCH, FoldedSearch
+from normcheck.compare.hyperparameters import (
+    HyperparameterChange,
+    changes,
+    convolutions,
+    layer_changes,
+)
 from normcheck.compare.model_snapshot import Snapshot
-from normcheck.compare.rounding import moved
 from normcheck.compare.tensor_names import aligned
-from normcheck.compare.weight_sample import comparable
-from normcheck.norms.kinds import Family
-from normcheck.norms.layer import Floats, NormLayer, Values
+from normcheck.norms.layer import Floats, NormLayer
 from normcheck.norms.layer_numbers import median
-from normcheck.norms.weight_layout import layouts_of, stored_bias, stored_weights
 from normcheck.saved.checkpoint import SavedModel
-from normcheck.saved.graph import Flow, Node
-from normcheck.saved.tensors import TensorRef
 
 _EPS_RATIO = 1e-3
-_MOST_TRIED = 64
-"""Layers of one shape that a folded norm is looked for in."""
-_BATCH = (Family.BATCH, Family.FROZEN_BATCH)
 
 
 def export_match(
     source: SavedModel, export: SavedModel, snapshots: tuple[Snapshot, Snapshot]
 ) -> ExportMatch:
-    """What became of every norm of the source.
+    """What became of every norm of the source, and of its other weights.
 
     Args:
         source: Of a file that is open.
@@ -42,28 +40,99 @@ def export_match(
     """
     old, new = snapshots
     shapes = [{n: t.shape for n, t in model.tensors.items()} for model in (export, source)]
-    search = _Search(source, export, old, aligned(shapes[0], shapes[1]))
-    free = {path: layer for path, layer in new.layers.items() if path not in old.layers}
-    norms = []
-    for path, layer in old.layers.items():
-        twin = new.layers.get(path) or _twin(layer, free) or _within(layer, free)
-        if twin is not None:
-            free.pop(twin.path, None)
-            different = (*_differences(layer, twin), *_functions(layer, twin, snapshots))
-            norms.append(NormMatch(path, Fate.CHANGED if different else Fate.KEPT, different))
-        elif layer.kind.family in _BATCH and layer.has_statistics:
-            norms.append(search.folded(layer))
-        elif layer.has_statistics:
-            norms.append(search.statistics(layer))
-        else:
-            norms.append(NormMatch(path, Fate.NOT_FOUND))
-    norms = search.with_merged(norms)
-    functions = tuple(
-        change
-        for change in changes(old.hyperparameters, new.hyperparameters)
-        if not change.norm and change.matters_in_eval
+    names = aligned(shapes[0], shapes[1])
+    weights = ExportedWeights(source, export, snapshots, names)
+    norms: dict[str, NormMatch] = {}
+    for path, twin in twins(old.layers, new.layers).items():
+        layer = old.layers[path]
+        different = (
+            *_differences(layer, twin),
+            *_functions(layer, twin, snapshots),
+            *_elsewhere(layer, twin, weights),
+        )
+        norms[path] = NormMatch(path, Fate.CHANGED if different else Fate.KEPT, different)
+    gone = [layer for path, layer in old.layers.items() if path not in norms]
+    search = FoldedSearch(source, export, old, names)
+    norms |= search.found(
+        layer for layer in gone if layer.has_statistics and layer.kind.family in BATCH
     )
-    return ExportMatch(tuple(norms), functions, len(new.anatomy.baked))
+    told = [norm for norm in norms.values() if norm.weights_name]
+    before = {search.weights_before(norm.path) for norm in told}
+    folded = {name for path in before for name in (path, _bias_beside(path))}
+    claimed = {norm.weights_name for norm in told}
+    claimed |= {_bias_beside(name) for name in claimed}
+    others = weights.matches(frozenset(folded), frozenset(claimed))
+    for layer in gone:
+        found = norms.get(layer.path)
+        if found is None or found.fate is Fate.NOT_FOUND:
+            norms[layer.path] = NormMatch(layer.path, _absent(layer, weights, others))
+    return ExportMatch(
+        tuple(norms[path] for path in old.layers),
+        tuple(_other_functions(snapshots, export, [*told, *others])),
+        others,
+        tuple(dict.fromkeys(mode.module or mode.node for mode in new.anatomy.baked)),
+    )
+
+
+def _elsewhere(a: NormLayer, b: NormLayer, weights: ExportedWeights) -> Iterator[str]:
+    """γ and β that the export applies outside its norm, or nowhere."""
+    for name, default in (("weight", 1.0), ("bias", 0.0)):
+        one, two = getattr(a, name), getattr(b, name)
+        if one is None or two is not None or bool(np.all(one.numbers == default)):
+            continue
+        if not weights.holds(one.numbers) and (own := weights.under(f"{a.path}.{name}")):
+            yield f"{name}: other numbers in {own}"
+
+
+def _bias_beside(weights: str) -> str:
+    path, dot, _ = weights.rpartition(".")
+    return f"{path}{dot}bias"
+
+
+def _absent(layer: NormLayer, weights: ExportedWeights, others: tuple[WeightMatch, ...]) -> Fate:
+    """What became of a norm that is under no name and in no weights before.
+
+    It was left out where its numbers are nowhere and none of the weights changed for it.
+    """
+    statistics = layer.running_mean is not None and layer.running_var is not None
+    parts = (layer.running_mean,) if statistics else (layer.weight, layer.bias)
+    own = [part.numbers for part in parts if part is not None]
+    telling = [numbers for numbers in own if np.unique(numbers).size > 1]
+    if not telling:
+        return Fate.NOT_FOUND
+    if statistics and layer.kind.family in BATCH:
+        telling += [factor for _, factor in factors(layer)]  # applied as one product and one sum
+    kept = [weights.holds(sign * numbers) for numbers in telling for sign in (1, -1)]
+    if any(kept):
+        # An exporter knows no operator for it, and wrote its numbers out.
+        return Fate.KEPT if statistics and layer.kind.family not in BATCH else Fate.NOT_FOUND
+    same = sum(match.fate is WeightFate.SAME for match in others)
+    changed = any(m.fate in (WeightFate.SCALED, WeightFate.DIFFERENT) for m in others)
+    return Fate.LEFT_OUT if same and not changed else Fate.NOT_FOUND
+
+
+def _other_functions(
+    snapshots: tuple[Snapshot, Snapshot],
+    export: SavedModel,
+    told: Iterable[NormMatch | WeightMatch],
+) -> Iterator[HyperparameterChange]:
+    """Hyperparameters outside norms: of layers by path, of convolutions also by their weights."""
+    old, new = snapshots
+    seen = set()
+    for change in changes(old.hyperparameters, new.hyperparameters):
+        if not change.norm and change.matters_in_eval:
+            seen.add(change.path)
+            yield change
+    nodes = convolutions(export.graph) if export.graph is not None else {}
+    for match in told:
+        if isinstance(match, NormMatch):
+            path, theirs = old.beside.get(match.path, ""), match.weights_name
+        else:
+            path, theirs = match.name.rpartition(".")[0], match.theirs
+        before, after = old.hyperparameters.get(path), nodes.get(theirs)
+        if path not in seen and before is not None and after is not None and not before.norm:
+            seen.add(path)
+            yield from layer_changes(path, before, after)
 
 
 def _functions(a: NormLayer, b: NormLayer, snapshots: tuple[Snapshot, Snapshot]) -> Iterator[str]:
@@ -77,41 +146,6 @@ def _functions(a: NormLayer, b: NormLayer, snapshots: tuple[Snapshot, Snapshot])
                 yield str(change)
 
 
-def _within(layer: NormLayer, free: Mapping[str, NormLayer]) -> NormLayer | None:
-    """A norm without tensors, which an export calls by module and operator."""
-    if layer.weight is not None or layer.running_mean is not None:
-        return None
-    for path, other in free.items():
-        plain = other.weight is None and other.running_mean is None
-        if plain and path.startswith(f"{layer.path}.") and other.kind.family is layer.kind.family:
-            return other
-    return None
-
-
-def _twin(layer: NormLayer, free: Mapping[str, NormLayer]) -> NormLayer | None:
-    """A norm of the export under another name, told by its numbers."""
-    for other in free.values():
-        if other.kind.family is not layer.kind.family or other.features != layer.features:
-            continue
-        pairs = [
-            (a, b)
-            for a, b in (
-                (layer.running_mean, other.running_mean),
-                (layer.running_var, other.running_var),
-                (layer.weight, other.weight),
-                (layer.bias, other.bias),
-            )
-            if a is not None and b is not None
-        ]
-        if pairs and all(_equal(a, b) for a, b in pairs):
-            return other
-    return None
-
-
-def _equal(a: Values, b: Values) -> bool:
-    return a.size == b.size and not moved(a.numbers, b.numbers, a.dtype, b.dtype).any()
-
-
 def _differences(a: NormLayer, b: NormLayer) -> Iterator[str]:
     for name, default in (("running_mean", None), ("running_var", None), ("weight", 1.0),
                           ("bias", 0.0)):  # fmt: skip
@@ -123,16 +157,12 @@ def _differences(a: NormLayer, b: NormLayer) -> Iterator[str]:
         elif one is not None and two is not None:
             if one.size != two.size:
                 yield f"{name}: {one.size} values against {two.size}"
-            elif not _equal(one, two):
+            elif not equal(one, two):
                 yield f"{name}: {_how_far(name, one.numbers, two.numbers)}"
         elif one is not None and two is None and name.startswith("running"):
             yield f"{name}: not in the export"
     if a.eps is not None and b.eps is not None and abs(a.eps - b.eps) > _EPS_RATIO * a.eps:
         yield f"eps: {a.eps:g} against {b.eps:g}"
-
-
-def _learnable(tensor: TensorRef) -> bool:
-    return comparable(tensor) and min(tensor.shape) > 1
 
 
 def _how_far(name: str, one: Floats, two: Floats) -> str:
@@ -144,157 +174,3 @@ def _how_far(name: str, one: Floats, two: Floats) -> str:
         gap = np.abs(two - one)
         finite = gap[np.isfinite(gap)]
         return f"up to {float(finite.max()):.3g} apart" if finite.size else "not finite"
-
-
-class _Search:
-    """Finds what became of norms that are gone."""
-
-    def __init__(
-        self, source: SavedModel, export: SavedModel, old: Snapshot, names: Mapping[str, str]
-    ) -> None:
-        self.source, self.export, self.old = source, export, old
-        self.names = names
-        """Names of the export's tensors in the source, by their own."""
-        self._layouts = layouts_of(source)
-        self._theirs = layouts_of(export) if export.graph is None else {}
-        self._flow = Flow(export.graph) if export.graph is not None else None
-
-    def folded(self, layer: NormLayer) -> NormMatch:
-        """Whether a norm's numbers are in the weights before it."""
-        before = self.old.beside.get(layer.path, "")
-        source = self._before(before)
-        if source is None:
-            return NormMatch(layer.path, Fate.NOT_FOUND)
-        best: NormMatch | None = None
-        for candidate in self._candidates(layer.path, before, source.weights):
-            found = held(layer, source, candidate)
-            if found is None:
-                continue
-            if found.fate in (Fate.FOLDED, Fate.DROPPED):
-                if candidate.named or found.fate is Fate.FOLDED:
-                    return found
-            elif candidate.named and best is None:
-                best = found
-        return best or NormMatch(layer.path, Fate.NOT_FOUND)
-
-    def statistics(self, layer: NormLayer) -> NormMatch:
-        """What became of a layer that applies its statistics as plain numbers.
-
-        An exporter knows no operator for it: its mean is among the stored tensors, or gone.
-        """
-        mean = layer.running_mean
-        assert mean is not None  # noqa: S101  (asked before)
-        read = [
-            np.asarray(tensor.values(), dtype=np.float64).reshape(-1)
-            for tensor in self.export.tensors.values()
-            if tensor.numel == mean.size and comparable(tensor)
-        ]
-        centre = np.abs(mean.numbers)  # added after a change of sign as often as subtracted
-        if any(np.allclose(centre, np.abs(values), rtol=_EPS_RATIO) for values in read):
-            return NormMatch(layer.path, Fate.KEPT)
-        weights = [t for t in self.source.tensors.values() if t.ndim > 1 and _learnable(t)]
-        # Folded into the weights behind it, some of these would have changed.
-        untouched = bool(weights) and all(self._holds(tensor) for tensor in weights)
-        return NormMatch(layer.path, Fate.LEFT_OUT if untouched else Fate.NOT_FOUND)
-
-    def _holds(self, tensor: TensorRef) -> bool:
-        """Whether the export has a tensor of the same numbers, as stored or turned."""
-        values = np.asarray(tensor.values(), dtype=np.float64)
-        for other in self.export.tensors.values():
-            if other.numel != tensor.numel or not comparable(other):
-                continue
-            theirs = np.asarray(other.values(), dtype=np.float64)
-            for one in (theirs, theirs.T):
-                if one.shape == values.shape and np.allclose(one, values, rtol=_EPS_RATIO):
-                    return True
-        return False
-
-    def _before(self, path: str) -> Weighted | None:
-        """The layer of the source that stands before a norm."""
-        name = f"{path}.weight" if path else "weight"
-        weights = self.source.tensors.get(name)
-        if weights is None or not weights.readable or weights.ndim < 2:
-            return None
-        bias = self.source.tensors.get(f"{path}.bias" if path else "bias")
-        return Weighted(path, weights, bias, self._layouts.get(name))
-
-    def _candidates(self, path: str, before: str, weights: TensorRef) -> list[Weighted]:
-        if self._flow is None:
-            return self._by_names(before, weights)
-        found = [
-            candidate
-            for node in self._flow.graph.nodes
-            if (candidate := self._of_node(node, self._flow, (path, before), weights)) is not None
-        ]
-        found.sort(key=lambda candidate: not candidate.named)
-        return found[:_MOST_TRIED]
-
-    def with_merged(self, norms: list[NormMatch]) -> list[NormMatch]:
-        """The norms, those that went into a convolution together with others told."""
-        gone = [n for n in norms if n.fate in (Fate.NOT_FOUND, Fate.FOLDED_OTHERWISE)]
-        branches = {
-            norm.path: Branch(layer, self._before(self.old.beside.get(norm.path, "")))
-            for norm in gone
-            if (layer := self.old.layers[norm.path]).has_statistics and layer.kind.family in _BATCH
-        }
-        if len(branches) < 2:
-            return norms
-        claimed = {norm.weights_path for norm in norms if norm.fate is Fate.FOLDED}
-        free = [c for c in self._everything() if c.path not in claimed]
-        found = dict(merged(branches, free))
-        return [found.get(norm.path, norm) for norm in norms]
-
-    def _everything(self) -> Iterator[Weighted]:
-        """All convolutions of the export."""
-        if self._flow is not None:
-            for node in self._flow.graph.nodes:
-                stored = stored_weights(node, self._flow)
-                tensor = self.export.tensors.get(stored[0]) if stored is not None else None
-                if stored is not None and tensor is not None and tensor.ndim > 2:
-                    candidate = self._of_node(node, self._flow, ("", ""), tensor)
-                    if candidate is not None:
-                        yield candidate
-            return
-        for name, tensor in self.export.tensors.items():
-            path, _, leaf = name.rpartition(".")
-            if leaf == "weight" and tensor.ndim > 2 and tensor.readable:
-                bias = self.export.tensors.get(f"{path}.bias" if path else "bias")
-                called = self.names.get(name, name).rpartition(".")[0]
-                yield Weighted(called, tensor, bias, self._theirs.get(name))
-
-    def _by_names(self, before: str, weights: TensorRef) -> list[Weighted]:
-        """The layers of a state dict that may be what became of weights."""
-        found: list[Weighted] = []
-        for name, tensor in self.export.tensors.items():
-            path, _, leaf = name.rpartition(".")
-            if leaf != "weight" or tensor.numel != weights.numel or not tensor.readable:
-                continue
-            if tensor.ndim != weights.ndim:
-                continue
-            bias = self.export.tensors.get(f"{path}.bias" if path else "bias")
-            called = self.names.get(name, name).rpartition(".")[0]
-            layout = self._theirs.get(name)
-            found.append(Weighted(called, tensor, bias, layout, called == before))
-        found.sort(key=lambda candidate: not candidate.named)
-        return found[:_MOST_TRIED]
-
-    def _of_node(
-        self, node: Node, flow: Flow, places: tuple[str, str], weights: TensorRef
-    ) -> Weighted | None:
-        stored = stored_weights(node, flow)
-        tensor = self.export.tensors.get(stored[0]) if stored is not None else None
-        if stored is None or tensor is None or tensor.numel != weights.numel:
-            return None
-        if tensor.ndim != weights.ndim or not tensor.readable:
-            return None
-        name, layout = stored
-        bias = stored_bias(node, flow)
-        called = self.names.get(name, name).rpartition(".")[0]
-        named = called == places[1] or node.module in places
-        return Weighted(
-            called or node.module or name,
-            tensor,
-            self.export.tensors.get(bias) if bias is not None else None,
-            layout,
-            named,
-        )

@@ -49,7 +49,10 @@ def merged(
             if deviation is not None and deviation <= candidate.fits:
                 done.update(paths)
                 for path in paths:
-                    yield path, NormMatch(path, Fate.FOLDED, (), candidate.path, deviation)
+                    yield (
+                        path,
+                        NormMatch(path, Fate.FOLDED, (), candidate.path, candidate.name, deviation),
+                    )
                 break
 
 
