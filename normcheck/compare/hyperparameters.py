@@ -30,6 +30,8 @@ _MODULES: Mapping[str, str] = {
     "ELU": "ELU", "Softplus": "softplus", "PReLU": "PReLU", "Hardtanh": "hardtanh",
 }  # fmt: skip
 """Classes of torch's activations, by the names that graphs have for them."""
+_SLOPED = frozenset({"LeakyReLU", "ELU", "Hardtanh"})
+"""Those that are told apart by a constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ def _of_module(record: ModuleRecord) -> dict[str, Setting]:
         return _picked(attributes, ("p",))
     if name in _MODULES and record.class_path.startswith("torch.nn."):
         slopes = _picked(attributes, ("negative_slope", "alpha", "min_val", "max_val"))
+        if name in _SLOPED and not slopes:
+            return {}  # a traced module, whose slope stands in its code alone
         return {"activation": _activation_name(_MODULES[name], slopes)}
     if "stride" in attributes and "groups" in attributes:
         return _whole_weights(_picked(attributes, _OF_WEIGHTS))
