@@ -39,7 +39,7 @@ from benchmarks.pair_faults import (  # noqa: E402
     Named,
     layers_of,
 )
-from normcheck.compare.export_match import Fate  # noqa: E402
+from normcheck.compare.exports.export_match import Fate  # noqa: E402
 from normcheck.errors import NormcheckError  # noqa: E402
 from normcheck.findings import Finding, Severity  # noqa: E402
 from normcheck.runs.diff import diff  # noqa: E402

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.compare.transform import Transformation
 from normcheck.live.output_match import OutputMatch

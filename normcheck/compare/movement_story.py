@@ -3,7 +3,7 @@
 from enum import StrEnum
 from itertools import groupby
 
-from normcheck.compare.export_story import match_story, outputs_story
+from normcheck.compare.exports.export_story import match_story, outputs_story
 from normcheck.compare.movement import Comparison, Step, runs_of, short_names
 from normcheck.compare.rounding import coarsest
 from normcheck.norms.layer_numbers import median

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from normcheck.compare.export_match import ExportMatch
-from normcheck.compare.export_pair import ExportedPair
+from normcheck.compare.exports.export_match import ExportMatch
+from normcheck.compare.exports.export_pair import ExportedPair
 from normcheck.compare.model_pairing import chosen, partners
 from normcheck.compare.model_track import Track, sibling_moved
 from normcheck.compare.movement import Comparison

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from normcheck.compare.export_pair import exported_pair, fused_pair, may_be_export
+from normcheck.compare.exports.export_pair import exported_pair, fused_pair, may_be_export
 from normcheck.compare.model_track import Track
 from normcheck.compare.movement import Comparison
 from normcheck.compare.pair_outputs import pair_outputs

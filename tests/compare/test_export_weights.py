@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from normcheck import diff
-from normcheck.compare.export_match import ExportMatch, Fate, WeightFate
+from normcheck.compare.exports.export_match import ExportMatch, Fate, WeightFate
 from normcheck.findings import Finding
 from normcheck.report.diff_report import Diff
 

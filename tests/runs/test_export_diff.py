@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from normcheck import diff
-from normcheck.compare.export_match import ExportMatch, Fate
+from normcheck.compare.exports.export_match import ExportMatch, Fate
 from normcheck.live.run_request import Feeding, Loading, Running
 from normcheck.report.diff_report import Diff
 from normcheck.report.machines.diff_json import render_diff_json

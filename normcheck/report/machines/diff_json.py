@@ -3,7 +3,7 @@
 from math import isfinite
 from typing import Any
 
-from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.movement import Change, Comparison, LayerChange, Side, Step
 from normcheck.compare.movement_story import motion, story
 from normcheck.live.output_match import OutputMatch

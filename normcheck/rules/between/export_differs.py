@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normcheck.compare.export_match import Fate
+from normcheck.compare.exports.export_match import Fate
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.wording import fold, percent, plural
@@ -41,7 +41,7 @@ from normcheck.wording import fold, percent, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normcheck.compare.export_match import ExportMatch, NormMatch
+    from normcheck.compare.exports.export_match import ExportMatch, NormMatch
     from normcheck.compare.hyperparameters import HyperparameterChange
     from normcheck.live.output_match import OutputMatch
 

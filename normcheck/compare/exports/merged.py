@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from normcheck.compare.export_match import Fate, NormMatch
-from normcheck.compare.folded_norms import USUAL_EPS, Weighted
+from normcheck.compare.exports.export_match import Fate, NormMatch
+from normcheck.compare.exports.folded_norms import USUAL_EPS, Weighted
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.saved.dtypes import Array
 

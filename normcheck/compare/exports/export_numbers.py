@@ -1,18 +1,24 @@
 """Does an export hold the numbers of the model that it was made from?
 
 Norm by norm: what is still a norm is compared number by number. What is gone was most often
-folded into the convolution or linear layer before it, see :mod:`normcheck.compare.folded_norms`.
+folded into the convolution or linear layer before it, see ``folded_norms.py``.
 """
 
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from normcheck.compare.export_match import ExportMatch, Fate, NormMatch, WeightFate, WeightMatch
-from normcheck.compare.export_twins import equal, twins
-from normcheck.compare.export_weights import ExportedWeights
-from normcheck.compare.folded_norms import factors
-from normcheck.compare.folded_search import BATCH, FoldedSearch
+from normcheck.compare.exports.export_match import (
+    ExportMatch,
+    Fate,
+    NormMatch,
+    WeightFate,
+    WeightMatch,
+)
+from normcheck.compare.exports.export_twins import equal, twins
+from normcheck.compare.exports.export_weights import ExportedWeights
+from normcheck.compare.exports.folded_norms import factors
+from normcheck.compare.exports.folded_search import BATCH, FoldedSearch
 from normcheck.compare.hyperparameters import (
     HyperparameterChange,
     changes,

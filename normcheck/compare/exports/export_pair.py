@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from normcheck.compare.export_match import ExportMatch, Fate
-from normcheck.compare.export_numbers import export_match
+from normcheck.compare.exports.export_match import ExportMatch, Fate
+from normcheck.compare.exports.export_numbers import export_match
 from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_snapshot import snapshot
 from normcheck.compare.model_track import Track, configured, side_of

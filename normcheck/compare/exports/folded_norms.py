@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from normcheck.compare.export_match import Fate, NormMatch
+from normcheck.compare.exports.export_match import Fate, NormMatch
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.weight_layout import Layout, possible

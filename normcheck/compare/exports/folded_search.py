@@ -8,9 +8,9 @@ resemble them. What was found for one norm is not offered to another.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from normcheck.compare.export_match import Fate, NormMatch
-from normcheck.compare.folded_norms import Weighted, held, resemblance
-from normcheck.compare.merged import Branch, merged
+from normcheck.compare.exports.export_match import Fate, NormMatch
+from normcheck.compare.exports.folded_norms import Weighted, held, resemblance
+from normcheck.compare.exports.merged import Branch, merged
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer

@@ -1,6 +1,6 @@
 """An export beside its source, in a few words."""
 
-from normcheck.compare.export_match import ExportMatch, Fate
+from normcheck.compare.exports.export_match import ExportMatch, Fate
 from normcheck.live.output_match import OutputMatch
 from normcheck.wording import percent, plural
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from normcheck.compare.export_match import WeightFate, WeightMatch
+from normcheck.compare.exports.export_match import WeightFate, WeightMatch
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.rounding import moved
 from normcheck.compare.weight_sample import Sample, comparable
