@@ -6,7 +6,7 @@ import typer
 
 from normcheck.cli.commands.kinds_command import print_kinds
 from normcheck.cli.commands.rule_command import print_rule
-from normcheck.cli.flags.command_flags import COMMANDS
+from normcheck.cli.flags.command_flags import NAMES, command
 from normcheck.cli.flags.completion import complete_rule
 from normcheck.cli.flags.typer_commands import typer_command
 from normcheck.cli.perform import perform
@@ -45,8 +45,8 @@ def _top(
     pass
 
 
-for _name, _kind in COMMANDS.items():
-    app.command(_name)(typer_command(_kind, perform))
+for _name in NAMES:
+    app.command(_name)(typer_command(command(_name), perform))
 
 
 @app.command()

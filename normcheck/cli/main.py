@@ -125,12 +125,11 @@ def _no_room(error: Exception) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if words and not _completing():
-        from normcheck.cli.flags.command_flags import COMMANDS
+        from normcheck.cli.flags.command_flags import NAMES, command
         from normcheck.cli.perform import perform
         from normcheck.cli.quick_parser import quickly
 
-        kind = COMMANDS.get(words[0])
-        asked = quickly(kind, words[1:]) if kind else None
+        asked = quickly(command(words[0]), words[1:]) if words[0] in NAMES else None
         if asked is not None:
             return perform(asked)
         from normcheck.cli.flags.suggestions import check_command

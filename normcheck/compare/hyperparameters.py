@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from math import isclose
 
 from normcheck.norms.anatomy import Anatomy
-from normcheck.norms.belonging.inflow import activation
+from normcheck.norms.belonging.inflow import GATED, activation
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Momentum, NormLayer
 from normcheck.saved.checkpoint import ModuleRecord, SavedModel
-from normcheck.saved.graph import Graph, Node, Op, Setting
+from normcheck.saved.graph import Flow, Graph, Node, Op, Setting
 
 _RELATIVE = 1e-3
 """Difference that single precision and printed digits explain."""
@@ -30,6 +30,8 @@ _MODULES: Mapping[str, str] = {
     "ELU": "ELU", "Softplus": "softplus", "PReLU": "PReLU", "Hardtanh": "hardtanh",
 }  # fmt: skip
 """Classes of torch's activations, by the names that graphs have for them."""
+_SLOPED = frozenset({"LeakyReLU", "ELU", "Hardtanh"})
+"""Those that are told apart by a constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ def _norm_settings(graph: Graph) -> dict[str, dict[str, Setting]]:
             continue
         values = _picked(node.settings, ("num_groups", "normalized_shape"))
         names = [graph.stored.get(node.operands.get(part, "")) for part in ("weight", "bias")]
-        paths = {node.module, *(name.rpartition(".")[0] for name in names if name)}
+        # A layer is called by its module, its tensors, or where nothing else is left its operator.
+        paths = {node.module, node.name, *(name.rpartition(".")[0] for name in names if name)}
         for path in paths:
             found.setdefault(path, values)
     return found
@@ -137,6 +140,8 @@ def _of_module(record: ModuleRecord) -> dict[str, Setting]:
         return _picked(attributes, ("p",))
     if name in _MODULES and record.class_path.startswith("torch.nn."):
         slopes = _picked(attributes, ("negative_slope", "alpha", "min_val", "max_val"))
+        if name in _SLOPED and not slopes:
+            return {}  # a traced module, whose slope stands in its code alone
         return {"activation": _activation_name(_MODULES[name], slopes)}
     if "stride" in attributes and "groups" in attributes:
         return _whole_weights(_picked(attributes, _OF_WEIGHTS))
@@ -164,24 +169,61 @@ def _whole_weights(values: dict[str, Setting]) -> dict[str, Setting]:
 def _of_graph(graph: Graph) -> dict[str, Hyperparameters]:
     """Of the layers of a graph whose operators tell; the norms are the anatomy's."""
     each: dict[str, list[dict[str, Setting]]] = {}
+    gates = _gates(graph)
     for node in graph.nodes:
         values: dict[str, Setting] = {}
         path = node.module
         if node.op is Op.CONVOLUTION:
             weights = graph.stored.get(node.operands.get("weight", ""), "")
             path = weights.rpartition(".")[0] or path
-            usual = _DEFAULTS if node.target.startswith("aten") else {"groups": 1}
-            values = {**usual, **_picked(node.settings, _OF_WEIGHTS)}
-            if node.target == "Conv":
-                values.pop("padding", None)  # a padding operator before it may have gone into it
+            values = _of_convolution(node)
         elif node.op is Op.DROPOUT and node.dropped is not None and "lower" not in node.settings:
             values = {"p": node.dropped}
         elif node.op is Op.ACTIVATION and (known := activation(node)) is not None:
-            values = {"activation": known[0]}
+            # Taken apart by a decomposition or an exporter: x · sigmoid(x).
+            values = {"activation": gates.get(id(node), known[0])}
         if values and path and values not in each.setdefault(path, []):
             each[path].append(values)
     # Several at one place are functions in a forward: no layer that another file names.
     return {path: Hyperparameters(found[0]) for path, found in each.items() if len(found) == 1}
+
+
+def convolutions(graph: Graph) -> dict[str, Hyperparameters]:
+    """Of the convolutions of a graph, by the name of their weights; shared ones are left out."""
+    each: dict[str, list[dict[str, Setting]]] = {}
+    for node in graph.nodes:
+        name = graph.stored.get(node.operands.get("weight", ""))
+        if node.op is Op.CONVOLUTION and name is not None:
+            each.setdefault(name, []).append(_of_convolution(node))
+    return {name: Hyperparameters(found[0]) for name, found in each.items() if len(found) == 1}
+
+
+def _of_convolution(node: Node) -> dict[str, Setting]:
+    usual = _DEFAULTS if node.target.startswith("aten") else {"groups": 1}
+    values = {**usual, **_picked(node.settings, _OF_WEIGHTS)}
+    if node.target in ("Conv", "com.microsoft.FusedConv"):
+        values.pop("padding", None)  # a padding operator before it may have gone into it
+    padding = values.get("padding")
+    if node.target == "ConvTranspose" and isinstance(padding, tuple):
+        # All begins, then all ends.
+        begins, ends = padding[: len(padding) // 2], padding[len(padding) // 2 :]
+        values["padding"] = begins
+        if begins != ends:
+            del values["padding"]
+    return values
+
+
+def _gates(graph: Graph) -> dict[int, str]:
+    """Activations whose result is multiplied with what they were given: their names together."""
+    flow = Flow(graph)
+    found = {}
+    for node in graph.nodes:
+        name = GATED.get(str(node.settings.get("activation")))
+        given = node.operands.get("input")
+        takers = [t for value in node.outputs for t in flow.taken_by.get(value, [])]
+        if name and any(t.op is Op.MULTIPLY and given in t.inputs for t in takers):
+            found[id(node)] = name
+    return found
 
 
 def changes(

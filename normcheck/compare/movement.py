@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.compare.transform import Transformation
+from normcheck.live.output_match import OutputMatch
 from normcheck.norms.kinds import Family
 
 
@@ -183,6 +184,10 @@ class Comparison:
     values: int = 0
     match: ExportMatch | None = None
     """Where one side is an export of the other: how they hold against each other."""
+    outputs: OutputMatch | None = None
+    """Of two checkpoints: their outputs on the same data, where both were run."""
+    not_run: str = ""
+    """Why outputs were not compared though data were given."""
     hyperparameters: tuple[HyperparameterChange, ...] = ()
     """What both ends hold besides tensors, and do not hold alike."""
     sibling_moved: str = ""

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from itertools import groupby
 
-from normcheck.compare.export_story import match_story
+from normcheck.compare.exports.export_story import match_story, outputs_story
 from normcheck.compare.movement import Comparison, Step, runs_of, short_names
 from normcheck.compare.rounding import coarsest
 from normcheck.norms.layer_numbers import median
@@ -44,7 +44,8 @@ def story(comparison: Comparison) -> str:
         return match_story(comparison.match)
     if comparison.ranks:
         return _ranks(comparison)
-    return f"{_told(comparison)}{_rounding(comparison)}{_one_sided(comparison)}."
+    outputs = outputs_story(comparison.outputs, comparison.not_run)
+    return f"{_told(comparison)}{_rounding(comparison)}{_one_sided(comparison)}.{outputs}"
 
 
 def _told(comparison: Comparison) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from normcheck.compare.export_match import ExportMatch
-from normcheck.compare.export_pair import ExportedPair
+from normcheck.compare.exports.export_match import ExportMatch
+from normcheck.compare.exports.export_pair import ExportedPair
 from normcheck.compare.model_pairing import chosen, partners
 from normcheck.compare.model_track import Track, sibling_moved
 from normcheck.compare.movement import Comparison
+from normcheck.compare.pair_outputs import Ran
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure
 from normcheck.formats.read_checkpoint import read_checkpoint
@@ -37,6 +38,8 @@ class Series:
         """All that was read."""
         self.match: ExportMatch | None = None
         """Of a model and its export."""
+        self.ran = Ran(None)
+        """What the models of two checkpoints gave on the same data."""
         self._limits = limits
         self._where = where
         self._ranks = ranks
@@ -123,5 +126,20 @@ class Series:
                 side = track.sides[0]
                 tracks[0].notes.append(f"'{side.where}' of {side.target} is in no other file")
         found = [track.comparison(ranks=self._ranks) for track in tracks]
-        whole = [replace(c, sibling_moved=sibling_moved(c, found), match=self.match) for c in found]
+        whole = [
+            replace(
+                c,
+                sibling_moved=sibling_moved(c, found),
+                match=self._match(),
+                outputs=self.ran.outputs,
+                not_run=self.ran.not_run,
+            )
+            for c in found
+        ]
         return list(zip(tracks, whole, strict=True))
+
+    def _match(self) -> ExportMatch | None:
+        """What became of norms that were folded, with the outputs that were compared apart."""
+        if self.match is None or (self.ran.outputs is None and not self.ran.not_run):
+            return self.match
+        return replace(self.match, outputs=self.ran.outputs, not_run=self.ran.not_run)

@@ -134,6 +134,8 @@ class Mechanics:
     wrong_axes: tuple[WrongAxis, ...]
     notes: tuple[str, ...] = ()
     """Probes that could not be run, and why."""
+    deployed_difference: float | None = None
+    """``repeat_difference`` of an ONNX file as ONNX Runtime optimises it; None where not tried."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""How the outputs of an export hold against those of its source: plain values, without torch."""
+"""How the outputs of two models hold against each other: plain values, without torch."""
 
 from dataclasses import dataclass
 
@@ -18,3 +18,11 @@ class OutputMatch:
     """Share of decisions that differ; None where the output decides nothing."""
     tolerance: float
     """Relative difference that the element types and other kernels explain."""
+    first_apart: str = ""
+    """The first layer whose outputs differ, of those that both have by name; empty where none is
+    known."""
+
+    @property
+    def differ(self) -> bool:
+        """Whether they differ by more than is explained."""
+        return self.difference > self.tolerance

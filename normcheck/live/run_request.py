@@ -79,7 +79,11 @@ class Running:
     announce: Callable[[str], None] = field(default=_unsaid, compare=False)
     """Told in words what of the file's code is about to run."""
     against: Path | None = None
-    """An export of the model: instead of probes, the outputs of both are compared."""
+    """Another file of the model: instead of probes, the outputs of both are compared."""
+    against_where: str = ""
+    """Place in that file of the model that is meant."""
+    against_model: str = ""
+    """Factory of the model in that file; empty for that of the first."""
     trust_config: bool = False
     """Whether code that only a configuration file names may be imported."""
     isolation: Isolation | None = None

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from normcheck.compare.export_pair import exported_pair, fused_pair, may_be_export
+from normcheck.compare.exports.export_pair import exported_pair, fused_pair, may_be_export
 from normcheck.compare.model_track import Track
 from normcheck.compare.movement import Comparison
+from normcheck.compare.pair_outputs import pair_outputs
 from normcheck.compare.series import Series
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
@@ -49,8 +50,8 @@ def diff(
         ranks: Take the files as ranks of one step: each is held against the first.
         where: Which model to compare where a file holds several: one place for all files, or
             one for each.
-        running: Where one of two files is an export of the other: how to run both, so that
-            their outputs on the same data are compared. torch is imported then.
+        running: Of two files: how to run both, so that their outputs on the same data are
+            compared. torch is imported then.
 
     Returns:
         The comparisons and the report. A file that could not be read is one of the report's
@@ -77,7 +78,7 @@ def diff(
 
 
 def _as_configured(files: Sequence[Place], examination: Examination, running: Running) -> Running:
-    """How a model and its export are run: as the entry says that the first of them has."""
+    """How two models are run: as the entry says that the first of them has."""
     for file in files:
         if isinstance(file, Path) and examination.of_model(file) is not None:
             return indispensable_run(file, examination, running)
@@ -126,10 +127,10 @@ def _measure(
             series.take(pair)
             series.files += pair.files
             return
-    if running is not None:
+    if running is not None and not may_pair:
         raise UsageError(
-            "data are for a model and its export, and neither file is one",
-            "normcheck scan runs a checkpoint on data",
+            "outputs are compared of two files on this machine",
+            "name two, without --ranks; normcheck scan runs one on data",
         )
     for number, file in enumerate(files):
         series.read(file, number)
@@ -138,6 +139,8 @@ def _measure(
         if pair is not None:
             series.take(pair)
             series.errors.clear()
+    if running is not None and not series.errors:
+        series.ran = pair_outputs(two, examination.limits, where, running)
 
 
 def _judged(track: Track, comparison: Comparison, rules: Sequence[Rule]) -> FileResult:

@@ -117,6 +117,8 @@ class TensorRef:
     """torch's lazy conjugate bit: the imaginary parts have the opposite sign."""
     note: str = field(default="", compare=False)
     """Why there is no data, where there is none."""
+    rounding: float = 0.0
+    """Of numbers that were stored as integers: their error, relative to the largest of them."""
 
     @property
     def ndim(self) -> int:

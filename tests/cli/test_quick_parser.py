@@ -7,7 +7,10 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normcheck.cli.flags.command_flags import COMMANDS, Diff, Fix, Scan
+from normcheck.cli.flags.command_flags import NAMES, command
+from normcheck.cli.flags.diff_flags import Diff
+from normcheck.cli.flags.fix_flags import Fix
+from normcheck.cli.flags.scan_flags import Scan
 from normcheck.cli.flags.typer_commands import typer_command
 from normcheck.cli.quick_parser import quickly
 from normcheck.config.flags.flag import Declared, flags_of
@@ -16,7 +19,8 @@ pytestmark = pytest.mark.slow
 
 Asked = Scan | Diff | Fix
 TARGETS = {"scan": ["a.pt"], "diff": ["a.pt", "b.pt"], "fix": ["a.pt"]}
-FLAGS = [(name, entry) for name, kind in COMMANDS.items() for entry in flags_of(kind)]
+KINDS = {name: command(name) for name in NAMES}
+FLAGS = [(name, entry) for name, kind in KINDS.items() for entry in flags_of(kind)]
 
 
 def by_typer(command: str, words: list[str]) -> Asked | None:
@@ -28,7 +32,7 @@ def by_typer(command: str, words: list[str]) -> Asked | None:
         return 0
 
     app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
-    app.command()(typer_command(COMMANDS[command], caught))
+    app.command()(typer_command(KINDS[command], caught))
     try:
         app(args=words, prog_name="normcheck", standalone_mode=False)
     except Exception:
@@ -49,10 +53,10 @@ WORDS = st.one_of(
 
 
 @settings(deadline=None, max_examples=60)  # Typer takes long where the machine is busy
-@given(st.sampled_from(sorted(COMMANDS)), st.lists(WORDS, max_size=8))
+@given(st.sampled_from(sorted(NAMES)), st.lists(WORDS, max_size=8))
 def test_typer_takes_plain_words_for_the_same(command: str, words: list[str]) -> None:
     """Whatever is understood here; all else is left to it."""
-    quick = quickly(COMMANDS[command], words)
+    quick = quickly(KINDS[command], words)
     if quick is not None:
         assert quick == by_typer(command, words)
 
@@ -72,11 +76,11 @@ def spoken(entry: Declared) -> list[list[str]]:
 def test_each_flag_is_understood(command: str, entry: Declared) -> None:
     """With each value that it may have, before and behind the target."""
     targets = TARGETS[command]
-    plain = quickly(COMMANDS[command], targets)
+    plain = quickly(KINDS[command], targets)
     changes = False
     for words in spoken(entry):
         for order in ([*words, *targets], [*targets, *words], [*words, *words, *targets]):
-            quick = quickly(COMMANDS[command], order)
+            quick = quickly(KINDS[command], order)
             assert quick is not None
             assert quick == by_typer(command, order)
             changes |= quick != plain

@@ -186,7 +186,7 @@ def test_rule_and_kinds_pages(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "package"), [([], "numpy"), (["-f", "json"], "numpy"), (["--run"], "typer")]
+    ("flags", "package"), [([], "numpy"), (["-f", "json"], "numpy"), (["--run"], "numpy")]
 )
 def test_what_is_not_installed_is_named(flags: list[str], package: str) -> None:
     """A folder that was copied, without what it needs, is not a bug to report."""

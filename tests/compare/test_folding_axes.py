@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from normcheck import diff
-from normcheck.compare.export_match import Fate, NormMatch
+from normcheck.compare.exports.export_match import Fate, NormMatch
 from tests.compare.folding import LAYERS, Layer, folded
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from normcheck import diff
-from normcheck.compare.export_match import Fate
+from normcheck.compare.exports.export_match import Fate
 from normcheck.report.diff_report import Diff
 from normcheck.report.people.diff_text import render_diff_text
 from normcheck.report.people.text_style import TextStyle

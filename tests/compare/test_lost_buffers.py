@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from normcheck import diff, scan
-from normcheck.compare.export_match import Fate
+from normcheck.compare.exports.export_match import Fate
 from normcheck.findings import Finding, Severity
 
 pytestmark = pytest.mark.filterwarnings("ignore")

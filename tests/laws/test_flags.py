@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import pytest
 
 from normcheck.cli.commands.show_settings import settings_text
-from normcheck.cli.flags.command_flags import COMMANDS, Scan
+from normcheck.cli.flags.command_flags import NAMES, command
+from normcheck.cli.flags.scan_flags import Scan
 from normcheck.cli.flags.typer_commands import typer_command
 from normcheck.cli.quick_parser import quickly
 from normcheck.config.flags.flag import Argument, Flag, Key, declared, filled, flags_of
@@ -41,10 +42,10 @@ def test_a_new_field_is_a_flag_and_a_key() -> None:
     assert (key.name, key.form, key.default) == ("max-layers", "whole number", "3")
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_field_is_told_of_everywhere(name: str) -> None:
     """In the signature, the parser without Typer and the page of the commands."""
-    kind = COMMANDS[name]
+    kind = command(name)
     parameters = inspect.signature(typer_command(kind, lambda _asked: 0)).parameters
     assert list(parameters) == [entry.field for entry in declared(kind)]
     page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
@@ -82,26 +83,26 @@ def test_settings_of_a_file_are_merged_by_their_declarations() -> None:
 def test_commands_that_share_a_flag_share_its_declaration() -> None:
     """A flag of one name is one object, whichever command has it."""
     seen: dict[str, Flag] = {}
-    for kind in COMMANDS.values():
+    for kind in map(command, NAMES):
         for entry in flags_of(kind):
             for word in (*entry.words, entry.flag.off):
                 if word and word != "-o":  # of a report, or of the repaired copy
                     assert seen.setdefault(word, entry.flag) is entry.flag, word
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", NAMES)
 def test_no_two_flags_of_a_command_are_called_alike(name: str) -> None:
     """Nor two fields, which their values are handed over by."""
-    entries = list(declared(COMMANDS[name]))
+    entries = list(declared(command(name)))
     names = [entry.field for entry in entries]
-    words = [word for entry in flags_of(COMMANDS[name]) for word in entry.words]
+    words = [word for entry in flags_of(command(name)) for word in entry.words]
     assert len(names) == len(set(names))
     assert len(words) == len(set(words))
 
 
 def test_groups_do_without_a_word() -> None:
     """Every flag may be left out: nothing in a group is required."""
-    for kind in COMMANDS.values():
+    for kind in map(command, NAMES):
         for field in fields(kind):
             if is_dataclass(field.type):
                 assert callable(field.type)

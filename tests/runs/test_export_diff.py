@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from normcheck import diff
-from normcheck.compare.export_match import ExportMatch, Fate
-from normcheck.errors import UsageError
+from normcheck.compare.exports.export_match import ExportMatch, Fate
 from normcheck.live.run_request import Feeding, Loading, Running
 from normcheck.report.diff_report import Diff
 from normcheck.report.machines.diff_json import render_diff_json
@@ -132,11 +131,6 @@ def test_torchscript_runs_only_when_trusted(folder: Path) -> None:
     match = _match(diff([folder / "state.pt", folder / "traced.pt"], running=_running()))
     assert match.outputs is None
     assert "--trust" in match.not_run
-
-
-def test_data_need_an_export(folder: Path) -> None:
-    with pytest.raises(UsageError, match="neither file is one"):
-        diff([folder / "state.pt", folder / "module.pt"], running=_running())
 
 
 def test_text_and_json_say_what_became_of_the_norms(folder: Path) -> None:

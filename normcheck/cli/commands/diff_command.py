@@ -1,4 +1,4 @@
-"""``normcheck diff``: read, compare, report. The flags are in ``command_flags.py``."""
+"""``normcheck diff``: read, compare, report. The flags are in ``diff_flags.py``."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from normcheck.cli.commands.scan_command import exit_code, limited, tell_errors
-from normcheck.cli.flags.command_flags import Diff
+from normcheck.cli.flags.diff_flags import Diff
 from normcheck.cli.flags.run_words import progress, requested
 from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.output_places import Look, pair, utf8_for_programs, view, write

@@ -1,11 +1,11 @@
-"""``normcheck fix``: estimate, prove, write. The flags are in ``command_flags.py``."""
+"""``normcheck fix``: estimate, prove, write. The flags are in ``fix_flags.py``."""
 
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from normcheck.cli.flags.command_flags import Fix
+from normcheck.cli.flags.fix_flags import Fix
 from normcheck.cli.flags.limit_words import read_limits
 from normcheck.cli.flags.run_words import progress, requested
 from normcheck.cli.screen.error_messages import report_note

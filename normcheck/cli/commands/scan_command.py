@@ -1,4 +1,4 @@
-"""``normcheck scan``: read, judge, report. The flags are in ``command_flags.py``."""
+"""``normcheck scan``: read, judge, report. The flags are in ``scan_flags.py``."""
 
 import os
 import sys
@@ -7,9 +7,9 @@ from contextlib import closing, nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-from normcheck.cli.flags.command_flags import Scan
 from normcheck.cli.flags.fleet_words import requested_fleet
 from normcheck.cli.flags.run_words import requested
+from normcheck.cli.flags.scan_flags import Scan
 from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.error_messages import report_error, report_note
 from normcheck.cli.screen.output_places import Look, Output, pair, write

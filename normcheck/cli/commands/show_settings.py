@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from normcheck.cli.flags.command_flags import Scan
+from normcheck.cli.flags.scan_flags import Scan
 from normcheck.config.discover import shown
 from normcheck.config.examination import ModelSettings
 from normcheck.config.flags.flag import flags_of, values_of

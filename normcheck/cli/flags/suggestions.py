@@ -3,11 +3,11 @@
 import difflib
 from pathlib import Path
 
-from normcheck.cli.flags.command_flags import COMMANDS
+from normcheck.cli.flags.command_flags import NAMES
 from normcheck.errors import UsageError
 from normcheck.sources.place import shown
 
-_NAMES = (*COMMANDS, "rule", "kinds")
+_NAMES = (*NAMES, "rule", "kinds")
 _RENAMED = {"--at": "--where"}
 """What flags were called before, or are called in other linters."""
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from normcheck.formats.onnx.flattened_graph import Call, Flat
-from normcheck.formats.onnx.known_values import Known, input_of, number_of, whole_of
+from normcheck.formats.onnx.fused_operators import with_activation, with_sum
+from normcheck.formats.onnx.known_values import Known, number_of, whole_of
 from normcheck.formats.onnx.operators import MICROSOFT, operator_of
 from normcheck.formats.onnx.source_modules import Provenance, provenance
 from normcheck.formats.onnx.source_names import unnamed
@@ -15,6 +16,7 @@ _AS_GIVEN = frozenset(
      "DequantizeLinear", "Dropout"}
 )  # fmt: skip
 _STATISTICS = ("running_mean", "running_var")
+_GEMM = ("Gemm", "FusedGemm")
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +57,7 @@ def convert(flat: Flat, known: Known) -> Converted:
 
 def _parts(call: Call, known: Known, made_by: Mapping[str, Call]) -> dict[str, str]:
     """The inputs of a call by their part, the weights as they are stored."""
-    if call.op_type == "Gemm" and not call.domain:
+    if call.op_type in _GEMM and call.domain in ("", MICROSOFT):
         weight = "weight" if whole_of(call, "transB", 0) else "transposed_weight"
         names: tuple[str, ...] = ("input", weight, "bias")
     else:
@@ -87,11 +89,11 @@ def _nodes(
         source.module,
         source.class_path,
     )
-    if call.op_type == "Gemm" and not call.domain:
+    if call.op_type in _GEMM and call.domain in ("", MICROSOFT):
         scaled = number_of(call, "alpha", 1.0) != 1 or ("bias" in parts and _beta(call) != 1)
         if not scaled and not whole_of(call, "transA", 0):
             node = replace(node, op=Op.LINEAR, operands=parts)
-        yield node
+        yield from with_activation(call, node)
         return
     if operator is None:
         yield node
@@ -109,8 +111,11 @@ def _nodes(
     if node.op is Op.PRELU and parts.get("weight") not in known.tensors:
         # Slopes that are drawn: RReLU in training mode.
         node = replace(node, op=Op.OTHER)
+    if call.domain == MICROSOFT and node.op is Op.CONVOLUTION:
+        yield from with_activation(call, node)
+        return
     if call.domain == MICROSOFT and "other" in parts:
-        yield from _with_sum(call, node)
+        yield from with_sum(call, node)
         return
     yield node
 
@@ -156,18 +161,3 @@ def _without_made_up_affine(node: Node, source: Provenance, known: Known) -> Nod
         if made_up:
             del operands[part]
     return replace(node, operands=operands)
-
-
-def _with_sum(call: Call, node: Node) -> Iterator[Node]:
-    """A residual sum and the norm of it in one operator, as two."""
-    added = input_of(call, 0), input_of(call, 1)
-    total = call.outputs[3] if len(call.outputs) > 3 and call.outputs[3] else ""
-    total = total or f"{call.outputs[0]}/sum"
-    yield Node(
-        Op.ADD, node.target, f"{call.name}/sum", added, (total,), node.module, None,
-        {"input": added[0], "other": added[1]},
-    )  # fmt: skip
-    operands = {p: v for p, v in node.operands.items() if p != "other"} | {"input": total}
-    rest = tuple(v for v in node.inputs if v not in added)
-    outputs = tuple(v for v in node.outputs if v != total)
-    yield replace(node, inputs=(total, *rest), outputs=outputs, operands=operands)

@@ -1,17 +1,24 @@
 """Stored tensors of an ONNX model that are written as a computation: dequantised ones, lists."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
 from normcheck.formats.onnx.flattened_graph import Call
-from normcheck.saved.dtypes import BY_NAME, Array
+from normcheck.saved.dtypes import BY_NAME, Array, DType
 from normcheck.saved.tensors import Storage, TensorRef, contiguous_strides
 from normcheck.sources.limits import DEFAULT_LIMITS
 
 _FLOAT = BY_NAME["float32"]
+_FLOAT8 = 2.0**-3
+"""Largest relative error of the coarser of the 8-bit floats."""
+
+
+def _half_step(dtype: DType) -> float:
+    """Half a step of integers, relative to the largest number that they stand for."""
+    return float(1.0 / (2 ** (8 * dtype.itemsize) - 2))
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +60,8 @@ def dequantised(call: Call, tensors: Mapping[str, TensorRef]) -> TensorRef | Non
         return None
     if not _fits(values.shape, scale.shape, axis, block):
         return None
-    return _tensor(call.outputs[0], values.shape, _Dequantised(values, scale, zero, axis, block))
+    made = _tensor(call.outputs[0], values.shape, _Dequantised(values, scale, zero, axis, block))
+    return replace(made, rounding=_FLOAT8 if values.dtype.floating else _half_step(values.dtype))
 
 
 def _fits(shape: tuple[int, ...], scale: tuple[int, ...], axis: int, block: int) -> bool:

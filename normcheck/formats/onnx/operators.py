@@ -157,6 +157,11 @@ def _clip(call: Call, known: Known) -> Settings:
     return settings
 
 
+def _quick_gelu(call: Call, _known: Known) -> Settings:
+    """``x · sigmoid(alpha · x)``: SiLU where alpha is 1."""
+    return {"activation": "SiLU" if number_of(call, "alpha", 1.702) == 1 else "quick GELU"}
+
+
 def _second_number(part: str) -> _Read:
     def read(call: Call, known: Known) -> Settings:
         number = known.scalar(input_of(call, 1))
@@ -198,7 +203,7 @@ def _activation(name: str) -> Operator:
     return Operator(Op.ACTIVATION, settings={"activation": name})
 
 
-_OPERATORS: Mapping[str, Operator] = {
+OPERATORS: Mapping[str, Operator] = {
     "BatchNormalization": Operator(
         Op.BATCH_NORM, (*_AFFINE, "running_mean", "running_var"), read=_batch_norm
     ),
@@ -273,11 +278,13 @@ _OF_MICROSOFT: Mapping[str, Operator] = {
     ),
     "Gelu": _activation("GELU"),
     "FastGelu": _activation("GELU"),
+    "FusedConv": OPERATORS["Conv"],
+    "QuickGelu": Operator(Op.ACTIVATION, read=_quick_gelu),
     "BitmaskDropout": Operator(Op.DROPOUT, read=_dropout),
     "BiasDropout": Operator(Op.DROPOUT, read=_bias_dropout),
-    "LayerNormalization": _OPERATORS["LayerNormalization"],
-    "SimplifiedLayerNormalization": _OPERATORS["SimplifiedLayerNormalization"],
-    "RMSNormalization": _OPERATORS["RMSNormalization"],
+    "LayerNormalization": OPERATORS["LayerNormalization"],
+    "SimplifiedLayerNormalization": OPERATORS["SimplifiedLayerNormalization"],
+    "RMSNormalization": OPERATORS["RMSNormalization"],
 }
 
 
@@ -285,4 +292,4 @@ def operator_of(call: Call) -> Operator | None:
     """What is known of a call's operator; None for any other."""
     if call.domain == MICROSOFT:
         return _OF_MICROSOFT.get(call.op_type)
-    return None if call.domain else _OPERATORS.get(call.op_type)
+    return None if call.domain else OPERATORS.get(call.op_type)

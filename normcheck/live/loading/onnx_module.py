@@ -16,14 +16,19 @@ class OnnxModule(nn.Module):
 
     fixed_mode = True
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, optimised: bool = False) -> None:
         """Open a session on ``path``."""
         super().__init__()
-        self._model = OnnxModel(path)
+        self._path = path
+        self._model = OnnxModel(path, optimised=optimised)
         self.known_inputs = _shapes(self._model)
         sizes = {entry.shape[0] for entry in self._model.inputs if entry.shape}
         size = sizes.pop() if len(sizes) == 1 else None
         self.fixed_batch = size if isinstance(size, int) and size > 0 else None
+
+    def as_deployed(self) -> "OnnxModule":
+        """The same file at the optimisation level that ONNX Runtime has by default."""
+        return OnnxModule(self._path, optimised=True)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs by name."""

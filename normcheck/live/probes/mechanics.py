@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.measurement import Blame, Draw, Mechanics, NormRun
 from normcheck.live.probes.first_divergence import first_difference, first_not_finite
 from normcheck.live.probes.norm_axes import wrong_axes
 from normcheck.live.probes.still_training import and_ran, still_training
 from normcheck.live.watching.changed_state import changed_each_time, state_of
-from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.forward import Forward, Interrupted, mode, of_export
 from normcheck.live.watching.observe import watching
 from normcheck.live.watching.outputs import Output, difference, relative, same, same_structure
 from normcheck.live.watching.reachable_modules import Reached
@@ -98,8 +99,10 @@ def _in_eval_mode(probe: _Probe, tolerance: float) -> Mechanics:
     repeat_blame = None
     if repeat > 0:
         repeat_blame = _blame(probe, probe.batch, row=False)
-    companions = alone = None
+    companions = alone = deployed = None
     companions_blame = None
+    if repeat > 0:
+        deployed = _deployed(probe)
     if repeat <= tolerance:
         companions = _companions(probe, output)
         if companions is not None and companions > tolerance:
@@ -133,7 +136,22 @@ def _in_eval_mode(probe: _Probe, tolerance: float) -> Mechanics:
         not_finite_blame=not_finite_blame,
         wrong_axes=wrong_axes(probe.forward, probe.reached, probe.batch, probe.norm_paths),
         notes=tuple(probe.notes),
+        deployed_difference=deployed,
     )
+
+
+def _deployed(probe: _Probe) -> float | None:
+    """How far two forwards of an ONNX file lie apart as it is deployed; None for all else."""
+    make = of_export(probe.model, "as_deployed")
+    if make is None:
+        return None
+    try:
+        forward = Forward(make(probe.model), probe.forward.device)
+        first, second = forward(probe.batch), forward(probe.batch)
+    except (NormcheckError, Interrupted) as error:
+        probe.notes.append(f"not run at default optimisations: {error}")
+        return None
+    return 0.0 if same(first, second) else max(difference(second, first), 1e-12)
 
 
 def _blame(probe: _Probe, second: Batch, *, row: bool) -> Blame | None:

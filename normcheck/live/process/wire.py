@@ -179,7 +179,7 @@ def _parts_of(kind: type) -> Callable[[Any], Any] | None:
         # The bytes stay where they are; what was to be said of them has been measured.
         return lambda ref: (
             ref.dtype, ref.shape, ref.strides, ref.offset, None, ref.parameter,
-            ref.requires_grad, ref.negated, ref.conjugated, ref.note or _LEFT,
+            ref.requires_grad, ref.negated, ref.conjugated, ref.note or _LEFT, ref.rounding,
         )  # fmt: skip
     names = [field.name for field in fields(kind)]
     if len(names) < 2:

@@ -266,7 +266,7 @@ class Tracer:
             made = self.flow.made_by.get(gate)
             if made is None or made.op is not Op.ACTIVATION or made.operands.get("input") != value:
                 continue
-            name = _GATED.get(str(made.settings.get("activation")))
+            name = GATED.get(str(made.settings.get("activation")))
             inner = self._traced(value, depth + 1) if name else None
             if name and inner is not None:
                 return Activated(inner, name, ACTIVATIONS[name])
@@ -298,7 +298,8 @@ class Tracer:
         return all(isinstance(d, int) and d % rank >= 2 for d in dims)
 
 
-_GATED = {"sigmoid": "SiLU", "hardsigmoid": "hardswish"}
+GATED = {"sigmoid": "SiLU", "hardsigmoid": "hardswish"}
+"""Activations by the gate that their input is multiplied with."""
 
 
 def activation(node: Node) -> tuple[str, Callable[[Floats], Floats]] | None:

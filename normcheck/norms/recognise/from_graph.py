@@ -86,7 +86,10 @@ def norm_layers(model: SavedModel, norms: GraphNorms) -> tuple[NormLayer, ...]:
         if layer.path not in unused:
             found.setdefault(layer.path, layer)
     if model.modules is None:
-        for layer in from_names.norm_layers(model.tensors, {}):
+        stored, nodes = norms.graph.stored, [entry.node for entry in norms.placed]
+        taken = {stored.get(value) for node in nodes for value in node.operands.values()}
+        left = {name: tensor for name, tensor in model.tensors.items() if name not in taken}
+        for layer in from_names.norm_layers(left, {}):
             if layer.has_statistics and layer.path not in found and layer.path not in unused:
                 found[layer.path] = layer
     return tuple(found.values())

@@ -3,9 +3,10 @@
 from math import isfinite
 from typing import Any
 
-from normcheck.compare.export_match import ExportMatch
+from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.movement import Change, Comparison, LayerChange, Side, Step
 from normcheck.compare.movement_story import motion, story
+from normcheck.live.output_match import OutputMatch
 from normcheck.report.diff_report import Diff
 from normcheck.report.machines.as_json import render_json
 
@@ -28,11 +29,12 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "weights": comparison.values,
         "notes": list(comparison.notes),
         "export": _match(comparison.match) if comparison.match is not None else None,
+        "outputs": _outputs(comparison.outputs),
+        "not_run": comparison.not_run or None,
     }
 
 
 def _match(match: ExportMatch) -> dict[str, Any]:
-    outputs = match.outputs
     return {
         "norms": [
             {
@@ -44,20 +46,37 @@ def _match(match: ExportMatch) -> dict[str, Any]:
             }
             for norm in match.norms
         ],
-        "in_training": match.in_training,
-        "outputs": None
-        if outputs is None
-        else {
-            "samples": outputs.samples,
-            "source": outputs.source,
-            "difference": outputs.difference
-            if isfinite(outputs.difference)
-            else str(outputs.difference),
-            "largest": outputs.largest,
-            "flips": outputs.flips,
-            "tolerance": outputs.tolerance,
-        },
+        "weights": [
+            {
+                "name": weight.name,
+                "fate": weight.fate.value,
+                "export_name": weight.theirs or None,
+                "difference": weight.difference or None,
+            }
+            for weight in match.weights
+        ],
+        "functions": [
+            {"path": change.path, "name": change.name, "old": change.old, "new": change.new}
+            for change in match.functions
+        ],
+        "in_training": len(match.in_training),
+        "outputs": _outputs(match.outputs),
         "not_run": match.not_run or None,
+    }
+
+
+def _outputs(outputs: OutputMatch | None) -> dict[str, Any] | None:
+    if outputs is None:
+        return None
+    far = outputs.difference
+    return {
+        "samples": outputs.samples,
+        "source": outputs.source,
+        "difference": far if isfinite(far) else str(far),
+        "largest": outputs.largest,
+        "flips": outputs.flips,
+        "tolerance": outputs.tolerance,
+        "first_apart": outputs.first_apart or None,
     }
 
 

@@ -86,7 +86,8 @@ def _header(console: Console, comparison: Comparison) -> None:
     first = Text(arrow.join(names), style="bold")
     forms = Counter(f"{side.form}, {side.format}" for side in sides)
     count = f"{len(sides)} checkpoints, " if len(sides) > 2 else ""
-    ran = comparison.match is not None and comparison.match.outputs is not None
+    match = comparison.match
+    ran = (comparison if match is None else match).outputs is not None
     executed = "" if ran else ", not executed"
     first.append(f" · {count}{'; '.join(forms)}{executed}", style="not bold")
     console.print(first)

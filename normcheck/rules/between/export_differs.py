@@ -2,9 +2,10 @@
 
 ## What it does
 Holds an export (TorchScript, `torch.export`, ONNX) against the model that it was made from:
-statistics, γ, β, eps and groups of each norm, strides and activations of other layers, and where
-a norm is gone, whether its numbers are in the weights before it, computed from the source. With
-data, also the outputs of both.
+statistics, γ, β, eps and groups of each norm, weights, strides and activations of other layers, and
+where a norm is gone, whether its numbers are in the weights before it, computed from the source.
+Where the exporter left no names, layers are told by their numbers. With data, also the outputs of
+both.
 
 ## Why is this bad?
 What is deployed is then another model than the one that was trained and tested: exported before
@@ -13,11 +14,13 @@ batch norm that a converter dropped.
 
 ## How severe
 An error where numbers differ, a norm was dropped, or outputs differ more than element types
-explain. Info where it cannot be told what became of a norm.
+explain. A warning where the export computes as in training. Info where it cannot be told what
+became of a norm.
 
 ## Stays silent
-For rounding between element types, γ = 1 and β = 0 written out, and norms that were folded as
-they should be.
+For rounding between element types and to quantised integers, γ = 1 and β = 0 written out, norms
+that were folded as they should be, and weights with a factor for each output or input: something
+else was folded into them.
 
 ## What to do
 Export again from this very checkpoint, in eval mode, and compare again.
@@ -30,7 +33,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normcheck.compare.export_match import Fate
+from normcheck.compare.exports.export_match import Fate
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.wording import fold, percent, plural
@@ -38,7 +41,7 @@ from normcheck.wording import fold, percent, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normcheck.compare.export_match import ExportMatch, NormMatch
+    from normcheck.compare.exports.export_match import ExportMatch, NormMatch
     from normcheck.compare.hyperparameters import HyperparameterChange
     from normcheck.live.output_match import OutputMatch
 
@@ -53,11 +56,17 @@ def check(subject: Subject) -> Iterator[Finding]:
     wrong = match.wrong
     if wrong:
         yield _numbers(match, wrong)
+    if match.other_weights:
+        yield _weights(match)
     if match.functions:
         yield _functions(match.functions)
+    if match.in_training:
+        yield _training(match)
     outputs = match.outputs
-    if outputs is not None and outputs.difference > outputs.tolerance:
-        yield _outputs(match, outputs, explained=bool(wrong or match.functions))
+    if outputs is not None and outputs.differ:
+        yield _outputs(
+            match, outputs, explained=bool(wrong or match.other_weights or match.functions)
+        )
     lost = match.of(Fate.NOT_FOUND)
     if lost:
         yield _not_found(lost)
@@ -77,6 +86,37 @@ def _numbers(match: ExportMatch, wrong: tuple[NormMatch, ...]) -> Finding:
         fix="export again from this very checkpoint, in eval mode, and compare again",
         evidence=(Evidence("norm layers that differ", float(len(wrong)), 0.0, len(match.norms)),),
         discriminator="numbers",
+    )
+
+
+def _weights(match: ExportMatch) -> Finding:
+    other = match.other_weights
+    paths = list(dict.fromkeys(weight.name.rpartition(".")[0] or weight.name for weight in other))
+    listed = [f"{weight.name}: {weight.difference}." for weight in other[:_SHOWN]]
+    more = len(other) - _SHOWN
+    return RULE.finding(
+        layers=paths,
+        title=f"the export has other weights than its source in {plural(len(paths), 'layer')}",
+        detail=" ".join(listed) + (f" And {more} more." if more > 0 else ""),
+        consequence="What is deployed is not the model that was trained and tested.",
+        fix="export again from this very checkpoint, and compare again",
+        evidence=(Evidence("weights that differ", float(len(other)), 0.0, len(match.weights)),),
+        discriminator="weights",
+    )
+
+
+def _training(match: ExportMatch) -> Finding:
+    paths = match.in_training
+    return RULE.finding(
+        severity=Severity.WARNING,
+        layers=paths,
+        title=f"{plural(len(paths), 'operator')} of the export "
+        f"{'computes' if len(paths) == 1 else 'compute'} as in training",
+        detail=f"{fold(paths)}: what eval mode of the source computes is something else.",
+        consequence="Outputs depend on the other samples of a batch, or are random.",
+        fix="call model.eval() and export again; eval() on the loaded export changes nothing",
+        evidence=(Evidence("operators in training mode", float(len(paths)), 0.0),),
+        discriminator="training",
     )
 
 

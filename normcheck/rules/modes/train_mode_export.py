@@ -12,10 +12,14 @@ statistics. Dropout goes on dropping: two calls with one input differ. `eval()` 
 program does not change it.
 
 ## How severe
-A warning, and an error where a run measures what it does (`--run`). Info where batch norms were
-folded into the weights although the export was made in training mode: what is left computes as
-in eval mode. Info too for batch norms in eval mode whose program still counts batches, as programs
-have that were exported in train mode and moved to eval mode afterwards
+A warning, and an error where a run measures what it does (`--run`). An ONNX file is run as it
+stands and as it is deployed: at its default optimisations ONNX Runtime takes out a dropout in
+training mode that stands between two operators, and keeps one at the graph's first or last; where
+only the file as it stands is random it stays a warning.
+
+Info where batch norms were folded into the weights although the export was made in training mode:
+what is left computes as in eval mode. Info too for batch norms in eval mode whose program still
+counts batches, as programs have that were exported in train mode and moved to eval mode afterwards
 (`move_exported_model_to_eval`).
 
 ## Stays silent
@@ -98,10 +102,13 @@ def _trained(subject: Subject, modes: tuple[BakedMode, ...]) -> Finding:
     switchable = all(mode.switchable for mode in modes)
     seen = subject.run.mechanics if subject.run is not None and not switchable else None
     measured = _measured(seen) if seen is not None else []
+    # What the runtime takes out where nobody forbids it harms only who does.
+    taken_out = seen is not None and seen.deployed_difference == 0 and len(measured) == 1
+    harmless = taken_out and not norms
     in_eval = sum(n.training is False for n in subject.batch_norms())
     trained = bool(norms) or not in_eval or any(t for _, t in subject.anatomy.folded)
     return RULE.finding(
-        severity=Severity.ERROR if measured else Severity.WARNING,
+        severity=Severity.ERROR if measured and not harmless else Severity.WARNING,
         confidence=Confidence.MEDIUM if only_masks and not measured else Confidence.HIGH,
         layers=list(dict.fromkeys(mode.module for mode in modes if mode.module)),
         title=f"exported in training mode: {_counted(modes)}"
@@ -124,7 +131,17 @@ def _measured(seen: Mechanics) -> list[tuple[str, Evidence]]:
     found = []
     again, among = seen.repeat_difference, seen.companions_difference
     if again > seen.tolerance:
-        text = f"Two forwards of the same batch differ by {percent(again)} of the output."
+        text = f"Two forwards of the same batch differ by {percent(again)} of the output"
+        deployed = seen.deployed_difference
+        if deployed is not None:
+            text += " as the file stands (optimisations off)"
+            text += (
+                f", and by {percent(deployed)} as ONNX Runtime deploys it (default optimisations)"
+                if deployed
+                else "; as ONNX Runtime deploys it (default optimisations, which take out a "
+                "dropout between two operators) they are equal"
+            )
+        text += "."
         found.append((text, Evidence("relative difference of two forwards", again, 0.0)))
     if among is not None and among > seen.tolerance:
         text = f"Among other companions a sample's output changes by {percent(among)}."

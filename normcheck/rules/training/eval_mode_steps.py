@@ -34,13 +34,14 @@ the part with `frozen=`.
 from collections.abc import Iterator
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.live.training_record import EvalSteps
 from normcheck.rules.rule import Need, Rule, Subject, training_of
 from normcheck.wording import plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """A finding for each time that it began."""
+    from normcheck.live.training_record import EvalSteps  # no scan has any
+
     for seen in training_of(subject).of(EvalSteps):
         grave = seen.whole or seen.never_updated
         statistics = "the initial 0 and 1" if seen.never_updated else "those of an earlier training"
@@ -73,6 +74,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def subject_has_several(subject: Subject) -> bool:
     """Whether it began more than once, in other layers each time."""
+    from normcheck.live.training_record import EvalSteps  # no scan has any
+
     return len(training_of(subject).of(EvalSteps)) > 1
 
 

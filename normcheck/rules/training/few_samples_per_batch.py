@@ -26,7 +26,6 @@ frozen, where memory allows no more.
 from collections.abc import Iterator
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.live.training_record import SmallBatches
 from normcheck.rules.rule import Need, Rule, Subject, training_of
 from normcheck.wording import plural
 
@@ -36,6 +35,8 @@ FEW = 4
 
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding for all that were seen together."""
+    from normcheck.live.training_record import SmallBatches  # no scan has any
+
     for seen in training_of(subject).of(SmallBatches):
         yield RULE.finding(
             title=(

@@ -30,13 +30,14 @@ meant go into `with guard.paused():`.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.live.training_record import IdleForwards
 from normcheck.rules.rule import Need, Rule, Subject, training_of
 from normcheck.wording import plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding: the loop does it again and again."""
+    from normcheck.live.training_record import IdleForwards  # no scan has any
+
     for seen in training_of(subject).of(IdleForwards)[:1]:
         how = "under no_grad" if seen.without_gradients else "without a call of backward()"
         yield RULE.finding(

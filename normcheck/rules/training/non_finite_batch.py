@@ -21,12 +21,13 @@ before, or call `reset_running_stats()` and re-estimate.
 from collections.abc import Iterator
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.live.training_record import NonFiniteBatch
 from normcheck.rules.rule import Need, Rule, Subject, training_of
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding: what comes after it follows from it."""
+    from normcheck.live.training_record import NonFiniteBatch  # no scan has any
+
     for seen in training_of(subject).of(NonFiniteBatch)[:1]:
         which = (
             f"Forward {seen.forward:,} of the training"

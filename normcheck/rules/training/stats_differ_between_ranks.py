@@ -26,13 +26,14 @@ of all data.
 from collections.abc import Iterator
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.live.training_record import RanksApart
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject, training_of
 from normcheck.wording import number, plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding for all layers."""
+    from normcheck.live.training_record import RanksApart  # no scan has any
+
     record = training_of(subject)
     if record.ranks < 2:
         raise CannotTell("the training has one process")

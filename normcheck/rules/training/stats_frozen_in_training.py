@@ -25,13 +25,14 @@ purpose belong to norms in eval mode.
 from collections.abc import Iterator
 
 from normcheck.findings import Evidence, Finding, Severity
-from normcheck.live.training_record import StoodStill
 from normcheck.rules.rule import Need, Rule, Subject, training_of
 from normcheck.wording import plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding for all that were seen together."""
+    from normcheck.live.training_record import StoodStill  # no scan has any
+
     for seen in training_of(subject).of(StoodStill):
         why = "Their momentum is 0. " if seen.zero_momentum else ""
         yield RULE.finding(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from normcheck import Examination, Report, scan
 from normcheck.live.run_request import Feeding, Running
@@ -58,3 +60,38 @@ def test_data_of_the_user_are_fed(tmp_path: Path) -> None:
     assert run is not None
     assert run.fed.samples == 9
     assert [regime.name for regime in run.regimes] == ["eval"]
+
+
+class _Between(nn.Module):
+    """Dropout between two layers, in whatever mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 64), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(F.dropout(torch.relu(self.first(x)), 0.5, training=True))
+
+
+class _Last(_Between):
+    """Dropout as the last operator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.second(torch.relu(self.first(x))), 0.5, training=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "severity", "said"),
+    [
+        (_Between, "warning", "optimisations, which take out a dropout between two operators)"),
+        (_Last, "error", "as ONNX Runtime deploys it (default optimisations)."),
+    ],
+)
+def test_a_dropout_is_measured_as_it_stands_and_as_it_is_deployed(
+    model: type[nn.Module], severity: str, said: str, tmp_path: Path
+) -> None:
+    torch.onnx.export(model().eval(), (torch.randn(4, 6),), str(tmp_path / "m.onnx"), dynamo=False)
+    report = _run(tmp_path / "m.onnx")
+    (found,) = [f for f in report.findings if f.severity.value != "info"]
+    assert (found.rule, found.severity.value) == ("NC204", severity)
+    assert said in found.detail

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from normcheck.compare.export_match import Fate, NormMatch
-from normcheck.compare.folded_norms import USUAL_EPS, Weighted
+from normcheck.compare.exports.export_match import Fate, NormMatch
+from normcheck.compare.exports.folded_norms import USUAL_EPS, Weighted
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.saved.dtypes import Array
 
@@ -49,7 +49,10 @@ def merged(
             if deviation is not None and deviation <= candidate.fits:
                 done.update(paths)
                 for path in paths:
-                    yield path, NormMatch(path, Fate.FOLDED, (), candidate.path, deviation)
+                    yield (
+                        path,
+                        NormMatch(path, Fate.FOLDED, (), candidate.path, candidate.name, deviation),
+                    )
                 break
 
 

@@ -37,8 +37,39 @@ class NormMatch:
     """What differs, in words: ``running_var: median ratio 1.4``."""
     weights_path: str = ""
     """Of the layer that it was folded into."""
+    weights_name: str = ""
+    """Of the export's tensor that it was folded into."""
     deviation: float = 0.0
     """Largest difference of folded weights and biases, relative to the largest of them."""
+    scaled: bool = False
+    """Whether the weights are the source's up to a factor for each output, so something was
+    folded into them."""
+
+
+class WeightFate(StrEnum):
+    """What became of a tensor of weights in an export."""
+
+    SAME = "same"
+    """It is there, as it was or turned, with the same numbers."""
+    DIFFERENT = "different"
+    """It is there, with other numbers."""
+    SCALED = "scaled"
+    """It is there with a factor for each output or input: something was folded into it."""
+    NOT_FOUND = "not found"
+    """Under no name, and its numbers nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightMatch:
+    """A tensor of weights outside norms, into which no norm was folded."""
+
+    name: str
+    """In the source."""
+    fate: WeightFate
+    theirs: str = ""
+    """Its name in the export."""
+    difference: str = ""
+    """In words, where it differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +79,10 @@ class ExportMatch:
     norms: tuple[NormMatch, ...]
     functions: tuple[HyperparameterChange, ...] = ()
     """Hyperparameters of other layers that both hold, and not alike."""
-    in_training: int = 0
-    """Operators of the export that compute as in training."""
+    weights: tuple[WeightMatch, ...] = ()
+    """Of everything that is learned outside norms."""
+    in_training: tuple[str, ...] = ()
+    """Operators of the export that compute as in training, by the path of their module."""
     outputs: OutputMatch | None = None
     not_run: str = ""
     """Why outputs were not compared though data were given."""
@@ -58,6 +91,11 @@ class ExportMatch:
     def wrong(self) -> tuple[NormMatch, ...]:
         """The norms whose numbers the export does not hold."""
         return self.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED, Fate.LEFT_OUT)
+
+    @property
+    def other_weights(self) -> tuple[WeightMatch, ...]:
+        """The weights whose numbers the export has otherwise."""
+        return tuple(w for w in self.weights if w.fate is WeightFate.DIFFERENT)
 
     def of(self, *fates: Fate) -> tuple[NormMatch, ...]:
         """The norms of these fates."""

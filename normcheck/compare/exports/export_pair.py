@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from normcheck.compare.export_match import ExportMatch, Fate
-from normcheck.compare.export_numbers import export_match
+from normcheck.compare.exports.export_match import ExportMatch, Fate
+from normcheck.compare.exports.export_numbers import export_match
 from normcheck.compare.measure_movement import measured
-from normcheck.compare.model_pairing import chosen
 from normcheck.compare.model_snapshot import snapshot
 from normcheck.compare.model_track import Track, configured, side_of
+from normcheck.compare.pair_outputs import model_at, outputs_of
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.registry import FORMATS
-from normcheck.live.process.run_models import ran
 from normcheck.live.run_request import Running
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import Limits
@@ -60,7 +59,7 @@ def exported_pair(
     opened: list[Checkpoint] = []
     try:
         opened.extend(read_checkpoint(path, limits) for path in files)
-        models = [_model(c, where, number) for number, c in enumerate(opened)]
+        models = [model_at(c, where, number) for number, c in enumerate(opened)]
         exports = [number for number, model in enumerate(models) if model.form.exported]
         if not exports:
             return None
@@ -85,7 +84,7 @@ def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> E
     opened: list[Checkpoint] = []
     try:
         opened.extend(read_checkpoint(path, limits) for path in files)
-        models = [_model(c, where, number) for number, c in enumerate(opened)]
+        models = [model_at(c, where, number) for number, c in enumerate(opened)]
         tracked = [sum(name.endswith("running_var") for name in model.tensors) for model in models]
         if tracked[0] == tracked[1]:
             return None
@@ -95,20 +94,8 @@ def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> E
     finally:
         for checkpoint in opened:
             checkpoint.close()
-    proven = pair.match.of(Fate.FOLDED)
+    proven = any(norm.fate is Fate.FOLDED or norm.scaled for norm in pair.match.norms)
     return pair if proven else None
-
-
-def _model(checkpoint: Checkpoint, where: Sequence[str], number: int) -> SavedModel:
-    if where:
-        return chosen(checkpoint.name, checkpoint.models, where[min(number, len(where) - 1)])
-    if len(checkpoint.models) > 1:
-        places = ", ".join(repr(model.where) for model in checkpoint.models)
-        raise UsageError(
-            f"{checkpoint.name} holds {len(checkpoint.models)} models: {places:.200}",
-            "--where says which of them is compared",
-        )
-    return checkpoint.models[0]
 
 
 def _compared(
@@ -124,14 +111,8 @@ def _compared(
     new = configured(snapshot(export, old), files[1])
     match = export_match(source, export, (old, new))
     if running is not None:
-        against = replace(running, against=Path(files[1].name))
-        outcome = ran(files[0], [old.anatomy], against, limits)[0]
-        why = outcome.error
-        match = replace(
-            match,
-            outputs=outcome.outputs,
-            not_run=f"{why.message} ({why.hint})" if why is not None else "",
-        )
+        done = outputs_of(files, (source, export), old.anatomy, running, limits)
+        match = replace(match, outputs=done.outputs, not_run=done.not_run)
     sides = [side_of(files[0], source, old), side_of(files[1], export, new)]
     step = measured(old, new, (0, 1), (None, None))
     track = Track(source, old, new, sides, [step])

@@ -1,6 +1,6 @@
 """An export beside its source, in a few words."""
 
-from normcheck.compare.export_match import ExportMatch, Fate
+from normcheck.compare.exports.export_match import ExportMatch, Fate
 from normcheck.live.output_match import OutputMatch
 from normcheck.wording import percent, plural
 
@@ -19,26 +19,31 @@ def match_story(match: ExportMatch) -> str:
         parts.append(f"{len(wrong)} with other numbers")
     if gone:
         parts.append(f"{len(gone)} left out")
+    if match.other_weights:
+        parts.append(f"{plural(len(match.other_weights), 'other tensor')} with other numbers")
     lost = match.of(Fate.NOT_FOUND)
     if lost:
         parts.append(f"{len(lost)} not found")
     numbers = f"The export holds {_listed(parts)}" if parts else "There are no norms to compare"
     training = (
-        f"; {plural(match.in_training, 'operator')} in training mode" if match.in_training else ""
+        f"; {plural(len(match.in_training), 'operator')} in training mode"
+        if match.in_training
+        else ""
     )
-    return f"{numbers}{training}.{_outputs(match)}"
+    return f"{numbers}{training}.{outputs_story(match.outputs, match.not_run)}"
 
 
 def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _outputs(match: ExportMatch) -> str:
-    outputs = match.outputs
+def outputs_story(outputs: OutputMatch | None, not_run: str) -> str:
+    """A sentence on outputs, with a space before it; empty where they were not asked for."""
     if outputs is None:
-        return f" Outputs were not compared: {match.not_run}." if match.not_run else ""
-    if outputs.difference > outputs.tolerance:
-        return f" Outputs differ by {_share(outputs)}."
+        return f" Outputs were not compared: {not_run}." if not_run else ""
+    if outputs.differ:
+        first = f", first in {outputs.first_apart}" if outputs.first_apart else ""
+        return f" Outputs differ by {_share(outputs)}{first}."
     on = f" Outputs agree on {plural(outputs.samples, 'sample')}"
     if outputs.difference == 0:
         return f"{on}, to the last bit."

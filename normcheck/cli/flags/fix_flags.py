@@ -1,0 +1,63 @@
+"""The flags of ``normcheck fix``; its docstring is what ``--help`` says of it."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from normcheck.config.flags.flag import Argument, Flag
+from normcheck.config.flags.reading_flags import Reading
+from normcheck.config.flags.running_flags import Run
+from normcheck.config.flags.screen_flags import Screen
+from normcheck.config.flags.settings_flags import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """Re-estimate running statistics from data and write a repaired copy, if it helps.
+
+    The copy is the file byte for byte but for the repaired values and their checksums. It is
+    written only where samples that the estimate did not see are predicted no worse.
+
+    --run takes model and data from the configuration; --where all repairs every model of a file.
+
+    Exit codes: 0 written, 1 refused (nothing is written, the reason is said), 2 could not be
+    done.
+    """
+
+    target: Annotated[str, Argument("MODEL", "A checkpoint file.")]
+    output: Annotated[
+        str,
+        Flag(
+            "Where the repaired copy goes (- is stdout); never an existing file.",
+            short="-o",
+            metavar="FILE",
+        ),
+    ] = ""
+    in_place: Annotated[
+        bool, Flag("Replace the file itself, keeping the original as FILE.bak.")
+    ] = False
+    force: Annotated[bool, Flag("Write the copy even if it would be refused.")] = False
+    run: Run = field(default_factory=Run)
+    holdout: Annotated[
+        str,
+        Flag(
+            "Data to judge the result on. Default: each half of --data judges the other.",
+            metavar="DATA",
+        ),
+    ] = ""
+    modes: Annotated[
+        str, Flag("Set all training flags of a whole module to eval mode.", choices=("eval",))
+    ] = ""
+    counts: Annotated[bool, Flag("Repair damaged batch counts.")] = False
+    unwarm: Annotated[
+        bool,
+        Flag(
+            "Remove what is left of the initial value from the statistics, using batch count and "
+            "momentum; needs no data."
+        ),
+    ] = False
+    momentum: Annotated[
+        float | None, Flag("Momentum for --unwarm, if the file does not say.", metavar="M")
+    ] = None
+    configuration: Configuration = field(default_factory=Configuration)
+    reading: Reading = field(default_factory=Reading)
+    screen: Screen = field(default_factory=Screen)

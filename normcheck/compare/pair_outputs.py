@@ -1,0 +1,105 @@
+"""The outputs of the models of two files on the same data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from normcheck.compare.model_pairing import chosen
+from normcheck.errors import UsageError
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.live.output_match import OutputMatch
+from normcheck.live.process.run_models import ran
+from normcheck.live.run_request import Running
+from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.find_norms import anatomy_of
+from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
+from normcheck.sources.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run of two models gave."""
+
+    outputs: OutputMatch | None
+    not_run: str = ""
+    """Why there are no outputs."""
+
+
+def model_at(checkpoint: Checkpoint, where: Sequence[str], number: int) -> SavedModel:
+    """The model of a file that is meant.
+
+    Args:
+        checkpoint: The file.
+        where: As the user gave places: none, one for all files, or one for each.
+        number: Of the file, from 0.
+
+    Raises:
+        UsageError: It holds several, and none was named.
+    """
+    if where:
+        return chosen(checkpoint.name, checkpoint.models, where[min(number, len(where) - 1)])
+    if len(checkpoint.models) > 1:
+        places = ", ".join(repr(model.where) for model in checkpoint.models)
+        raise UsageError(
+            f"{checkpoint.name} holds {len(checkpoint.models)} models: {places:.200}",
+            "--where says which of them is compared",
+        )
+    return checkpoint.models[0]
+
+
+def outputs_of(
+    files: tuple[Checkpoint, Checkpoint],
+    models: tuple[SavedModel, SavedModel],
+    anatomy: Anatomy,
+    running: Running,
+    limits: Limits,
+) -> Ran:
+    """Run the models of two files on the same data.
+
+    Args:
+        files: That are open.
+        models: Of each the one that is meant.
+        anatomy: Of the first model.
+        running: What is fed; its factory makes both models, or the two that it names with a comma
+            one each.
+        limits: For reading.
+    """
+    (first, other), (old, new) = files, models
+    factory, second = running.loading.model, ""
+    if isinstance(factory, str):
+        factory, _, second = factory.partition(",")
+    loading = replace(running.loading, model=factory, where=(old.where,))
+    how = replace(
+        running,
+        loading=loading,
+        against=Path(other.name),
+        against_where=new.where,
+        against_model=second,
+    )
+    if loading.trust and not (second or factory) and new.form in (Form.MODULE, Form.TORCHSCRIPT):
+        from normcheck.live.loading.trusted_code import what_runs
+
+        running.announce(what_runs(other))
+    outcomes = ran(first, [anatomy] * len(first.models), how, limits)
+    place = next(i for i, model in enumerate(first.models) if model is old)
+    why = outcomes[place].error
+    return Ran(outcomes[place].outputs, f"{why.message} ({why.hint})" if why is not None else "")
+
+
+def pair_outputs(
+    files: Sequence[Path], limits: Limits, where: Sequence[str], running: Running
+) -> Ran:
+    """The same of two files that are not open.
+
+    Raises:
+        NormcheckError: One of them cannot be read, or no model in it is meant.
+    """
+    opened: list[Checkpoint] = []
+    try:
+        opened.extend(read_checkpoint(path, limits) for path in files)
+        old, new = (model_at(checkpoint, where, i) for i, checkpoint in enumerate(opened))
+        anatomy = anatomy_of(old, judge_links=False)
+        return outputs_of((opened[0], opened[1]), (old, new), anatomy, running, limits)
+    finally:
+        for checkpoint in opened:
+            checkpoint.close()
