@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from normcheck.api.words import Model
     from normcheck.config.examination import Examination
     from normcheck.config.policy import Policy
-    from normcheck.live.run_request import Running
     from normcheck.report.diff_report import Diff
 
 
@@ -34,7 +34,6 @@ def diff(
     data: Any = None,
     samples: int = 256,
     device: str = "cpu",
-    running: Running | None = None,
 ) -> Diff:
     """Compare two checkpoints of a model, or a series of them, layer by layer.
 
@@ -60,7 +59,6 @@ def diff(
         data: What to feed to both.
         samples: Most samples of the data that are used.
         device: Where to run.
-        running: The same as one value.
 
     Returns:
         The comparisons and the report. A file that could not be read is one of the report's
@@ -80,6 +78,7 @@ def diff(
         examination, policy, select, ignore, fail_on, min_severity, min_confidence
     )
     run_words = RunWords(model, model_args, data, samples=samples, device=device)
-    how = running if running is not None or not run_words.asks else run_words.running()
+    if run_words.asks:
+        asked = replace(asked, running=run_words.running(asked.running))
     places = (where,) if isinstance(where, str) else tuple(where)
-    return run.diff(files, asked, wanted, ranks=ranks, where=places, running=how)
+    return run.diff(files, asked, wanted, ranks=ranks, where=places)

@@ -2,14 +2,13 @@
 
 import zipfile
 
-from normcheck.errors import UnreadableError
 from normcheck.formats.torch_zip import read_torch_zip
 from normcheck.formats.zip_members import find, open_archive
 from normcheck.pickles.inert import entries_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.tensors import Region, TensorRef
 from normcheck.sources.limits import Budget
-from normcheck.sources.source import Source
+from normcheck.sources.source import Source, check_range
 
 
 class RegionSource:
@@ -32,12 +31,7 @@ class RegionSource:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise UnreadableError(
-                f"{self._name}: the file ends early: {length:,} bytes wanted at {offset:,}, "
-                f"it has {self.size:,}",
-                "the file is damaged; fetch it again",
-            )
+        check_range(self._name, offset, length, self.size)
         return self.region.read(offset, length)
 
     def close(self) -> None:

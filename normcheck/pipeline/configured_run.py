@@ -1,7 +1,5 @@
 """How a file is run where the configuration has a say in it, and what the user is told of that."""
 
-from dataclasses import replace
-
 from normcheck.config.examination import Examination, HeldBack
 from normcheck.errors import UsageError
 from normcheck.live.run_request import Running
@@ -21,20 +19,18 @@ def configured_run(file: Place | str, examination: Examination) -> Running | Hel
     return running
 
 
-def indispensable_run(file: Place | str, examination: Examination, running: Running) -> Running:
+def indispensable_run(file: Place | str, examination: Examination) -> Running | None:
     """How a file is run of which nothing is left without the run.
 
     Args:
         file: The file.
-        examination: With what the configuration says of it.
-        running: As the flags say.
+        examination: How to run it, and what the configuration says of it.
 
     Raises:
         UsageError: The configuration names code that nobody allowed to be imported.
     """
-    known = replace(examination, running=running)
-    held = known.running_of(file)
+    held = examination.running_of(file)
     if isinstance(held, HeldBack):
         raise UsageError(f"not run: {held.why}", "--trust-config allows it")
-    found = configured_run(file, known)
-    return found if isinstance(found, Running) else running
+    found = configured_run(file, examination)
+    return found if isinstance(found, Running) else examination.running

@@ -17,12 +17,11 @@ from normcheck.repair.repair_result import Repair
 from normcheck.report.diff_report import Diff
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
+from normcheck.report.in_one_piece import in_one_piece
 from normcheck.report.layer_list import LayerList
 from normcheck.report.machines.json_numbers import json_number
-from normcheck.report.part import Part
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
-from normcheck.report.tally import Tally
 from normcheck.version import VERSION
 from normcheck.wording import printable
 from normcheck.writing.destination import destination_of
@@ -44,8 +43,7 @@ def rendered(result: object, form: str, view: View) -> str:
     found = form_of(form)
     match result:
         case Report():
-            stream = found.scan(view)
-            return stream.part(Part.of(result)) + "".join(stream.end(Tally.of(result)))
+            return in_one_piece(result, found.scan(view))
         case Diff() if found.diff is not None:
             return found.diff(result, view)
         case Repair() if found.fix is not None:

@@ -35,7 +35,6 @@ def diff(
     *,
     ranks: bool = False,
     where: Sequence[str] = (),
-    running: Running | None = None,
 ) -> Diff:
     """Compare two checkpoints of a model, or a series of them, layer by layer.
 
@@ -45,13 +44,13 @@ def diff(
     Args:
         targets: Files in the order in which they came about; a folder or pattern stands for
             its files, ordered by the numbers in their names.
-        examination: Which rules judge; by default every one that compares.
+        examination: Which rules judge; by default every one that compares. Where it says how to
+            run, two files are run, so that their outputs on the same data are compared; torch is
+            imported then.
         policy: What of the findings counts, and which of them fail the run.
         ranks: Take the files as ranks of one step: each is held against the first.
         where: Which model to compare where a file holds several: one place for all files, or
             one for each.
-        running: Of two files: how to run both, so that their outputs on the same data are
-            compared. torch is imported then.
 
     Returns:
         The comparisons and the report. A file that could not be read is one of the report's
@@ -67,8 +66,7 @@ def diff(
     series = Series(examination.limits, places, ranks=ranks)
     files = list(_files(words, examination.redirects, series.errors))
     _check_numbers(files, places, series.errors)
-    if running is not None:
-        running = _as_configured(files, examination, running)
+    running = _as_configured(files, examination)
     _measure(series, files, examination, places, running, ranks=ranks)
     compared = series.compared()
     results = [FileResult("", errors=tuple(series.errors))]
@@ -77,11 +75,12 @@ def diff(
     return Diff(tuple(comparison for _, comparison in compared), report, tuple(series.files))
 
 
-def _as_configured(files: Sequence[Place], examination: Examination, running: Running) -> Running:
-    """How two models are run: as the entry says that the first of them has."""
-    for file in files:
+def _as_configured(files: Sequence[Place], examination: Examination) -> Running | None:
+    """How two models are run, if they are: as the entry says that the first of them has."""
+    running = examination.running
+    for file in files if running is not None else ():
         if isinstance(file, Path) and examination.of_model(file) is not None:
-            return indispensable_run(file, examination, running)
+            return indispensable_run(file, examination)
     return running
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from normcheck.errors import NormcheckError
 from normcheck.sources.place import Place, RemotePath
-from normcheck.sources.source import FileSource, Source, ends_early, is_distant
+from normcheck.sources.source import FileSource, Source, check_range, is_distant
 
 _OPEN = 100
 """Files of one checkpoint that are held open at a time; a training run on a thousand GPUs
@@ -133,8 +133,7 @@ class FilePart:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset`` of the part."""
-        if offset < 0 or length < 0 or offset + length > self._length:
-            raise ends_early(self.name, offset, length, self._length)
+        check_range(self.name, offset, length, self._length)
         return self.files.get(self.file).read_at(self.offset + offset, length)
 
     def fetch_ahead(self, spans: Sequence[tuple[int, int]]) -> None:

@@ -71,6 +71,16 @@ def ends_early(name: str, offset: int, length: int, size: int) -> UnreadableErro
     )
 
 
+def check_range(name: str, offset: int, length: int, size: int) -> None:
+    """Whether ``length`` bytes from ``offset`` lie within ``size`` bytes.
+
+    Raises:
+        UnreadableError: They do not.
+    """
+    if offset < 0 or length < 0 or offset + length > size:
+        raise ends_early(name, offset, length, size)
+
+
 class FileSource:
     """A regular file, read at offsets.
 
@@ -117,8 +127,7 @@ class FileSource:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
-        if offset < 0 or length < 0 or offset + length > self._size:
-            raise ends_early(self._name, offset, length, self._size)
+        check_range(self._name, offset, length, self._size)
         if self._size <= _WHOLE_BYTES and not self._closed:
             if not self._whole:
                 self._whole = self._pieces(0, self._size)
@@ -163,8 +172,7 @@ class MemorySource:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
-        if offset < 0 or length < 0 or offset + length > len(self._data):
-            raise ends_early(self._name, offset, length, len(self._data))
+        check_range(self._name, offset, length, len(self._data))
         return bytes(self._data[offset : offset + length])
 
     def close(self) -> None:

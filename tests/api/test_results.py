@@ -10,9 +10,8 @@ from rich.console import Console
 
 import normcheck
 from normcheck.errors import NormcheckError
-from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
-from tests.report.everything import HOSTILE, everything, finding_on, hostile
+from tests.report.everything import HOSTILE, everything, finding_on, hostile, text_of
 
 SHORT = 1000
 
@@ -50,7 +49,7 @@ def test_every_result_in_every_way(results: dict[str, object]) -> None:
 def test_what_is_printed_is_what_the_command_prints(results: dict[str, object]) -> None:
     """At 80 columns, without the end of the last line."""
     report = results["report"]
-    assert f"{report}\n" == render_text(report, TextStyle(errors=True))
+    assert f"{report}\n" == text_of(report, TextStyle(errors=True))
 
 
 def test_huge_reports_and_settings_are_short() -> None:

@@ -27,14 +27,13 @@ from normcheck.live.process import process_link
 from normcheck.live.process.wire import read_message
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
-from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts, scan
 from tests.conftest import PATIENCE
 from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
-from tests.report.everything import render
+from tests.report.everything import render, text_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
@@ -44,7 +43,7 @@ DEADLY = Examination(rules=(*RULES, RULE))
 def every_form(report: Report) -> list[str]:
     forms = ("json", "json-lines", "sarif", "junit", "github", "markdown")
     texts = [render(report, form, Path.cwd()) for form in forms]
-    return [*texts, render_text(report, TextStyle(verbose=True))]
+    return [*texts, text_of(report, TextStyle(verbose=True))]
 
 
 def test_the_report_does_not_depend_on_the_number_of_processes(mixed: Path) -> None:

@@ -1,5 +1,6 @@
 """Reports to render: one with entries of every kind, one in which nothing is wrong."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Confidence, Evidence, Finding, Severity, Skipped
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
-from normcheck.report.machines.as_json_lines import render_json_lines
+from normcheck.report.in_one_piece import in_one_piece
+from normcheck.report.machines.as_json_lines import JsonLines
 from normcheck.report.part import Part
+from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.report.tally import Tally
 from normcheck.rules.catalogue import find, select
@@ -42,9 +45,31 @@ HOSTILE = (
 def render(report: Report, form: str, root: Path) -> str:
     """A whole report in a form for machines, with file names relative to a folder."""
     if form == "json-lines":  # a part for each file, as a run gives them
-        return render_json_lines(report)
-    stream = form_of(form).scan(View(root=root))
-    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
+        stream = JsonLines()
+        files = [stream.part(Part.of(part)) for part in _by_file(report)]
+        return "".join([*files, *stream.end(Tally.of(report))])
+    return in_one_piece(report, form_of(form).scan(View(root=root)))
+
+
+def text_of(report: Report, style: TextStyle) -> str:
+    """A whole report as text."""
+    return in_one_piece(report, form_of("text").scan(View(style)))
+
+
+def _by_file(report: Report) -> Iterator[Report]:
+    targets = [entry.target for entry in report.models]
+    targets += [entry.model for entry in (*report.errors, *report.skipped)]
+    for target in dict.fromkeys(targets):
+        yield replace(
+            report,
+            models=tuple(m for m in report.models if m.target == target),
+            findings=tuple(f for f in report.findings if f.model == target),
+            suppressed=tuple(s for s in report.suppressed if s.finding.model == target),
+            skipped=tuple(s for s in report.skipped if s.model == target),
+            errors=tuple(e for e in report.errors if e.model == target),
+            unused=(),
+        )
+    yield replace(report, models=(), findings=(), suppressed=(), skipped=(), errors=())
 
 
 def everything() -> Report:

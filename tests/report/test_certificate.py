@@ -16,12 +16,12 @@ from normcheck.findings import Severity
 from normcheck.report.certificate import ENOUGH, certificate_of
 from normcheck.report.machines.as_json import render_json
 from normcheck.report.people.as_markdown import render_markdown
-from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import ModelReport, Report, Standing
 from normcheck.rules.catalogue import select
 from normcheck.runs.scan import scan
 from tests.norms.settled import conv_net, settle
+from tests.report.everything import text_of
 
 State = dict[str, torch.Tensor]
 BLOCKS = 5
@@ -97,7 +97,7 @@ def _consistent(report: Report, model: ModelReport) -> None:
     if certificate.earned:
         assert not named
         assert certificate.share(certificate.vouched) >= ENOUGH
-    text = render_text(report, TextStyle(width=100))
+    text = text_of(report, TextStyle(width=100))
     lines = text.splitlines()
     praised = any(line.startswith("✓ Nothing") for line in lines)
     assert praised == (certificate.earned and not loud and not hidden)
@@ -153,7 +153,7 @@ def test_no_mark_over_statistics_that_were_not_looked_at(
         IMPOSSIBLE[change](state, str(3 * block + 1))
     torch.save(state, tmp_path / "model.pt")
     for chosen in RULES:
-        text = render_text(
+        text = text_of(
             scan([tmp_path / "model.pt"], Examination(rules=select(chosen, []))), TextStyle()
         )
         assert "✓" not in text
@@ -174,7 +174,7 @@ def test_rules_left_out_are_counted(healthy: State, tmp_path: Path) -> None:
     """With one rule nobody vouches for statistics, and the report says how many ran."""
     torch.save(healthy, tmp_path / "model.pt")
     report = scan([tmp_path / "model.pt"], Examination(rules=select(["NC504"], [])))
-    text = " ".join(render_text(report, TextStyle()).split())
+    text = " ".join(text_of(report, TextStyle()).split())
     assert "1 of " in text
     assert "rules ran" in text
     assert "on statistics left out" in text
@@ -186,7 +186,7 @@ def test_many_models_are_not_called_well_for_being_silent(healthy: State, tmp_pa
     for number in range(25):
         state = {k: v for k, v in healthy.items() if number or "running" not in k}
         torch.save(state, tmp_path / f"{number:02}.pt")
-    text = render_text(scan([tmp_path]), TextStyle())
+    text = text_of(scan([tmp_path]), TextStyle())
     assert "Nothing found in 25 models" in text
     assert "24 vouched for, 1 of which too little can be told" in text
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from normcheck.report.forms import NAMES, form_of
-from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from tests.conftest import ROOT as PROJECT
-from tests.report.everything import MACHINE_FORMS, clean, everything, render
+from tests.report.everything import MACHINE_FORMS, clean, everything, render, text_of
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +37,7 @@ def _in_samples(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def rendered(form: str, kind: str) -> str:
     report = everything() if kind == "everything" else clean()
     if form == "text":
-        return render_text(report, TextStyle())
+        return text_of(report, TextStyle())
     return render(report, form, ROOT)
 
 
@@ -60,7 +59,7 @@ def test_every_form_has_every_list(form: str) -> None:
     """Findings, suppressed ones with their reason, skipped, errors and idle suppressions."""
     if form == "text":
         style = TextStyle(verbose=True, errors=True)
-        text = " ".join(render_text(everything(), style).split())
+        text = " ".join(text_of(everything(), style).split())
     else:
         text = " ".join(rendered(form, "everything").split())
     for listed in (

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from normcheck.report.machines.json_text import json_line, json_text, spelt
-from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.wording import printable
-from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile, render
+from tests.report.everything import HOSTILE, MACHINE_FORMS, finding_on, hostile, render, text_of
 
 ROOT = Path("/project")
 COMMAND = re.compile(r"^\s*::[a-z-]+")
@@ -43,7 +42,7 @@ def commands(line: str) -> bool:
 def test_text_moves_no_cursor_and_commands_no_runner(width: int, *, verbose: bool) -> None:
     """No control character, no line that a CI runner takes for a command, at any width."""
     style = TextStyle(width=width, verbose=verbose, errors=True)
-    text = render_text(hostile(), style)
+    text = text_of(hostile(), style)
     assert all(c.isprintable() for c in text.replace("\n", ""))
     assert not any(commands(line) for line in text.splitlines())
     assert "[red]" in text.replace("\n", "")
@@ -53,7 +52,7 @@ def test_text_moves_no_cursor_and_commands_no_runner(width: int, *, verbose: boo
 def test_every_form_may_be_shown_in_a_log(form: str) -> None:
     """Nothing of it is a message to a CI service, turns the writing around or is unseen."""
     texts = [render(hostile(), form, ROOT)] if form != "text" else [
-        render_text(hostile(), TextStyle(width=width, verbose=True, errors=True))
+        text_of(hostile(), TextStyle(width=width, verbose=True, errors=True))
         for width in (20, 33, 80, 300)
     ]  # fmt: skip
     for text in texts:

@@ -18,17 +18,17 @@ from normcheck.config.examination import Examination
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.report.machines import as_json
 from normcheck.report.machines.as_json import SCHEMA_FILE as REPORT_SCHEMA
-from normcheck.report.machines.as_json_lines import SCHEMA_FILE, JsonLines, render_json_lines
+from normcheck.report.machines.as_json_lines import SCHEMA_FILE, JsonLines
 from normcheck.report.machines.json_text import json_text
 from normcheck.report.part import Part
 from normcheck.report.people.many_models import MANY
 from normcheck.report.people.rule_counts import StatisticsText
-from normcheck.report.people.text_stream import TextReport, render_text
+from normcheck.report.people.text_stream import TextReport
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report, joined
 from normcheck.report.tally import WORST, Tally
 from normcheck.runs.scan import parts, scan
-from tests.report.everything import clean, everything, hostile
+from tests.report.everything import clean, everything, hostile, render, text_of
 from tests.report.test_json_schema import closed
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_text_is_the_same_however_it_is_cut(
 ) -> None:
     """File by file, or the whole report at once."""
     style = TextStyle(verbose=verbose, quiet=quiet, errors=True)
-    whole = render_text(joined(pieces[0], pieces), style)
+    whole = text_of(joined(pieces[0], pieces), style)
     assert streamed(TextReport(style), pieces) == whole
     assert streamed(TextReport(style), pieces[:1]) != whole
 
@@ -199,7 +199,7 @@ def problems(line: str) -> list[str]:
 def test_every_line_is_valid_and_holds_nothing_undescribed(pieces: list[Report]) -> None:
     """Each line by itself is what the schema says, and the last one is the summary."""
     for report in (everything(), clean(), hostile(), joined(pieces[0], pieces)):
-        text = render_json_lines(report)
+        text = render(report, "json-lines", Path())
         lines = text.split("\n")
         assert lines.pop() == ""
         assert lines == text.splitlines()  # no sign within that some take for a newline

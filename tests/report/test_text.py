@@ -9,10 +9,10 @@ from rich.cells import cell_len
 
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
-from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.runs.scan import scan
+from tests.report.everything import text_of
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOWN = (
@@ -34,7 +34,7 @@ def _in_samples(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", SHOWN)
 def test_golden(name: str, width: int) -> None:
     """The text is what somebody has looked at; NORMCHECK_UPDATE_GOLDEN=1 writes it anew."""
-    text = render_text(scan([name]), TextStyle(width=width))
+    text = text_of(scan([name]), TextStyle(width=width))
     golden = GOLDEN / f"{name}-{width}.txt"
     if os.environ.get("NORMCHECK_UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
@@ -44,7 +44,7 @@ def test_golden(name: str, width: int) -> None:
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     """Nothing wraps by itself and nothing trails off the screen."""
-    text = render_text(scan(["."]), TextStyle(width=width, verbose=True))
+    text = text_of(scan(["."]), TextStyle(width=width, verbose=True))
     too_wide = [line for line in text.splitlines() if cell_len(line) > width]
     assert too_wide == []
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -52,7 +52,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 def test_the_first_lines_say_what_is_wrong() -> None:
     """File, norms, verdict: within three lines of 100 columns."""
-    first = render_text(scan(["statistics-lost.pt"]), TextStyle(width=100)).splitlines()[:3]
+    first = text_of(scan(["statistics-lost.pt"]), TextStyle(width=100)).splitlines()[:3]
     assert "statistics-lost.pt" in first[0]
     assert "6 norm layers, all BatchNorm2d" in first[1]
     assert "never updated" in first[2]
@@ -61,7 +61,7 @@ def test_the_first_lines_say_what_is_wrong() -> None:
 def test_last_line_counts_add_up() -> None:
     """The counts of the last line are those of the findings."""
     report = scan(["."])
-    last = " ".join(render_text(report, TextStyle()).split("\n")[-4:])
+    last = " ".join(text_of(report, TextStyle()).split("\n")[-4:])
     for severity in (Severity.ERROR, Severity.WARNING):
         assert f"{report.count(severity)} {severity.value}s" in last
     assert f"{len(report.models)} models" in last
@@ -92,7 +92,7 @@ def _renamed(report: Report, name: str) -> Report:
 def test_names_from_a_file_cannot_move_the_cursor(*, color: bool) -> None:
     """Control characters are shown as escapes, markup as text."""
     report = _renamed(scan(["statistics-lost.pt"]), HOSTILE)
-    text = render_text(report, TextStyle(width=200, color=color))
+    text = text_of(report, TextStyle(width=200, color=color))
     assert "\x1b[2J" not in text
     assert "\x07" not in text
     assert "\u202e" not in text
@@ -106,10 +106,10 @@ def test_verbose_shows_every_layer_and_skipped_rule() -> None:
     model = report.models[0]
     many = tuple(replace(model.layers[0], path=f"block.{i}.norm") for i in range(40))
     large = replace(report, models=(replace(model, layers=many),))
-    folded = render_text(large, TextStyle(width=120))
+    folded = text_of(large, TextStyle(width=120))
     assert "… 38 more like these (-v shows all)" in folded
     assert "block.39.norm" not in folded
-    whole = render_text(large, TextStyle(width=120, verbose=True))
+    whole = text_of(large, TextStyle(width=120, verbose=True))
     assert "block.39.norm" in whole
     assert "skipped NC112, NC201, NC202" in whole
 
@@ -119,7 +119,7 @@ def test_no_norms_is_a_calm_answer(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / "linear.pt")
     report = scan([tmp_path / "linear.pt"])
-    said = " ".join(render_text(report, TextStyle()).split())
+    said = " ".join(text_of(report, TextStyle()).split())
     assert "no normalization layers with parameters or statistics in this file" in said
     assert report.findings == ()
 
@@ -127,13 +127,11 @@ def test_no_norms_is_a_calm_answer(tmp_path: Path) -> None:
 def test_a_model_whose_faults_are_known_is_not_called_well() -> None:
     """Suppressed findings are not praise: neither for one model nor for one among many."""
     policy = Policy(layer_ignores=(LayerIgnore("*", ("NC101",), "known"),))
-    one = render_text(scan(["statistics-lost.pt"], policy=policy), TextStyle())
+    one = text_of(scan(["statistics-lost.pt"], policy=policy), TextStyle())
     assert "Nothing but what is suppressed" in one
     assert "Nothing wrong" not in one
     assert "were collected" not in one
     assert "– stem.norm" in one
     assert "✓ stem.norm" not in one
-    many = render_text(
-        scan(["statistics-lost.pt", "digits-healthy.pt"], policy=policy), TextStyle()
-    )
+    many = text_of(scan(["statistics-lost.pt", "digits-healthy.pt"], policy=policy), TextStyle())
     assert "all BatchNorm2d, 1 finding suppressed" in many

@@ -10,6 +10,7 @@ from torch import nn
 
 from normcheck import diff
 from normcheck.compare.exports.export_match import ExportMatch, Fate
+from normcheck.config.examination import Examination
 from normcheck.live.run_request import Feeding, Loading, Running
 from normcheck.report.diff_report import Diff
 from normcheck.report.machines.diff_json import render_diff_json
@@ -102,15 +103,19 @@ def test_a_norm_that_was_dropped_is_named(folder: Path) -> None:
     assert found.title == "1 norm layer was dropped by the export"
 
 
-def _running(**words: object) -> Running:
+def _asked(**words: object) -> Examination:
     data = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    return Running(loading=Loading(model="tests.formats.exports.models:Convolutional", **words),
-                   feeding=Feeding(data=data))  # type: ignore[arg-type]  # fmt: skip
+    running = Running(loading=Loading(model="tests.formats.exports.models:Convolutional", **words),
+                      feeding=Feeding(data=data))  # type: ignore[arg-type]  # fmt: skip
+    return Examination(running=running)
 
 
 @pytest.mark.parametrize("export", ["program.pt2", "frozen.pt", "old.onnx", "new.onnx"])
 def test_outputs_of_a_true_export_agree(export: str, folder: Path) -> None:
-    result = diff([folder / "state.pt", folder / export], running=_running(trust=True))
+    result = diff(
+        [folder / "state.pt", folder / export],
+        examination=_asked(trust=True),
+    )
     outputs = _match(result).outputs
     assert outputs is not None
     assert outputs.samples == 12
@@ -120,7 +125,7 @@ def test_outputs_of_a_true_export_agree(export: str, folder: Path) -> None:
 
 
 def test_outputs_of_another_export_differ(folder: Path) -> None:
-    result = diff([folder / "state.pt", folder / "later.onnx"], running=_running())
+    result = diff([folder / "state.pt", folder / "later.onnx"], examination=_asked())
     outputs = _match(result).outputs
     assert outputs is not None
     assert outputs.difference > 0.05
@@ -128,13 +133,13 @@ def test_outputs_of_another_export_differ(folder: Path) -> None:
 
 
 def test_torchscript_runs_only_when_trusted(folder: Path) -> None:
-    match = _match(diff([folder / "state.pt", folder / "traced.pt"], running=_running()))
+    match = _match(diff([folder / "state.pt", folder / "traced.pt"], examination=_asked()))
     assert match.outputs is None
     assert "--trust" in match.not_run
 
 
 def test_text_and_json_say_what_became_of_the_norms(folder: Path) -> None:
-    result = diff([folder / "state.pt", folder / "old.onnx"], running=_running())
+    result = diff([folder / "state.pt", folder / "old.onnx"], examination=_asked())
     text = render_diff_text(result, TextStyle(width=80, color=False))
     said = " ".join(text.split())
     assert "The export holds 2 folded into the weights before, as their numbers say." in said

@@ -17,9 +17,9 @@ from normcheck import NormcheckError, Report
 from normcheck.config.examination import Examination
 from normcheck.live.run_request import Feeding, Running
 from normcheck.repair.repair_request import Fixing
-from normcheck.report.people.text_stream import render_text
 from normcheck.report.people.text_style import TextStyle
 from normcheck.runs.fix import fix
+from tests.report.everything import text_of
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
@@ -186,7 +186,7 @@ def test_a_module_without_values() -> None:
     assert "7 tensors" in notes
     assert "a meta tensor" in notes
     assert "not run" in notes
-    text = render_text(report, TextStyle(errors=True))
+    text = text_of(report, TextStyle(errors=True))
     assert "✓" not in text
     assert rules(report) & {"NC101", "NC102", "NC110"} == set()
 
@@ -204,7 +204,7 @@ def test_a_state_dict_without_values(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "meta.pt")
     for report in (normcheck.scan(state), normcheck.scan(tmp_path / "meta.pt")):
         assert "all 7 tensors" in report.models[0].notes[-1]
-        assert "✓" not in render_text(report, TextStyle())
+        assert "✓" not in text_of(report, TextStyle())
 
 
 REFUSED: dict[str, tuple[Any, str, str]] = {

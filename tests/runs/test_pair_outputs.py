@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normcheck import diff
+from normcheck.config.examination import Examination
 from normcheck.errors import UsageError
 from normcheck.live.run_request import Feeding, Isolation, Loading, Running
 from normcheck.report.diff_report import Diff
@@ -64,6 +65,10 @@ def trained() -> Net:
     return net.eval()
 
 
+def asked(running: Running) -> Examination:
+    return Examination(running=running)
+
+
 def running(model: str, **words: object) -> Running:
     data = torch.randn(24, 3, 9, 9, generator=torch.Generator().manual_seed(3))
     return Running(loading=Loading(model=model), feeding=Feeding(data=data), **words)  # type: ignore[arg-type]
@@ -85,7 +90,7 @@ def _text(result: Diff) -> str:
 
 
 def test_equal_code_gives_equal_outputs(pair: tuple[Path, Path]) -> None:
-    result = diff(pair, running=running(f"{HERE}:Net"))
+    result = diff(pair, examination=asked(running(f"{HERE}:Net")))
     assert not result.findings
     assert not result.report.errors
     outputs = result.comparisons[0].outputs
@@ -98,7 +103,7 @@ def test_equal_code_gives_equal_outputs(pair: tuple[Path, Path]) -> None:
 def test_other_code_for_the_same_tensors_is_named_with_its_first_layer(
     pair: tuple[Path, Path],
 ) -> None:
-    result = diff(pair, running=running(f"{HERE}:Net,{HERE}:Port"))
+    result = diff(pair, examination=asked(running(f"{HERE}:Net,{HERE}:Port")))
     (found,) = result.findings
     assert (found.rule, found.severity.value, found.layers) == ("NC609", "error", ("conv2",))
     outputs = result.comparisons[0].outputs
@@ -119,7 +124,7 @@ def test_outputs_of_moved_weights_are_told_and_not_accused(
         for _ in range(3):
             net.train()(torch.randn(8, 3, 9, 9))
     later = saved(net, tmp_path / "later.pt")
-    result = diff([pair[0], later], running=running(f"{HERE}:Net"))
+    result = diff([pair[0], later], examination=asked(running(f"{HERE}:Net")))
     outputs = result.comparisons[0].outputs
     assert outputs is not None
     assert outputs.differ
@@ -138,7 +143,7 @@ def test_two_modules_run_without_a_factory(tmp_path: Path) -> None:
         nets.append(tmp_path / f"{slope}.pt")
         torch.save(net, nets[-1])
     data = torch.randn(12, 6, generator=torch.Generator().manual_seed(2))
-    result = diff(nets, running=Running(feeding=Feeding(data=data)))
+    result = diff(nets, examination=asked(Running(feeding=Feeding(data=data))))
     outputs = result.comparisons[0].outputs
     assert outputs is not None
     assert outputs.first_apart == "2"
@@ -147,10 +152,13 @@ def test_two_modules_run_without_a_factory(tmp_path: Path) -> None:
 
 
 def test_why_there_are_no_outputs_is_said(pair: tuple[Path, Path]) -> None:
-    without = diff(pair, running=Running(feeding=Feeding(data=torch.randn(4, 3, 9, 9))))
+    without = diff(
+        pair,
+        examination=asked(Running(feeding=Feeding(data=torch.randn(4, 3, 9, 9)))),
+    )
     assert without.comparisons[0].outputs is None
     assert "a state dict has no code to run" in _text(without)
-    other = diff(pair, running=running(f"{HERE}:Net,{HERE}:Wide"))
+    other = diff(pair, examination=asked(running(f"{HERE}:Net,{HERE}:Wide")))
     assert "they return nothing of the same shape" in _text(other)
 
 
@@ -166,7 +174,7 @@ def test_a_model_is_left_as_it_was_and_runs_in_a_process_of_its_own(
         feeding=Feeding(data=str(tmp_path / "data.npz")),
         isolation=Isolation(),
     )
-    (comparison,) = diff(pair, running=how).comparisons
+    (comparison,) = diff(pair, examination=asked(how)).comparisons
     assert comparison.outputs is not None
     assert comparison.outputs.first_apart == "conv2"
     assert [path.read_bytes() for path in pair] == before
@@ -179,24 +187,28 @@ def test_places_of_models_are_those_that_were_named(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     torch.save({"model": net.state_dict(), "ema": other.state_dict()}, path)
     how = running(f"{HERE}:Net")
-    same = diff([path, path], where=["model", "model"], running=how).comparisons[0].outputs
-    apart = diff([path, path], where=["model", "ema"], running=how).comparisons[0].outputs
+    same = (
+        diff([path, path], where=["model", "model"], examination=asked(how)).comparisons[0].outputs
+    )
+    apart = (
+        diff([path, path], where=["model", "ema"], examination=asked(how)).comparisons[0].outputs
+    )
     assert same is not None
     assert apart is not None
     assert (same.difference, apart.first_apart) == (0.0, "fc")
     with pytest.raises(UsageError, match="holds 2 models"):
-        diff([path, path], running=how)
+        diff([path, path], examination=asked(how))
 
 
 def test_only_two_files_are_run(pair: tuple[Path, Path]) -> None:
     with pytest.raises(UsageError, match="outputs are compared of two files"):
-        diff([*pair, pair[0]], running=running(f"{HERE}:Net"))
+        diff([*pair, pair[0]], examination=asked(running(f"{HERE}:Net")))
     with pytest.raises(UsageError, match="outputs are compared of two files"):
-        diff(pair, ranks=True, running=running(f"{HERE}:Net"))
+        diff(pair, ranks=True, examination=asked(running(f"{HERE}:Net")))
 
 
 def test_json_holds_the_outputs(pair: tuple[Path, Path]) -> None:
-    result = diff(pair, running=running(f"{HERE}:Net,{HERE}:Port"))
+    result = diff(pair, examination=asked(running(f"{HERE}:Net,{HERE}:Port")))
     (comparison,) = json.loads(render_diff_json(result))["comparisons"]
     assert comparison["outputs"]["first_apart"] == "conv2"
     assert comparison["outputs"]["samples"] == 24

@@ -7,16 +7,27 @@ from pathlib import Path
 import pytest
 
 from normcheck.errors import UnreadableError
+from normcheck.formats.nested_archives import RegionSource
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.saved.tensors import PlainRegion
+from normcheck.sources.opening import FilePart, Files
 from normcheck.sources.source import FileSource, MemorySource, Source, stream
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "part", "region"])
 def source(request, tmp_path: Path):
-    """Ten bytes, 0 to 9."""
+    """Ten bytes, 0 to 9, by themselves and within twelve."""
     data = bytes(range(10))
+    (tmp_path / "twelve").write_bytes(b"[" + data + b"]")
     if request.param == "memory":
         yield MemorySource(data, "ten")
+    elif request.param == "region":
+        twelve = MemorySource(b"[" + data + b"]", "twelve")
+        yield RegionSource(PlainRegion(twelve, 1, 10), "ten")
+    elif request.param == "part":
+        files = Files(tmp_path)
+        yield FilePart(files, "twelve", 1, 10)
+        files.close()
     else:
         path = tmp_path / "ten"
         path.write_bytes(data)

@@ -39,13 +39,13 @@ def run_diff(words: Diff) -> int:
             # Which of the models are compared is chosen before anything runs.
             loading = replace(running.loading, where=())
             running = replace(running, loading=loading, progress=tick, announce=announce)
+            examination = replace(examination, running=running)
         result = diff(
             words.targets,
             examination,
             policy,
             ranks=words.ranks,
             where=words.run.where,
-            running=running,
         )
     destinations.spare(result.files)
     look = Look(words.screen.color, words.screen.quiet, words.screen.verbose > 0)

@@ -105,7 +105,8 @@ def _running(words: Fix) -> Running | None:
     asked = requested(words.run, samples=SAMPLES)
     if asked is None:
         return None
-    return indispensable_run(place_of(words.target), known, replace(asked, announce=report_note))
+    known = replace(known, running=replace(asked, announce=report_note))
+    return indispensable_run(place_of(words.target), known)
 
 
 def _rendered(result: Repair, words: Fix, file: str) -> str:

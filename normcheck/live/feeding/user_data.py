@@ -2,7 +2,7 @@
 
 import inspect
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -87,14 +87,27 @@ def channels(model: nn.Module) -> int | None:
 
 def _called(value: Any, text: str) -> Any:
     if inspect.isfunction(value) or inspect.isclass(value) or inspect.ismethod(value):
-        try:
-            return value()
-        except Exception as error:
-            raise UsageError(
-                f"--data {text} failed: {type(error).__name__}: {error}",
-                "it is called without arguments, and returns an iterable of batches",
-            ) from error
+        return call_factory(value, text)
     return value
+
+
+def call_factory(factory: Callable[[], Any], text: str) -> Any:
+    """What a factory of data makes.
+
+    Args:
+        factory: Called without arguments.
+        text: How the message names it.
+
+    Raises:
+        UsageError: It failed.
+    """
+    try:
+        return factory()
+    except Exception as error:
+        raise UsageError(
+            f"--data {text} failed: {type(error).__name__}: {error}",
+            "it is called without arguments, and returns an iterable of batches",
+        ) from error
 
 
 def _iterable(value: Any, source: str, feeding: Feeding) -> RawData:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.batches import Batch, tensors_in
 from normcheck.live.feeding.feed import feed_for
-from normcheck.live.feeding.user_data import as_tensors, readings
+from normcheck.live.feeding.user_data import as_tensors, call_factory, readings
 from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward
@@ -113,7 +113,7 @@ def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
         source = text
         value = imported(text, "--data")
         if callable(value) and not isinstance(value, Iterable):
-            value = _called(value, text)
+            value = call_factory(value, text)
     if isinstance(value, Tensor | np.ndarray | Mapping | tuple | list):
         feed = _in_memory(model, forward, replace(feeding, data=value))
         return replace(feed, source=source)
@@ -130,16 +130,6 @@ def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
         if not value:
             raise UsageError(f"{source} gave no batch", "the loader has to yield at least one")
     return _streamed(model, forward, value, source, feeding.samples)
-
-
-def _called(value: Callable[[], Any], text: str) -> Any:
-    try:
-        return value()
-    except Exception as error:
-        raise UsageError(
-            f"--data {text} failed: {type(error).__name__}: {error}",
-            "it is called without arguments, and returns an iterable of batches",
-        ) from error
 
 
 def _in_memory(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:

@@ -8,6 +8,7 @@ from typing import Any
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
 from normcheck.report.certificate import Certificate, certificate_of, count
 from normcheck.report.fit_summary import AgreementSummary
+from normcheck.report.in_one_piece import in_one_piece
 from normcheck.report.machines.json_numbers import json_number as _number
 from normcheck.report.machines.json_text import json_text
 from normcheck.report.machines.run_json import as_values
@@ -30,8 +31,7 @@ def render_json(report: Report, more: Mapping[str, Any] | None = None) -> str:
         report: Of a scan, or of a comparison.
         more: Fields of a comparison beside those that every report has.
     """
-    stream = Json(more)
-    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
+    return in_one_piece(report, Json(more))
 
 
 class Json:

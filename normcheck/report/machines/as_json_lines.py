@@ -4,7 +4,6 @@ The entries are those of ``as_json``; a reader needs memory for one file only.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from normcheck.findings import Severity
@@ -85,13 +84,6 @@ def file_line(report: Report) -> str:
     return json_line({"version": SCHEMA_VERSION, "kind": "file", "target": target, **lists})
 
 
-def render_json_lines(report: Report) -> str:
-    """The lines of a whole report, the files in the order of its models, then the rest."""
-    stream = JsonLines()
-    files = [stream.part(Part.of(part)) for part in _by_file(report)]
-    return "".join([*files, *stream.end(Tally.of(report))])
-
-
 def _target(report: Report) -> str:
     for model in report.models:
         return model.target
@@ -102,22 +94,6 @@ def _beside_models(report: Report) -> Iterator[str]:
     """Targets of what is neither a model nor a finding."""
     yield from (entry.model for entry in report.errors)
     yield from (entry.model for entry in report.skipped)
-
-
-def _by_file(report: Report) -> Iterator[Report]:
-    order = dict.fromkeys(model.target for model in report.models)
-    order |= dict.fromkeys(_beside_models(report))
-    for target in order:
-        yield replace(
-            report,
-            models=tuple(m for m in report.models if m.target == target),
-            findings=tuple(f for f in report.findings if f.model == target),
-            suppressed=tuple(s for s in report.suppressed if s.finding.model == target),
-            skipped=tuple(s for s in report.skipped if s.model == target),
-            errors=tuple(e for e in report.errors if e.model == target),
-            unused=(),
-        )
-    yield replace(report, models=(), findings=(), suppressed=(), skipped=(), errors=())
 
 
 FORM = Form("json-lines", ".jsonl", scan=lambda _view: JsonLines(), needs=frozenset({Wish.LINES}))

@@ -100,12 +100,6 @@ class TextReport:
         )
 
 
-def render_text(report: Report, style: TextStyle) -> str:
-    """The report as text, ending in a line of counts."""
-    stream = TextReport(style)
-    return stream.part(Part.of(report)) + "".join(stream.end(Tally.of(report)))
-
-
 class _Model:
     """One model with what is said of it."""
 

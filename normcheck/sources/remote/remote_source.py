@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from normcheck.errors import NormcheckError, UnreadableError
 from normcheck.sources.place import RemotePath
 from normcheck.sources.remote.remote_errors import explained, passes
-from normcheck.sources.source import ends_early
+from normcheck.sources.source import check_range, ends_early
 
 if TYPE_CHECKING:
     from normcheck.sources.remote.http_ranges import Answer
@@ -78,8 +78,7 @@ class RemoteSource:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
-        if offset < 0 or length < 0 or offset + length > self._size:
-            raise ends_early(self._name, offset, length, self._size)
+        check_range(self._name, offset, length, self._size)
         missing = list(self._missing(offset, length))
         if not missing:
             return self._from_kept(offset, length)
