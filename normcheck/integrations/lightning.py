@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from normcheck.integrations.guard.guard import Guard, guard
+from normcheck.integrations.guard.guard import guard
+from normcheck.integrations.guarded_fit import GuardedFit
 from normcheck.integrations.saved_files import scan_saved
 
 try:
@@ -13,47 +13,15 @@ try:
 except ImportError:
     from pytorch_lightning.callbacks import Callback
 
-if TYPE_CHECKING:
-    from normcheck.report.report import Report
 
-
-class GuardCallback(Callback):  # type: ignore[misc]  # its types are there only where it is
+class GuardCallback(GuardedFit, Callback):  # type: ignore[misc]  # typed only where it is installed
     """Watches ``trainer.fit``, and scans the checkpoints that it leaves.
 
     Lightning keeps the mode of each part of a model: what is in eval mode when the fit begins, as
     pretrained models are, is trained in eval mode.
 
-    Args:
-        frozen: Patterns of norms that stay in eval mode on purpose.
-        select: Rules to watch by; by default all of ``NC7``.
-        ignore: Rules to leave out.
-        strict: Raise instead of warning.
-        scan_saved: Scan the best and the last checkpoint when the fit ends.
+    Its arguments are those of ``GuardedFit``.
     """
-
-    def __init__(
-        self,
-        *,
-        frozen: Iterable[str] = (),
-        select: Iterable[str] = (),
-        ignore: Iterable[str] = (),
-        strict: bool = False,
-        scan_saved: bool = True,
-    ) -> None:
-        """See the class."""
-        super().__init__()
-        self._words: dict[str, Any] = {
-            "frozen": frozen,
-            "select": select,
-            "ignore": ignore,
-            "strict": strict,
-        }
-        self._strict = strict
-        self._scan = scan_saved
-        self.guard: Guard | None = None
-        """The guard of the last fit; ``guard.report()`` says what it saw."""
-        self.saved: Report | None = None
-        """The scan of what the last fit saved; None where it saved nothing."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin, after the sanity check of the validation."""

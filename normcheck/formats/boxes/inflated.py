@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from normcheck.errors import RefusedError, UnreadableError
 from normcheck.sources.limits import Budget
-from normcheck.sources.source import Source, ends_early
+from normcheck.sources.source import Source, check_range
 
 RAW, GZIP = -zlib.MAX_WBITS, zlib.MAX_WBITS | 16
 """How the packed bytes are framed: not at all (in a zip), or as a gzip file."""
@@ -92,8 +92,7 @@ class Inflated:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ends_early(self._name, offset, length, self._size)
+        check_range(self._name, offset, length, self.size)
         parts: list[bytes] = []
         while length:
             number, begin = divmod(offset, self._spacing)
