@@ -77,7 +77,8 @@ def _judged(
         run=known.run,
     )
     # Of a model without norms no rule can say anything, not even that it is well.
-    something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
+    modes = anatomy.baked or anatomy.modes_given
+    something = subject.layers or anatomy.power_iterations or modes or known.run
     rules = rules if something else ()
     before = len(asides.skipped)
     verdicts = judge(checkpoint.name, subject, rules, asides, held=known.held)

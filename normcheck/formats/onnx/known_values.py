@@ -21,6 +21,8 @@ class Known:
         """Index the stored tensors, and what only copies or reshapes them."""
         self.tensors: dict[str, TensorRef] = {**flat.initialisers, **flat.constants}
         self.shapes = flat.shapes
+        self.inputs = frozenset(flat.inputs)
+        """Values that whoever runs the model gives."""
         self._numbers: dict[str, tuple[float, ...] | None] = dict(flat.numbers)
         self._origins: dict[str, str] = {}
         self._lengths: dict[str, int] = {}

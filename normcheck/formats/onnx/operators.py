@@ -48,9 +48,7 @@ def _dropout(call: Call, known: Known) -> Settings:
     settings: Settings = {"p": rounded(number_of(call, "ratio", 0.5))}
     if call.version >= 12 or call.domain == MICROSOFT:
         settings["p"] = rounded(known.scalar(ratio)) if ratio else 0.5
-        number = known.scalar(training) if training else 0.0
-        if number is not None:
-            settings["training"] = number != 0
+        settings |= _mode_in(training, known)
     elif call.version >= 7:
         settings["training"] = False
     elif call.version:
@@ -63,10 +61,15 @@ def _bias_dropout(call: Call, known: Known) -> Settings:
     settings: Settings = {
         "p": rounded(known.scalar(input_of(call, 3))) if input_of(call, 3) else 0.5
     }
-    number = known.scalar(training) if training else 0.0
+    return settings | _mode_in(training, known)
+
+
+def _mode_in(value: str, known: Known) -> Settings:
+    """The mode that an input of an operator gives: none is eval mode."""
+    number = known.scalar(value) if value else 0.0
     if number is not None:
-        settings["training"] = number != 0
-    return settings
+        return {"training": number != 0}
+    return {"mode_input": value} if value in known.inputs else {}
 
 
 def _eps(call: Call, _known: Known) -> Settings:

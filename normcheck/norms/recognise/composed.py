@@ -211,7 +211,9 @@ def _dimensions(mean: Node, values: GraphValues) -> tuple[int, ...] | None:
     if len(dims) != len(over):
         return None
     if not shape:
-        return dims if dims in ((-1,), (1,)) or (len(dims) == 1 and dims[0] > 1) else None
+        if sorted(dims) == list(range(-len(dims), 0)):
+            return tuple(sorted(dims))  # the last ones, however many there are
+        return dims if dims == (1,) or (len(dims) == 1 and dims[0] > 1) else None
     rank = len(shape)
     whole = sorted(d % rank for d in dims)
     if whole == [1] or whole == list(range(whole[0], rank)):
