@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.hyperparameters import changes, not_compared
 from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_config import config_of, with_config
@@ -51,8 +52,13 @@ class Track:
             )
         return True
 
-    def comparison(self, *, ranks: bool) -> Comparison:
-        """What was measured, at the end of at least one step."""
+    def comparison(self, *, ranks: bool, match: ExportMatch | None = None) -> Comparison:
+        """What was measured, at the end of at least one step.
+
+        Args:
+            ranks: Whether the files are ranks of one step.
+            match: Of a model and its export, what became of each norm.
+        """
         total = self.steps[0]
         if len(self.steps) > 1:
             total = self._measured(self.first, self.last, (0, len(self.sides) - 1))
@@ -61,8 +67,14 @@ class Track:
         if not ranks and not exported and any(_backwards(step) for step in self.steps):
             notes.append("batch counts go down: are the files in the order they came about?")
         notes += _one_side_only(self.first, self.last, (self.sides[0], self.sides[-1]))
+        if not (total.learned or total.stats_moved) and _in_neither(self.first, self.last):
+            # Where all that could be compared is the same, the reader asks what could not.
+            forms = " and ".join(dict.fromkeys((self.sides[0].form, self.sides[-1].form)))
+            notes.append(f"eps, groups, strides and activations are not in a {forms}: not compared")
         compared = {layer.path for layer in total.layers}
         apart = {*self.first.layers, *self.last.layers} - compared
+        if match is not None:
+            apart = set(match.not_compared)  # others were found under another name
         if apart:
             have = "has" if len(apart) == 1 else "have"
             notes.append(f"{plural(len(apart), 'norm')} {have} no counterpart: not compared")
@@ -82,6 +94,7 @@ class Track:
             values=self.first.values,
             hyperparameters=tuple(changes(self.first.hyperparameters, self.last.hyperparameters)),
             notes=tuple(notes),
+            match=match,
         )
 
     def _measured(self, old: Snapshot, new: Snapshot, places: tuple[int, int]) -> Step:
@@ -127,6 +140,15 @@ def _one_side_only(first: Snapshot, last: Snapshot, sides: tuple[Side, Side]) ->
             listed = ", ".join(sorted(names))
             notes.append(f"{listed} {verb} not in {lacks.target} ({lacks.form}): not compared")
     return notes
+
+
+def _in_neither(first: Snapshot, last: Snapshot) -> bool:
+    """Whether both ends have norms, and neither holds anything of them but tensors."""
+    return all(
+        any(h.norm for h in end.hyperparameters.values())
+        and not any(h.values for h in end.hyperparameters.values())
+        for end in (first, last)
+    )
 
 
 def _one_model(first: Snapshot, now: Snapshot) -> bool:

@@ -125,12 +125,12 @@ class Series:
             if tracks and not track.steps:
                 side = track.sides[0]
                 tracks[0].notes.append(f"'{side.where}' of {side.target} is in no other file")
-        found = [track.comparison(ranks=self._ranks) for track in tracks]
+        match = self._match()
+        found = [track.comparison(ranks=self._ranks, match=match) for track in tracks]
         whole = [
             replace(
                 c,
                 sibling_moved=sibling_moved(c, found),
-                match=self._match(),
                 outputs=self.ran.outputs,
                 not_run=self.ran.not_run,
             )

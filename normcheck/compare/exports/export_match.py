@@ -81,6 +81,9 @@ class ExportMatch:
     """Hyperparameters of other layers that both hold, and not alike."""
     weights: tuple[WeightMatch, ...] = ()
     """Of everything that is learned outside norms."""
+    only_in_export: tuple[str, ...] = ()
+    """Norms of the export that are none of the source: a state dict shows nothing of a norm
+    without tensors."""
     in_training: tuple[str, ...] = ()
     """Operators of the export that compute as in training, by the path of their module."""
     outputs: OutputMatch | None = None
@@ -91,6 +94,12 @@ class ExportMatch:
     def wrong(self) -> tuple[NormMatch, ...]:
         """The norms whose numbers the export does not hold."""
         return self.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED, Fate.LEFT_OUT)
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """Norms of either side that nothing of the other was held against, by path."""
+        lost = (norm.path for norm in self.of(Fate.NOT_FOUND))
+        return tuple(dict.fromkeys((*lost, *self.only_in_export)))
 
     @property
     def other_weights(self) -> tuple[WeightMatch, ...]:

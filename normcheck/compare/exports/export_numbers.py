@@ -49,7 +49,9 @@ def export_match(
     names = aligned(shapes[0], shapes[1])
     weights = ExportedWeights(source, export, snapshots, names)
     norms: dict[str, NormMatch] = {}
-    for path, twin in twins(old.layers, new.layers).items():
+    both = twins(old.layers, new.layers)
+    taken = {id(twin) for twin in both.values()}
+    for path, twin in both.items():
         layer = old.layers[path]
         different = (
             *_differences(layer, twin),
@@ -76,6 +78,7 @@ def export_match(
         tuple(norms[path] for path in old.layers),
         tuple(_other_functions(snapshots, export, [*told, *others])),
         others,
+        tuple(path for path, layer in new.layers.items() if id(layer) not in taken),
         tuple(dict.fromkeys(mode.module or mode.node for mode in new.anatomy.baked)),
     )
 
@@ -146,9 +149,10 @@ def _functions(a: NormLayer, b: NormLayer, snapshots: tuple[Snapshot, Snapshot])
     before, after = (
         side.hyperparameters.get(layer.path) for side, layer in zip(snapshots, (a, b), strict=True)
     )
+    told = a.eps is not None and b.eps is not None  # a configuration may tell it instead
     if before is not None and after is not None:
         for change in layer_changes(a.path, before, after):
-            if change.matters_in_eval and change.name != "eps":
+            if change.matters_in_eval and not (told and change.name == "eps"):
                 yield str(change)
 
 

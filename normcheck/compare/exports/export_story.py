@@ -24,7 +24,13 @@ def match_story(match: ExportMatch) -> str:
     lost = match.of(Fate.NOT_FOUND)
     if lost:
         parts.append(f"{len(lost)} not found")
-    numbers = f"The export holds {_listed(parts)}" if parts else "There are no norms to compare"
+    if parts:
+        numbers = f"The export holds {_listed(parts)}"
+    elif match.only_in_export:
+        own = plural(len(match.only_in_export), "norm")
+        numbers = f"The export has {own} of which the source shows nothing"
+    else:
+        numbers = "There are no norms to compare"
     training = (
         f"; {plural(len(match.in_training), 'operator')} in training mode"
         if match.in_training
