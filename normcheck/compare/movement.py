@@ -120,6 +120,16 @@ class Step:
         return outside or any(c.affine is not None and c.affine.moved for c in self.layers)
 
     @property
+    def converted(self) -> bool:
+        """Whether something moved, and each tensor that did went through one exact operation."""
+        moved = self.tensors_moved + sum(len(layer.moved_parts) for layer in self.layers)
+        told = len(self.transformed) == self.tensors_moved and all(
+            set(layer.moved_parts) <= {part for part, _ in layer.transformed}
+            for layer in self.layers
+        )
+        return moved > 0 and told
+
+    @property
     def tracked(self) -> tuple[LayerChange, ...]:
         """Layers with running statistics on both sides."""
         return tuple(layer for layer in self.layers if layer.tracked)
@@ -193,6 +203,11 @@ class Comparison:
     sibling_moved: str = ""
     """Another model in the same files whose statistics did move, where there is one."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def converted(self) -> bool:
+        """Whether exact operations lie between two checkpoints, and nothing else: a conversion."""
+        return not self.ranks and len(self.steps) == 1 and self.total.converted
 
     @property
     def sampled(self) -> bool:

@@ -15,6 +15,7 @@ class Motion(StrEnum):
     """What kind of step lies between two checkpoints."""
 
     NOTHING = "nothing moved"
+    CONVERTED = "exact operations alone"
     TOGETHER = "weights and statistics moved"
     PARTLY = "weights moved, some statistics did"
     STATS_STILL = "weights moved, statistics did not"
@@ -27,6 +28,8 @@ def motion(step: Step) -> Motion:
     """What kind of step this is."""
     tracked = step.tracked
     moved = [layer for layer in tracked if layer.stats_moved]
+    if step.converted:
+        return Motion.CONVERTED
     if not step.learned:
         if not moved:
             return Motion.NOTHING
@@ -98,6 +101,8 @@ def _sentence(run: tuple[Step, ...]) -> str:
     match motion(first):
         case Motion.NOTHING:
             return f"Nothing moved: {_what_there_is(first)} are identical{_optimizer_only(run)}"
+        case Motion.CONVERTED:
+            return "Converted, not trained: each tensor that moved went through one exact operation"
         case Motion.TOGETHER:
             return _together(run)
         case Motion.PARTLY:
