@@ -14,6 +14,7 @@ from normcheck.norms.recognise.composed import composed_norms
 from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.graph import Graph, Op
 from tests.formats.onnx.onnx_exported import (
+    EagerNorm,
     Functional,
     Net,
     Odd,
@@ -300,3 +301,14 @@ def test_norms_without_tensors_are_called_by_their_module(
     if name == "tracking":
         assert layer.running_mean is not None
         assert layer.weight is None
+
+
+@EXPORTERS
+def test_a_gain_before_the_quotient(exporter: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 6), EagerNorm(6))
+    path = export(model, tmp_path / "m.onnx", torch.rand(2, 4, 8), dynamo=exporter == "dynamo")
+    (layer,) = anatomy_of(model_of(path)).layers
+    assert (layer.path, layer.kind.name) == ("1", "RMSNorm")
+    assert layer.weight is not None
+    assert layer.weight.numbers == pytest.approx(model[1].weight.detach().numpy())
