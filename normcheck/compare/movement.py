@@ -189,6 +189,9 @@ class Comparison:
     only_new: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     """Those of ``only_old`` that have running statistics."""
+    unmatched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    """Weights outside norms of the first and of the last checkpoint that have no counterpart of as
+    many values in the other, by name."""
     values_read: int = 0
     """Weights looked at in the first checkpoint; fewer than ``values`` where it is large."""
     values: int = 0
@@ -208,6 +211,19 @@ class Comparison:
     def converted(self) -> bool:
         """Whether exact operations lie between two checkpoints, and nothing else: a conversion."""
         return not self.ranks and len(self.steps) == 1 and self.total.converted
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was; two models may be run that have no tensor in common."""
+        return bool(self.total.tensors or self.total.layers)
+
+    @property
+    def apart(self) -> bool:
+        """Whether one end holds what nothing of the other was held against."""
+        if self.match is not None:
+            return bool(self.match.not_compared)
+        norms = self.only_old or self.only_new or self.total.one_sided
+        return bool(norms) or any(self.unmatched)
 
     @property
     def sampled(self) -> bool:

@@ -99,6 +99,8 @@ def _sentence(run: tuple[Step, ...]) -> str:
     """What happened in steps of one kind, without a full stop."""
     first = run[0]
     match motion(first):
+        case Motion.NOTHING if not (first.tensors or first.layers):
+            return "No tensor has a counterpart: numbers were not compared"
         case Motion.NOTHING:
             return f"Nothing moved: {_what_there_is(first)} are identical{_optimizer_only(run)}"
         case Motion.CONVERTED:

@@ -16,7 +16,10 @@ from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import Limits
 from normcheck.sources.place import Place
 
-_ONE_MODEL = "diff compares checkpoints of one model; 'normcheck scan' judges each file by itself"
+_ONE_MODEL = (
+    "diff compares checkpoints of one model; the outputs of any two it compares with --data, or "
+    "--run, and --model OLD,NEW; 'normcheck scan' judges each file by itself"
+)
 
 
 class Series:

@@ -7,7 +7,7 @@ from pathlib import Path
 from normcheck.compare.exports.export_pair import exported_pair, fused_pair, may_be_export
 from normcheck.compare.model_track import Track
 from normcheck.compare.movement import Comparison
-from normcheck.compare.pair_outputs import pair_outputs
+from normcheck.compare.pair_outputs import pair_outputs, track_of_any
 from normcheck.compare.series import Series
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
@@ -138,6 +138,9 @@ def _measure(
         if pair is not None:
             series.take(pair)
             series.errors.clear()
+    if running is not None and series.unlike:
+        series.tracks = [track_of_any(two, examination.limits, where)]
+        series.errors.clear()
     if running is not None and not series.errors:
         series.ran = pair_outputs(two, examination.limits, where, running)
 

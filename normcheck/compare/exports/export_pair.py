@@ -7,9 +7,7 @@ from pathlib import Path
 
 from normcheck.compare.exports.export_match import ExportMatch, Fate
 from normcheck.compare.exports.export_numbers import export_match
-from normcheck.compare.measure_movement import measured
-from normcheck.compare.model_snapshot import snapshot
-from normcheck.compare.model_track import Track, configured, side_of
+from normcheck.compare.model_track import Track
 from normcheck.compare.pair_outputs import model_at, outputs_of
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
@@ -107,13 +105,10 @@ def _compared(
 ) -> ExportedPair:
     source, export = models[place], models[1 - place]
     files = opened[place], opened[1 - place]
-    old = configured(snapshot(source, None), files[0])
-    new = configured(snapshot(export, old), files[1])
+    track = Track.of_two(files, (source, export))
+    old, new = track.first, track.last
     match = export_match(source, export, (old, new))
     if running is not None:
         done = outputs_of(files, (source, export), old.anatomy, running, limits)
         match = replace(match, outputs=done.outputs, not_run=done.not_run)
-    sides = [side_of(files[0], source, old), side_of(files[1], export, new)]
-    step = measured(old, new, (0, 1), (None, None))
-    track = Track(source, old, new, sides, [step])
     return ExportedPair(track, match, (*files[0].files, *files[1].files))

@@ -45,7 +45,7 @@ _GONE, _NEW = (True, False), (False, True)
 def check(subject: Subject) -> Iterator[Finding]:
     """Layers that lost their buffers, and those that got some."""
     comparison = subject.compared
-    if comparison.ranks:
+    if comparison.ranks or not comparison.compared:
         return
     one_sided = comparison.total.one_sided
     gone = [n for n in one_sided if n.has_statistics == _GONE and not n.replaced]
