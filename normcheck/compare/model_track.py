@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from normcheck.compare.exports.export_match import ExportMatch
+from normcheck.compare.exports.export_story import match_notes
 from normcheck.compare.hyperparameters import changes, not_compared
 from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_config import config_of, with_config
@@ -63,6 +64,11 @@ class Track:
             )
         return True
 
+    @property
+    def unmatched(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Weights of either end that the other does not have, by name."""
+        return _unmatched(self.first, self.last), _unmatched(self.last, self.first)
+
     def comparison(self, *, ranks: bool, match: ExportMatch | None = None) -> Comparison:
         """What was measured, at the end of at least one step.
 
@@ -83,7 +89,7 @@ class Track:
             # Where all that could be compared is the same, the reader asks what could not.
             forms = " and ".join(dict.fromkeys((self.sides[0].form, self.sides[-1].form)))
             notes.append(f"eps, groups, strides and activations are not in a {forms}: not compared")
-        unmatched = (_unmatched(self.first, self.last), _unmatched(self.last, self.first))
+        unmatched = self.unmatched
         for names, side in zip(unmatched, (self.sides[0], self.sides[-1]), strict=True):
             if names and match is None:
                 have = "has" if len(names) == 1 else "have"
@@ -92,6 +98,7 @@ class Track:
         compared = {layer.path for layer in total.layers}
         apart = {*self.first.layers, *self.last.layers} - compared
         if match is not None:
+            notes += match_notes(match)
             apart = set(match.not_compared)  # others were found under another name
         if apart:
             have = "has" if len(apart) == 1 else "have"

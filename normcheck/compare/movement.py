@@ -221,7 +221,8 @@ class Comparison:
     def apart(self) -> bool:
         """Whether one end holds what nothing of the other was held against."""
         if self.match is not None:
-            return bool(self.match.not_compared)
+            match = self.match
+            return bool(match.not_compared or match.lost_weights or match.scaled_weights)
         norms = self.only_old or self.only_new or self.total.one_sided
         return bool(norms) or any(self.unmatched)
 

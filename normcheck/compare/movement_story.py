@@ -44,7 +44,9 @@ def motion(step: Step) -> Motion:
 def story(comparison: Comparison) -> str:
     """One line on a comparison, a few more on a series that changes its nature on the way."""
     if comparison.match is not None:
-        return match_story(comparison.match)
+        exported = any(side.exported for side in comparison.sides)
+        holder = "The export" if exported else comparison.name(len(comparison.sides) - 1)
+        return match_story(comparison.match, holder)
     if comparison.ranks:
         return _ranks(comparison)
     outputs = outputs_story(comparison.outputs, comparison.not_run)

@@ -97,6 +97,11 @@ class Series:
             if path not in other.layers or not other.layers[path].has_statistics
         )
 
+    @property
+    def renamed_weights(self) -> bool:
+        """Whether both ends of a pair hold weights that the other does not."""
+        return any(all(track.unmatched) for track in self.tracks if track.steps)
+
     def _follow(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
         found = partners([track.model for track in self.tracks], models)
         joined = False

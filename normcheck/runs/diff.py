@@ -133,7 +133,7 @@ def _measure(
         )
     for number, file in enumerate(files):
         series.read(file, number)
-    if may_pair and (series.lost_norms or series.unlike):
+    if may_pair and (series.lost_norms or series.unlike or series.renamed_weights):
         pair = fused_pair(two, examination.limits, where)
         if pair is not None:
             series.take(pair)

@@ -70,6 +70,10 @@ class WeightMatch:
     """Its name in the export."""
     difference: str = ""
     """In words, where it differs."""
+    by_numbers: bool = False
+    """Whether it was found under a name that is not its own."""
+    order: str = ""
+    """How its rows lie in ``theirs`` where they are a part of it, or those of ``theirs`` in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,27 @@ class ExportMatch:
         """Norms of either side that nothing of the other was held against, by path."""
         lost = (norm.path for norm in self.of(Fate.NOT_FOUND))
         return tuple(dict.fromkeys((*lost, *self.only_in_export)))
+
+    @property
+    def joined(self) -> tuple[WeightMatch, ...]:
+        """The weights that one side holds in one tensor and the other in several."""
+        return tuple(w for w in self.weights if w.order)
+
+    @property
+    def scaled_weights(self) -> tuple[str, ...]:
+        """The weights that are there with a factor for each output or input, by name."""
+        return tuple(w.name for w in self.weights if w.fate is WeightFate.SCALED)
+
+    @property
+    def renamed(self) -> bool:
+        """Whether these are the same weights under other names: most are there, some so found."""
+        same = [w for w in self.weights if w.fate is WeightFate.SAME]
+        return any(w.by_numbers for w in same) and 2 * len(same) >= len(self.weights)
+
+    @property
+    def lost_weights(self) -> tuple[str, ...]:
+        """The weights that are nowhere in the export: computed into others, or left out."""
+        return tuple(w.name for w in self.weights if w.fate is WeightFate.NOT_FOUND)
 
     @property
     def other_weights(self) -> tuple[WeightMatch, ...]:

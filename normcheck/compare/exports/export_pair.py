@@ -70,9 +70,10 @@ def exported_pair(
 
 
 def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> ExportedPair | None:
-    """Compare two files of which one has batch norms that may be in the weights of the other.
+    """Compare two files of which one may hold the numbers of the other in other tensors.
 
-    None where nothing shows that they are.
+    Batch norms in the weights before them; queries, keys and values in one; all of them under
+    other names. None where nothing shows that it does.
 
     Args:
         files: Two, neither of them an export.
@@ -84,16 +85,15 @@ def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> E
         opened.extend(read_checkpoint(path, limits) for path in files)
         models = [model_at(c, where, number) for number, c in enumerate(opened)]
         tracked = [sum(name.endswith("running_var") for name in model.tensors) for model in models]
-        if tracked[0] == tracked[1]:
-            return None
         pair = _compared(opened, models, int(tracked[1] > tracked[0]), limits, None)
     except UsageError:
         return None  # several models in a file
     finally:
         for checkpoint in opened:
             checkpoint.close()
-    proven = any(norm.fate is Fate.FOLDED or norm.scaled for norm in pair.match.norms)
-    return pair if proven else None
+    match = pair.match
+    folded = any(norm.fate is Fate.FOLDED or norm.scaled for norm in match.norms)
+    return pair if folded or match.joined or match.renamed else None
 
 
 def _compared(

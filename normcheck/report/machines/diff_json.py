@@ -56,6 +56,7 @@ def _match(match: ExportMatch) -> dict[str, Any]:
                 "fate": weight.fate.value,
                 "export_name": weight.theirs or None,
                 "difference": weight.difference or None,
+                "order": weight.order or None,
             }
             for weight in match.weights
         ],
