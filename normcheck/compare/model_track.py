@@ -8,7 +8,7 @@ from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.exports.export_story import match_notes
 from normcheck.compare.hyperparameters import changes, not_compared
 from normcheck.compare.measure_movement import measured
-from normcheck.compare.model_config import config_of, with_config
+from normcheck.compare.model_config import activation_changes, config_of, with_config
 from normcheck.compare.model_snapshot import Snapshot, snapshot
 from normcheck.compare.movement import Comparison, Side, Step
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
@@ -118,7 +118,10 @@ class Track:
             unmatched=unmatched,
             values_read=self.first.values_read,
             values=self.first.values,
-            hyperparameters=tuple(changes(self.first.hyperparameters, self.last.hyperparameters)),
+            hyperparameters=(
+                *changes(self.first.hyperparameters, self.last.hyperparameters),
+                *activation_changes(self.first.hyperparameters, self.last.hyperparameters),
+            ),
             notes=tuple(notes),
             match=match,
         )

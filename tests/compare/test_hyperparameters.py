@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from normcheck import diff
@@ -141,3 +141,59 @@ def test_a_damaged_configuration_is_none(tmp_path: Path) -> None:
     source, other = _hub(tmp_path / "source", base), _hub(tmp_path / "other", base)
     (other / "config.json").write_text("{")
     assert not _found(source, other)
+
+
+class Layer(nn.Module):
+    """What ``_hub`` stores of a layer."""
+
+    def __init__(self, eps: float, act: nn.Module) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(8, eps=eps)
+        self.mlp = nn.Module()
+        self.mlp.up_proj = nn.Linear(8, 16, bias=False)
+        self.mlp.act_fn = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp.act_fn(self.mlp.up_proj(self.input_layernorm(x)))[..., :8]
+
+
+class Stack(nn.Module):
+    """Two of them, by the names of ``_hub``."""
+
+    def __init__(self, eps: float, act: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.layers = nn.Sequential(Layer(eps, act()), Layer(eps, act()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model.layers(x)
+
+
+@pytest.mark.parametrize("form", ["module", "program"])
+@pytest.mark.parametrize("case", ["same", "eps", "activation"])
+def test_the_configuration_beside_the_weights_of_another_form(
+    case: str, form: str, tmp_path: Path
+) -> None:
+    """Against a whole module, and against a graph."""
+    hub = _hub(tmp_path / "hub", {"rms_norm_eps": 1e-5, "hidden_act": "silu"})
+    model = Stack(1e-3 if case == "eps" else 1e-5, nn.GELU if case == "activation" else nn.SiLU)
+    model.load_state_dict(load_file(hub / "model.safetensors"))
+    model.eval()
+    other = tmp_path / ("model.pt" if form == "module" else "model.pt2")
+    if form == "module":
+        torch.save(model, other)
+    else:
+        torch.export.save(torch.export.export(model, (torch.rand(2, 8),)), other)
+    result = diff([hub / "model.safetensors", other])
+    assert not result.report.errors
+    told = " ".join(f"{f.title} {f.detail}" for f in result.findings)
+    if case == "same":
+        assert not result.findings
+    elif case == "eps":
+        assert {f.rule for f in result.findings} == {"NC606" if form == "module" else "NC605"}
+        assert "1e-05 → 0.001" in told
+    else:
+        assert "activation SiLU → GELU" in told
+        assert {layer for f in result.findings for layer in f.layers} == {
+            f"model.layers.{i}.mlp.act_fn" for i in range(2)
+        }

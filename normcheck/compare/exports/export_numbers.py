@@ -25,6 +25,7 @@ from normcheck.compare.hyperparameters import (
     convolutions,
     layer_changes,
 )
+from normcheck.compare.model_config import activation_changes
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.tensor_names import aligned
 from normcheck.norms.layer import Floats, NormLayer
@@ -132,6 +133,7 @@ def _other_functions(
         if not change.norm and change.matters_in_eval:
             seen.add(change.path)
             yield change
+    yield from activation_changes(old.hyperparameters, new.hyperparameters)
     nodes = convolutions(export.graph) if export.graph is not None else {}
     for match in told:
         if isinstance(match, NormMatch):
