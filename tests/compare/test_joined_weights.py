@@ -107,7 +107,7 @@ def test_three_in_one(order: str, called: str, tmp_path: Path) -> None:
     for part in ("q_proj.weight", "k_proj.weight", "v_proj.weight", "q_proj.bias"):
         found = weights[f"layers.1.attn.{part}"]
         assert found.theirs == f"layers.1.attn.{called.format(part.partition('.')[2])}"
-        assert found.order == order
+        assert found.order == f"q_proj, k_proj, v_proj {order}"
     assert not result.findings
     assert "✓" in _text(result)
     assert order in _text(result)
@@ -186,5 +186,33 @@ def test_attention_of_torch(tmp_path: Path) -> None:
         f"{p}_proj_weight": t for p, t in zip("qkv", state["in_proj_weight"].chunk(3), strict=True)
     }
     result = _compared(state, apart, tmp_path)
-    assert _weights(result)["in_proj_weight"].order == "one after another"
+    assert _weights(result)["in_proj_weight"].order == (
+        "q_proj_weight, k_proj_weight, v_proj_weight one after another"
+    )
     assert not result.findings
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_layer_in_another_order_than_the_rest(turned: bool, tmp_path: Path) -> None:
+    """Which order is right only the code knows; that they differ is no conversion's intent."""
+    state = _apart()
+    made = _joined(state, _in_turn, "qkv.{}")
+    at = "layers.1.attn"
+    made[f"{at}.qkv.weight"] = torch.cat([state[f"{at}.{p}_proj.weight"] for p in "kqv"])
+    made[f"{at}.qkv.bias"] = torch.cat(
+        [torch.zeros(WIDTH), state[f"{at}.q_proj.bias"], state[f"{at}.v_proj.bias"]]
+    )
+    result = _compared(*((made, state) if turned else (state, made)), tmp_path)
+    (found,) = result.findings
+    assert (found.rule, found.severity.value) == ("NC605", "warning")
+    assert "k_proj, q_proj, v_proj one after another" in found.detail
+    assert {layer.rpartition(".")[0] for layer in found.layers} == {at}
+    assert "✓" not in _text(result)
+
+
+def test_heads_of_another_size_are_no_other_order(tmp_path: Path) -> None:
+    state = _apart(bias=False)
+    made = _joined(state, _by_heads, "qkv.{}")
+    parts = [state[f"layers.1.attn.{p}_proj.weight"].reshape(2, -1, WIDTH) for p in "qkv"]
+    made["layers.1.attn.qkv.weight"] = torch.stack(parts, 1).reshape(3 * WIDTH, WIDTH)
+    assert not _compared(state, made, tmp_path).findings

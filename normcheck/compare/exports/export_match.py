@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from normcheck.compare.exports.row_order import odd_ones
 from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.live.output_match import OutputMatch
 
@@ -109,6 +110,12 @@ class ExportMatch:
     def joined(self) -> tuple[WeightMatch, ...]:
         """The weights that one side holds in one tensor and the other in several."""
         return tuple(w for w in self.weights if w.order)
+
+    @property
+    def odd_orders(self) -> dict[str, list[str]]:
+        """Joined weights that lie in another order than most of their sort: names by the order."""
+        whole = [(w.name, w.order) for w in self.joined if w.order != "in part"]
+        return odd_ones(whole)
 
     @property
     def scaled_weights(self) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ is proven, and told.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 
+from normcheck.compare.exports.row_order import order_of
 from normcheck.compare.rounding import coarsest
 from normcheck.saved.dtypes import Array, DType
 from normcheck.saved.tensors import TensorRef
@@ -36,8 +37,8 @@ class Joined:
     """Of the parts that are not: their distance to the rows that are left, relative to the longer
     of the two."""
     order: str = ""
-    """``one after another``, ``interleaved, 64 rows at a time``, ``with their rows in another
-    order``, ``in part``."""
+    """``q_proj, k_proj, v_proj one after another``, ``… interleaved, 64 rows at a time``, ``… with
+    their rows in another order``; ``in part``."""
 
     @property
     def proven(self) -> bool:
@@ -131,7 +132,7 @@ class _Search:
         if not any(held):
             return None
         if all(held):
-            return Joined(whole, tuple(group), held, order=_order(places)), places
+            return Joined(whole, tuple(group), held, order=order_of(group, places)), places
         used = {place for rows, there in zip(places, held, strict=True) if there for place in rows}
         left = [row for place, row in enumerate(mine) if place not in used]
         lost = [
@@ -234,29 +235,6 @@ def _siblings(names: Iterable[str]) -> Iterator[list[str]]:
         for name in listed:
             groups.setdefault(repr(key(name.split("."))), []).append(name)
         yield from (group for group in groups.values() if len(group) > 1)
-
-
-def _order(places: Sequence[Sequence[int]]) -> str:
-    """How the rows of several tensors lie in one, in words."""
-    runs = [_runs(found) for found in places]
-    if all(len(lengths) == 1 for lengths in runs):
-        return "one after another"
-    apart = {length for lengths in runs for length in lengths}
-    ascending = all(a < b for found in places for a, b in pairwise(found))
-    if ascending and all(len(set(lengths)) == 1 for lengths in runs):
-        return f"interleaved, {min(apart)} rows at a time"
-    return "with their rows in another order"
-
-
-def _runs(found: Sequence[int]) -> list[int]:
-    """Lengths of the stretches of a tensor that stay together."""
-    lengths = [1]
-    for a, b in pairwise(found):
-        if b == a + 1:
-            lengths[-1] += 1
-        else:
-            lengths.append(1)
-    return lengths
 
 
 def _bias_of(
