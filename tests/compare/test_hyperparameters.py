@@ -49,6 +49,9 @@ SOURCE = {
     "slope": (lambda: _net(nn.BatchNorm2d(16), act=nn.LeakyReLU(0.1)),
               lambda: _net(nn.BatchNorm2d(16), act=nn.LeakyReLU(0.2)),
               "activation leaky ReLU 0.1 → leaky ReLU 0.2", "2"),
+    "form of a GELU": (lambda: _net(nn.BatchNorm2d(16), act=nn.GELU()),
+                       lambda: _net(nn.BatchNorm2d(16), act=nn.GELU("tanh")),
+                       "approximate none → tanh", "2"),
 }  # fmt: skip
 
 
@@ -63,7 +66,7 @@ def test_two_modules_of_the_same_tensors(name: str, tmp_path: Path) -> None:
     assert not _found(old, old)
 
 
-@pytest.mark.parametrize("name", ["groups", "eps", "stride", "activation"])
+@pytest.mark.parametrize("name", ["groups", "eps", "stride", "activation", "form of a GELU"])
 def test_a_module_and_a_graph(name: str, tmp_path: Path) -> None:
     """The operators of an export hold them too."""
     source, port, change, layer = SOURCE[name]

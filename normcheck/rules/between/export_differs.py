@@ -5,8 +5,8 @@ Holds an export (TorchScript, `torch.export`, ONNX) against the model that it wa
 statistics, γ, β, eps and groups of each norm, weights, strides and activations of other layers, and
 where a norm is gone, whether its numbers are in the weights before it, computed from the source.
 Where the exporter left no names, layers are told by their numbers. With data, also the outputs of
-both. Two state dicts are held so where one has norms folded into its weights, other names, or in one
-tensor what the other has in several (queries, keys and values).
+both. Two state dicts are held so where one has norms folded into its weights, other names, or in
+one tensor what the other has in several (queries, keys and values).
 
 ## Why is this bad?
 What is deployed is then another model than the one that was trained and tested: exported before
