@@ -33,6 +33,8 @@ from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
 
 _EPS_RATIO = 1e-3
+_FEW = 4
+"""Different numbers up to which others may have them by chance."""
 
 
 def export_match(
@@ -74,7 +76,9 @@ def export_match(
     for layer in gone:
         found = norms.get(layer.path)
         if found is None or found.fate is Fate.NOT_FOUND:
-            norms[layer.path] = NormMatch(layer.path, _absent(layer, weights, others))
+            half = tuple(_one_of_two(layer, weights))
+            fate = Fate.CHANGED if half else _absent(layer, weights, others)
+            norms[layer.path] = NormMatch(layer.path, fate, half)
     return ExportMatch(
         tuple(norms[path] for path in old.layers),
         tuple(_other_functions(snapshots, export, [*told, *others])),
@@ -92,6 +96,22 @@ def _elsewhere(a: NormLayer, b: NormLayer, weights: ExportedWeights) -> Iterator
             continue
         if not weights.holds(one.numbers) and (own := weights.under(f"{a.path}.{name}")):
             yield f"{name}: other numbers in {own}"
+
+
+def _one_of_two(layer: NormLayer, weights: ExportedWeights) -> Iterator[str]:
+    """Which of γ and β is nowhere in an export that has the other, inside another operator.
+
+    What folds a norm folds both.
+    """
+    both = {"weight": layer.weight, "bias": layer.bias}
+    told = {
+        name: weights.holds(part.numbers)
+        for name, part in both.items()
+        if part is not None and np.unique(part.numbers).size > _FEW
+    }
+    if not layer.has_statistics and set(told.values()) == {True, False}:
+        there, gone = sorted(told, key=lambda name: not told[name])
+        yield f"{gone}: nowhere in the export, which has the {there}"
 
 
 def _bias_beside(weights: str) -> str:
