@@ -68,7 +68,7 @@ def match_notes(match: ExportMatch) -> Iterator[str]:
     lost = match.lost_weights
     if lost:
         were = "was" if len(lost) == 1 else "were"
-        yield f"{fold(lost)} {were} found nowhere in the export: not compared"
+        yield f"{fold(lost)} {were} not found in the other file: not compared"
 
 
 def _listed(parts: list[str]) -> str:

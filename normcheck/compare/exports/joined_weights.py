@@ -8,6 +8,7 @@ is proven, and told.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import combinations
 
 import numpy as np
@@ -20,6 +21,7 @@ from normcheck.saved.tensors import TensorRef
 _PARTS = (2, 3, 4)
 _MOST_SIBLINGS = 8
 """Layers side by side among which those that were joined are looked for."""
+_DIGEST = 16
 _SHORTEST = 4
 """Values of a row below which it tells no layer."""
 _BFLOAT16_BITS = np.uint32(0xFFFF0000)
@@ -134,14 +136,14 @@ class _Search:
         if all(held):
             return Joined(whole, tuple(group), held, order=order_of(group, places)), places
         used = {place for rows, there in zip(places, held, strict=True) if there for place in rows}
-        left = [row for place, row in enumerate(mine) if place not in used]
+        left = [place for place in range(len(mine)) if place not in used]
         lost = [
-            row
+            _matrix(parts[name], _axis_of(parts[name], length), kind)
             for name, there in zip(group, held, strict=True)
             if not there
-            for row in self._rows(parts[name], _axis_of(parts[name], length), kind) or ()
         ]
-        return Joined(whole, tuple(group), held, _distance(left, lost, kind), "in part"), places
+        apart = _distance(_matrix(tensor, axis, kind)[left], np.concatenate(lost))
+        return Joined(whole, tuple(group), held, apart, "in part"), places
 
     def _begins_alike(
         self, whole: TensorRef, axis: int, kind: DType, parts: Sequence[TensorRef], length: int
@@ -157,26 +159,32 @@ class _Search:
         return False
 
     def _rows(self, tensor: TensorRef, axis: int, kind: DType) -> list[bytes] | None:
-        """Each row of a tensor as the bytes of its numbers, in a type that both files have."""
+        """A digest of each row of a tensor, in a type that both files have."""
         key = (id(tensor), axis, kind.name)
         if key not in self._read:
             self.budget -= tensor.numel
             if self.budget < 0:
                 return None
-            values = np.asarray(tensor.values(), dtype=np.float32)
-            rows = np.moveaxis(values, axis, 0).reshape(tensor.shape[axis], -1)
-            # Zero has two signs.
-            self._read[key] = [row.tobytes() for row in np.ascontiguousarray(_in(rows, kind) + 0.0)]
+            self._read[key] = [
+                blake2b(row.tobytes(), digest_size=_DIGEST).digest()
+                for row in _matrix(tensor, axis, kind)
+            ]
         return self._read[key]
 
 
-def _distance(a: Sequence[bytes], b: Sequence[bytes], kind: DType) -> float:
+def _matrix(tensor: TensorRef, axis: int, kind: DType) -> Array:
+    """A tensor with a row for each output, in a type."""
+    values = np.asarray(tensor.values(), dtype=np.float32)
+    rows = np.moveaxis(values, axis, 0).reshape(tensor.shape[axis], -1)
+    return np.asarray(_in(np.ascontiguousarray(rows), kind) + 0.0)  # zero has two signs
+
+
+def _distance(a: Array, b: Array) -> float:
     """Length of the difference of rows over the longer of the two lengths."""
-    as_read = np.float16 if kind.name == "float16" else np.float32
-    x, y = (np.frombuffer(b"".join(rows), as_read).astype(np.float64) for rows in (a, b))
+    x, y = (rows.astype(np.float64) for rows in (a, b))
     with np.errstate(all="ignore"):
         longer = max(float(np.linalg.norm(x)), float(np.linalg.norm(y)))
-        gap = float(np.linalg.norm(y - x)) / longer if x.size == y.size and longer > 0 else 1.0
+        gap = float(np.linalg.norm(y - x)) / longer if x.shape == y.shape and longer > 0 else 1.0
     return gap if np.isfinite(gap) else 1.0
 
 
