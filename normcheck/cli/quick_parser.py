@@ -10,16 +10,16 @@ it alone explains, and says what is wrong. The two are held against each other i
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck.config.flags.flag import Argument, Declared, Flag, Group, declared, filled
+from normcheck.lazy_dataclass import lazy_dataclass
 
 _NUMBER = {int: re.compile(r"[0-9]{1,6}"), float: re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")}
 """Numbers as everybody writes them."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Given:
     """One flag as it was given."""
 

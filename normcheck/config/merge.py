@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from normcheck.config.parse import parse
 from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.rules.catalogue import select
 from normcheck.sources.place import local
 
@@ -28,7 +29,7 @@ DEFAULT = "default"
 """Origin of a value that nobody set."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Origin:
     """One setting, its value and who set it."""
 
@@ -38,7 +39,7 @@ class Origin:
     """``default``, a file, a variable of the environment, or a flag."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Resolved:
     """Everything that was decided before the run."""
 

@@ -11,13 +11,14 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from normcheck.errors import NormcheckError
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.worker_messages import MESSAGES, Announcement, Ready, Result
 from normcheck.formats.targets import Target
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.process.child_messages import Progress
 from normcheck.live.process.process_link import Child, ClosedError, Ending
 from normcheck.live.process.wire import DamagedError
@@ -62,7 +63,7 @@ def examined_by_processes(
         pool.stop()
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class _Worker:
     """One process and the files that it was given, in the order in which it takes them."""
 

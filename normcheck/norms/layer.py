@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.kinds import Family, NormKind
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Confidence(StrEnum):
     LOW = "low"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Recognition:
     """Why something is taken for a normalization layer."""
 
@@ -42,7 +43,7 @@ class Momentum(StrEnum):
     """``momentum=None``: a plain average over all batches."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Values:
     """The numbers of one small tensor, in float64, and the type they are stored in."""
 
@@ -64,7 +65,7 @@ class Values:
         return bool((numbers == value).all())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class BatchCount:
     """``num_batches_tracked`` as stored."""
 
@@ -77,7 +78,7 @@ class BatchCount:
         return not self.dtype.floating and self.value >= 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class NormLayer:
     """One normalization layer. What the file does not tell is None.
 
@@ -157,7 +158,7 @@ class NormLayer:
         return self.weight.all_are(start) and (self.bias is None or self.bias.all_are(0.0))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class PowerIteration:
     """The vectors that spectral normalization keeps of one weight."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
 from normcheck.findings import Failure, Finding, Skipped
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pipeline.results import Verdicts
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.rules.settled_by_run import settled
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 BUG = "this is a bug in normcheck; please report it"
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Asides:
     """What is no finding, as it comes up."""
 

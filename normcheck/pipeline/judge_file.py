@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pipeline.judge import Asides, judge
 from normcheck.pipeline.vouching import standings
 from normcheck.report.certificate import certificate_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from normcheck.pipeline.results import Verdicts
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Known:
     """One model and all that is known of it before rules judge."""
 

@@ -1,13 +1,14 @@
 """What came of one file: plain values, which any process or machine can send back."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from normcheck.findings import Failure, Finding, Skipped
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.process.wire import LONGEST, DamagedError, read, shrunk, unfolded, written
 from normcheck.report.report import ModelReport
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Verdicts:
     """All that rules say of one model of a file."""
 
@@ -21,7 +22,7 @@ class Verdicts:
     """Whether enough of the model is vouched for, as long as no finding accuses it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class FileResult:
     """One target, scanned.
 

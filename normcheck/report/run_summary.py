@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.rules.data_verdict import share_off, verdict
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from normcheck.norms.layer import Floats
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class DriftSummary:
     """One layer's stored statistics against those of the data."""
 
@@ -29,7 +29,7 @@ class DriftSummary:
     """Share of the gap in outputs that this layer closes; None where it was not tried alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class RunSummary:
     """The run of one model."""
 

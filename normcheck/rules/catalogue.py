@@ -3,7 +3,6 @@
 A rule is a file in one of the folders beside this one that holds a ``RULE``: nothing lists it.
 """
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
@@ -11,6 +10,7 @@ from importlib import import_module
 from normcheck.errors import UsageError
 from normcheck.rules import behaviour, between, data, design, modes, statistics, training
 from normcheck.rules.rule import Rule
+from normcheck.wording import nearest
 
 FAMILIES = {
     "NC1": "Statistics in the file",
@@ -66,10 +66,10 @@ def find(word: str) -> Rule:
 def unknown(word: str) -> UsageError:
     """The error for a word that names no rule."""
     words = [w for rule in RULES for w in (rule.code.lower(), rule.name)]
-    near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
+    near = nearest(word.lower(), words, alike=0.5)
     hint = "run 'normcheck rule --all' for the list"
     if near:
-        rule = find(near[0])
+        rule = find(near)
         hint = f"did you mean {rule.code} ({rule.name})? {hint}"
     return UsageError(f"no rule is called {word!r:.60}", hint)
 

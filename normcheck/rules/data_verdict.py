@@ -8,13 +8,13 @@ decisions hints at it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.findings import Confidence, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.data.skill import at_chance, in_words, sign_test
 from normcheck.wording import number, percent, plural
@@ -78,7 +78,7 @@ class Harm(StrEnum):
     """Outputs change, and nothing tells which are right."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Verdict:
     """The verdict on one model's statistics, and the words for it."""
 

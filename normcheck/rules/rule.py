@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Momentum, NormLayer
@@ -63,7 +64,7 @@ class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
     """Raised by a rule that has what it needs and still cannot judge; says why."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Subject:
     """One model and what else its file tells about it."""
 
@@ -122,7 +123,7 @@ class Subject:
 Check = Callable[["Subject"], Iterator[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Rule:
     """A rule's metadata and its function.
 

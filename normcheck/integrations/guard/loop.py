@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from normcheck.live.training_record import Incident
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class Loop:
     """Where the loop stands."""
 

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck import platforms
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.process.wire import HEADER, LONGEST, DamagedError, read_message, written_message
 
 BOOT = (
@@ -36,7 +36,7 @@ class ClosedError(Exception):
     """No more comes through the link."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Ending:
     """How a process ended."""
 

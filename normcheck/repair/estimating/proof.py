@@ -1,9 +1,10 @@
 """Whether re-estimated statistics help: half of the data estimates, the other half judges."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import AgainstData, Regime
 from normcheck.live.misfit import OtherCode
 from normcheck.live.probes.regime_comparison import (
@@ -33,7 +34,7 @@ _SAME = 0.01
 """Relative difference of outputs that needs no judge."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Judged:
     """The proof, and what speaks against writing."""
 
