@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
@@ -28,7 +29,17 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
     try:
-        return _dispatch(words)
+        return _answer(words)
+    finally:
+        _settle_stdout()
+
+
+def _answer(words: list[str]) -> int:
+    try:
+        code = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is an error while we can still say so
+        return code
     except NormcheckError as error:
         if _by_interruption(error):
             return _interrupted()
@@ -70,6 +81,17 @@ def _prepare_streams() -> None:
     # Signs that the terminal's encoding lacks become question marks, not a crash.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
+
+
+def _settle_stdout() -> None:
+    """Leave nothing in stdout's buffer: Python would try it once more, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: None
+        from normcheck.writing.streams import discard_stdout
+
+        with suppress(OSError, ValueError, AttributeError):
+            discard_stdout()
 
 
 def _without_streams() -> None:

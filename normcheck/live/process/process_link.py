@@ -171,6 +171,8 @@ class Parent:
         self._bytes = self._link.makefile("rb")
         # Nothing but the report goes to stdout, whatever a library or a model prints.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        # Line by line: what ends this process, a crash or its parent, flushes nothing.
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
     def next(self) -> Any:
         """The next value that it hands over.
