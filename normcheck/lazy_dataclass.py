@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
@@ -64,7 +65,7 @@ class _Plan:
                 self.defaults |= plan.defaults
             elif "__dataclass_fields__" in vars(base):
                 raise TypeError(f"{base.__name__}, a base of {cls.__name__}, is not lazy")
-        own = vars(cls).get("__annotations__", {})
+        own = _annotations(cls)
         self.kinds |= own
         self.defaults |= {name: vars(cls)[name] for name in own if name in vars(cls)}
         self.methods = tuple(self._methods())
@@ -175,6 +176,16 @@ class _Asked:
     def __get__(self, instance: object, owner: type) -> Any:
         self._make()
         return getattr(owner, self._name)
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """Those of the class itself, in the order in which they were written."""
+    own: dict[str, Any] | None = vars(cls).get("__annotations__")
+    if own is None and sys.version_info >= (3, 14):  # evaluated when they are asked for
+        from annotationlib import Format, get_annotations
+
+        return get_annotations(cls, format=Format.FORWARDREF)
+    return own or {}
 
 
 def _refuse(self: object, name: str, _value: object = None) -> NoReturn:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
 from normcheck.errors import NormcheckError
+from normcheck.version import LINE
 from normcheck.wording import printable
 
 NOT_DONE = 2
@@ -146,6 +147,9 @@ def _no_room(error: Exception) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words in (["--version"], ["-V"]):  # a third of the time that Typer's import takes
+        print(LINE)
+        return 0
     if words and not _completing():
         from normcheck.cli.flags.command_flags import NAMES, command
         from normcheck.cli.perform import perform
