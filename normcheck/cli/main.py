@@ -148,7 +148,7 @@ def _no_room(error: Exception) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if words in (["--version"], ["-V"]):  # a third of the time that Typer's import takes
-        print(LINE)
+        print(LINE)  # noqa: T201  # says nothing where stdout is closed
         return 0
     if words and not _completing():
         from normcheck.cli.flags.command_flags import NAMES, command
