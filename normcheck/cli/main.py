@@ -55,7 +55,7 @@ def _answer(words: list[str]) -> int:
         # choose a code that means something.
         if _completing() and isinstance(error.code, int):
             return error.code
-        if isinstance(error.__context__, BrokenPipeError):  # Typer makes an exit of it
+        if isinstance(error.__context__, BrokenPipeError):  # Typer turns it into an exit
             return _enough()
         report_error("something ended the run from within", "run again with -vv for the details")
         if _wants_traceback(words):
@@ -76,7 +76,7 @@ def _answer(words: list[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    """Make stdin, stdout and stderr usable, whatever whoever started us made of them."""
+    """Make stdin, stdout and stderr usable, in whatever state we were given them."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _without_streams()
     # Signs that the terminal's encoding lacks become question marks, not a crash.
@@ -114,7 +114,7 @@ def _interrupted() -> int:
 
 
 def _by_interruption(error: BaseException) -> bool:
-    """Whether an error is what Ctrl-C became on its way: what it fell into may wrap it.
+    """Whether an error is Ctrl-C in disguise: what it interrupted may have wrapped it.
 
     So does Typer, in some versions, and Python before 3.12 where a class is being made.
     """
@@ -135,7 +135,7 @@ def _enough() -> int:
 
 
 def _no_room(error: Exception) -> int:
-    """Say so where a disk is full that nobody named; 0 where that is not what happened."""
+    """Report a full disk that no flag names; 0 where that is not what happened."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if not isinstance(error, OSError) or error.errno not in full:
         return 0

@@ -117,7 +117,7 @@ def _file(said: Configuration, environment: Mapping[str, str], folder: Path) -> 
 
 
 class _Merge:
-    """Takes each setting from who has the last word on it, and notes who that was."""
+    """Takes each setting from the source with the last word on it, and notes which that was."""
 
     def __init__(self, file: FileSettings, environment: Mapping[str, str]) -> None:
         self.origins: list[Origin] = []

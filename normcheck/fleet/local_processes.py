@@ -219,7 +219,7 @@ def _environment(task: FileTask) -> dict[str, str]:
     # The products of a scan are small; threads for them would only be in each other's way.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     if task.examination.running is not None:
-        # Models that run side by side share the processors: who waits must not spin.
+        # Models that run side by side share the processors: waiting threads must not spin.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment
 

@@ -223,7 +223,7 @@ def _fetched(ray: Any, reference: Any, target: Target, running: Running | None) 
 def _examined(
     target: Target, asked: bytes, folder: str, path: list[str]
 ) -> tuple[str, list[str], bytes]:
-    """The task: one file, in the folder and with the modules of who asked.
+    """The task: one file, in the caller's folder and with the caller's modules.
 
     Returns:
         The version of normcheck, what a user is to be told, and the result.

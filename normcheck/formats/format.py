@@ -1,4 +1,4 @@
-"""What a format is: how its files are called and begin, and who reads them."""
+"""What a format is: how its files are named, how they begin, and what reads them."""
 
 from collections.abc import Callable
 

@@ -92,5 +92,5 @@ class Running:
     """Bounds of the process in which models of files run; None to run them in this one."""
 
     def unheard(self) -> "Running":
-        """The same for another process, where nobody listens who listens here."""
+        """The same for another process, without the listeners of this one."""
         return replace(self, progress=_silent, announce=_unsaid)

@@ -30,7 +30,7 @@ def anatomy_of(
         weights_budget: Bytes of weights that are read for that; None for the usual number.
     """
     if model.graph is not None:
-        # What follows a graph is not for who has none.
+        # A graph is followed only where there is one: the module imports a good deal.
         from normcheck.norms.find_in_export import anatomy_of_export
 
         return anatomy_of_export(

@@ -21,7 +21,7 @@ BUG = "this is a bug in normcheck; please report it"
 
 @lazy_dataclass(frozen=False)
 class Asides:
-    """What is no finding, as it comes up."""
+    """What comes up that is not a finding."""
 
     skipped: list[Skipped] = field(default_factory=list)
     errors: list[Failure] = field(default_factory=list)
@@ -83,7 +83,7 @@ def _trace() -> str:
 
 
 def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool] | None:
-    """Why a rule has not what it needs, what that is, and whether only other flags give it."""
+    """Why a rule lacks what it needs, what that is, and whether only other flags give it."""
     run = subject.run
     if held and rule.need in (Need.RUN, Need.DATA):
         return held, "code of the configuration (--trust-config)", False

@@ -77,7 +77,7 @@ def _judged(
         gradients=partial(_gradients, checkpoint, known),
         run=known.run,
     )
-    # Of a model without norms no rule can say anything, not even that it is well.
+    # No rule can say anything of a model without norms, not even that it is healthy.
     something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
     rules = rules if something else ()
     before = len(asides.skipped)

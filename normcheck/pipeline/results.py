@@ -50,7 +50,7 @@ class FileResult:
 
 
 def packed(result: FileResult) -> FileResult:
-    """The same with its models as bytes, which cost next to nothing to hand on."""
+    """The same with its models as bytes, which are cheap to pass on."""
     if not result.models:
         return result
     return replace(result, models=(), packed=shrunk(written(result.models)))

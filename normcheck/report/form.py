@@ -1,4 +1,4 @@
-"""What a form of the report is: its name, what it needs, and who writes it.
+"""What a form of the report is: its name, what it needs, and what writes it.
 
 Each form is the ``FORM`` of a file in ``people/`` or ``machines/``; ``forms.py`` finds it by name.
 """

@@ -30,7 +30,7 @@ class Output:
 
 @lazy_dataclass()
 class Look:
-    """How text is to look; machine formats never heed it."""
+    """How text is to look; machine formats ignore it."""
 
     color: str = "auto"
     quiet: bool = False

@@ -1,4 +1,4 @@
-"""What reading a file may take, and who reads many of them."""
+"""What reading a file may take, and what shares the reading of many."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""A training loop as its checks see it: where it stands, and who is told what they find."""
+"""A training loop as its checks see it: where it stands, and where their findings go."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Prediction:
         """Read the weights and predict."""
         self.link = link
         if link.inflow is not None:
-            # What follows a graph is not for who has none.
+            # A graph is followed only where there is one: the module imports a good deal.
             from normcheck.norms.belonging.inflow import Pooled, activation_of, contains
 
             name, pooled = activation_of(link.inflow), contains(link.inflow, Pooled)
