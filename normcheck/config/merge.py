@@ -12,7 +12,6 @@ from normcheck.config.examination import Examination
 from normcheck.config.file_values import FileSettings
 from normcheck.config.flags.flag import Declared, Group, flags_of
 from normcheck.config.flags.settings_flags import Configuration, Flags
-from normcheck.config.parse import parse
 from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
@@ -110,10 +109,16 @@ def _file(said: Configuration, environment: Mapping[str, str], folder: Path) -> 
         return FileSettings()
     name = said.config or environment.get("NORMCHECK_CONFIG")
     if name:
+        from normcheck.config.parse import parse
+
         path = folder / local(name, "--config")
         return parse(named(path), path)
     found = discover(folder)
-    return parse(found[1], found[0]) if found else FileSettings()
+    if found is None:
+        return FileSettings()
+    from normcheck.config.parse import parse
+
+    return parse(found[1], found[0])
 
 
 class _Merge:

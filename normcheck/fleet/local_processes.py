@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import field
 
-from normcheck.errors import NormcheckError
+from normcheck.errors import DamagedError, NormcheckError
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.worker_messages import MESSAGES, Announcement, Ready, Result
@@ -21,7 +21,6 @@ from normcheck.formats.targets import Target
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.process.child_messages import Progress
 from normcheck.live.process.process_link import Child, ClosedError, Ending
-from normcheck.live.process.wire import DamagedError
 from normcheck.pipeline.results import FileResult, lost
 
 AHEAD = 256

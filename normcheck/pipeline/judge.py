@@ -10,7 +10,7 @@ from normcheck.findings import Failure, Finding, Skipped
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pipeline.results import Verdicts
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
-from normcheck.rules.settled_by_run import settled
+from normcheck.rules.statistics.histories import weighed
 from normcheck.saved.checkpoint import Form
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ def judge(
             message = f"rule {rule.code} failed on {name}: {type(error).__name__}: {error}"
             trace = _trace()
             asides.errors.append(Failure(name, message, BUG, rule.code, where, trace))
+    if subject.run is None:
+        return Verdicts(where, tuple(weighed(found)), tuple(ran))
+    from normcheck.rules.settled_by_run import settled  # most scans run nothing
+
     return Verdicts(where, tuple(settled(found, subject.run)), tuple(ran))
 
 

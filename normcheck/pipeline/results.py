@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from normcheck.errors import DamagedError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.live.process.wire import LONGEST, DamagedError, read, shrunk, unfolded, written
 from normcheck.report.report import ModelReport
 
 
@@ -53,6 +53,8 @@ def packed(result: FileResult) -> FileResult:
     """The same with its models as bytes, which are cheap to pass on."""
     if not result.models:
         return result
+    from normcheck.live.process.wire import shrunk, written
+
     return replace(result, models=(), packed=shrunk(written(result.models)))
 
 
@@ -64,6 +66,8 @@ def models_of(result: FileResult) -> tuple[ModelReport, ...]:
     """
     if not result.packed:
         return result.models
+    from normcheck.live.process.wire import LONGEST, read, unfolded  # not needed for one file
+
     models = read(unfolded(result.packed, LONGEST), tuple[ModelReport, ...])
     if len(models) != len(result.verdicts):
         raise DamagedError("other models than those that were judged")

@@ -17,7 +17,7 @@ from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.report.report import Standing
-from normcheck.rules.data_verdict import Harm
+from normcheck.rules.harm import Harm
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:

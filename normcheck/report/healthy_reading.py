@@ -6,7 +6,7 @@ from normcheck.report.certificate import certificate_of, sentences
 from normcheck.report.report import OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.catalogue import RULES
-from normcheck.rules.data_verdict import Harm
+from normcheck.rules.harm import Harm
 from normcheck.saved.checkpoint import Form
 from normcheck.wording import fold, plural
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.rules.data_verdict import share_off, verdict
 
 if TYPE_CHECKING:
     from normcheck.live.measurement import Drift, Fed, NoiseAt, Regime, Run
@@ -54,6 +53,8 @@ class RunSummary:
 
 def summarise_run(run: Run) -> RunSummary:
     """Reduce a run to plain values."""
+    from normcheck.rules.data_verdict import verdict  # most scans run nothing
+
     data, seen = run.against_data, run.mechanics
     closes = {c.path: c.share for c in data.closings} if data else {}
     found = verdict(run)
@@ -76,6 +77,8 @@ def summarise_run(run: Run) -> RunSummary:
 
 
 def _drift(drift: Drift, closes: float | None) -> DriftSummary:
+    from normcheck.rules.data_verdict import share_off
+
     return DriftSummary(
         path=drift.path,
         shift=_median(np.abs(drift.shift)),

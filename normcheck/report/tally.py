@@ -18,6 +18,10 @@ WORST = 10
 """Models that are named as the worst of many."""
 
 
+MANY = 20
+"""Models from which on a reader wants a summary: more than one screen holds."""
+
+
 @lazy_dataclass(frozen=False)
 class RuleCount:
     """How often one rule fired."""

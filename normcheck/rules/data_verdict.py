@@ -8,7 +8,6 @@ decisions hints at it.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from normcheck.findings import Confidence, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.data.skill import at_chance, in_words, sign_test
+from normcheck.rules.harm import Harm
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -59,23 +59,6 @@ MADE_UP_FOR = 0.3
 weights have made up for another input: fine-tuned with the statistics kept."""
 ENOUGH_LABELS = 200
 """Labelled samples with which no change for the better means no harm."""
-
-
-class Harm(StrEnum):
-    """What the stored statistics do to the outputs on the user's data."""
-
-    PROVEN = "proven"
-    """Labels show that re-estimated statistics give more right answers."""
-    SHOWN = "shown"
-    """Labels show that the loss falls under re-estimated statistics."""
-    HINTED = "hinted"
-    """No labels; decisions are clearer under re-estimated statistics."""
-    STORED_RIGHT = "stored are right"
-    """Labels, or the clearness of decisions, speak for the stored ones."""
-    NONE = "none"
-    """Nothing changes that would matter."""
-    UNKNOWN = "unknown"
-    """Outputs change, and nothing tells which are right."""
 
 
 @lazy_dataclass(eq=False)

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from normcheck import platforms
+from normcheck.errors import DamagedError
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.live.process.wire import HEADER, LONGEST, DamagedError, read_message, written_message
+from normcheck.live.process.wire import HEADER, LONGEST, read_message, written_message
 
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "

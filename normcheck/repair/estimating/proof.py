@@ -18,7 +18,8 @@ from normcheck.live.watching.regimes import Outputs
 from normcheck.repair.estimating.data_stream import Stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
-from normcheck.rules.data_verdict import CLEARER, Harm, Verdict, judged
+from normcheck.rules.data_verdict import CLEARER, Verdict, judged
+from normcheck.rules.harm import Harm
 from normcheck.rules.statistics.initial_stats import FIX_TRAINED
 from normcheck.wording import number, percent, plural
 

@@ -11,8 +11,6 @@ from normcheck.report.people.layer_table import VERDICTS
 from normcheck.report.tally import ModelCount, RuleCount, Tally
 from normcheck.wording import in_box, plural, printable
 
-MANY = 20
-"""Models from which on a reader wants a summary: more than one screen holds."""
 _GAP = "  "
 _SHORTEST_NAME = 16
 
