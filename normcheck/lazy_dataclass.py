@@ -1,25 +1,25 @@
-"""Dataclasses whose methods are made when they are first needed.
+"""Dataclasses for which nothing is compiled.
 
 ``dataclasses.dataclass`` compiles six methods for each class, half a millisecond; the scan of a
 small file imports well over a hundred such classes, makes instances of half of them and compares
-next to none. Here nothing is compiled for the first instances, and all else is what the real
-``dataclass`` makes, once something asks for it: ``==``, ``hash``, ``repr``, ``fields``,
-``replace``, ``asdict``, ``match``, the signature. There are no slots: what is made by the thousand
-stays a ``dataclass``.
+next to none. Here the methods are closures over the names of the fields, and what describes the
+fields is made when it is asked for: by ``fields``, ``replace``, ``asdict``, ``match``, ``help``.
+An instance takes up to twice as long to make, and has no slots: what is made by the thousand stays
+a ``dataclass``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import operator
+import reprlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 _Class = TypeVar("_Class", bound=type)
 _PLAN = "_lazy_dataclass"
-_MANY = 100
-"""Instances from which on a compiled ``__init__`` pays."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -68,7 +68,6 @@ class _Plan:
         own = _annotations(cls)
         self.kinds |= own
         self.defaults |= {name: vars(cls)[name] for name in own if name in vars(cls)}
-        self.methods = tuple(self._methods())
 
     def install(self) -> None:
         """Put a placeholder where a dataclass has a method or an attribute."""
@@ -77,11 +76,7 @@ class _Plan:
                 delattr(self.cls, name)
                 if default.default is not dataclasses.MISSING:
                     setattr(self.cls, name, default.default)
-        made: dict[str, Any] = {"__init__": self._init()}
-        for name in self.methods:
-            made[name] = self._later(name, self.make_methods)
-        if self.shape["eq"] and not self.shape["frozen"]:
-            made["__hash__"] = None
+        made = dict(self._methods())
         if self.shape["frozen"]:
             made["__setattr__"] = made["__delattr__"] = _refuse
         for name in ("__dataclass_fields__", "__match_args__"):
@@ -93,18 +88,27 @@ class _Plan:
             setattr(self.cls, name, value)
         setattr(self.cls, _PLAN, self)
 
-    def _methods(self) -> Iterator[str]:
-        """What compares and shows instances, unless the class was written with its own."""
-        wanted = ("__eq__",) * self.shape["eq"] + ("__repr__",) * self.shape["repr"]
-        hashed = ("__hash__",) * (self.shape["eq"] and self.shape["frozen"])
-        wanted += ("__lt__", "__le__", "__gt__", "__ge__") * self.shape["order"]
+    def _methods(self) -> Iterator[tuple[str, Any]]:
+        yield "__init__", self._init()
         own = vars(self.cls)
-        # A class that is written with __eq__ alone has __hash__ = None in its place.
-        return (n for n in wanted + hashed if n not in own or (n == "__hash__" and own[n] is None))
+        if self.shape["repr"] and "__repr__" not in own:
+            yield "__repr__", _shower(self._names("repr"))
+        values = _getter(self._names("compare"))
+        if self.shape["eq"] and "__eq__" not in own:
+            yield "__eq__", _comparer(values, operator.eq)
+            if own.get("__hash__") is None:
+                yield "__hash__", (lambda me: hash(values(me))) if self.shape["frozen"] else None
+        for name in ("lt", "le", "gt", "ge") * self.shape["order"]:
+            yield f"__{name}__", _comparer(values, getattr(operator, name))
+
+    def _names(self, use: str) -> list[str]:
+        """The fields that take part in ``compare`` or ``repr``."""
+        return [n for n in self.kinds if getattr(self.defaults.get(n), use, True)]
 
     def _init(self) -> Callable[..., None]:
         """An ``__init__`` that nothing was compiled for."""
-        names, known = tuple(self.kinds), self.kinds.keys()
+        names, put = tuple(self.kinds), object.__setattr__
+        needed = [name for name in names if name not in self.defaults]
         given: dict[str, Any] = {}
         anew: dict[str, Callable[[], Any]] = {}
         for name, default in self.defaults.items():
@@ -115,21 +119,17 @@ class _Plan:
             elif default.default_factory is not dataclasses.MISSING:
                 anew[name] = default.default_factory
 
-        made = 0
-
         def __init__(instance: object, *args: Any, **words: Any) -> None:  # noqa: N807
-            nonlocal made
-            made += 1
-            if made == _MANY:
-                self.cls.__init__ = vars(self._twin(**self.shape))["__init__"]
             values = {**given, **dict(zip(names, args, strict=False)), **words}
             for name, make in anew.items():
                 if name not in values:
                     values[name] = make()
-            twice = args and words and not words.keys().isdisjoint(names[: len(args)])
-            if values.keys() != known or len(args) > len(names) or twice:
+            wrong = len(values) != len(names) or len(args) > len(names)
+            for name in needed:
+                wrong = wrong or name not in values
+            if wrong or (args and words and not words.keys().isdisjoint(names[: len(args)])):
                 self._twin(init=True)(*args, **words)  # says what is wrong with them
-            object.__setattr__(instance, "__dict__", values)
+            put(instance, "__dict__", values)
 
         return __init__
 
@@ -143,12 +143,6 @@ class _Plan:
         """Take what ``help`` shows from a twin."""
         self.cls.__signature__ = inspect.signature(self._twin(repr=False, eq=False))
 
-    def make_methods(self) -> None:
-        """Take what compares and shows instances from a twin."""
-        twin = self._twin(**self.shape)
-        for name in self.methods:
-            setattr(self.cls, name, vars(twin)[name])
-
     def _twin(self, **shape: bool) -> Any:
         """A class of the same fields that is a dataclass of the standard library."""
         # With words of its own, or dataclass writes the signature into their place.
@@ -156,15 +150,6 @@ class _Plan:
         written |= {name: getattr(self.cls, name) for name in ("__module__", "__qualname__")}
         twin = type(self.cls.__name__, (), self.defaults | written)
         return dataclasses.dataclass(**shape)(twin)
-
-    def _later(self, name: str, make: Callable[[], None]) -> Callable[..., Any]:
-        """A method that makes the one that it stands for, and calls it."""
-
-        def method(instance: object, *args: Any, **words: Any) -> Any:
-            make()
-            return getattr(self.cls, name)(instance, *args, **words)
-
-        return method
 
 
 class _Asked:
@@ -176,6 +161,31 @@ class _Asked:
     def __get__(self, instance: object, owner: type) -> Any:
         self._make()
         return getattr(owner, self._name)
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """The values of some fields of an instance."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda instance: tuple(getattr(instance, name) for name in names)
+
+
+def _comparer(
+    values: Callable[[Any], tuple[Any, ...]], how: Callable[[Any, Any], bool]
+) -> Callable[[Any, Any], Any]:
+    def compare(me: object, other: object) -> Any:
+        return how(values(me), values(other)) if type(me) is type(other) else NotImplemented
+
+    return compare
+
+
+def _shower(names: Sequence[str]) -> Callable[[Any], str]:
+    @reprlib.recursive_repr()
+    def show(me: object) -> str:
+        shown = ", ".join(f"{name}={getattr(me, name)!r}" for name in names)
+        return f"{type(me).__qualname__}({shown})"
+
+    return show
 
 
 def _annotations(cls: type) -> dict[str, Any]:

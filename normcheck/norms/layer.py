@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ class Momentum(StrEnum):
     """``momentum=None``: a plain average over all batches."""
 
 
-@lazy_dataclass(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Values:
     """The numbers of one small tensor, in float64, and the type they are stored in."""
 
@@ -78,7 +78,7 @@ class BatchCount:
         return not self.dtype.floating and self.value >= 0
 
 
-@lazy_dataclass(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class NormLayer:
     """One normalization layer. What the file does not tell is None.
 

@@ -21,6 +21,7 @@ from normcheck.pickles.inert import (
 )
 from normcheck.pickles.joined_models import joined, members
 from normcheck.pickles.module_records import is_module, saved_module
+from normcheck.pickles.optimizer_state import optimizer_state
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.key_order import is_torn, letters, mended
@@ -135,8 +136,6 @@ def _located(root: object, budget: Budget) -> Found:
                 fetch_ahead(as_tensor(held.get("step")) for held in described)
                 counted.extend(map(_step, described))
             found.optimizer_steps = max(counted) or None
-            from normcheck.pickles.optimizer_state import optimizer_state
-
             kept = optimizer_state(entries, budget)
             if kept is not None:
                 found.optimizer_states.append(kept)

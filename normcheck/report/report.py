@@ -1,7 +1,7 @@
 """The finished report: plain values, from which every output is a pure function."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import import_module
 from typing import Any
@@ -54,7 +54,7 @@ class Spread:
         return self.smallest if same else None
 
 
-@lazy_dataclass()
+@dataclass(frozen=True, slots=True)
 class LayerSummary:
     """One normalization layer in the report."""
 

@@ -1,7 +1,7 @@
 """What was read: the values that every reader ends in."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -32,7 +32,7 @@ class Form(StrEnum):
         return self in (Form.TORCHSCRIPT, Form.EXPORTED, Form.ONNX)
 
 
-@lazy_dataclass(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class ModuleRecord:
     """One module of a saved tree, as its pickle describes it."""
 

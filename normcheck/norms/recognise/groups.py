@@ -1,16 +1,15 @@
 """The tensors of a state dict by the modules that they belong to."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.kinds import NormKind
 from normcheck.norms.layer import Recognition
 from normcheck.norms.recognise.statistics_names import Named, as_in_torch, named_statistics
 from normcheck.saved.tensors import TensorRef
 
 
-@lazy_dataclass()
+@dataclass(frozen=True, slots=True)
 class Group:
     """The tensors of one module, by their last names, and where they stand in the order."""
 
