@@ -1,10 +1,10 @@
 """How an export holds against the model that it was made from: plain values."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from normcheck.compare.exports.row_order import odd_ones
 from normcheck.compare.hyperparameters import HyperparameterChange
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
 
 
@@ -27,7 +27,7 @@ class Fate(StrEnum):
     """Nothing in the export shows what became of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class NormMatch:
     """One norm layer of the source."""
 
@@ -60,7 +60,7 @@ class WeightFate(StrEnum):
     """Under no name, and its numbers nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class WeightMatch:
     """A tensor of weights outside norms, into which no norm was folded."""
 
@@ -77,7 +77,7 @@ class WeightMatch:
     """How its rows lie in ``theirs`` where they are a part of it, or those of ``theirs`` in it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class ExportMatch:
     """A model and its export; the comparison's first side is the source."""
 
