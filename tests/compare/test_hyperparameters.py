@@ -200,3 +200,28 @@ def test_the_configuration_beside_the_weights_of_another_form(
         assert {layer for f in result.findings for layer in f.layers} == {
             f"model.layers.{i}.mlp.act_fn" for i in range(2)
         }
+
+
+class Listed(nn.Module):
+    """Layers that have two names, and run by the second, as those of nnU-Net."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.act = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), act
+        self.every = nn.Sequential(self.conv, self.norm, self.act)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.every(x)
+
+
+@pytest.mark.parametrize("other", [nn.ReLU, nn.SiLU])
+def test_a_layer_that_an_export_calls_by_another_of_its_names(
+    other: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    old = _saved(lambda: Listed(nn.ReLU()), tmp_path / "old.pt")
+    program = torch.export.export(Listed(other()).eval(), (torch.randn(2, 3, 8, 8),))
+    torch.export.save(program, tmp_path / "new.pt2")
+    found = _found(old, tmp_path / "new.pt2")
+    paths = {path for finding in found.values() for path in finding.layers}
+    assert paths == (set() if other is nn.ReLU else {"act"})

@@ -81,7 +81,7 @@ def export_match(
             norms[layer.path] = NormMatch(layer.path, fate, half)
     return ExportMatch(
         tuple(norms[path] for path in old.layers),
-        tuple(_other_functions(snapshots, export, [*told, *others])),
+        tuple(_other_functions(snapshots, (source, export), [*told, *others])),
         others,
         tuple(path for path, layer in new.layers.items() if id(layer) not in taken),
         tuple(dict.fromkeys(mode.module or mode.node for mode in new.anatomy.baked)),
@@ -143,12 +143,21 @@ def _absent(layer: NormLayer, weights: ExportedWeights, others: tuple[WeightMatc
 
 def _other_functions(
     snapshots: tuple[Snapshot, Snapshot],
-    export: SavedModel,
+    models: tuple[SavedModel, SavedModel],
     told: Iterable[NormMatch | WeightMatch],
 ) -> Iterator[HyperparameterChange]:
     """Hyperparameters outside norms: of layers by path, of convolutions also by their weights."""
     old, new = snapshots
+    source, export = models
     seen = set()
+    for record in source.modules or ():
+        # An exporter may call a layer by another of its names.
+        before = old.hyperparameters.get(record.path)
+        for alias in record.aliases if record.path not in new.hyperparameters else ():
+            after = new.hyperparameters.get(alias)
+            if before is not None and after is not None and not (before.norm or after.norm):
+                seen.add(record.path)
+                yield from layer_changes(record.path, before, after)
     for change in changes(old.hyperparameters, new.hyperparameters):
         if not change.norm and change.matters_in_eval:
             seen.add(change.path)
