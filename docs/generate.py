@@ -185,14 +185,14 @@ def console(*words: str) -> str:
     return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
 
 
-def repair(model: str) -> str:
+def repair(model: str, rest: tuple[str, ...] = RUN[2:]) -> str:
     """A repair of a sample, in a folder that goes away with what it writes."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sample_models").symlink_to(ROOT / "sample_models")
-        said = run("fix", model, *RUN, "-o", "fixed.pt", cwd=Path(folder))
+        said = run("fix", model, *RUN[:2], *rest, "-o", "fixed.pt", cwd=Path(folder))
     return (
         f"```console\n$ normcheck fix {model} \\\n    {' '.join(RUN[:2])} \\\n    "
-        f"{' '.join(RUN[2:])} -o fixed.pt\n{said}\n```"
+        f"{' '.join(rest)} -o fixed.pt\n{said}\n```"
     )
 
 
@@ -217,6 +217,9 @@ def parts() -> dict[str, str]:
         ),
         "fix": repair(SAMPLE),
         "fix refused": repair("sample_models/never-updated-trained-in-eval.pt"),
+        "fix without data": repair(
+            "sample_models/statistics-partly-lost.pt", ("--without-data", "--input-shape", "1x8x8")
+        ),
         **{
             f"{command} help": console(command, "--help")
             for command in ("scan", "diff", "fix", "rule", "kinds")
