@@ -46,7 +46,7 @@ _CONVOLUTIONAL = 0.5
 _MILD = 0.6
 """Share of decisions on fields that has to change where statistics are only unlike the weights.
 Random fields are near no class: under fitted ones 0.18 to 0.59 change of networks that are healthy,
-0.43 to 0.91 where statistics were lost (``benchmarks/repair_without_data.py``, 15 networks)."""
+0.43 to 0.91 where statistics were lost (networks of ``benchmarks/repair_without_data.py``, 15 of them)."""
 _DATA = "give data: normcheck fix with --data re-estimates statistics exactly"
 
 
