@@ -7,13 +7,13 @@ A stationary process in both directions, of first order in each: values that lie
 cortical cells", 1987), which is what the statistics of a norm behind a convolution depend on.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 
-@dataclass(frozen=True, slots=True)
+
+@lazy_dataclass()
 class Smoothness:
     """How values of a field correlate, each from 0 to below 1."""
 

@@ -6,12 +6,11 @@ constant inputs, borders of zeros included.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Interrupted
@@ -38,7 +37,7 @@ class _Enough(Exception):  # noqa: N818  (an outcome, not an error)
     """The first norm was seen: the rest of the forward says nothing more."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Response:
     """What the first norm is given of ``factor * x + offset``, linear in (factor, offset, 1)."""
 
@@ -60,7 +59,7 @@ class Response:
         return np.maximum(second - self.mean(parts) ** 2, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class StoredFirst:
     """What the first norm has stored."""
 

@@ -10,12 +10,13 @@ have to fit their stored statistics, which a change of the input does to none th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.misfit import InputMap
 from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, response_of
@@ -41,7 +42,7 @@ _BETTER_BEHIND = 0.8
 """The same of those behind where it was inverted: 0.77 at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class ReadInput:
     """What the first norm tells of the input that the statistics are of."""
 

@@ -1,12 +1,12 @@
 """The random field that stands in for data, fitted to the first norm where that is intact."""
 
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.feeding.smooth_fields import Smoothness, smooth_fields
 from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, is_linear, response_of
 from normcheck.live.watching.regimes import Collected, Regimes
@@ -30,7 +30,7 @@ _LEFTOVER = 0.45
 """The same of its means, in deviations; as the rule on foreign statistics has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Field:
     """A random field that images are drawn from."""
 

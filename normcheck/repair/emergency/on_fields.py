@@ -1,12 +1,13 @@
 """The statistics of one model of a file, estimated on random fields instead of data."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import torch
 from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.feeding.feed import device_of, feed_for
 from normcheck.live.loading.load_model import load
@@ -46,7 +47,8 @@ _CONVOLUTIONAL = 0.5
 _MILD = 0.6
 """Share of decisions on fields that has to change where statistics are only unlike the weights.
 Random fields are near no class: under fitted ones 0.18 to 0.59 change of networks that are healthy,
-0.43 to 0.91 where statistics were lost (networks of ``benchmarks/repair_without_data.py``, 15 of them)."""
+0.43 to 0.91 where statistics were lost
+(15 networks of ``benchmarks/repair_without_data.py``)."""
 _DATA = "give data: normcheck fix with --data re-estimates statistics exactly"
 
 
@@ -124,7 +126,7 @@ def _image_shape(model: nn.Module, forward: Forward, feeding: Feeding) -> tuple[
     return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Order:
     """What runs, in its order."""
 
@@ -134,7 +136,7 @@ class _Order:
     """Of the input of each tracked norm."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class _Found:
     """What one model gave."""
 
@@ -147,7 +149,7 @@ class _Found:
     kept: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class _Model:
     """A live model, and what its file says against its statistics."""
 

@@ -7,11 +7,11 @@ for those that are a little off it would be the greater evil.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
 from normcheck.findings import Finding, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.rules import catalogue
 from normcheck.rules.rule import CannotTell, Subject
@@ -39,7 +39,7 @@ behind no weights that could tell."""
 _DATA = "normcheck fix with --data re-estimates them exactly"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Accused:
     """What the file says of its own statistics."""
 

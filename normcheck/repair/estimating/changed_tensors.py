@@ -1,12 +1,13 @@
 """From estimated statistics to the tensors of a file that change by them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import torch
 from torch import nn
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.loading.model_factory import Fitting
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import NormLayer
@@ -62,7 +63,7 @@ def place_in_file(path: str, fit: Fitting) -> str:
     return (fit.prefix + below.removeprefix(fit.own_prefix)).removesuffix(".")
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Found:
     """The changes of one model, and what has to be said of them."""
 
