@@ -100,13 +100,16 @@ def key_table(keys: "Sequence[Key]") -> str:
 
 def rule_index() -> str:
     """The module that tells of rules whose files a scan of files need not read."""
+    import normcheck.rules
+
+    home = Path(str(normcheck.rules.__file__)).parent
     lines = [
         '"""What files say of their rules, for rules that see more than a file; generated."""',
         "",
         "INDEX = (",
     ]
     for folder in ("behaviour", "data", "between", "training"):
-        for path in sorted((ROOT / "normcheck/rules" / folder).glob("[!_]*.py")):
+        for path in sorted((home / folder).glob("[!_]*.py")):
             rule = getattr(import_module(f"normcheck.rules.{folder}.{path.stem}"), "RULE", None)
             if rule is not None:
                 told = (rule.code, rule.name, rule.summary, rule.severity.value, rule.need.value)
@@ -298,6 +301,7 @@ def main() -> int:
     files = {index: rule_index()}
     if not check:
         # First of all: the catalogue, from which the rest comes, knows new rules by it.
+        index.parent.mkdir(parents=True, exist_ok=True)
         index.write_text(files[index], encoding="utf-8")
     files |= generated(rules_only="--rules" in sys.argv[1:])
     stale = [
