@@ -39,6 +39,7 @@ def read_package(source: Source, archive: zipfile.ZipFile, budget: Budget) -> Fo
             for model in found.models
         ]
         whole.optimizers += found.optimizers
+        whole.clocks = merged((*whole.clocks, *found.clocks))
         whole.optimizer_states += found.optimizer_states
         whole.optimizer_steps = max(whole.optimizer_steps or 0, found.optimizer_steps or 0) or None
     return whole
