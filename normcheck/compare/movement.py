@@ -137,8 +137,7 @@ class Step:
 
     @property
     def steps_made(self) -> int | None:
-        """Steps of training in between, or batches where the clock counts those; None where a
-        file has no clock."""
+        """Steps or batches of training in between, by the clock; None where a file has none."""
         before, after = self.optimizer_steps
         return None if before is None or after is None else after - before
 

@@ -50,11 +50,11 @@ def _clocks(
     budget.spend(ENTRY_BYTES)
     for names, unit in ((_STEPS, Unit.STEPS), (_EPOCHS, Unit.EPOCHS)):
         for name in names:
-            if (value := _count(entries.get(name))) is not None:
-                yield Clock(where + name, value, unit)
+            if (count := _count(entries.get(name))) is not None:
+                yield Clock(where + name, count, unit)
                 break
-    if (value := _lightning_batches(entries)) is not None:
-        yield Clock(f"{where}loops, batches completed", value, Unit.BATCHES)
+    if (completed := _lightning_batches(entries)) is not None:
+        yield Clock(f"{where}loops, batches completed", completed, Unit.BATCHES)
     for name, value in _containers(entries):
         inner = entries_of(value)
         if (scheduled := _scheduled(inner)) is not None:
@@ -76,7 +76,8 @@ def _containers(entries: Mapping[object, object]) -> Iterator[tuple[str, object]
     for number, (name, value) in enumerate(entries.items()):
         if number >= _LOOKED_AT:
             return
-        if isinstance(name, str) and isinstance(value, dict | list | Inert):
+        held: object = value
+        if isinstance(name, str) and isinstance(held, dict | list | Inert):
             yield name, value
 
 

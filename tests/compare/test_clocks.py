@@ -74,10 +74,8 @@ EVAL_MODE = {
     "a schedule once an epoch": (_schedule(1), _schedule(30)),
     "Lightning's batches": (_lightning(100, 50), _lightning(228, 114)),
     "mmcv's meta": ({"meta": {"iter": 100, "epoch": 1}}, {"meta": {"iter": 228, "epoch": 2}}),
-    "fairseq": (
-        {"optimizer_history": [{"num_updates": 100}]}, {"optimizer_history": [{"num_updates": 228}]},
-    ),
-}  # fmt: skip
+    "fairseq": tuple({"optimizer_history": [{"num_updates": n}]} for n in (100, 228)),
+}
 
 
 @pytest.mark.parametrize("files", EVAL_MODE.values(), ids=EVAL_MODE)

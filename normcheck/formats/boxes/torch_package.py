@@ -10,6 +10,7 @@ from dataclasses import replace
 from normcheck.formats.torch_zip import Places, read_pickled
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import MEMBER
+from normcheck.saved.clocks import merged
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source
 

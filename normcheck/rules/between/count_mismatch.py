@@ -3,7 +3,7 @@
 ## What it does
 Compares how many batches the batch norms of a model counted between two checkpoints: with one
 another, and with what both files say of the training's progress: the batches of Lightning's loop,
-the optimizer's steps, `global_step` and its like, the epochs or steps of a learning rate's schedule.
+the optimizer's steps, `global_step` and its like, the steps of a learning rate's schedule.
 
 ## Why does it matter?
 Every forward pass in train mode counts one batch in each layer that runs. In plain training all
@@ -27,8 +27,8 @@ training does both.
 - for layers that did not move at all (`stats-stood-still` names them);
 - for a few steps that mixed precision skipped, up to 5 %;
 - for a training that was resumed and counts its steps from nothing again;
-- where batches of a loop are known and gradients are accumulated: the batches count, not the steps;
-- against all clocks, where a file holds several optimizers: nobody knows which one trains the model.
+- where batches of a loop are known and gradients are accumulated: the batches count then;
+- against all clocks, where a file holds several optimizers: nobody knows which trains the model.
 
 ## What to do
 Look at what else calls the model in train mode within an epoch: validation, a metric, a teacher's
