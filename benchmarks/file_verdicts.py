@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.small_networks import Trained, networks  # noqa: E402
 from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
 from normcheck.norms.find_norms import anatomy_of  # noqa: E402
-from normcheck.rules.statistics.belonging_evidence import readings  # noqa: E402
+from normcheck.rules.evidence.belonging_evidence import readings  # noqa: E402
 from normcheck.runs.scan import scan  # noqa: E402
 
 State = dict[str, torch.Tensor]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from normcheck.findings import Confidence, Finding, Severity
 from normcheck.rules.data.meant_input import heals, meant_input
 from normcheck.rules.data_verdict import ENOUGH_LABELS, Harm, Verdict, verdict
+from normcheck.rules.evidence.initial_stats import trained_in_eval
 from normcheck.rules.statistics.histories import weighed
-from normcheck.rules.statistics.initial_stats import trained_in_eval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

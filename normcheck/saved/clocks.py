@@ -31,6 +31,12 @@ class Clock:
     value: int
     unit: Unit
 
+    @property
+    def what(self) -> str:
+        """What is counted, in a word or three."""
+        units = {Unit.BATCHES: "batches", Unit.STEPS: "steps", Unit.EPOCHS: "epochs"}
+        return units.get(self.unit, "steps or epochs")
+
 
 OPTIMIZER = "the optimizer's step"
 """The name of the clock that an optimizer keeps of its parameters."""

@@ -71,11 +71,10 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
-from normcheck.rules.statistics.belonging_evidence import readings
-from normcheck.rules.statistics.cause import Cause
-from normcheck.rules.statistics.evidence_apart import Reading
-from normcheck.rules.statistics.mismatch_causes import (
+from normcheck.rules.evidence.belonging_evidence import readings
+from normcheck.rules.evidence.cause import Cause
+from normcheck.rules.evidence.evidence_apart import Reading
+from normcheck.rules.evidence.mismatch_causes import (
     TOO_LARGE,
     TOO_SMALL,
     UNCORRELATED,
@@ -84,6 +83,7 @@ from normcheck.rules.statistics.mismatch_causes import (
     odd_layers,
     whole_model,
 )
+from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
 from normcheck.rules.statistics.under_warmed_stats import WARNING_RESIDUE, residue
 from normcheck.wording import percent, plural
 

@@ -63,8 +63,10 @@ from collections.abc import Iterator, Sequence
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
+from normcheck.rules.evidence.count_and_clock import who_counted
+from normcheck.rules.evidence.initial_stats import FIX_UNTOLD, UNTOLD, told_by_optimizer
 from normcheck.rules.rule import Need, Rule, Subject, affine_untouched, never_trained
-from normcheck.rules.statistics.initial_stats import FIX_UNTOLD, UNTOLD, told_by_optimizer
+from normcheck.saved.clocks import telling
 from normcheck.wording import plural
 
 
@@ -75,7 +77,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     trained: list[NormLayer] = []
     if not never_trained(subject):
         trained = [n for n in stale if n.weight is not None and not affine_untouched(n)]
-    if subject.optimizer_steps or trained:
+    if subject.optimizer_steps or subject.clocks or trained:
         # Without affine parameters a layer shows no training of its own; with trained
         # layers or an optimizer beside it, it took part.
         trained = [n for n in stale if not affine_untouched(n)]
@@ -88,7 +90,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         n for n in subject.layers if n.kind.family is Family.OBSERVATION and n.at_initial_values
     ]
     if unseen:
-        yield _unseen(unseen, took_part=bool(subject.optimizer_steps))
+        yield _unseen(unseen, took_part=bool(subject.optimizer_steps or subject.clocks))
 
 
 def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLayer]) -> Finding:
@@ -103,8 +105,11 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     )
     severity, confidence = Severity.WARNING, Confidence.HIGH
     consequence, told = UNTOLD, False
+    clock = telling(subject.clocks)
     if subject.optimizer_steps:
         detail += f" The optimizer in this file counted {subject.optimizer_steps:,} steps."
+    elif clock is not None:
+        detail += f" {who_counted(clock)}."
     if copy is not None:
         severity, told = Severity.ERROR, True
         detail += f" The copy under '{copy}' has real statistics for the same layers."

@@ -27,6 +27,11 @@ are not, within the precision of the prediction, the count belongs to another hi
 `torch.optim.swa_utils.update_bn` counts one pass and averages without a residue,
 `AveragedModel(use_buffers=True)` leaves the count at 1, an EMA leaves it behind.
 
+Where the same file shows a training of more than twice as many steps, they did not update these
+layers. The optimizer's averages of gradients then tell which statistics the last steps used. The
+stored ones: trained in eval mode, a warning, and no repair helps. Those of the batch: count and
+statistics began anew. Without them both readings are said, as a warning.
+
 ## What to do
 Run more batches in train mode: forward passes suffice, the weights need not change. Or let
 `normcheck fix` re-estimate from data. Where count and momentum are known, the residue can also
@@ -39,10 +44,14 @@ be taken out without any, mean/(1 - r) and (var - r)/(1 - r): `normcheck fix --u
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.common_factor import Contradiction, residue_contradicted
+from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.rules.evidence.count_and_clock import Lag, lag
+from normcheck.rules.evidence.initial_stats import FIX_TRAINED, FIX_UNTOLD, FROZEN, told_of
 from normcheck.rules.option import Option
 from normcheck.rules.rule import (
     Need,
@@ -103,7 +112,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if never_trained(subject):
         severity = Severity.INFO
         consequence = "None yet: γ and β are as initialised, so the model was run but not trained."
-    yield RULE.finding(
+    found = RULE.finding(
         severity=severity,
         confidence=Confidence.HIGH if known else Confidence.MEDIUM,
         layers=layers,
@@ -126,6 +135,45 @@ def check(subject: Subject) -> Iterator[Finding]:
             Evidence("num_batches_tracked", fewest, None, len(layers)),
         ),
     )
+    behind = lag(subject, layers) if severity is not Severity.INFO else None
+    yield found if behind is None else _in_a_long_training(subject, found, behind)
+
+
+def _in_a_long_training(subject: Subject, found: Finding, behind: Lag) -> Finding:
+    """The finding, where the file shows that most steps did not update these layers."""
+    trace = subject.gradients(found.layers)
+    said = " ".join([found.detail, behind.sentence, *([told_of(trace)] if trace else [])])
+    if trace is not None and trace.used is Used.BATCH:
+        cause = "Their count and statistics began anew near the end, or came from elsewhere."
+        return replace(found, detail=f"{said} {cause}")
+    if trace is None:
+        return replace(
+            found, severity=Severity.WARNING, detail=said, consequence=_UNTOLD, fix=FIX_UNTOLD
+        )
+    count = len(found.layers)
+    after = plural(behind.counted, "batch")
+    return replace(
+        found,
+        severity=Severity.WARNING,
+        title=f"{plural(count, 'layer')} {'was' if count == 1 else 'were'} trained in eval mode "
+        f"after {after}",
+        detail=said,
+        consequence=_WITH_STORED,
+        fix=FIX_TRAINED,
+        discriminator="trained in eval mode",
+    )
+
+
+_WITH_STORED = (
+    "The weights were trained for these statistics: eval mode predicts as it was trained, and "
+    f"re-estimating would ruin it. {FROZEN}"
+)
+_UNTOLD = (
+    "Either the model was trained in eval mode after these batches: then it predicts in eval mode "
+    "as it was trained, and re-estimating would ruin it. Or the count and the statistics began "
+    f"anew: then means are too small and variances pulled towards 1. {FROZEN} The file alone "
+    "cannot tell."
+)
 
 
 def _at_slow(batches: float, *, told: bool) -> str:

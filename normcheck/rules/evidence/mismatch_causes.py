@@ -14,8 +14,8 @@ from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.statistics.cause import Cause
-from normcheck.rules.statistics.exchanged_values import exchanged, with_statistics
+from normcheck.rules.evidence.cause import Cause
+from normcheck.rules.evidence.exchanged_values import exchanged, with_statistics
 from normcheck.wording import percent, plural
 
 UNEXPLAINED = 0.35

@@ -16,7 +16,7 @@ from normcheck.norms.belonging.links import Weights
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.statistics.evidence_apart import (
+from normcheck.rules.evidence.evidence_apart import (
     Reading,
     behind_activations,
     of_first,
