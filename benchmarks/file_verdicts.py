@@ -28,7 +28,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.small_networks import Trained, networks  # noqa: E402
+from benchmarks.small_networks import RECIPES, Trained, networks  # noqa: E402
 from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
 from normcheck.norms.find_norms import anatomy_of  # noqa: E402
 from normcheck.rules.evidence.belonging_evidence import readings  # noqa: E402
@@ -137,6 +137,15 @@ def loud(state: State, folder: Path) -> tuple[str, ...]:
     return tuple(sorted({f.rule for f in scan([file]).findings if f.severity.rank}))
 
 
+def told(folder: Path) -> Counter[str]:
+    """How many channels of the last state dict are vouched for, accused, or neither."""
+    (model,) = scan([folder / "model.pt"]).models
+    channels = Counter[str]()
+    for layer in model.layers:
+        channels[layer.standing.value] += layer.features or 0
+    return channels
+
+
 def measured(state: State, folder: Path) -> dict[str, float]:
     """What every reading of a state dict comes to."""
     torch.save(state, folder / "model.pt")
@@ -198,6 +207,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="healthy networks of each kind")
     parser.add_argument("--faulty", type=int, default=1, help="of which faults are made of so many")
     parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "normcheck-nets")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default=RECIPES[0], help="how they are trained"
+    )
     parser.add_argument("--verbose", action="store_true", help="a line for each fault")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -205,12 +217,14 @@ def main() -> None:
     healthy: dict[str, list[dict[str, float]]] = defaultdict(list)
     alarms: list[str] = []
     count = 0
+    channels = Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for network in networks(options.kept, options.seeds):
+        for network in networks(options.kept, options.seeds, options.recipe):
             count += 1
             if found := loud(network.state, folder):
                 alarms.append(f"{network.name} ({', '.join(found)})")
+            channels += told(folder)
             healthy[network.style].append(measured(network.state, folder))
             before = network.accuracy(network.state)
             for fault in faults(network) if network.seed < options.faulty else ():
@@ -224,6 +238,8 @@ def main() -> None:
                           f"{' '.join(fault.found)}")  # fmt: skip
     print(f"{count} healthy networks of {len(healthy)} styles, {len(everything)} faults")
     print(f"false alarms: {len(alarms)} {'; '.join(alarms)}")
+    shares = ", ".join(f"{k} {n / channels.total():.0%}" for k, n in channels.most_common())
+    print(f"channels of healthy networks: {shares}")
     if options.checkpoints:
         report = scan(options.checkpoints)
         accused = {f.model for f in report.findings if f.severity.rank}

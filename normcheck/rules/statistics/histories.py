@@ -4,7 +4,8 @@ Each rule on stored statistics states a history: never updated, reset, partly in
 other weights. One layer has one. Where several are stated, the stronger evidence keeps the layer:
 
 1. a slip after which everything fits, of which an impossible value is a consequence: mean and
-   variance in each other's place leave negative variances;
+   variance in each other's place leave negative variances; an average of initial values, which
+   every weight of the copy shows;
 2. what equality or the values alone prove: exactly 0 and 1, zeros, negative or no numbers; and
    what the optimizer's state proves: weights that were trained with the statistics stored;
 3. other slips that fit once they are put back;
@@ -45,6 +46,8 @@ def strength(finding: Finding) -> Strength | None:
     """How strong a statement on the history of statistics is; None for other findings."""
     if finding.rule in _EXACT:
         return Strength.EXACT
+    if finding.rule == "NC115":
+        return Strength.EXPLAINS
     if finding.rule == "NC114":
         return Strength.EXACT if finding.discriminator == "stored" else None
     if finding.rule == "NC103" and finding.discriminator == "trained in eval mode":
