@@ -42,6 +42,12 @@ A warning; an error where the statistics were lost for certain, or where the mod
 guessing. Info where γ and β are untouched too: a model, or a layer, that was never trained. β
 is the witness there, as some initialisations draw γ at random.
 
+## Stays silent
+- for FrozenBatchNorm and other classes that never update, and for layers of which any channel has
+  moved, however little (equality, no tolerance);
+- where batches were counted (`reset-stats`);
+- as a warning, where γ and β are untouched too, and in files without any trace of training.
+
 ## What to do
 Lost: re-estimate on training data with `normcheck fix`, which writes a repaired copy only where
 that helps. Trained in eval mode: train again, with `model.train()` at the start of each epoch and
