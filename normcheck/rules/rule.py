@@ -155,7 +155,9 @@ class Rule:
 
     def judge(self, subject: Subject) -> Iterator[Finding]:
         """What the rule finds, with its options and its severity as they are set."""
-        for finding in self.check(replace(subject, chosen=self.chosen)):
+        if self.chosen != subject.chosen:
+            subject = replace(subject, chosen=self.chosen)
+        for finding in self.check(subject):
             if self.forced_severity is None:
                 yield finding
             else:
