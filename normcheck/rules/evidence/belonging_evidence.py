@@ -37,6 +37,9 @@ OF_A_SUM = 0.5
 independent values reach it in 3 of a thousand."""
 TELLING = 0.02
 """Mean of (stored mean / σ)² from which a single link's means are more than noise."""
+OFF_ALONE = 0.15
+"""Root mean square of what is not predicted, in deviations, from which a single link accuses: by
+the median over a model's links healthy ones reach as much, where means hardly differ from 0."""
 VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
 FOLLOWS = 0.8
@@ -215,6 +218,7 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
         for f in inside
         if f.stored_mean.size >= FEWEST_CHANNELS
         and f.energy > TELLING
+        and f.energy * (1 - f.explained) > OFF_ALONE**2
         and f.link.kind is not Weights.DEPTHWISE
         and not _may_be_a_sum(f)
     ]
