@@ -6,7 +6,7 @@ healthy models of two dozen families reach; ``benchmarks/file_verdicts.py`` meas
 """
 
 from collections.abc import Sequence
-from math import log
+from math import log, sqrt
 
 import numpy as np
 
@@ -38,8 +38,8 @@ independent values reach it in 3 of a thousand."""
 TELLING = 0.02
 """Mean of (stored mean / σ)² from which a single link's means are more than noise."""
 OFF_ALONE = 0.15
-"""Root mean square of what is not predicted, in deviations, from which a single link accuses: by
-the median over a model's links healthy ones reach as much, where means hardly differ from 0."""
+"""Root mean square of what is not predicted, in deviations, from which a single link counts in
+full: healthy ones reach as much, and where means hardly differ from 0 little is left of them."""
 VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
 FOLLOWS = 0.8
@@ -218,23 +218,28 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
         for f in inside
         if f.stored_mean.size >= FEWEST_CHANNELS
         and f.energy > TELLING
-        and f.energy * (1 - f.explained) > OFF_ALONE**2
         and f.link.kind is not Weights.DEPTHWISE
         and not _may_be_a_sum(f)
     ]
     if not large:
         return []
-    worst = min(large, key=lambda f: f.correlation)
+    worst = max(large, key=_apart)
     return [
         Reading(
             "one link",
-            1 - worst.correlation,
+            _apart(worst),
             0.28,
             "The means of one layer right behind another do not follow its weights: 1 minus their "
             "correlation",
             (worst.link.target.path,),
         )
     ]
+
+
+def _apart(fit: Fit) -> float:
+    """1 minus the correlation of stored and predicted means, less where they are hardly off."""
+    off = sqrt(max(fit.energy * (1 - fit.explained), 0.0))
+    return (1 - fit.correlation) * min(1.0, off / OFF_ALONE)
 
 
 def _may_be_a_sum(fit: Fit) -> bool:
