@@ -10,6 +10,8 @@ from normcheck.findings import Severity
 from normcheck.runs.scan import scan
 from tests.norms.settled import anatomy, settle
 
+pytestmark = pytest.mark.kernels
+
 WIDTH = 32
 
 

@@ -10,6 +10,8 @@ from normcheck.findings import Finding
 from normcheck.runs.scan import scan
 from tests.norms.settled import conv_net, settle
 
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
+
 BLOCKS = 8
 
 
