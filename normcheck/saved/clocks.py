@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,7 @@ class Unit(IntEnum):
     EPOCHS = 4
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Clock:
     """One count of a file."""
 

@@ -168,7 +168,7 @@ def judge(
         clocks=clocks,
         gradients=lambda _paths: trace,
     )
-    found = list(rule.check(subject))
+    found = list(rule.judge(subject))
     for finding in found:
         assert (finding.rule, finding.name) == (rule.code, rule.name)
         assert finding.severity.rank <= rule.severity.rank

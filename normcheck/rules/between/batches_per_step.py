@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.clocks import OPTIMIZER, Unit
 from normcheck.wording import number
 
@@ -24,7 +24,7 @@ FEW = 0.5
 it counts: there are at least as many batches as that."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Pace:
     """A ratio of batches to optimizer steps that is not one, and what it says."""
 

@@ -8,12 +8,12 @@ rate the copies hardly differ, and neither do their fits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer_numbers import median
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MOST = 0.75
 FEWEST = 2
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Copied:
     """Whose statistics a copy has, and how far its own weights are from them."""
 

@@ -9,9 +9,9 @@ steps did not update them, or that the count is not that of this training: it wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.clocks import OPTIMIZER, Clock, Unit, epochs, telling
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FEWEST = 10
 """Steps below which a ratio says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Lag:
     """A count that is far behind the training."""
 

@@ -11,12 +11,12 @@ A real detector: 12 of 35 layers have smallest variances of 0.485 to 0.578 after
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer_numbers import median
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ JUST_BELOW_ONE = 0.85
 """Factor up to which means are too small, and not merely those of a healthy model."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Floor:
     """Layers whose variances stand on the floor of one momentum."""
 

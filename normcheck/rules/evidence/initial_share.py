@@ -14,11 +14,11 @@ earlier state of the same model, which is no average, has variances of its own: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer_numbers import median
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _FEWEST_CHANNELS = 16
 """Of all layers together."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class InitialShare:
     """What is left of the initial values in an averaged copy."""
 
@@ -51,7 +51,7 @@ class InitialShare:
     told_by: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Factor:
     """Of one kind of values: this copy's deviations over the other's."""
 
