@@ -13,6 +13,7 @@ from normcheck.compare.model_snapshot import Snapshot, snapshot
 from normcheck.compare.movement import Comparison, Side, Step
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from normcheck.saved.clocks import Unit, telling
 from normcheck.sources.limits import DEFAULT_LIMITS
 from normcheck.wording import fold, plural
 
@@ -128,8 +129,11 @@ class Track:
         )
 
     def _measured(self, old: Snapshot, new: Snapshot, places: tuple[int, int]) -> Step:
-        before, after = (self.sides[place].optimizer_steps for place in places)
-        return measured(old, new, places, (before, after))
+        before, after = (self.sides[place].clocks for place in places)
+        known = {clock.name: clock.value for clock in before}
+        clock = telling(c for c in after if c.name in known and c.unit is not Unit.EPOCHS)
+        steps = (None, None) if clock is None else (known[clock.name], clock.value)
+        return replace(measured(old, new, places, steps), clock=clock)
 
 
 def configured(now: Snapshot, checkpoint: Checkpoint) -> Snapshot:
@@ -150,14 +154,18 @@ def side_of(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
         form=model.form.value,
         exported=model.form.exported,
         size=checkpoint.size,
-        # Of several optimizers (a GAN's two) nobody knows which one trains this model.
-        optimizer_steps=checkpoint.optimizer_steps
-        if checkpoint.optimizers == 1 and checkpoint.optimizer_steps
-        else checkpoint.trainer_steps
-        if checkpoint.optimizers < 2
-        else None,
+        optimizer_steps=_steps(checkpoint),
+        clocks=checkpoint.pace,
         floating=now.floating,
     )
+
+
+def _steps(checkpoint: Checkpoint) -> int | None:
+    """Steps of its optimizer, else of its training loop."""
+    if checkpoint.optimizers == 1 and checkpoint.optimizer_steps:
+        return checkpoint.optimizer_steps
+    clock = telling(clock for clock in checkpoint.pace if clock.unit is Unit.STEPS)
+    return clock.value if clock is not None else None
 
 
 def _one_side_only(first: Snapshot, last: Snapshot, sides: tuple[Side, Side]) -> list[str]:

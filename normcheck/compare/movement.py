@@ -9,6 +9,7 @@ from normcheck.compare.transform import Transformation
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
 from normcheck.norms.kinds import Family
+from normcheck.saved.clocks import Clock
 
 
 @lazy_dataclass()
@@ -92,6 +93,8 @@ class Side:
     """Of the one optimizer in the file; None where there is none, or several."""
     floating: str
     """The element type of most of its weights."""
+    clocks: tuple[Clock, ...] = ()
+    """All that tell how far it was trained; empty where the file has several optimizers."""
     exported: bool = False
     """Whether it is an export, in which an exporter may have changed weights."""
 
@@ -110,6 +113,9 @@ class Step:
     """Tensors behind ``weights``."""
     layers: tuple[LayerChange, ...]
     optimizer_steps: tuple[int | None, int | None] = (None, None)
+    """What the clock of both files that tells most has counted; None where there is none."""
+    clock: Clock | None = None
+    """That clock, in the later file."""
     transformed: tuple[tuple[str, Transformation], ...] = ()
     """Weights outside norms that one exact operation turned into what they are now, by name."""
 
@@ -141,7 +147,7 @@ class Step:
 
     @property
     def steps_made(self) -> int | None:
-        """Optimizer steps in between; None where a file has no optimizer."""
+        """Steps or batches of training in between, by the clock; None where a file has none."""
         before, after = self.optimizer_steps
         return None if before is None or after is None else after - before
 

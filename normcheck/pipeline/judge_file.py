@@ -73,6 +73,7 @@ def _judged(
         anatomy,
         siblings=tuple(other.anatomy for other in models if other is not known),
         optimizer_steps=checkpoint.optimizer_steps,
+        clocks=checkpoint.pace,
         alone=model.alone and model.form is not Form.LIVE,
         gradients=partial(_gradients, checkpoint, known),
         run=known.run,

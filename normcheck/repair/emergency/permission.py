@@ -14,9 +14,9 @@ from normcheck.findings import Finding, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.rules import catalogue
+from normcheck.rules.evidence.initial_stats import FIX_LOST, FIX_TRAINED
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.settled_by_run import settled
-from normcheck.rules.statistics.initial_stats import FIX_LOST, FIX_TRAINED
 from normcheck.wording import fold
 
 if TYPE_CHECKING:
