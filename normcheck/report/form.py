@@ -68,6 +68,8 @@ class Form:
     fix: Callable[[Repair, View], str] | None = None
     """None where nothing is said of a repair."""
     needs: frozenset[Wish] = frozenset()
+    check: Callable[[], None] | None = None
+    """Raises UsageError where what it takes is not installed; None where it takes nothing."""
 
 
 def of_findings(name: str, suffix: str, render: Callable[[Report, Path], str]) -> Form:

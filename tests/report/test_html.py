@@ -1,5 +1,6 @@
 """The page: everything on it, hostile names, and a real browser at two widths."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -15,11 +16,12 @@ import pytest
 
 import normcheck
 from normcheck.errors import UsageError
+from normcheck.repair.repair_result import LayerRepair
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
 from normcheck.report.page import template
 from tests.conftest import PATIENCE
-from tests.report.everything import HOSTILE, clean, everything, hostile, render
+from tests.report.everything import HOSTILE, clean, everything, hostile, hostile_repair, render
 
 pytest.importorskip("jinja2")
 
@@ -102,9 +104,10 @@ def test_nothing_is_fetched_and_headings_are_in_order() -> None:
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
 
 
-def test_hostile_names_are_text() -> None:
+@pytest.mark.parametrize("kind", ["scan", "fix"])
+def test_hostile_names_are_text(kind: str) -> None:
     """No tag, no attribute, no script of theirs; what has no shape is spelt out."""
-    page = page_of(hostile())
+    page = page_of(hostile()) if kind == "scan" else hostile_repair().to_html()
     ours = {tag for tag, _ in Reader(page_of(everything())).tags} | {"details", "summary", "svg"}
     reader = Reader(page)
     assert {tag for tag, _ in reader.tags} <= ours | {"rect", "text", "polyline", "title", "circle"}
@@ -141,6 +144,25 @@ def test_comparisons_and_repairs_have_pages(tmp_path: Path) -> None:
     assert (tmp_path / "fix.html").read_text(encoding="utf-8") == repair.to_html()
 
 
+def test_the_page_of_a_repair_tells_what_was_done(tmp_path: Path) -> None:
+    """Both hashes, the backup, and the command that does it again; or why it was refused."""
+    old = Path("mixed-modes-module.pt").read_bytes()
+    file = tmp_path / "module.pt"
+    file.write_bytes(old)
+    text = Reader(normcheck.fix(file, in_place=True, modes="eval").to_html()).text
+    assert text.index("Repaired") < text.index("2 of 21 modules set from train to eval mode")
+    assert hashlib.sha256(old).hexdigest() in text
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in text
+    assert f"The file as it was is {file}.bak" in text
+    assert f"normcheck fix {file} --modes eval --in-place" in text
+    refused = replace(
+        hostile_repair(), written=None, target="a model.pt", asked=("--data", "x y.npz", "-o", "b")
+    )
+    text = Reader(refused.to_html()).text
+    assert "Refused: nothing was written" in text
+    assert "normcheck fix 'a model.pt' --data 'x y.npz' -o b" in text
+
+
 def test_without_jinja2_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is scanned."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
@@ -169,12 +191,19 @@ def pages() -> dict[str, str]:
     )
     wide = replace(clean(), models=(replace(deep, layers=(longest,) * 60, target="x" * 200),))
     files = ["too-few-batches.pt", "too-few-batches-mild.pt", "digits-healthy.pt"]
+    every = hostile_repair()
+    estimated = every.models[0].estimated
+    assert estimated is not None
+    layers = tuple(LayerRepair(f"backbone.{'block.' * i}norm", 0.4 * i, 3.0) for i in range(30))
+    model = replace(every.models[0], estimated=replace(estimated, layers=layers))
     return {
         "one": page_of(normcheck.scan("digits-healthy.pt", figures=True)),
         "everything": page_of(everything()),
         "hostile": page_of(hostile()),
         "wide": page_of(wide),
         "diff": normcheck.diff(*files).to_html(),
+        "fix": replace(every, models=(model,)).to_html(),
+        "fix hostile": every.to_html(),
     }
 
 

@@ -63,7 +63,10 @@ def _renderer(form: str) -> Callable[[Compared, View], str]:
     Raises:
         UsageError: Nothing does.
     """
-    render = form_of(form).diff
+    found = form_of(form)
+    render = found.diff
+    if found.check is not None:
+        found.check()
     if render is None:
         raise UsageError(
             f"{form} has a line for each file, a comparison is about several", "use --format json"

@@ -167,4 +167,5 @@ FORM = Form(
     diff=_diff,
     fix=_fix,
     needs=frozenset({Wish.PREDICTIONS}),
+    check=template.check,
 )

@@ -186,4 +186,5 @@ def command(verb: str, targets: Sequence[str], *words: str) -> str:
     """How to do it again."""
     names = [shlex.quote(target) for target in dict.fromkeys(targets)]
     shown = names if len(names) <= 6 else [*names[:6], "…"]
-    return " ".join(["normcheck", verb, *shown, *words])
+    quoted = [word if word == "…" else shlex.quote(word) for word in words]
+    return " ".join(["normcheck", verb, *shown, *quoted])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from normcheck.compare.movement_story import story
@@ -115,7 +116,11 @@ def fix_page(repair: Repair, _view: View) -> str:
             if written.anew
             else f"{plural(written.changed, 'byte')} of {written.size:,} changed."
         )
+        if written.backup:
+            lead.append(f"The file as it was is {written.backup}.")
     lead += [f"{'Forced, although' if written else 'Because'} {reason}." for reason in refused]
+    if written is None:
+        lead.append("--force writes it all the same.")
     kind = "error" if written is None else "warning" if refused else "good"
     return template.page(
         title=repair.target,
@@ -129,18 +134,27 @@ def fix_page(repair: Repair, _view: View) -> str:
             for place, model in enumerate(repair.models, 1)
         ],
         lists=_NOTHING,
-        repeat=command("fix", [repair.target], "-o", written.path if written else "fixed.pt"),
+        repeat=command("fix", [repair.target], *repair.asked),
     )
+
+
+def _hashes(repair: Repair) -> Iterator[tuple[str, str]]:
+    """Of the file as it was, and of the repaired one where it is a file."""
+    written = repair.written
+    before = sha256_of(written.backup if written and written.backup else repair.target)
+    if before:
+        yield "SHA-256", before
+    if written is not None and (after := sha256_of(written.path)):
+        yield "SHA-256 repaired", after
 
 
 def _repaired(model: ModelRepair, repair: Repair, anchor: str) -> Section:
     found = model.estimated
     tables = []
-    facts = [("form", repair.format)]
-    if digest := sha256_of(repair.target):
-        facts.append(("SHA-256", digest))
+    facts = [("form", repair.format), *_hashes(repair)]
     if found is not None:
-        facts.append(("data", f"{plural(found.samples, 'sample')} of {found.source}"))
+        fed = f"{plural(found.samples, 'sample')} of {found.source} ({found.shapes})"
+        facts.append(("data", f"{fed}, {found.device}"))
         facts.append(("passes", f"{found.passes}, residual {number(found.residual)} deviations"))
         facts.append(("judged by", found.proof.judged_by))
         tables.append(("Outputs", regime_table((found.proof.before, found.proof.after))))
