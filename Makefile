@@ -69,14 +69,14 @@ site: $(VENV)/.developer  ## build the documentation as a site; a dead link fail
 samples: $(VENV)/.developer  ## train and write sample_models/ again, from its seed
 	$(BIN)/python -m sample_models.build
 
-without-torch:  ## scan the sample models in an environment that has no torch
-	rm -rf $(VENV)-without-torch
-	$(PYTHON) -m venv $(VENV)-without-torch
-	$(VENV)-without-torch/bin/python -m pip install --quiet -c constraints.txt .
-	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
-	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet -o $(VENV)-without-torch/report.txt sample_models
-	! $(VENV)-without-torch/bin/normcheck scan --quiet --run sample_models/digits-healthy-module.pt 2> $(VENV)-without-torch/error.txt
-	grep -q "normcheck\[run\]" $(VENV)-without-torch/error.txt
+wheel: $(VENV)/.developer  ## install the wheel without torch in a new environment, and use it away from here
+	$(BIN)/python -m release.wheel
+
+package: $(VENV)/.developer  ## build what an index gets, into dist/
+	$(BIN)/python -m release.build
+
+tag: $(VENV)/.developer  ## tag the release, where version, changelog and git agree
+	$(BIN)/python -m release.tag
 
 bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, statistics
 	$(BIN)/python benchmarks/startup.py
@@ -91,6 +91,6 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 	$(BIN)/python benchmarks/many.py
 
 clean:  ## remove what the verbs above made
-	rm -rf $(VENV) $(VENV)-without-torch $(VENV)-floors build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-floors build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test test-fast test-kernels test-floors fuzz agreement lint docs docs-rules drift site samples without-torch bench clean
+.PHONY: help demo setup test test-fast test-kernels test-floors fuzz agreement lint docs docs-rules drift site samples wheel package tag bench clean

@@ -124,6 +124,23 @@ def environment_table() -> str:
     return "\n".join(lines)
 
 
+def project_urls() -> str:
+    """The addresses of the project, for an index."""
+    from normcheck.version import REPOSITORY
+
+    pages = {
+        "Homepage": "",
+        "Documentation": "/tree/main/docs",
+        "Repository": "",
+        "Changelog": "/blob/main/CHANGELOG.md",
+        "Security": "/blob/main/SECURITY.md",
+        "Issues": "/issues",
+    }
+    return "\n".join(
+        ["[project.urls]", *(f'{name} = "{REPOSITORY}{page}"' for name, page in pages.items())]
+    )
+
+
 def navigation() -> str:
     """The rule pages in the menu of the site."""
     from normcheck.rules.catalogue import RULES
@@ -260,13 +277,17 @@ def generated(*, rules_only: bool) -> dict[Path, str]:
                 flags=re.DOTALL,
             )
         files[ROOT / name] = text
-    menu = ROOT / "mkdocs.yml"
-    files[menu] = re.sub(
-        r"( +# generated: nav\n).*?( +# end\n)",
-        lambda match: f"{match[1]}{navigation()}\n{match[2]}",
-        menu.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
+    for name, part, content in (
+        ("mkdocs.yml", "nav", navigation()),
+        ("pyproject.toml", "urls", project_urls()),
+    ):
+        path = ROOT / name
+        files[path] = re.sub(
+            rf"( *# generated: {part}\n).*?( *# end\n)",
+            lambda match, content=content: f"{match[1]}{content}\n{match[2]}",
+            path.read_text(encoding="utf-8"),
+            flags=re.DOTALL,
+        )
     return files
 
 

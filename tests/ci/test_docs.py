@@ -106,7 +106,7 @@ def test_what_follows_from_the_rules_is_written_alone(folder: Path) -> None:
     program, *words = shlex.split(command)
     assert program == "$(BIN)/python"
     (folder / "sample_models").mkdir()
-    for name in ("README.md", "sample_models/README.md"):
+    for name in ("README.md", "pyproject.toml", "sample_models/README.md"):
         shutil.copy(ROOT / name, folder / name)
     page, menu, readme = (folder / n for n in ("docs/rules/NC101.md", "mkdocs.yml", "README.md"))
     page.unlink()
