@@ -5,6 +5,7 @@ is out of date, with ``--rules`` only what follows from the rules alone is made,
 A part of a file lies between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 """
 
+import io
 import json
 import os
 import re
@@ -27,6 +28,7 @@ WITH_PARTS = (
     "docs/diff.md",
     "docs/exports.md",
     "docs/fix.md",
+    "docs/index.md",
     "docs/running.md",
     "sample_models/README.md",
 )
@@ -55,11 +57,13 @@ NEEDS = {
 """What a rule needs, in the words of the table."""
 
 
-def run(*words: str, cwd: Path = ROOT) -> str:
-    """What normcheck prints for these words, at 80 columns and without colour."""
+def run(*words: str, cwd: Path = ROOT, color: bool = False) -> str:
+    """What normcheck prints for these words at 80 columns."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("NORMCHECK_")}
-    environment = {**clean, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}
-    environment.pop("FORCE_COLOR", None)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        clean.pop(name, None)
+    shade = {"FORCE_COLOR": "1"} if color else {"NO_COLOR": "1"}
+    environment = {**clean, **shade, "COLUMNS": "80", "PYTHONUTF8": "1"}
     result = subprocess.run(
         [sys.executable, "-m", "normcheck", *words],
         cwd=cwd,
@@ -73,8 +77,8 @@ def run(*words: str, cwd: Path = ROOT) -> str:
     return result.stdout.rstrip()
 
 
-def rule_table(folder: str) -> str:
-    """All rules as a Markdown table, with links to their pages in a folder."""
+def rule_table(folder: str, family: str = "NC") -> str:
+    """Rules as a Markdown table, with links to their pages in a folder."""
     from normcheck.rules.catalogue import RULES
 
     lines = ["| code | name | severity | needs | what it finds |", "|---|---|---|---|---|"]
@@ -82,8 +86,18 @@ def rule_table(folder: str) -> str:
         f"| [{rule.code}]({folder}{rule.code}.md) | {rule.name} | {rule.severity.value} | "
         f"{NEEDS[rule.need.value]} | {rule.summary} |"
         for rule in RULES
+        if rule.code.startswith(family)
     ]
     return "\n".join(lines)
+
+
+def rule_tables() -> str:
+    """The same for the site: a table for each family."""
+    from normcheck.rules.catalogue import FAMILIES
+
+    return "\n\n".join(
+        f"## {family} {title}\n\n{rule_table('', family)}" for family, title in FAMILIES.items()
+    )
 
 
 def key_table(keys: "Sequence[Key]") -> str:
@@ -142,10 +156,18 @@ def project_urls() -> str:
 
 
 def navigation() -> str:
-    """The rule pages in the menu of the site."""
-    from normcheck.rules.catalogue import RULES
+    """The rule pages in the menu of the site, by family."""
+    from normcheck.rules.catalogue import FAMILIES, RULES
 
-    return "\n".join(f"      - {r.code} {r.name}: rules/{r.code}.md" for r in RULES)
+    lines = []
+    for family, title in FAMILIES.items():
+        lines.append(f'      - "{family} {title}":')
+        lines += [
+            f"          - {rule.code} {rule.name}: rules/{rule.code}.md"
+            for rule in RULES
+            if rule.code.startswith(family)
+        ]
+    return "\n".join(lines)
 
 
 def kinds_table() -> str:
@@ -200,6 +222,28 @@ def cost() -> str:
 def console(*words: str) -> str:
     """A command and what it prints, as a reader would see it."""
     return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
+
+
+def picture(*words: str) -> str:
+    """A command and what it prints, in colour as a terminal shows it, as SVG without its font."""
+    from rich.console import CONSOLE_SVG_FORMAT, Console
+    from rich.terminal_theme import MONOKAI
+    from rich.text import Text
+
+    console = Console(
+        record=True, width=80, file=io.StringIO(), force_terminal=True, color_system="truecolor",
+        legacy_windows=False, highlight=False,
+    )  # fmt: skip
+    console.print(Text.assemble(("$ ", "bold green"), (f"normcheck {' '.join(words)}", "bold")))
+    console.print(Text.from_ansi(run(*words, color=True)))
+    # The font would come from another host; each line has the length that it has to have.
+    form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    svg = console.export_svg(
+        title="", theme=MONOKAI, code_format=form, unique_id="run", font_aspect_ratio=0.61
+    )
+    label = f"{words[0]} of a sample: six batch norm layers were never updated"
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return "".join(f"{line.rstrip()}\n" for line in svg.splitlines() if line.strip())
 
 
 def repair(model: str) -> str:
@@ -265,7 +309,9 @@ def generated(*, rules_only: bool) -> dict[Path, str]:
         )
         for rule in RULES
     }
-    files[ROOT / "docs/rules/index.md"] = f"# Rules\n\n{rule_table('')}\n"
+    files[ROOT / "docs/rules/index.md"] = f"# Rules\n\n{rule_tables()}\n"
+    if not rules_only:
+        files[ROOT / "docs/figures/run.svg"] = picture("scan", "--quiet", SAMPLE)
     contents = parts_of_rules() if rules_only else parts()
     for name in WITH_PARTS:
         text = (ROOT / name).read_text(encoding="utf-8")
