@@ -40,6 +40,8 @@ class View:
     """The folder to which file names are relative, for programs that show findings beside files."""
     statistics: bool = False
     """Counts instead of findings, in text."""
+    repeated: tuple[str, ...] = ()
+    """The command and its words, but for those of outputs; empty where none was given."""
 
 
 class Stream(Protocol):

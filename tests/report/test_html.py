@@ -20,6 +20,7 @@ from normcheck.repair.repair_result import LayerRepair
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
 from normcheck.report.page import template
+from normcheck.report.page.svg import Frame
 from tests.conftest import PATIENCE
 from tests.report.everything import HOSTILE, clean, everything, hostile, hostile_repair, render
 
@@ -104,11 +105,64 @@ def test_nothing_is_fetched_and_headings_are_in_order() -> None:
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
 
 
+def test_pages_of_rules_are_read_as_pages() -> None:
+    """Headings, lists and code below those of the finding; nothing leads out, no escape shows."""
+    for code in ("NC101", "NC401", "NC108"):
+        text = str(template._meaning(code))
+        assert "<h4>What it does</h4>" in text
+        assert "<li>" in text or "<p>" in text
+        assert "\\n" not in text
+        assert "<a " not in text
+        assert not re.search("<h[1-35-6]", text)
+    assert template._meaning("NC999") == ""
+    page = page_of(everything())
+    assert "<h4>What it does</h4>" in page
+
+
+def test_labels_of_axes_have_room() -> None:
+    """A long number moves the frame; it is not cut off at the edge of the figure."""
+    for top in (0.5, 48_544.0, -1.234e-05, 65_504.0):
+        frame = Frame("x", (0, 1), (min(0.0, top), max(1.0, top)), y_label="running_var")
+        svg = frame.svg()
+        for x, word in re.findall(r'x="(\d+)" y="[^"]*" text-anchor="end">([^<]+)<', svg):
+            assert int(x) - 6.6 * len(word) >= 16 or len(word) < 5, (top, word)
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, as WCAG 2.2 has it."""
+
+    def luminance(colour: str) -> float:
+        digits = colour.lstrip("#")
+        digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_can_be_read_in_every_light() -> None:
+    """4.5 to 1, in light, dark and on paper, on the ground and on panels."""
+    assert contrast("#fff", "#000000") == pytest.approx(21)
+    style = Path(template.__file__).with_name("templates").joinpath("page.css").read_text("utf-8")
+    schemes = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]+)", block))
+        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(schemes) == 3
+    for colours in schemes:
+        for text in ("text", "soft", "error", "warning", "good", "mark"):
+            for ground in ("back", "panel"):
+                assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground, colours)
+
+
 @pytest.mark.parametrize("kind", ["scan", "fix"])
 def test_hostile_names_are_text(kind: str) -> None:
     """No tag, no attribute, no script of theirs; what has no shape is spelt out."""
     page = page_of(hostile()) if kind == "scan" else hostile_repair().to_html()
     ours = {tag for tag, _ in Reader(page_of(everything())).tags} | {"details", "summary", "svg"}
+    ours |= {"figure", "figcaption"}
     reader = Reader(page)
     assert {tag for tag, _ in reader.tags} <= ours | {"rect", "text", "polyline", "title", "circle"}
     assert sum(tag == "script" for tag, _ in reader.tags) == 1
@@ -198,6 +252,7 @@ def pages() -> dict[str, str]:
     model = replace(every.models[0], estimated=replace(estimated, layers=layers))
     return {
         "one": page_of(normcheck.scan("digits-healthy.pt", figures=True)),
+        "large numbers": page_of(normcheck.scan("half-precision-damage.pt", figures=True)),
         "everything": page_of(everything()),
         "hostile": page_of(hostile()),
         "wide": page_of(wide),
@@ -220,7 +275,13 @@ for (const [name, page] of Object.entries(pages)) for (const width of widths) {
     const over = [...root.querySelectorAll("body *")].filter(
       (e) => right(e) > width || (getComputedStyle(e).overflow === "hidden" && e.tagName !== "svg"
         && e.scrollWidth > e.clientWidth));
+    const cut = [...root.querySelectorAll("svg text")].filter((e) => {
+      const [word, box] = [e, e.closest("svg")].map((x) => x.getBoundingClientRect());
+      return word.left < box.left - 1 || word.right > box.right + 1
+        || word.top < box.top - 1 || word.bottom > box.bottom + 1;
+    });
     found[`${name} ${width}`] = {
+      cut: cut.map((e) => e.textContent).slice(0, 5),
       width: root.scrollWidth, over: over.map((e) => e.tagName).slice(0, 5),
       requests: frame.contentWindow.performance.getEntriesByType("resource").length,
       sorted: root.querySelectorAll("th button").length,
@@ -262,5 +323,6 @@ def test_in_a_browser(tmp_path: Path) -> None:
     for name, seen in measured.items():
         assert seen["width"] <= int(name.rpartition(" ")[2]), (name, seen)
         assert seen["over"] == [], (name, seen)
+        assert seen["cut"] == [], (name, seen)
         assert seen["requests"] == 0, (name, seen)
         assert seen["sorted"], (name, seen)

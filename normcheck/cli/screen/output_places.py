@@ -36,6 +36,8 @@ class Look:
     quiet: bool = False
     verbose: bool = False
     statistics: bool = False
+    repeated: tuple[str, ...] = ()
+    """What was asked, for who wants to ask it again."""
 
 
 def pair(forms: Sequence[str], files: Sequence[str], flag: str = "-o") -> tuple[Output, ...]:
@@ -91,7 +93,7 @@ def view(output: Output, look: Look) -> "View":
         quiet=look.quiet,
         errors=output.file != STDOUT,
     )
-    return View(style, Path.cwd(), look.statistics)
+    return View(style, Path.cwd(), look.statistics, look.repeated)
 
 
 def _width(file: str) -> int:

@@ -12,8 +12,8 @@ from normcheck.report.page import template
 from normcheck.report.page.contents import (
     Section,
     Table,
-    command,
     lists_of,
+    page_again,
     section_of,
 )
 from normcheck.report.part import Part
@@ -33,13 +33,17 @@ _ORDER = ("error", "warning", "open", "good")
 class Page:
     """A page grows with the parts of a report; healthy models of many are a row each."""
 
-    def __init__(self) -> None:
+    def __init__(self, view: View) -> None:
         """Start with nothing said.
+
+        Args:
+            view: With the command that asked for it.
 
         Raises:
             UsageError: jinja2 is missing.
         """
         template.check()
+        self._view = view
         self._parts: list[Report] = []
         self._sections: list[Section] = []
 
@@ -63,16 +67,17 @@ class Page:
     def end(self, tally: Tally) -> Iterator[str]:
         """All of it."""
         report = joined(self._parts[-1], self._parts)
-        yield scan_page(report, self._sections, tally)
+        yield scan_page(report, self._sections, tally, self._view)
 
 
-def scan_page(report: Report, sections: list[Section], tally: Tally) -> str:
+def scan_page(report: Report, sections: list[Section], tally: Tally, view: View) -> str:
     """The page of a scan.
 
     Args:
         report: Its models aside.
         sections: One for each model.
         tally: Of all parts.
+        view: See ``Page``.
     """
     ordered = sorted(
         sections, key=lambda s: (_ORDER.index(s.kind), -len(s.findings), len(s.anchor), s.anchor)
@@ -99,9 +104,7 @@ def scan_page(report: Report, sections: list[Section], tally: Tally) -> str:
         overview=overview,
         sections=shown,
         lists=lists_of(report),
-        repeat=command(
-            "scan", [_file(s.title) for s in sections], "-f", "html", "-o", "report.html"
-        ),
+        repeat=page_again(view, "scan", [_file(s.title) for s in sections]),
     )
 
 
@@ -163,7 +166,7 @@ def _fix(repair: Repair, view: View) -> str:
 FORM = Form(
     "html",
     ".html",
-    scan=lambda _view: Page(),
+    scan=Page,
     diff=_diff,
     fix=_fix,
     needs=frozenset({Wish.PREDICTIONS}),

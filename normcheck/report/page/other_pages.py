@@ -13,6 +13,7 @@ from normcheck.report.page.contents import (
     Table,
     command,
     lists_of,
+    page_again,
     regime_table,
     sha256_of,
 )
@@ -30,7 +31,7 @@ _MARKS = {"error": "✖", "warning": "▲", "good": "✓", "open": "·"}
 _NOTHING: dict[str, list[object]] = {"errors": [], "suppressed": [], "skipped": [], "unused": []}
 
 
-def diff_page(diff: Diff, _view: View) -> str:
+def diff_page(diff: Diff, view: View) -> str:
     """The page of a comparison: what moved, findings, trends, every layer."""
     report = diff.report
     sections = []
@@ -55,7 +56,7 @@ def diff_page(diff: Diff, _view: View) -> str:
         overview=[],
         sections=sections,
         lists=lists_of(report),
-        repeat=command("diff", names, "-f", "html", "-o", "report.html"),
+        repeat=page_again(view, "diff", names),
     )
 
 
@@ -179,4 +180,5 @@ def _repaired(model: ModelRepair, repair: Repair, anchor: str) -> Section:
         figures=tuple(figures_of_repair(found)) if found else (),
         tables=tuple(tables),
         notes=model.notes,
+        heading="What was done" if good else "What was tried",
     )
