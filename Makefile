@@ -32,6 +32,16 @@ test-fast: $(VENV)/.developer  ## run all but the slow tests, in less than a min
 test-kernels: $(VENV)/.developer  ## run what depends on arithmetic under the kernels of other processors
 	$(BIN)/python -m tests.kernels -n 2
 
+# The developers' environment is on the path of this one, which has only what they lack: a second
+# torch is not installed, and models of Transformers do not come into the tests of architectures.
+test-trainers: $(VENV)/.developer  ## run guards and trackers within the real libraries of others
+	rm -rf $(VENV)-trainers
+	$(BIN)/python -m venv --without-pip $(VENV)-trainers
+	$(BIN)/python -c "import sysconfig as s; print('import site; site.addsitedir(%r)' % s.get_path('purelib'))" > $(VENV)-trainers/developer.pth
+	mv $(VENV)-trainers/developer.pth $$($(VENV)-trainers/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")
+	$(BIN)/python -m pip --python $(VENV)-trainers/bin/python install --quiet -c constraints.txt transformers accelerate mlflow-skinny wandb
+	$(VENV)-trainers/bin/python -m tests.trainers
+
 # Where no build of torch's oldest version fits the machine: make test-floors TORCH=2.13.0
 test-floors:  ## run the tests with the oldest versions of everything that pyproject.toml allows
 	rm -rf $(VENV)-floors
@@ -91,6 +101,6 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 	$(BIN)/python benchmarks/many.py
 
 clean:  ## remove what the verbs above made
-	rm -rf $(VENV) $(VENV)-floors build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-floors build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test test-fast test-kernels test-floors fuzz agreement lint docs docs-rules drift site samples wheel package tag bench clean
+.PHONY: help demo setup test test-fast test-kernels test-trainers test-floors fuzz agreement lint docs docs-rules drift site samples wheel package tag bench clean
