@@ -172,19 +172,25 @@ def test_hostile_names_are_text(kind: str) -> None:
     assert HOSTILE[0].partition("\n")[0] in reader.text
 
 
-def test_of_many_only_the_sick_have_a_section() -> None:
-    """Healthy ones are a row each."""
+def test_of_many_each_has_a_link_and_the_healthy_are_folded() -> None:
+    """The worst first; what is healthy is named with its facts, without figures and layers."""
     healthy = clean().models[0]
     sick = everything()
     many = replace(
         sick, models=(*sick.models, *(replace(healthy, target=f"m{i}.pt") for i in range(30)))
     )
-    reader = Reader(page_of(many))
+    page = page_of(many)
+    reader = Reader(page)
     sections = [attrs["id"] for tag, attrs in reader.tags if tag == "section" and "id" in attrs]
     links = [attrs["href"] for tag, attrs in reader.tags if tag == "a"]
     assert [f"#{section}" for section in sections] == links
-    assert len(sections) < 10
-    assert "m29.pt" in reader.text
+    assert len(links) == len(set(links)) == len(many.models)
+    loud = page.partition("Models without errors or warnings</h2>")
+    assert loud[0].count("<section id=") < 10 < loud[2].count("<section id=")
+    assert "m29.pt" in loud[2]
+    assert "6 layers" in loud[2]
+    assert "<table" not in loud[2]
+    assert "BatchNorm2d" in loud[0]
 
 
 def test_comparisons_and_repairs_have_pages(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ class Page:
             section = section_of(model, findings, f"model-{len(self._sections) + 1}")
             healthy = section.kind in ("good", "open")
             if healthy and len(self._sections) >= MANY:
-                # Beyond what somebody reads, only what is wrong is kept.
-                section = replace(section, figures=(), tables=(), infos=(), notes=(), facts=())
+                # Beyond what somebody reads, figures and layers only of what is wrong.
+                section = replace(section, figures=(), tables=(), infos=())
             self._sections.append(section)
         self._parts.append(replace(report, models=()))
         return ""
@@ -94,7 +94,9 @@ def scan_page(report: Report, sections: list[Section], tally: Tally, view: View)
     lead = [f"{counts} · {tally.suppressed} suppressed · {tally.skipped} not judged"]
     overview = [] if alone or not sections else list(_overview(ordered, tally))
     many = len(sections) > MANY
-    shown = [s for s in ordered if not many or s.kind in ("error", "warning")]
+    loud = ("error", "warning")
+    shown = [s for s in ordered if not many or s.kind in loud]
+    folded = [s for s in ordered if many and s.kind not in loud]
     return template.page(
         title=sections[0].title if alone else plural(len(sections), "model"),
         kind=kind,
@@ -103,6 +105,7 @@ def scan_page(report: Report, sections: list[Section], tally: Tally, view: View)
         lead=lead,
         overview=overview,
         sections=shown,
+        folded=folded,
         lists=lists_of(report),
         repeat=page_again(view, "scan", [_file(s.title) for s in sections]),
     )
@@ -126,7 +129,6 @@ def _verdict(sections: list[Section], report: Report) -> str:
 
 
 def _overview(ordered: list[Section], tally: Tally) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
-    many = len(ordered) > MANY
     rows = tuple(
         (
             section.title,
@@ -137,11 +139,10 @@ def _overview(ordered: list[Section], tally: Tally) -> Iterator[tuple[str, Table
         )
         for section in ordered
     )
-    links = tuple("" if many and not s.findings else s.anchor for s in ordered)
     yield (
         "Models, the worst first",
         Table(("model", "verdict", "errors", "warnings", "rules"), rows),
-        links,
+        tuple(section.anchor for section in ordered),
     )
     if tally.rules:
         rules = tuple(

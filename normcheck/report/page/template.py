@@ -104,7 +104,7 @@ def page(**contents: Any) -> str:
             plural=plural,
             value=_value,
             meaning=_meaning,
-            **contents,
+            **{"folded": (), **contents},
         )
         + "\n"
     )
