@@ -263,6 +263,7 @@ def pages() -> dict[str, str]:
         "hostile": page_of(hostile()),
         "wide": page_of(wide),
         "diff": normcheck.diff(*files).to_html(),
+        "diff by full names": normcheck.diff(*(Path(f).resolve() for f in files)).to_html(),
         "fix": replace(every, models=(model,)).to_html(),
         "fix hostile": every.to_html(),
     }
@@ -286,7 +287,11 @@ for (const [name, page] of Object.entries(pages)) for (const width of widths) {
       return word.left < box.left - 1 || word.right > box.right + 1
         || word.top < box.top - 1 || word.bottom > box.bottom + 1;
     });
+    const room = (e) => e.getBoundingClientRect().width;
+    const squeezed = [...root.querySelectorAll("dl.facts dd")].filter(
+      (e) => room(e) < 0.45 * room(e.parentElement));
     found[`${name} ${width}`] = {
+      squeezed: squeezed.map((e) => e.textContent).slice(0, 5),
       cut: cut.map((e) => e.textContent).slice(0, 5),
       width: root.scrollWidth, over: over.map((e) => e.tagName).slice(0, 5),
       requests: frame.contentWindow.performance.getEntriesByType("resource").length,
@@ -330,5 +335,6 @@ def test_in_a_browser(tmp_path: Path) -> None:
         assert seen["width"] <= int(name.rpartition(" ")[2]), (name, seen)
         assert seen["over"] == [], (name, seen)
         assert seen["cut"] == [], (name, seen)
+        assert seen["squeezed"] == [], (name, seen)
         assert seen["requests"] == 0, (name, seen)
         assert seen["sorted"], (name, seen)
