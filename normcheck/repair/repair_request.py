@@ -1,10 +1,10 @@
 """What a user asks of a repair. Plain values, without torch."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.run_request import Running
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.place import shown
@@ -15,7 +15,7 @@ SAMPLES = 10_000
 deviation, which is far below what changes an answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Fixing:
     """Which repairs are wanted, where the result goes, and what may be risked."""
 
