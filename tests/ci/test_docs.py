@@ -153,6 +153,8 @@ def test_what_follows_from_the_rules_is_written_alone(folder: Path) -> None:
     program, *words = shlex.split(command)
     assert program == "$(BIN)/python"
     (folder / "sample_models").mkdir()
+    shutil.copytree(ROOT / "normcheck/rules", folder / "normcheck/rules")
+    (folder / "normcheck/rules/index.py").unlink()
     for name in ("README.md", "pyproject.toml", "sample_models/README.md"):
         shutil.copy(ROOT / name, folder / name)
     page, menu, readme = (folder / n for n in ("docs/rules/NC101.md", "mkdocs.yml", "README.md"))
@@ -171,7 +173,8 @@ def test_what_follows_from_the_rules_is_written_alone(folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("docs/rules/NC101.md", "mkdocs.yml", "README.md"):
+    written = ("docs/rules/NC101.md", "mkdocs.yml", "README.md", "normcheck/rules/index.py")
+    for name in written:
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
     assert not (folder / "docs/rules/NC999.md").exists()
 
