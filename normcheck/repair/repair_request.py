@@ -28,6 +28,8 @@ class Fixing:
     """How to run the model and on which data; None where statistics are not re-estimated."""
     holdout: Any = None
     """Data that judge; None to judge with the other half of the data."""
+    without_data: bool = False
+    """Whether to estimate lost statistics on random fields; ``running`` then has no data."""
     force: bool = False
     """Whether to write what would be refused."""
     modes: str = ""
@@ -49,7 +51,8 @@ class Fixing:
     def asks_for(self) -> tuple[str, ...]:
         """The repairs, by the flags that ask for them."""
         wanted = (
-            ("--data", self.running is not None),
+            ("--without-data", self.without_data),
+            ("--data", self.running is not None and not self.without_data),
             ("--modes", bool(self.modes)),
             ("--counts", self.counts),
             ("--unwarm", self.unwarm),
@@ -63,7 +66,12 @@ class Fixing:
         Objects of Python are ``…``; secrets of addresses are left out.
         """
         values: list[tuple[str, Any]] = [("--where", place) for place in self.places]
-        switches = [("--counts", self.counts), ("--unwarm", self.unwarm), ("--force", self.force)]
+        switches = [
+            ("--without-data", self.without_data),
+            ("--counts", self.counts),
+            ("--unwarm", self.unwarm),
+            ("--force", self.force),
+        ]
         if self.running is not None:
             loading, feeding = self.running.loading, self.running.feeding
             values += [
@@ -71,8 +79,9 @@ class Fixing:
                 ("--model-args", _json(loading.arguments) if loading.arguments else ""),
                 ("--prefix", loading.prefix),
                 ("--data", feeding.data),
+                *(("--input-shape", shape) for shape in feeding.shapes),
                 ("--batch-size", str(feeding.batch_size or "")),
-                ("--samples", "" if feeding.samples == SAMPLES else str(feeding.samples)),
+                ("--samples", "" if feeding.samples in (0, SAMPLES) else str(feeding.samples)),
                 ("--device", "" if self.running.device == "cpu" else self.running.device),
                 ("--autocast", self.running.autocast),
             ]
