@@ -16,7 +16,7 @@ import pytest
 
 import normcheck
 from normcheck.errors import UsageError
-from normcheck.repair.repair_result import LayerRepair
+from normcheck.repair.repair_result import Emergency, LayerRepair
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
 from normcheck.report.page import template
@@ -215,6 +215,12 @@ def test_the_page_of_a_repair_tells_what_was_done(tmp_path: Path) -> None:
     assert hashlib.sha256(file.read_bytes()).hexdigest() in text
     assert f"The file as it was is {file}.bak" in text
     assert f"normcheck fix {file} --modes eval --in-place" in text
+    model = hostile_repair().models[0]
+    assert model.estimated is not None
+    emergency = Emergency("NC101", 0.7, "", ())
+    model = replace(model, estimated=replace(model.estimated, emergency=emergency, objections=()))
+    text = Reader(replace(hostile_repair(), models=(model,)).to_html()).text
+    assert text.index("▲ Repaired") < text.index("AN EMERGENCY REPAIR, from no data")
     refused = replace(
         hostile_repair(), written=None, target="a model.pt", asked=("--data", "x y.npz", "-o", "b")
     )

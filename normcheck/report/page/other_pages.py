@@ -18,6 +18,7 @@ from normcheck.report.page.contents import (
     sha256_of,
 )
 from normcheck.report.page.figures import figures_of_comparison, figures_of_repair
+from normcheck.report.people.fix_text import rests_on
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -122,7 +123,10 @@ def fix_page(repair: Repair, _view: View) -> str:
     lead += [f"{'Forced, although' if written else 'Because'} {reason}." for reason in refused]
     if written is None:
         lead.append("--force writes it all the same.")
-    kind = "error" if written is None else "warning" if refused else "good"
+    estimates = [model.estimated for model in repair.models if model.estimated is not None]
+    emergencies = [rests_on(found, found.emergency) for found in estimates if found.emergency]
+    lead += dict.fromkeys(emergencies)
+    kind = "error" if written is None else "warning" if refused or emergencies else "good"
     return template.page(
         title=repair.target,
         kind=kind,
