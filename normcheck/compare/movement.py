@@ -120,6 +120,16 @@ class Step:
         return outside or any(c.affine is not None and c.affine.moved for c in self.layers)
 
     @property
+    def converted(self) -> bool:
+        """Whether something moved, and each tensor that did went through one exact operation."""
+        moved = self.tensors_moved + sum(len(layer.moved_parts) for layer in self.layers)
+        told = len(self.transformed) == self.tensors_moved and all(
+            set(layer.moved_parts) <= {part for part, _ in layer.transformed}
+            for layer in self.layers
+        )
+        return moved > 0 and told
+
+    @property
     def tracked(self) -> tuple[LayerChange, ...]:
         """Layers with running statistics on both sides."""
         return tuple(layer for layer in self.layers if layer.tracked)
@@ -179,6 +189,9 @@ class Comparison:
     only_new: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     """Those of ``only_old`` that have running statistics."""
+    unmatched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    """Weights outside norms of the first and of the last checkpoint that have no counterpart of as
+    many values in the other, by name."""
     values_read: int = 0
     """Weights looked at in the first checkpoint; fewer than ``values`` where it is large."""
     values: int = 0
@@ -193,6 +206,25 @@ class Comparison:
     sibling_moved: str = ""
     """Another model in the same files whose statistics did move, where there is one."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def converted(self) -> bool:
+        """Whether exact operations lie between two checkpoints, and nothing else: a conversion."""
+        return not self.ranks and len(self.steps) == 1 and self.total.converted
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was; two models may be run that have no tensor in common."""
+        return bool(self.total.tensors or self.total.layers)
+
+    @property
+    def apart(self) -> bool:
+        """Whether one end holds what nothing of the other was held against."""
+        if self.match is not None:
+            match = self.match
+            return bool(match.not_compared or match.lost_weights or match.scaled_weights)
+        norms = self.only_old or self.only_new or self.total.one_sided
+        return bool(norms) or any(self.unmatched)
 
     @property
     def sampled(self) -> bool:

@@ -15,6 +15,7 @@ class Motion(StrEnum):
     """What kind of step lies between two checkpoints."""
 
     NOTHING = "nothing moved"
+    CONVERTED = "exact operations alone"
     TOGETHER = "weights and statistics moved"
     PARTLY = "weights moved, some statistics did"
     STATS_STILL = "weights moved, statistics did not"
@@ -27,6 +28,8 @@ def motion(step: Step) -> Motion:
     """What kind of step this is."""
     tracked = step.tracked
     moved = [layer for layer in tracked if layer.stats_moved]
+    if step.converted:
+        return Motion.CONVERTED
     if not step.learned:
         if not moved:
             return Motion.NOTHING
@@ -41,7 +44,9 @@ def motion(step: Step) -> Motion:
 def story(comparison: Comparison) -> str:
     """One line on a comparison, a few more on a series that changes its nature on the way."""
     if comparison.match is not None:
-        return match_story(comparison.match)
+        exported = any(side.exported for side in comparison.sides)
+        holder = "The export" if exported else comparison.name(len(comparison.sides) - 1)
+        return match_story(comparison.match, holder)
     if comparison.ranks:
         return _ranks(comparison)
     outputs = outputs_story(comparison.outputs, comparison.not_run)
@@ -96,8 +101,12 @@ def _sentence(run: tuple[Step, ...]) -> str:
     """What happened in steps of one kind, without a full stop."""
     first = run[0]
     match motion(first):
+        case Motion.NOTHING if not (first.tensors or first.layers):
+            return "No tensor has a counterpart: numbers were not compared"
         case Motion.NOTHING:
             return f"Nothing moved: {_what_there_is(first)} are identical{_optimizer_only(run)}"
+        case Motion.CONVERTED:
+            return "Converted, not trained: each tensor that moved went through one exact operation"
         case Motion.TOGETHER:
             return _together(run)
         case Motion.PARTLY:

@@ -78,7 +78,8 @@ def _judged(
         run=known.run,
     )
     # No rule can say anything of a model without norms, not even that it is healthy.
-    something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
+    modes = anatomy.baked or anatomy.modes_given
+    something = subject.layers or anatomy.power_iterations or modes or known.run
     rules = rules if something else ()
     before = len(asides.skipped)
     verdicts = judge(checkpoint.name, subject, rules, asides, held=known.held)

@@ -25,6 +25,7 @@ without a batch count, γ and β identical as well.
 
 ## Stays silent
 - between identical files, and where only the optimizer's state differs;
+- where all that moved went through one exact operation each (`exact-transformation`);
 - for FrozenBatchNorm, where a file says that a layer is one;
 - for differences below the rounding of the coarser of two element types.
 
@@ -63,7 +64,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Layers that were trained without their statistics, and those not trained at all."""
     comparison = subject.compared
     steps = [step for step in comparison.steps if step.learned]
-    if comparison.ranks or not steps:
+    if comparison.ranks or comparison.converted or not steps:
         return
     trained = accuse(comparison, steps, lambda step: [n for n in _still(step) if n.learned])
     accused = accuse(comparison, steps, _trained_still)
