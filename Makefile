@@ -32,6 +32,16 @@ test-fast: $(VENV)/.developer  ## run all but the slow tests, in less than a min
 test-kernels: $(VENV)/.developer  ## run what depends on arithmetic under the kernels of other processors
 	$(BIN)/python -m tests.kernels -n 2
 
+# The developers' environment is on the path of this one, which has only what they lack: a second
+# torch is not installed, and models of Transformers do not come into the tests of architectures.
+test-trainers: $(VENV)/.developer  ## run guards and trackers within the real libraries of others
+	rm -rf $(VENV)-trainers
+	$(BIN)/python -m venv --without-pip $(VENV)-trainers
+	$(BIN)/python -c "import sysconfig as s; print('import site; site.addsitedir(%r)' % s.get_path('purelib'))" > $(VENV)-trainers/developer.pth
+	mv $(VENV)-trainers/developer.pth $$($(VENV)-trainers/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")
+	$(BIN)/python -m pip --python $(VENV)-trainers/bin/python install --quiet -c constraints.txt transformers accelerate mlflow-skinny wandb
+	$(VENV)-trainers/bin/python -m tests.trainers
+
 # Where no build of torch's oldest version fits the machine: make test-floors TORCH=2.13.0
 test-floors:  ## run the tests with the oldest versions of everything that pyproject.toml allows
 	rm -rf $(VENV)-floors
@@ -69,14 +79,14 @@ site: $(VENV)/.developer  ## build the documentation as a site; a dead link fail
 samples: $(VENV)/.developer  ## train and write sample_models/ again, from its seed
 	$(BIN)/python -m sample_models.build
 
-without-torch:  ## scan the sample models in an environment that has no torch
-	rm -rf $(VENV)-without-torch
-	$(PYTHON) -m venv $(VENV)-without-torch
-	$(VENV)-without-torch/bin/python -m pip install --quiet -c constraints.txt .
-	$(VENV)-without-torch/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
-	$(VENV)-without-torch/bin/normcheck scan --exit-zero --quiet -o $(VENV)-without-torch/report.txt sample_models
-	! $(VENV)-without-torch/bin/normcheck scan --quiet --run sample_models/digits-healthy-module.pt 2> $(VENV)-without-torch/error.txt
-	grep -q "normcheck\[run\]" $(VENV)-without-torch/error.txt
+wheel: $(VENV)/.developer  ## install the wheel without torch in a new environment, and use it away from here
+	$(BIN)/python -m release.wheel
+
+package: $(VENV)/.developer  ## build what an index gets, into dist/
+	$(BIN)/python -m release.build
+
+tag: $(VENV)/.developer  ## tag the release, where version, changelog and git agree
+	$(BIN)/python -m release.tag
 
 bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, statistics
 	$(BIN)/python benchmarks/startup.py
@@ -91,6 +101,6 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 	$(BIN)/python benchmarks/many.py
 
 clean:  ## remove what the verbs above made
-	rm -rf $(VENV) $(VENV)-without-torch $(VENV)-floors build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-floors build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo setup test test-fast test-kernels test-floors fuzz agreement lint docs docs-rules drift site samples without-torch bench clean
+.PHONY: help demo setup test test-fast test-kernels test-trainers test-floors fuzz agreement lint docs docs-rules drift site samples wheel package tag bench clean

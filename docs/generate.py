@@ -5,6 +5,7 @@ is out of date, with ``--rules`` only what follows from the rules alone is made,
 A part of a file lies between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 """
 
+import io
 import json
 import os
 import re
@@ -28,6 +29,7 @@ WITH_PARTS = (
     "docs/diff.md",
     "docs/exports.md",
     "docs/fix.md",
+    "docs/index.md",
     "docs/running.md",
     "sample_models/README.md",
 )
@@ -56,11 +58,13 @@ NEEDS = {
 """What a rule needs, in the words of the table."""
 
 
-def run(*words: str, cwd: Path = ROOT) -> str:
-    """What normcheck prints for these words, at 80 columns and without colour."""
+def run(*words: str, cwd: Path = ROOT, color: bool = False) -> str:
+    """What normcheck prints for these words at 80 columns."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("NORMCHECK_")}
-    environment = {**clean, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}
-    environment.pop("FORCE_COLOR", None)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        clean.pop(name, None)
+    shade = {"FORCE_COLOR": "1"} if color else {"NO_COLOR": "1"}
+    environment = {**clean, **shade, "COLUMNS": "80", "PYTHONUTF8": "1"}
     result = subprocess.run(
         [sys.executable, "-m", "normcheck", *words],
         cwd=cwd,
@@ -74,8 +78,8 @@ def run(*words: str, cwd: Path = ROOT) -> str:
     return result.stdout.rstrip()
 
 
-def rule_table(folder: str) -> str:
-    """All rules as a Markdown table, with links to their pages in a folder."""
+def rule_table(folder: str, family: str = "NC") -> str:
+    """Rules as a Markdown table, with links to their pages in a folder."""
     from normcheck.rules.catalogue import RULES
 
     lines = ["| code | name | severity | needs | what it finds |", "|---|---|---|---|---|"]
@@ -83,8 +87,18 @@ def rule_table(folder: str) -> str:
         f"| [{rule.code}]({folder}{rule.code}.md) | {rule.name} | {rule.severity.value} | "
         f"{NEEDS[rule.need.value]} | {rule.summary} |"
         for rule in RULES
+        if rule.code.startswith(family)
     ]
     return "\n".join(lines)
+
+
+def rule_tables() -> str:
+    """The same for the site: a table for each family."""
+    from normcheck.rules.catalogue import FAMILIES
+
+    return "\n\n".join(
+        f"## {family} {title}\n\n{rule_table('', family)}" for family, title in FAMILIES.items()
+    )
 
 
 def key_table(keys: "Sequence[Key]") -> str:
@@ -145,11 +159,36 @@ def environment_table() -> str:
     return "\n".join(lines)
 
 
-def navigation() -> str:
-    """The rule pages in the menu of the site."""
-    from normcheck.rules.catalogue import RULES
+def project_urls() -> str:
+    """The addresses of the project, for an index."""
+    from normcheck.version import REPOSITORY
 
-    return "\n".join(f"      - {r.code} {r.name}: rules/{r.code}.md" for r in RULES)
+    pages = {
+        "Homepage": "",
+        "Documentation": "/tree/main/docs",
+        "Repository": "",
+        "Changelog": "/blob/main/CHANGELOG.md",
+        "Security": "/blob/main/SECURITY.md",
+        "Issues": "/issues",
+    }
+    return "\n".join(
+        ["[project.urls]", *(f'{name} = "{REPOSITORY}{page}"' for name, page in pages.items())]
+    )
+
+
+def navigation() -> str:
+    """The rule pages in the menu of the site, by family."""
+    from normcheck.rules.catalogue import FAMILIES, RULES
+
+    lines = []
+    for family, title in FAMILIES.items():
+        lines.append(f'      - "{family} {title}":')
+        lines += [
+            f"          - {rule.code} {rule.name}: rules/{rule.code}.md"
+            for rule in RULES
+            if rule.code.startswith(family)
+        ]
+    return "\n".join(lines)
 
 
 def kinds_table() -> str:
@@ -204,6 +243,28 @@ def cost() -> str:
 def console(*words: str) -> str:
     """A command and what it prints, as a reader would see it."""
     return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
+
+
+def picture(*words: str) -> str:
+    """A command and what it prints, in colour as a terminal shows it, as SVG without its font."""
+    from rich.console import CONSOLE_SVG_FORMAT, Console
+    from rich.terminal_theme import MONOKAI
+    from rich.text import Text
+
+    console = Console(
+        record=True, width=80, file=io.StringIO(), force_terminal=True, color_system="truecolor",
+        legacy_windows=False, highlight=False,
+    )  # fmt: skip
+    console.print(Text.assemble(("$ ", "bold green"), (f"normcheck {' '.join(words)}", "bold")))
+    console.print(Text.from_ansi(run(*words, color=True)))
+    # The font would come from another host; each line has the length that it has to have.
+    form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    svg = console.export_svg(
+        title="", theme=MONOKAI, code_format=form, unique_id="run", font_aspect_ratio=0.61
+    )
+    label = f"{words[0]} of a sample: six batch norm layers were never updated"
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return "".join(f"{line.rstrip()}\n" for line in svg.splitlines() if line.strip())
 
 
 def repair(model: str, rest: tuple[str, ...] = RUN[2:]) -> str:
@@ -272,7 +333,9 @@ def generated(*, rules_only: bool) -> dict[Path, str]:
         )
         for rule in RULES
     }
-    files[ROOT / "docs/rules/index.md"] = f"# Rules\n\n{rule_table('')}\n"
+    files[ROOT / "docs/rules/index.md"] = f"# Rules\n\n{rule_tables()}\n"
+    if not rules_only:
+        files[ROOT / "docs/figures/run.svg"] = picture("scan", "--quiet", SAMPLE)
     contents = parts_of_rules() if rules_only else parts()
     for name in WITH_PARTS:
         text = (ROOT / name).read_text(encoding="utf-8")
@@ -284,13 +347,17 @@ def generated(*, rules_only: bool) -> dict[Path, str]:
                 flags=re.DOTALL,
             )
         files[ROOT / name] = text
-    menu = ROOT / "mkdocs.yml"
-    files[menu] = re.sub(
-        r"( +# generated: nav\n).*?( +# end\n)",
-        lambda match: f"{match[1]}{navigation()}\n{match[2]}",
-        menu.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
+    for name, part, content in (
+        ("mkdocs.yml", "nav", navigation()),
+        ("pyproject.toml", "urls", project_urls()),
+    ):
+        path = ROOT / name
+        files[path] = re.sub(
+            rf"( *# generated: {part}\n).*?( *# end\n)",
+            lambda match, content=content: f"{match[1]}{content}\n{match[2]}",
+            path.read_text(encoding="utf-8"),
+            flags=re.DOTALL,
+        )
     return files
 
 

@@ -120,6 +120,8 @@ class Repair(Shown):
     """None where it was refused."""
     forced: bool = False
     notes: tuple[str, ...] = field(default=())
+    asked: tuple[str, ...] = field(default=())
+    """Words of the command that ask for it, but for the file."""
 
     @property
     def refused(self) -> bool:

@@ -41,6 +41,8 @@ class View:
     """The folder to which file names are relative, for programs that show findings beside files."""
     statistics: bool = False
     """Counts instead of findings, in text."""
+    repeated: tuple[str, ...] = ()
+    """The command and its words, but for those of outputs; empty where none was given."""
 
 
 class Stream(Protocol):
@@ -69,6 +71,8 @@ class Form:
     fix: Callable[[Repair, View], str] | None = None
     """None where nothing is said of a repair."""
     needs: frozenset[Wish] = frozenset()
+    check: Callable[[], None] | None = None
+    """Raises UsageError where what it takes is not installed; None where it takes nothing."""
 
 
 def of_findings(name: str, suffix: str, render: Callable[[Report, Path], str]) -> Form:

@@ -57,7 +57,7 @@ def fix(target: str | Path, how: Fixing) -> Repair:
             raise NormcheckError(
                 f"{target}: nothing to repair: {', '.join(how.asks_for)} found all as it should be"
             )
-        result = Repair(str(target), checkpoint.format, models, None, forced=how.force)
+        result = Repair(str(target), checkpoint.format, models, None, how.force, asked=how.words)
         if any(model.objections for model in models) and not how.force:
             return result
         if _stamp(path) != before:

@@ -178,7 +178,7 @@ def test_the_install_step_installs(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", minversion="77")
     source = tmp_path / "source"
     shutil.copytree(ROOT / "normcheck", source / "normcheck")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     step = next(s for s in action()["runs"]["steps"] if s["name"] == "Install normcheck")
     folder = Path(sys.executable).parent

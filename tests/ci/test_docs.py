@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from normcheck.version import REPOSITORY, VERSION
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -26,6 +28,9 @@ PAGES = sorted(
     if not any(part.startswith(".") or part == "build" for part in path.relative_to(ROOT).parts)
     and "golden" not in path.parts
 )
+
+OF_THE_ROOT = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+"""Pages of the site that lie in the repository's root."""
 
 
 def recipe(verb: str) -> list[str]:
@@ -40,7 +45,9 @@ def recipe(verb: str) -> list[str]:
 def folder(tmp_path: Path) -> Path:
     """A copy of the documentation."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    (tmp_path / "normcheck").mkdir()
+    for name in ("mkdocs.yml", "normcheck/version.py", *OF_THE_ROOT):
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
@@ -69,6 +76,46 @@ def test_the_site_builds(build: Build, folder: Path) -> None:
     done = build()
     assert done.returncode == 0, done.stderr
     assert (folder / "build/site/diff/index.html").exists()
+    security = (folder / "build/site/security/index.html").read_text(encoding="utf-8")
+    assert 'href="../outputs/#where-it-goes"' in security
+    changelog = (folder / "build/site/changelog/index.html").read_text(encoding="utf-8")
+    assert 'href="../libraries/"' in changelog
+
+
+def test_the_site_asks_nobody_else_and_has_coloured_code(build: Build, folder: Path) -> None:
+    """No style, script, font or picture of another host; colours need no script."""
+    assert build().returncode == 0
+    for page in (folder / "build/site").rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r"<(?:link|script|img)\b[^>]*?(?:href|src)=\"(https?:[^\"]*)", text)
+        assert [url for url in loaded if 'rel="canonical"' not in url] == [], page.name
+    assert '<span style="color:' in (folder / "build/site/python/index.html").read_text("utf-8")
+
+
+def test_a_dead_link_of_the_root_fails_the_build(build: Build, folder: Path) -> None:
+    """Its pages are looked at like all others."""
+    with (folder / "SECURITY.md").open("a", encoding="utf-8") as file:
+        file.write("\n[a page](docs/nowhere.md)\n")
+    done = build()
+    assert done.returncode != 0
+    assert "nowhere.md" in done.stderr
+
+
+def test_every_extra_is_told_of() -> None:
+    """On the page of the installation, but for those of developers."""
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in set(project["optional-dependencies"]) - {"dev", "docs", "fuzz"}:
+        assert f"`{extra}`" in page, extra
+
+
+def test_versions_and_addresses_in_examples_are_the_projects() -> None:
+    """What readers copy into a hook or a workflow."""
+    page = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    assert re.findall(r"rev: (\S+)", page) == [f"v{VERSION}"]
+    assert re.findall(r"repo: (\S+)", page) == [REPOSITORY]
+    owner = REPOSITORY.partition("://")[2].partition("/")[2]
+    assert re.findall(r"uses: (\S*normcheck\S*)", page) == [f"{owner}@v{VERSION}"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +153,9 @@ def test_what_follows_from_the_rules_is_written_alone(folder: Path) -> None:
     program, *words = shlex.split(command)
     assert program == "$(BIN)/python"
     (folder / "sample_models").mkdir()
-    for name in ("README.md", "sample_models/README.md"):
+    shutil.copytree(ROOT / "normcheck/rules", folder / "normcheck/rules")
+    (folder / "normcheck/rules/index.py").unlink()
+    for name in ("README.md", "pyproject.toml", "sample_models/README.md"):
         shutil.copy(ROOT / name, folder / name)
     page, menu, readme = (folder / n for n in ("docs/rules/NC101.md", "mkdocs.yml", "README.md"))
     page.unlink()
@@ -124,7 +173,8 @@ def test_what_follows_from_the_rules_is_written_alone(folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("docs/rules/NC101.md", "mkdocs.yml", "README.md"):
+    written = ("docs/rules/NC101.md", "mkdocs.yml", "README.md", "normcheck/rules/index.py")
+    for name in written:
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
     assert not (folder / "docs/rules/NC999.md").exists()
 
@@ -160,7 +210,7 @@ def test_the_menu_has_every_page_once() -> None:
     assert sorted(pages) == sorted(set(pages))
     assert sorted(titles) == sorted(set(titles))
     there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    assert set(pages) == there
+    assert set(pages) == there | {name.lower() for name in OF_THE_ROOT}
 
 
 def inline(page: Path) -> Iterator[Token]:

@@ -108,3 +108,22 @@ def test_other_bounds_are_refused(bound: str) -> None:
         floors.floors(text.format(bound), set())
     good = text.format("a>=1.2,!=1.3.0,!=1.3.1; python_version < '3.14'")
     assert floors.floors(good, set()) == {"a": "1.2"}
+
+
+def test_every_integration_is_tested_with_its_library() -> None:
+    """Those that developers lack are installed, at a fixed version, by a verb of the gate."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^test-trainers:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    installed = re.search(r"-c constraints\.txt (.*)\n", recipe)
+    assert installed is not None
+    extras = tomllib.loads(PROJECT)["project"]["optional-dependencies"]
+    names = {re.split("[>=]", bound)[0] for bound in extras["dev"]} | set(installed[1].split())
+    modules = {file.stem for file in (ROOT / "normcheck/integrations").glob("*.py")}
+    tested = set(extras) & modules
+    assert {"lightning", "transformers", "accelerate", "ignite", "mlflow", "wandb"} == tested
+    for extra in tested:
+        assert {re.split("[>=]", bound)[0] for bound in extras[extra]} <= names, extra
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    for name in installed[1].split():
+        assert re.search(rf"^{name}==", constraints, re.MULTILINE), name
+    assert "make test-trainers\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")

@@ -1,10 +1,14 @@
 """``normcheck fix`` as a user calls it: what is said, exit codes, what cannot be asked for."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from normcheck.cli.flags.fix_flags import FORMS
+from normcheck.report.forms import NAMES, form_of
+from normcheck.report.page import template
 from tests.cli.conftest import Normcheck
 from tests.conftest import SAMPLES
 
@@ -160,3 +164,81 @@ def test_a_run_that_takes_too_long_is_stopped(
     assert "stopped after 0.2 seconds; nothing was written" in ran.err
     assert "--time-limit" in ran.err
     assert not (tmp_path / "fixed.pt").exists()
+
+
+MODULE = SAMPLES / "mixed-modes-module.pt"
+MODES = ("--modes", "eval")
+
+
+def test_the_page_goes_where_it_is_wanted(normcheck: Normcheck, tmp_path: Path) -> None:
+    """A file of its own, or stdout while the copy goes to a file; -o is always the copy."""
+    ran = normcheck("fix", MODULE, *MODES, "-o", "a.pt", "-f", "html", "--report", "fix.html")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    page = (tmp_path / "fix.html").read_text(encoding="utf-8")
+    assert "2 of 21 modules set from train to eval mode" in page
+    assert "--modes eval -o a.pt" in page
+    ran = normcheck("fix", MODULE, *MODES, "-o", "b.pt", "-f", "html", "--quiet")
+    assert ran.out.startswith("<!doctype html>")
+    both = ("-f", "text", "-f", "html", "--report", "-", "--report", "both.html")
+    ran = normcheck("fix", MODULE, *MODES, "-o", "c.pt", *both)
+    assert ran.out.startswith("✓ ")
+    assert (tmp_path / "both.html").exists()
+    assert len({(tmp_path / f"{name}.pt").read_bytes() for name in "abc"}) == 1
+
+
+def test_the_page_of_a_refusal(normcheck: Normcheck, tmp_path: Path) -> None:
+    """It is written, and nothing else is."""
+    path = SAMPLES / "never-updated-trained-in-eval.pt"
+    page = ("-f", "html", "--report", "fix.html")
+    ran = normcheck("fix", path, *RUN, *BATCH, "-o", "fixed.pt", *page)
+    assert (ran.code, ran.out, ran.err) == (1, "", "")
+    text = (tmp_path / "fix.html").read_text(encoding="utf-8")
+    assert "Refused: nothing was written" in text
+    assert "<svg" in text
+    assert "--batch-size 256 -o fixed.pt" in text
+    assert [file.name for file in tmp_path.iterdir()] == ["fix.html"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-o", "fixed.pt", "--report", "fixed.pt"), "two outputs for one place"),
+        (("-o", "fixed.pt", "--report", "model.pt"), "is an input of this run"),
+        (("-o", "fixed.pt", "--report", "linked.pt"), "is an input of this run"),
+        (("--in-place", "--report", "model.pt.bak"), "holds the file as it was"),
+        (("--in-place", "--report", "./model.pt.bak"), "holds the file as it was"),
+        (("-o", "-", "-f", "html"), "two outputs for stdout"),
+        (("-o", "fixed.pt", "--report", "a", "--report", "b"), "2 output files for 1 formats"),
+        (("-o", "fixed.pt", "--report", "no/such/folder.html"), "no such folder"),
+        (("-o", "fixed.pt", "-f", "sarif"), "'sarif' is not one of"),
+    ],
+)
+def test_what_is_said_replaces_no_model(
+    words: tuple[str, ...], said: str, normcheck: Normcheck, tmp_path: Path
+) -> None:
+    """Neither the input, nor its backup, nor the copy; nothing at all is written."""
+    old = MODULE.read_bytes()
+    (tmp_path / "model.pt").write_bytes(old)
+    (tmp_path / "linked.pt").symlink_to("model.pt")
+    ran = normcheck("fix", "model.pt", *MODES, *words)
+    assert ran.code == 2
+    assert said in ran.err
+    assert "hint:" in ran.err
+    assert {file.name for file in tmp_path.iterdir()} == {"model.pt", "linked.pt"}
+    assert (tmp_path / "model.pt").read_bytes() == old
+
+
+def test_without_jinja2_nothing_is_repaired(
+    normcheck: Normcheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the page cannot be made is said before any work, and what to install."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    template._environment.cache_clear()
+    ran = normcheck("fix", MODULE, *MODES, "-o", "fixed.pt", "-f", "html")
+    template._environment.cache_clear()
+    assert (ran.code, "normcheck[html]" in ran.err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_form_that_tells_of_a_repair_can_be_asked_for() -> None:
+    assert set(FORMS) == {name for name in NAMES if form_of(name).fix is not None}

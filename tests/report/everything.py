@@ -8,6 +8,15 @@ from normcheck.config.baseline import Baseline, Entry
 from normcheck.config.examination import Examination
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Confidence, Evidence, Finding, Severity, Skipped
+from normcheck.live.measurement import Regime
+from normcheck.repair.repair_result import (
+    Estimated,
+    LayerRepair,
+    ModelRepair,
+    Proof,
+    Repair,
+    Written,
+)
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
 from normcheck.report.in_one_piece import in_one_piece
@@ -135,6 +144,23 @@ def hostile() -> Report:
         errors=tuple(replace(report.errors[0], model=n, message=n, hint=n) for n in HOSTILE),
         unused=tuple(replace(report.unused[0], source=n, message=n) for n in HOSTILE),
     )
+
+
+def hostile_repair() -> Repair:
+    """A forced repair with every name in every place that a file or a user can fill."""
+    models = []
+    for name in HOSTILE:
+        regime = Regime(name, 0.5, 0.1, 0.9, 0.3, 64)
+        estimated = Estimated(
+            name, name, 64, 3, 1e-4, name,
+            layers=(LayerRepair(name, 0.5, 2.0),),
+            proof=Proof(regime, regime, name, name),
+            objections=(name,),
+        )  # fmt: skip
+        models.append(ModelRepair(name, (), done=(name,), estimated=estimated, notes=(name,)))
+    every = " ".join(HOSTILE)
+    written = Written(every, 100, 7, anew=every, backup=every)
+    return Repair(every, every, tuple(models), written, forced=True, notes=HOSTILE, asked=HOSTILE)
 
 
 def finding_on(

@@ -14,6 +14,8 @@ from normcheck.report.machines.as_sarif import render_sarif
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import scan
+from normcheck.version import REPOSITORY
+from tests.conftest import ROOT as PROJECT
 from tests.report.everything import clean, everything, finding_on, hostile
 
 ROOT = Path("/project")
@@ -63,6 +65,9 @@ def test_every_selected_rule_is_described() -> None:
         assert 20 < len(rule["shortDescription"]["text"]) <= 1024
         assert 20 < len(rule["fullDescription"]["text"]) <= 1024
         assert "## What it does" in rule["help"]["markdown"]
+        address, _, page = rule["helpUri"].partition("/blob/")
+        assert address == REPOSITORY
+        assert (PROJECT / page.partition("/")[2]).read_text("utf-8").startswith(f"# {rule['id']} ")
         assert rule["properties"]["precision"] in ("high", "medium", "low")
         assert rule["properties"]["problem.severity"] in ("error", "warning", "recommendation")
     assert len({rule["name"] for rule in rules}) == len(rules)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from normcheck.cli.commands.scan_command import exit_code, limited, tell_errors
 from normcheck.cli.flags.diff_flags import Diff
+from normcheck.cli.flags.repeated import repeated
 from normcheck.cli.flags.run_words import progress, requested
 from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.output_places import Look, pair, utf8_for_programs, view, write
@@ -48,7 +49,12 @@ def run_diff(words: Diff) -> int:
             where=words.run.where,
         )
     destinations.spare(result.files)
-    look = Look(words.screen.color, words.screen.quiet, words.screen.verbose > 0)
+    look = Look(
+        words.screen.color,
+        words.screen.quiet,
+        words.screen.verbose > 0,
+        repeated=repeated("diff", words, words.targets),
+    )
     utf8_for_programs(outputs)
     for render, output in renderers:
         if result.comparisons or output.form != "text" or output.file != "-":
@@ -63,7 +69,10 @@ def _renderer(form: str) -> Callable[[Compared, View], str]:
     Raises:
         UsageError: Nothing does.
     """
-    render = form_of(form).diff
+    found = form_of(form)
+    render = found.diff
+    if found.check is not None:
+        found.check()
     if render is None:
         raise UsageError(
             f"{form} has a line for each file, a comparison is about several", "use --format json"

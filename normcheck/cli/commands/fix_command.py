@@ -2,14 +2,16 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from normcheck.cli.flags.fix_flags import Fix
 from normcheck.cli.flags.limit_words import read_limits
 from normcheck.cli.flags.run_words import progress, requested
+from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.error_messages import report_note
-from normcheck.cli.screen.output_places import Look, Output, view, write
+from normcheck.cli.screen.output_places import Look, Output, pair, utf8_for_programs, view, write
 from normcheck.config.flags.settings_flags import Flags
 from normcheck.config.merge import resolve
 from normcheck.errors import UsageError
@@ -17,8 +19,10 @@ from normcheck.live.run_request import Running
 from normcheck.pipeline.configured_run import indispensable_run
 from normcheck.repair.repair_request import SAMPLES, Fixing
 from normcheck.repair.repair_result import Repair
+from normcheck.repair.repaired_place import backup_of
+from normcheck.report.forms import form_of
 from normcheck.runs.fix import fix
-from normcheck.sources.place import local, place_of
+from normcheck.sources.place import is_remote, local, place_of
 from normcheck.writing.destination import STDOUT, Kind, destination_of
 
 REFUSED = 1
@@ -31,6 +35,8 @@ def run_fix(words: Fix) -> int:
     if words.output:
         local(words.output, "-o")  # an address is no path
     to_stdout = bool(words.output) and destination_of(words.output).kind is Kind.STDOUT
+    outputs = pair(words.formats or ("text",), words.report, "--report")
+    destinations = _destinations(words, outputs, to_stdout=to_stdout)
     if to_stdout and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(
             "a model is nothing to look at on a terminal", "name a file, or the program it goes to"
@@ -41,13 +47,44 @@ def run_fix(words: Fix) -> int:
             result = fix(words.target, replace(how, running=running))
     else:
         result = fix(words.target, how)
-    if not words.screen.quiet or result.refused:
+    if result.written is not None:
+        destinations.spare([result.written.backup], "the file as it was")
+    utf8_for_programs(outputs)
+    for output in outputs:
+        if output == Output("text", STDOUT) and words.screen.quiet and not result.refused:
+            continue
         # The copy may be what stdout carries; what is said of it goes beside it then.
-        if to_stdout:
-            sys.stderr.write(_rendered(result, words, "stderr"))
+        if to_stdout and output.file == STDOUT:
+            sys.stderr.write(_rendered(result, words, Output(output.form, "stderr")))
         else:
-            write(_rendered(result, words, STDOUT), STDOUT)
+            write(_rendered(result, words, output), output.file)
     return REFUSED if result.refused else 0
+
+
+def _destinations(words: Fix, outputs: Sequence[Output], *, to_stdout: bool) -> Destinations:
+    """Where the copy goes and what is said of it: all of them looked at before any work.
+
+    Raises:
+        UsageError: Two are one place, one is an input, or a form cannot be made here.
+    """
+    for output in outputs:
+        if to_stdout and output == Output("html", STDOUT):
+            raise UsageError(
+                "the repaired copy and the page are two outputs for stdout",
+                "give the page a file: --report fix.html",
+            )
+        if (check := form_of(output.form).check) is not None:
+            check()
+    if not words.report:
+        return Destinations(())  # the copy's own place is looked at where it is written
+    destinations = Destinations([words.output, *words.report])
+    destinations.spare([words.target, words.run.data, words.holdout])
+    if words.in_place and not is_remote(words.target):
+        backup = backup_of(Path(os.path.realpath(words.target)))
+        for name in words.report:
+            if os.path.realpath(name) == str(backup):
+                raise UsageError(f"{name} holds the file as it was", "name another with --report")
+    return destinations
 
 
 def _wanted(words: Fix) -> Fixing:
@@ -140,9 +177,8 @@ def _running(words: Fix) -> Running | None:
     return indispensable_run(place_of(words.target), known)
 
 
-def _rendered(result: Repair, words: Fix, file: str) -> str:
-    from normcheck.report.people.text_form import FORM
-
-    assert FORM.fix is not None  # noqa: S101  (text tells of everything)
+def _rendered(result: Repair, words: Fix, output: Output) -> str:
+    render = form_of(output.form).fix
+    assert render is not None  # noqa: S101  (the flag takes no other form)
     look = Look(words.screen.color, words.screen.quiet, words.screen.verbose > 0)
-    return FORM.fix(result, view(Output("text", file), look))
+    return render(result, view(output, look))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from normcheck.cli.flags.fleet_words import requested_fleet
+from normcheck.cli.flags.repeated import repeated
 from normcheck.cli.flags.run_words import requested
 from normcheck.cli.flags.scan_flags import Scan
 from normcheck.cli.screen.destinations import Destinations
@@ -120,7 +121,9 @@ def _scan(
     fleet = requested_fleet(words.sharing)
     running = requested(words.run, words.probing, jobs=words.sharing.jobs or 1)
     screen = words.screen
-    look = Look(screen.color, screen.quiet, screen.verbose > 0, words.statistics)
+    page = any(output.form == "html" for output in outputs)
+    again = repeated("scan", words, words.targets) if page else ()
+    look = Look(screen.color, screen.quiet, screen.verbose > 0, words.statistics, again)
     tally = Tally()
     with (
         watched(words.targets, quiet=screen.quiet) as bar,

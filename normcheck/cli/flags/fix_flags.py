@@ -10,6 +10,9 @@ from normcheck.config.flags.screen_flags import Screen
 from normcheck.config.flags.settings_flags import Configuration
 from normcheck.lazy_dataclass import lazy_dataclass
 
+FORMS = ("text", "html")
+"""Forms of the report that tell of a repair."""
+
 
 @lazy_dataclass()
 class Fix:
@@ -66,6 +69,21 @@ class Fix:
     momentum: Annotated[
         float | None, Flag("Momentum for --unwarm, if the file does not say.", metavar="M")
     ] = None
+    formats: Annotated[
+        tuple[str, ...],
+        Flag(
+            f"What is said of the repair, as {' or '.join(FORMS)}. Default: text. "
+            "May be repeated, each with its own --report.",
+            names=("--format",),
+            short="-f",
+            metavar="FORMAT",
+            choices=FORMS,
+        ),
+    ] = ()
+    report: Annotated[
+        tuple[str, ...],
+        Flag("Write what is said to this file. Default: stdout (-).", metavar="FILE"),
+    ] = ()
     configuration: Configuration = field(default_factory=Configuration)
     reading: Reading = field(default_factory=Reading)
     screen: Screen = field(default_factory=Screen)

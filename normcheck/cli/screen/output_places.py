@@ -36,10 +36,17 @@ class Look:
     quiet: bool = False
     verbose: bool = False
     statistics: bool = False
+    repeated: tuple[str, ...] = ()
+    """What was asked, for who wants to ask it again."""
 
 
-def pair(forms: Sequence[str], files: Sequence[str]) -> tuple[Output, ...]:
+def pair(forms: Sequence[str], files: Sequence[str], flag: str = "-o") -> tuple[Output, ...]:
     """Each form with its file, in the order given; stdout for one form without a file.
+
+    Args:
+        forms: Of the report.
+        files: As the user named them.
+        flag: What they were named with.
 
     Raises:
         UsageError: More files than forms, or two outputs for one place.
@@ -47,17 +54,18 @@ def pair(forms: Sequence[str], files: Sequence[str]) -> tuple[Output, ...]:
     if len(files) > len(forms):
         raise UsageError(
             f"{len(files)} output files for {len(forms)} formats",
-            "give each -o its own -f: -f github -f sarif -o - -o normcheck.sarif",
+            f"give each {flag} its own -f: "
+            + ("-f github -f sarif -o - -o normcheck.sarif" if flag == "-o" else "-f text -f html"),
         )
     for file in files:
         if file != STDOUT:
-            local(file, "-o")
+            local(file, flag)
     places = [*files, *[STDOUT] * (len(forms) - len(files))]
     same = {place for place in places if places.count(place) > 1}
     if same:
         raise UsageError(
             f"two formats for {', '.join(sorted(same)).replace(STDOUT, 'stdout', 1)}",
-            "the first -o belongs to the first -f, the second to the second",
+            f"the first {flag} belongs to the first -f, the second to the second",
         )
     return tuple(Output(*both) for both in zip(forms, places, strict=True))
 
@@ -85,7 +93,7 @@ def view(output: Output, look: Look) -> "View":
         quiet=look.quiet,
         errors=output.file != STDOUT,
     )
-    return View(style, Path.cwd(), look.statistics)
+    return View(style, Path.cwd(), look.statistics, look.repeated)
 
 
 def _width(file: str) -> int:

@@ -15,6 +15,7 @@ from normcheck.report.machines.severity_levels import LEVELS, PRECISION
 from normcheck.report.report import Report
 from normcheck.rules.page import first_paragraph, markdown_page
 from normcheck.rules.rule import Rule
+from normcheck.version import REPOSITORY, address_of
 from normcheck.wording import printable
 
 SCHEMA = (
@@ -46,6 +47,7 @@ def render_sarif(report: Report, root: Path) -> str:
                 "name": "normcheck",
                 "version": report.version,
                 "semanticVersion": report.version,
+                "informationUri": REPOSITORY,
                 "rules": [_rule(rule) for rule in rules],
             }
         },
@@ -74,6 +76,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "name": "".join(word.capitalize() for word in rule.name.split("-")),
         "shortDescription": {"text": _text(f"{rule.name}: {rule.summary}")[:_LONGEST]},
         "fullDescription": {"text": _text(first_paragraph(rule) or rule.summary)[:_LONGEST]},
+        "helpUri": address_of(f"docs/rules/{rule.code}.md"),
         "help": {"text": _text(page), "markdown": page},
         "defaultConfiguration": {"level": LEVELS[rule.level].sarif},
         "properties": {

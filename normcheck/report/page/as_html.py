@@ -12,8 +12,8 @@ from normcheck.report.page import template
 from normcheck.report.page.contents import (
     Section,
     Table,
-    command,
     lists_of,
+    page_again,
     section_of,
 )
 from normcheck.report.part import Part
@@ -32,13 +32,17 @@ _ORDER = ("error", "warning", "open", "good")
 class Page:
     """A page grows with the parts of a report; healthy models of many are a row each."""
 
-    def __init__(self) -> None:
+    def __init__(self, view: View) -> None:
         """Start with nothing said.
+
+        Args:
+            view: With the command that asked for it.
 
         Raises:
             UsageError: jinja2 is missing.
         """
         template.check()
+        self._view = view
         self._parts: list[Report] = []
         self._sections: list[Section] = []
 
@@ -53,8 +57,8 @@ class Page:
             section = section_of(model, findings, f"model-{len(self._sections) + 1}")
             healthy = section.kind in ("good", "open")
             if healthy and len(self._sections) >= MANY:
-                # Beyond what somebody reads, only what is wrong is kept.
-                section = replace(section, figures=(), tables=(), infos=(), notes=(), facts=())
+                # Beyond what somebody reads, figures and layers only of what is wrong.
+                section = replace(section, figures=(), tables=(), infos=())
             self._sections.append(section)
         self._parts.append(replace(report, models=()))
         return ""
@@ -62,16 +66,17 @@ class Page:
     def end(self, tally: Tally) -> Iterator[str]:
         """All of it."""
         report = joined(self._parts[-1], self._parts)
-        yield scan_page(report, self._sections, tally)
+        yield scan_page(report, self._sections, tally, self._view)
 
 
-def scan_page(report: Report, sections: list[Section], tally: Tally) -> str:
+def scan_page(report: Report, sections: list[Section], tally: Tally, view: View) -> str:
     """The page of a scan.
 
     Args:
         report: Its models aside.
         sections: One for each model.
         tally: Of all parts.
+        view: See ``Page``.
     """
     ordered = sorted(
         sections, key=lambda s: (_ORDER.index(s.kind), -len(s.findings), len(s.anchor), s.anchor)
@@ -88,7 +93,9 @@ def scan_page(report: Report, sections: list[Section], tally: Tally) -> str:
     lead = [f"{counts} · {tally.suppressed} suppressed · {tally.skipped} not judged"]
     overview = [] if alone or not sections else list(_overview(ordered, tally))
     many = len(sections) > MANY
-    shown = [s for s in ordered if not many or s.kind in ("error", "warning")]
+    loud = ("error", "warning")
+    shown = [s for s in ordered if not many or s.kind in loud]
+    folded = [s for s in ordered if many and s.kind not in loud]
     return template.page(
         title=sections[0].title if alone else plural(len(sections), "model"),
         kind=kind,
@@ -97,10 +104,9 @@ def scan_page(report: Report, sections: list[Section], tally: Tally) -> str:
         lead=lead,
         overview=overview,
         sections=shown,
+        folded=folded,
         lists=lists_of(report),
-        repeat=command(
-            "scan", [_file(s.title) for s in sections], "-f", "html", "-o", "report.html"
-        ),
+        repeat=page_again(view, "scan", [_file(s.title) for s in sections]),
     )
 
 
@@ -122,7 +128,6 @@ def _verdict(sections: list[Section], report: Report) -> str:
 
 
 def _overview(ordered: list[Section], tally: Tally) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
-    many = len(ordered) > MANY
     rows = tuple(
         (
             section.title,
@@ -133,11 +138,10 @@ def _overview(ordered: list[Section], tally: Tally) -> Iterator[tuple[str, Table
         )
         for section in ordered
     )
-    links = tuple("" if many and not s.findings else s.anchor for s in ordered)
     yield (
         "Models, the worst first",
         Table(("model", "verdict", "errors", "warnings", "rules"), rows),
-        links,
+        tuple(section.anchor for section in ordered),
     )
     if tally.rules:
         rules = tuple(
@@ -162,8 +166,9 @@ def _fix(repair: Repair, view: View) -> str:
 FORM = Form(
     "html",
     ".html",
-    scan=lambda _view: Page(),
+    scan=Page,
     diff=_diff,
     fix=_fix,
     needs=frozenset({Wish.PREDICTIONS}),
+    check=template.check,
 )

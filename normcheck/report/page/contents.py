@@ -18,6 +18,7 @@ from normcheck.wording import fold, number, percent, plural
 
 if TYPE_CHECKING:
     from normcheck.live.measurement import Regime
+    from normcheck.report.form import View
     from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
 
 _LARGEST_HASHED = 4 << 30
@@ -51,6 +52,8 @@ class Section:
     figures: tuple[Figure, ...] = ()
     tables: tuple[tuple[str, Table], ...] = ()
     notes: tuple[str, ...] = ()
+    heading: str = "What was found"
+    """In place of the title, where this is the only section."""
 
 
 def section_of(model: ModelReport, findings: Sequence[Finding], anchor: str) -> Section:
@@ -184,6 +187,25 @@ def lists_of(report: Report) -> dict[str, Any]:
 
 def command(verb: str, targets: Sequence[str], *words: str) -> str:
     """How to do it again."""
-    names = [shlex.quote(target) for target in dict.fromkeys(targets)]
+    names = list(dict.fromkeys(targets))
     shown = names if len(names) <= 6 else [*names[:6], "…"]
-    return " ".join(["normcheck", verb, *shown, *words])
+    return command_of((verb, *shown, *words))
+
+
+def command_of(words: Sequence[str]) -> str:
+    """The words of a command as a shell takes them; ``…`` stands for what cannot be written."""
+    quoted = [word if word == "…" else shlex.quote(word) for word in words]
+    return " ".join(["normcheck", *quoted])
+
+
+def page_again(view: View, verb: str, targets: Sequence[str]) -> str:
+    """The command that makes the same page.
+
+    Args:
+        view: With what was asked, where a command asked.
+        verb: The command's name, where Python asked.
+        targets: What was looked at.
+    """
+    output = ("-f", "html", "-o", "report.html")
+    asked = view.repeated
+    return command_of((*asked, *output)) if asked else command(verb, targets, *output)

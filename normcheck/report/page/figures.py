@@ -73,8 +73,10 @@ def _by_depth(layers: Sequence[LayerSummary]) -> Iterator[Figure]:
         for i, n in enumerate(stored)
         if (v := n.variance) is not None
     ]
-    x = (0.0, float(len(stored) - 1))
-    ends = ((0.0, clipped(stored[0].path)), (x[1], clipped(stored[-1].path)))
+    # Half a place more on both sides: bars are within the frame.
+    last = float(len(stored) - 1)
+    x = (-0.5, last + 0.5)
+    ends = ((0.0, clipped(stored[0].path)), (last, clipped(stored[-1].path)))
     mean = Frame(
         f"Running means of {plural(len(stored), 'layer')} by depth", x,
         reach([v for _, s in means for v in (s.smallest, s.largest)]), 330, 180,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from normcheck.compare.movement_story import story
@@ -12,10 +13,12 @@ from normcheck.report.page.contents import (
     Table,
     command,
     lists_of,
+    page_again,
     regime_table,
     sha256_of,
 )
 from normcheck.report.page.figures import figures_of_comparison, figures_of_repair
+from normcheck.report.people.fix_text import rests_on
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ _MARKS = {"error": "✖", "warning": "▲", "good": "✓", "open": "·"}
 _NOTHING: dict[str, list[object]] = {"errors": [], "suppressed": [], "skipped": [], "unused": []}
 
 
-def diff_page(diff: Diff, _view: View) -> str:
+def diff_page(diff: Diff, view: View) -> str:
     """The page of a comparison: what moved, findings, trends, every layer."""
     report = diff.report
     sections = []
@@ -54,7 +57,7 @@ def diff_page(diff: Diff, _view: View) -> str:
         overview=[],
         sections=sections,
         lists=lists_of(report),
-        repeat=command("diff", names, "-f", "html", "-o", "report.html"),
+        repeat=page_again(view, "diff", names),
     )
 
 
@@ -115,8 +118,15 @@ def fix_page(repair: Repair, _view: View) -> str:
             if written.anew
             else f"{plural(written.changed, 'byte')} of {written.size:,} changed."
         )
+        if written.backup:
+            lead.append(f"The file as it was is {written.backup}.")
     lead += [f"{'Forced, although' if written else 'Because'} {reason}." for reason in refused]
-    kind = "error" if written is None else "warning" if refused else "good"
+    if written is None:
+        lead.append("--force writes it all the same.")
+    estimates = [model.estimated for model in repair.models if model.estimated is not None]
+    emergencies = [rests_on(found, found.emergency) for found in estimates if found.emergency]
+    lead += dict.fromkeys(emergencies)
+    kind = "error" if written is None else "warning" if refused or emergencies else "good"
     return template.page(
         title=repair.target,
         kind=kind,
@@ -129,18 +139,27 @@ def fix_page(repair: Repair, _view: View) -> str:
             for place, model in enumerate(repair.models, 1)
         ],
         lists=_NOTHING,
-        repeat=command("fix", [repair.target], "-o", written.path if written else "fixed.pt"),
+        repeat=command("fix", [repair.target], *repair.asked),
     )
+
+
+def _hashes(repair: Repair) -> Iterator[tuple[str, str]]:
+    """Of the file as it was, and of the repaired one where it is a file."""
+    written = repair.written
+    before = sha256_of(written.backup if written and written.backup else repair.target)
+    if before:
+        yield "SHA-256", before
+    if written is not None and (after := sha256_of(written.path)):
+        yield "SHA-256 repaired", after
 
 
 def _repaired(model: ModelRepair, repair: Repair, anchor: str) -> Section:
     found = model.estimated
     tables = []
-    facts = [("form", repair.format)]
-    if digest := sha256_of(repair.target):
-        facts.append(("SHA-256", digest))
+    facts = [("form", repair.format), *_hashes(repair)]
     if found is not None:
-        facts.append(("data", f"{plural(found.samples, 'sample')} of {found.source}"))
+        fed = f"{plural(found.samples, 'sample')} of {found.source} ({found.shapes})"
+        facts.append(("data", f"{fed}, {found.device}"))
         facts.append(("passes", f"{found.passes}, residual {number(found.residual)} deviations"))
         facts.append(("judged by", found.proof.judged_by))
         tables.append(("Outputs", regime_table((found.proof.before, found.proof.after))))
@@ -165,4 +184,5 @@ def _repaired(model: ModelRepair, repair: Repair, anchor: str) -> Section:
         figures=tuple(figures_of_repair(found)) if found else (),
         tables=tuple(tables),
         notes=model.notes,
+        heading="What was done" if good else "What was tried",
     )

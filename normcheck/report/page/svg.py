@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from html import escape
-from math import isfinite
+from math import ceil, isfinite
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.wording import number, printable
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 46, 10, 8, 30
-"""Room for the labels of the axes, in pixels."""
+"""Least room for the labels of the axes, in pixels."""
+_LETTER = 6.6
+"""Widest digit of the fonts that browsers take for labels of ten pixels, in pixels."""
+_TITLE_OF_AXIS = 16
+"""Pixels that a name along the y-axis takes."""
 _LONGEST = 26
 """Characters of a name in a figure."""
 
@@ -64,22 +68,33 @@ class Frame:
                 f'height="{max(1.0, bottom - top):.1f}"/>'
             )
 
+    @property
+    def _y_words(self) -> Sequence[tuple[float, str]]:
+        return self.y_ticks or [(value, number(value)) for value in self.y]
+
+    @property
+    def _left(self) -> int:
+        """Where the frame begins: beside the longest label."""
+        longest = max(len(word) for _, word in self._y_words)
+        return max(_LEFT, ceil(longest * _LETTER) + (_TITLE_OF_AXIS if self.y_label else 0) + 6)
+
     def svg(self) -> str:
         """The figure."""
+        left = self._left
         right, bottom = self.width - _RIGHT, self.height - _BOTTOM
         box = f'viewBox="0 0 {self.width} {self.height}"'
         size = f'width="{self.width}" height="{self.height}"'
-        place = f'x="{_LEFT}" y="{_TOP}" width="{right - _LEFT}" height="{bottom - _TOP}"'
+        place = f'x="{left}" y="{_TOP}" width="{right - left}" height="{bottom - _TOP}"'
         parts = [
             f'<svg class="figure" role="img" {box} {size} aria-label="{_attribute(self.title)}">',
             f"<title>{_text(self.title)}</title>",
             f'<rect class="frame" {place}/>',
             *self._marks,
         ]
-        for value, word in self.y_ticks or [(v, number(v)) for v in self.y]:
+        for value, word in self._y_words:
             y = self._y(value)
             parts.append(
-                f'<text class="tick" x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">'
+                f'<text class="tick" x="{left - 4}" y="{y + 3:.1f}" text-anchor="end">'
                 f"{_text(word)}</text>"
             )
         ticks = self.x_ticks or [(v, number(v)) for v in self.x]
@@ -90,7 +105,7 @@ class Frame:
                 f'text-anchor="{anchor}">{_text(word)}</text>'
             )
         if self.x_label:
-            middle = (_LEFT + right) / 2
+            middle = (left + right) / 2
             parts.append(
                 f'<text class="tick" x="{middle:.0f}" y="{self.height - 4}" text-anchor="middle">'
                 f"{_text(self.x_label)}</text>"
@@ -104,7 +119,7 @@ class Frame:
         return "".join([*parts, "</svg>"])
 
     def _x(self, value: float) -> float:
-        return _LEFT + _share(value, self.x) * (self.width - _RIGHT - _LEFT)
+        return self._left + _share(value, self.x) * (self.width - _RIGHT - self._left)
 
     def _y(self, value: float) -> float:
         bottom = self.height - _BOTTOM

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from normcheck.errors import UsageError
 from normcheck.report.page.contents import MARKS
 from normcheck.rules.catalogue import RULES
-from normcheck.rules.page import page_of
+from normcheck.rules.page import markdown_page
 from normcheck.version import VERSION
 from normcheck.wording import number, plural, printable
 
@@ -65,6 +65,28 @@ def _value(measured: object) -> str:
     return number(measured) if isinstance(measured, float) else str(measured)
 
 
+@functools.cache
+def _meaning(code: str) -> str:
+    """The page of a rule for within a page; empty where there is no such rule.
+
+    Its headings stand below those of a finding, and its links are words: they would lead out.
+    """
+    rule = next((rule for rule in RULES if rule.code == code), None)
+    if rule is None:
+        return ""
+    from markdown_it import MarkdownIt  # comes with rich
+    from markupsafe import Markup
+
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = reader.parse(markdown_page(rule))
+    for token in tokens:
+        if token.type.startswith("heading_"):
+            token.tag = "h4"
+        kept = [part for part in token.children or () if not part.type.startswith("link_")]
+        token.children = kept if token.children is not None else None
+    return Markup(reader.renderer.render(tokens, reader.options, {}))  # noqa: S704  (a text of ours)
+
+
 def page(**contents: Any) -> str:
     """The page; see ``page.html`` for what it takes."""
     environment = _environment()
@@ -81,8 +103,8 @@ def page(**contents: Any) -> str:
             svg=Markup,
             plural=plural,
             value=_value,
-            pages={rule.code: page_of(rule) for rule in RULES},
-            **contents,
+            meaning=_meaning,
+            **{"folded": (), **contents},
         )
         + "\n"
     )

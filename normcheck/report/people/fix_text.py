@@ -76,7 +76,7 @@ def _model(console: Console, model: ModelRepair, style: TextStyle) -> None:
 
 def _estimated(console: Console, found: Estimated, style: TextStyle) -> None:
     if found.emergency is not None:
-        _paragraph(console, _rests_on(found, found.emergency))
+        _paragraph(console, rests_on(found, found.emergency))
     _paragraph(
         console,
         f"running_mean and running_var of {plural(len(found.layers), 'layer')} "
@@ -94,7 +94,7 @@ def _estimated(console: Console, found: Estimated, style: TextStyle) -> None:
         console.print(line)
 
 
-def _rests_on(found: Estimated, emergency: Emergency) -> str:
+def rests_on(found: Estimated, emergency: Emergency) -> str:
     """What an estimate without data is worth."""
     fields = (
         f"fitted to what {emergency.fitted_to} has stored"

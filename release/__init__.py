@@ -1,0 +1,1 @@
+"""What makes a release: building the package, trying the wheel, tagging."""
