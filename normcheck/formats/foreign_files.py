@@ -60,14 +60,30 @@ def explain(name: str, size: int, start: bytes) -> UnreadableError:
     )
 
 
-def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+def pointer(start: bytes) -> str:
+    """What a text is that stands for a file which is not there; empty for any other."""
+    return next((what for matches, what, _ in _pointers(start) if matches), "")
+
+
+def _pointers(start: bytes) -> tuple[tuple[bool, str, str], ...]:
     return (
         (
             start.startswith(b"version https://git-lfs"),
             "a Git LFS pointer, not the file itself",
             "run 'git lfs pull' in its repository and scan again",
         ),
+        (
+            start.startswith((b"outs:", b"md5:", b"frozen:", b"wdir:")),
+            "a pointer of DVC, not the file itself",
+            "run 'dvc pull' in its repository and scan the file without .dvc",
+        ),
+    )
+
+
+def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return (
+        *_pointers(start),
         (
             text.startswith(_HTML_START),
             "a web page, saved under a checkpoint's name",
@@ -97,11 +113,6 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             start[4:6] == b"ET" and start[6:8].isdigit(),
             "an ExecuTorch program: compiled, with the weights in it and no norm to be told",
             "scan the checkpoint or the exported program (.pt2) that it was lowered from",
-        ),
-        (
-            text.startswith((b"outs:", b"md5:", b"frozen:", b"wdir:")),
-            "a pointer of DVC, not the file itself",
-            "run 'dvc pull' in its repository and scan the file without .dvc",
         ),
         (
             start.startswith(b"\x93NUMPY"),

@@ -16,7 +16,7 @@ from normcheck.sources.source import Source
 if TYPE_CHECKING:
     from zipfile import ZipFile
 
-_SNIFFED = 512
+SNIFFED = 512
 """Bytes that are enough to tell every format."""
 _PICKLE = re.compile(
     rb"\x80[\x00-\x05]|\([dl]p?\d*\n|[\]}]q[\x00\x01]|c\w[\w.]*\n\w[\w.]*\n", re.DOTALL
@@ -33,7 +33,7 @@ def read_source(source: Source, limits: Limits) -> Checkpoint:
         RefusedError: Past the limits.
         NoModelError: Readable, but no model in it.
     """
-    start = source.read_at(0, min(_SNIFFED, source.size))
+    start = source.read_at(0, min(SNIFFED, source.size))
     for form in FORMATS:
         if form.sign(start):
             return _read_as(form, source, limits)
@@ -53,7 +53,7 @@ def _read_as(form: Format, source: Source, limits: Limits) -> Checkpoint:
 
 
 def _read_safetensors(source: Source, limits: Limits) -> Checkpoint:
-    length = header_length(source.read_at(0, min(_SNIFFED, source.size)))
+    length = header_length(source.read_at(0, min(SNIFFED, source.size)))
     assert length is not None  # noqa: S101  (its sign)
     tensors, note = read_safetensors(source, length, limits)
     found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])

@@ -14,6 +14,7 @@ from normcheck.errors import NoModelError, NormcheckError, RefusedError, Unreada
 from normcheck.formats.boxes.inflated import GZIP, RAW, Inflated
 from normcheck.formats.boxes.tar_members import is_tar, tar_members
 from normcheck.formats.nested_archives import RegionSource
+from normcheck.formats.unrelated_names import is_unrelated
 from normcheck.formats.zip_members import find, open_archive, packed_part
 from normcheck.pickles.locate_models import Found
 from normcheck.saved.checkpoint import MEMBER, Checkpoint, SavedModel
@@ -26,12 +27,6 @@ DEEPEST = 4
 """Boxes within each other that are opened: an archive of archives of checkpoints is real."""
 MOST_MEMBERS = 100_000
 _SNIFFED = 512
-_NO_MODELS = (
-    ".py", ".json", ".txt", ".md", ".yaml", ".yml", ".csv", ".png", ".jpg", ".jpeg", ".gif",
-    ".npy", ".html", ".js", ".css", ".mp4", ".wav", ".mp3", ".flac", ".xml", ".toml", ".cfg",
-    ".ini", ".log", ".sh", ".pyc", ".so", ".tfevents", ".ipynb", ".pdf", ".parquet", ".arrow",
-)  # fmt: skip
-"""Ends of names of files that no reader is for: they are not looked into."""
 _TORCH_0_1 = {"sys_info", "pickle", "storages", "tensors"}
 """Members of what torch saved before 0.1.10."""
 _KINDS = (
@@ -174,7 +169,7 @@ def _tar_opener(source: Source, name: str, offset: int, length: int) -> Callable
 def _look_into(member: Member, found: _Contents, budget: Budget, read: Read, known: Known) -> None:
     """Add what a member holds, or count it as passed over."""
     found.passed_over += 1
-    if not member.length or member.name.lower().endswith(_NO_MODELS):
+    if not member.length or is_unrelated(member.name):
         return
     inside = member.opened()
     if isinstance(inside, Inflated):
