@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NoModelError, UnreadableError
@@ -95,7 +96,9 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
         script = read_torchscript(source, archive, root, budget)
         why = _cannot_load("torch.jit.load", why_reader_refuses(source, archive, budget))
         return replace(checkpoint_of(source, "torch zip", Found([script])), refused_by_torch=why)
-    found = locate_models(read_torch_zip(source, archive, budget), budget)
+    found = locate_models(
+        read_torch_zip(source, archive, budget), budget, partial(_unpickled, budget)
+    )
     note = "" if has_checksum(pickled) else "saved without checksums: damage would not show"
     checkpoint = checkpoint_of(source, "torch zip", found, note)
     why = _cannot_load("torch.load", why_torch_load_refuses(source, archive, budget))
@@ -160,7 +163,7 @@ def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
 
     budget = Budget(limits)
     value, is_torch, end = read_pickle_stream(source, budget)
-    found = locate_models(value, budget)
+    found = locate_models(value, budget, partial(_unpickled, budget))
     left = source.size - end
     note = f"{left:,} bytes behind its end were not read" if left else ""
     form = "legacy torch file" if is_torch else "pickle"
@@ -171,6 +174,15 @@ def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
         trust = needs_trust(budget.names)
         checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *((trust,) if trust else ())))
     return replace(checkpoint, names=tuple(budget.names))
+
+
+def _unpickled(budget: Budget, data: bytes) -> object:
+    """What a pickle holds that lies in another as bytes."""
+    from normcheck.formats.legacy_pickles import read_pickle_stream
+    from normcheck.sources.source import MemorySource
+
+    value, *_ = read_pickle_stream(MemorySource(data, "a pickle within"), budget)
+    return value
 
 
 def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Checkpoint:
