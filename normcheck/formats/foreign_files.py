@@ -24,6 +24,10 @@ _BY_NAME = (
     ),
 )
 """Formats that their first bytes do not tell, by the ends of names."""
+_COMPILED = "machine code, in which no norm can be told"
+_SOURCE = "scan the checkpoint or the exported program (.pt2) that it was compiled from"
+_MACHINE_CODE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""Shared libraries of Linux, Windows and macOS."""
 _BEFORE_THE_PICKLE = re.compile(
     r"/(version|byteorder|\.format_version|\.storage_alignment|\.data/)"
 )
@@ -115,6 +119,11 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             "scan the checkpoint or the exported program (.pt2) that it was lowered from",
         ),
         (
+            start.startswith(_MACHINE_CODE),
+            f"a compiled library, as AOTInductor makes one of a model: {_COMPILED}",
+            _SOURCE,
+        ),
+        (
             start.startswith(b"\x93NUMPY"),
             "a numpy array",
             "a model is a dictionary of arrays; save it with torch.save or safetensors",
@@ -141,10 +150,8 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError | None:
         what = "a torch.save that broke off: its pickle, and with it the model, was never written"
         hint = "save model.state_dict() again; torch.save failed on something else, or on the disk"
     elif any("/data/aotinductor/" in member for member in members):
-        what, hint = (
-            "a compiled package (AOTInductor): machine code, in which no norm can be told",
-            "scan the checkpoint or the exported program that it was compiled from",
-        )
+        # Well made, and no checkpoint: in a folder it is passed over.
+        return UnknownFormatError(f"{name}: a compiled package (AOTInductor): {_COMPILED}", _SOURCE)
     elif members and all(member.endswith(".npy") for member in members):
         what, hint = (
             "an archive of numpy arrays (npz)",

@@ -235,3 +235,13 @@ def test_zip_of_a_known_suffix_is_unchanged(tmp_path: Path) -> None:
     zipped(tmp_path / "a.pt", {"x": b""})
     (target,) = expand([str(tmp_path)])
     assert target.sure
+
+
+def test_compiled_package(tmp_path: Path, command: Any) -> None:
+    """What has the suffix of exported programs and is machine code is no error in a folder."""
+    zipped(tmp_path / "net.pt2", {"net/data/aotinductor/model/a.so": b"\x7fELF"})
+    shutil.copy(SAMPLES / "digits-healthy.pt", tmp_path / "net.pt")
+    run = command("scan", str(tmp_path), COLUMNS="200")
+    assert run.returncode == 0
+    assert "1 file without a model passed over" in run.stdout
+    assert "AOTInductor" in command("scan", str(tmp_path / "net.pt2")).stderr

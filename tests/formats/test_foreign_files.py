@@ -59,6 +59,7 @@ def page() -> bytes:
         (gzip.compress(b"x" * 100, mtime=0), "gzip"),
         (b"\x1c\0\0\0TFL3" + bytes(60), "TensorFlow Lite"),
         (b"\x1c\0\0\0ET12" + bytes(60), "ExecuTorch"),
+        (b"\x7fELF\x02\x01\x01" + bytes(60), "compiled library"),
         (b"outs:\n- md5: 4d7a\n  size: 12345\n  path: model.pt\n", "DVC"),
         (b"\x28\xb5\x2f\xfd" + bytes(20), "compressed"),
         (b"BZh91AY&SY", "compressed"),
