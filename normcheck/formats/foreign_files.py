@@ -104,11 +104,6 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             "load it with Keras on torch (KERAS_BACKEND=torch), and save model.state_dict()",
         ),
         (
-            start.startswith((b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")),
-            "compressed with zstd, xz or bzip2",
-            "unpack it (zstd -d, unxz, bunzip2) and scan the result; gzip is read as it is",
-        ),
-        (
             start[4:8] == b"TFL3",
             "a TensorFlow Lite model, into which batch norms are folded",
             "scan the checkpoint that it was converted from, and compare outputs of the two",

@@ -147,6 +147,10 @@ def _is_box(start: bytes) -> bool:
     return is_box(start)
 
 
+def _is_zstd(start: bytes) -> bool:
+    return start.startswith(b"\x28\xb5\x2f\xfd")
+
+
 def _read_box(source: Source, limits: Limits) -> Checkpoint:
     from normcheck.formats.boxes.read_box import read_box
 
@@ -245,6 +249,7 @@ FORMATS = (
         sign=lambda start: header_length(start) is not None,
         read=_read_safetensors,
     ),
+    Format("packed by zstd", (), sign=_is_zstd, read=_read_box, extra="zstandard"),
     Format("an archive of checkpoints", (".mar", ".nemo", "model.tar.gz"), _is_box, _read_box),
     Format("a pickle", (".pkl", ".pickle"), sign=_PICKLE.match, read=_read_pickles),
     Format("an ONNX model", (".onnx",), sign=_is_onnx, read=_read_onnx, export=True, extra="onnx"),
