@@ -4,9 +4,14 @@
 Reports statistics in 16 or fewer bits that are infinite or at the largest value of their
 type: 65,504 for float16.
 
-Also noted: float32 statistics whose every value is one of bfloat16, beside γ and β that are not.
-They were accumulated in bfloat16: an update of less than 1/256 of a value is lost there, so that
-running averages stand still before they arrive.
+Also reported: statistics whose every value is one of bfloat16, beside γ and β that are not. They
+were accumulated in bfloat16, where an update of less than 1/512 to 1/256 of a value is rounded
+away: running averages stand still before they arrive. With momentum m a growing one stops at
+`1 / (1 + 1/(256 m))` of the truth at the least, a shrinking one at `1 / (1 - 1/(256 m))` at the
+most: at momentum 0.1 that is 4 %, at 0.03 12 %, at 0.01 28 % short and 64 % above. Measured with
+4,096 and more values a channel and batch, three seeds: at 0.1 the median channel is within 1 %, at
+0.01 its mean is 0.82 to 0.85 of the truth, and one variance in twenty 1.5 times it, at 0.005 0.7
+and 3.4. Smaller batches arrive nearer, for their noise carries averages on.
 
 ## Why is this bad?
 The true value was larger. In eval mode an infinite variance makes the channel constant, and
@@ -14,12 +19,14 @@ a clipped one makes it too large. Variances above 65,504 are genuine in some mod
 occurs), so converting a healthy model with `.half()` can do this.
 
 ## How severe
-An error: the values are lost, and other ones are used in their place. Info for statistics that were
-accumulated in bfloat16, which are imprecise rather than wrong.
+An error: the values are lost, and other ones are used in their place. A warning for statistics that
+were accumulated in bfloat16 with a momentum of at most 0.03, as a whole module or the names of a
+library tell it; info where it is larger or not known.
 
 ## Stays silent
-For half-precision statistics within range, and for variances that became 0 in half
-precision: what is below 6e-8 vanishes beside eps in any precision.
+For a model all of whose values are on bfloat16's grid: it was converted afterwards, or trained so,
+which the file cannot tell. For half-precision statistics within range, and for variances that
+became 0 in half precision: what is below 6e-8 vanishes beside eps in any precision.
 
 ## What to do
 Convert the original again and keep the norms in float32 (`model.half()` followed by
@@ -36,9 +43,15 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.number_grids import kept_in_bfloat16
-from normcheck.rules.rule import Need, Rule, Subject
-from normcheck.wording import number, plural
+from normcheck.rules.rule import DEFAULT_MOMENTUM, Need, Rule, Subject
+from normcheck.wording import number, percent, plural
 
+SLOW = 0.03
+"""Momentum from which downwards bfloat16 keeps averages 12 % and more from where they go."""
+LIBRARIES_MOMENTUM = 0.01
+"""Of TensorFlow's layers, which ports of their models keep."""
+LOST_UPDATE = 2**-8
+"""Share of a value of bfloat16 below which an update may round to nothing: half of its last bit."""
 HALF_BYTES = 2
 """Types up to this size are those that real statistics overflow."""
 
@@ -81,19 +94,38 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _accumulated(subject: Subject) -> Finding:
     layers = subject.with_statistics()
+    rates = [n.momentum for n in layers if isinstance(n.momentum, float) and 0 < n.momentum < 1]
+    slowest = min(rates, default=None)
+    slow = slowest is not None and slowest <= SLOW
+    # Nothing is known of the momentum: what torch's own has, and what many libraries have.
+    asked = [slowest] if slowest is not None else [DEFAULT_MOMENTUM, LIBRARIES_MOMENTUM]
     return RULE.finding(
-        severity=Severity.INFO,
+        severity=Severity.WARNING if slow else Severity.INFO,
         confidence=Confidence.HIGH,
         layers=layers,
         title=f"running statistics of {plural(len(layers), 'layer')} were kept in bfloat16",
         detail=(
-            "They are stored in float32, and every value is one of bfloat16; γ and β are not. They "
-            "were accumulated with 8 bits, where updates below 1/256 of a value are lost."
+            "Every value of theirs is one of bfloat16; γ and β are not. They were accumulated "
+            "with 8 bits, where updates below 1/256 of a value are lost: averages stop before "
+            f"they arrive, {'; '.join(map(_stop, asked))}."
         ),
-        consequence="They may stand a few per cent off what training in float32 would have left.",
+        consequence=(
+            "Means are too small and variances between their first value and the truth, so that "
+            "outputs in eval mode are not those that were trained."
+            if slow
+            else "They may stand off what training in float32 would have left."
+        ),
         fix="keep batch norms in float32 under mixed precision; re-estimate to be sure",
+        evidence=() if slowest is None else (Evidence("momentum", slowest, SLOW, len(layers)),),
         discriminator="bfloat16",
     )
+
+
+def _stop(momentum: float) -> str:
+    """How far from the truth averages stop at the most."""
+    lost = LOST_UPDATE / momentum
+    short = f"at momentum {momentum:g} up to {percent(lost / (1 + lost))} short"
+    return f"{short}, {percent(lost / (1 - lost))} above" if lost < 1 else short
 
 
 RULE = Rule(
