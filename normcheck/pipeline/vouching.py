@@ -140,7 +140,7 @@ def _without_numbers(layer: NormLayer, anatomy: Anatomy) -> str:
     if layer.uninitialised:
         return "never saw an input"
     if layer.unread:
-        return "values not in the file"
+        return f"values not read: {next(iter(layer.unread.values()))}"
     if layer.has_statistics:
         return ""
     if layer.running_var is not None and layer.kind.eval_uses == "running var":
