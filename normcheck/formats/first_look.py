@@ -8,13 +8,13 @@ by their first member.
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from normcheck.formats import foreign_files as foreign
 from normcheck.formats.registry import SNIFFED, is_known
 from normcheck.formats.safetensors_file import header_length
 from normcheck.formats.unrelated_names import is_unrelated
+from normcheck.lazy_dataclass import lazy_dataclass
 
 _ZIP = b"PK\x03\x04"
 _ZIP_NAME = 30
@@ -35,7 +35,7 @@ _TEXT = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]+")
 _LOST_PART = ".distcp"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class FirstLook:
     """What the first bytes of a file say."""
 

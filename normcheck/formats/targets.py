@@ -3,13 +3,12 @@
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from normcheck.errors import UnreadableError
-from normcheck.formats.first_look import first_look
 from normcheck.formats.folders.folder_kinds import kind_of_folder
 from normcheck.formats.registry import FORMATS
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.patterns import matching
 from normcheck.sources.place import Place, RemotePath, place_of, shown
 
@@ -22,7 +21,7 @@ _REMOTE_SIGNS = "*["
 """Signs of a pattern in an address: a question mark begins the query there."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Target:
     """One file to read, or a folder that is one checkpoint."""
 
@@ -35,7 +34,7 @@ class Target:
     a known suffix some only may be one: nothing that is wrong with them is an error."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class PassedOver:
     """A file in a folder that no reader takes."""
 
@@ -164,6 +163,9 @@ def _folder(folder: Place, *, explicit: bool) -> Iterator[Target | PassedOver]:
 
 def _looked_at(path: Path) -> Iterator[Target | PassedOver]:
     """A file without the suffix of a checkpoint. Far away, each look would be a journey."""
+    # Files named outright, and those of a checkpoint's suffix, do without.
+    from normcheck.formats.first_look import first_look
+
     found = first_look(path)
     if found is None:
         return

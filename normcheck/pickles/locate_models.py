@@ -6,9 +6,10 @@ although it is full of tensors of the same shapes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from normcheck.errors import RefusedError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import (
     Inert,
     children_of,
@@ -40,7 +41,7 @@ _LOOKED_AT = 64
 """Parameters of an optimizer that are asked for their number of steps."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Found:
     """The models of a file and what else bears on judging them."""
 
