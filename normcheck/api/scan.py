@@ -52,7 +52,7 @@ def scan(
     as it was. The arguments are those of ``normcheck scan --help``.
 
     Args:
-        targets: Files, folders (searched by extension) and patterns; live modules; state dicts,
+        targets: Files, folders (by names and first bytes), patterns; live modules; state dicts,
             also within dictionaries as a training script saves them; exported programs. One of
             these, or an iterable of several.
         examination: The same as one value: which rules judge, whether and how models are run; the

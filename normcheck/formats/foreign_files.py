@@ -24,6 +24,10 @@ _BY_NAME = (
     ),
 )
 """Formats that their first bytes do not tell, by the ends of names."""
+_COMPILED = "machine code, in which no norm can be told"
+_SOURCE = "scan the checkpoint or the exported program (.pt2) that it was compiled from"
+_MACHINE_CODE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""Shared libraries of Linux, Windows and macOS."""
 _BEFORE_THE_PICKLE = re.compile(
     r"/(version|byteorder|\.format_version|\.storage_alignment|\.data/)"
 )
@@ -60,14 +64,30 @@ def explain(name: str, size: int, start: bytes) -> UnreadableError:
     )
 
 
-def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+def pointer(start: bytes) -> str:
+    """What a text is that stands for a file which is not there; empty for any other."""
+    return next((what for matches, what, _ in _pointers(start) if matches), "")
+
+
+def _pointers(start: bytes) -> tuple[tuple[bool, str, str], ...]:
     return (
         (
             start.startswith(b"version https://git-lfs"),
             "a Git LFS pointer, not the file itself",
             "run 'git lfs pull' in its repository and scan again",
         ),
+        (
+            start.startswith((b"outs:", b"md5:", b"frozen:", b"wdir:")),
+            "a pointer of DVC, not the file itself",
+            "run 'dvc pull' in its repository and scan the file without .dvc",
+        ),
+    )
+
+
+def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return (
+        *_pointers(start),
         (
             text.startswith(_HTML_START),
             "a web page, saved under a checkpoint's name",
@@ -84,11 +104,6 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             "load it with Keras on torch (KERAS_BACKEND=torch), and save model.state_dict()",
         ),
         (
-            start.startswith((b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")),
-            "compressed with zstd, xz or bzip2",
-            "unpack it (zstd -d, unxz, bunzip2) and scan the result; gzip is read as it is",
-        ),
-        (
             start[4:8] == b"TFL3",
             "a TensorFlow Lite model, into which batch norms are folded",
             "scan the checkpoint that it was converted from, and compare outputs of the two",
@@ -99,9 +114,9 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             "scan the checkpoint or the exported program (.pt2) that it was lowered from",
         ),
         (
-            text.startswith((b"outs:", b"md5:", b"frozen:", b"wdir:")),
-            "a pointer of DVC, not the file itself",
-            "run 'dvc pull' in its repository and scan the file without .dvc",
+            start.startswith(_MACHINE_CODE),
+            f"a compiled library, as AOTInductor makes one of a model: {_COMPILED}",
+            _SOURCE,
         ),
         (
             start.startswith(b"\x93NUMPY"),
@@ -130,10 +145,8 @@ def explain_zip(name: str, members: list[str]) -> UnreadableError | None:
         what = "a torch.save that broke off: its pickle, and with it the model, was never written"
         hint = "save model.state_dict() again; torch.save failed on something else, or on the disk"
     elif any("/data/aotinductor/" in member for member in members):
-        what, hint = (
-            "a compiled package (AOTInductor): machine code, in which no norm can be told",
-            "scan the checkpoint or the exported program that it was compiled from",
-        )
+        # Well made, and no checkpoint: in a folder it is passed over.
+        return UnknownFormatError(f"{name}: a compiled package (AOTInductor): {_COMPILED}", _SOURCE)
     elif members and all(member.endswith(".npy") for member in members):
         what, hint = (
             "an archive of numpy arrays (npz)",

@@ -49,6 +49,15 @@ def read_memory(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Chec
 
 
 def _read_opened(path: Place, source: Source, limits: Limits) -> Checkpoint:
+    checkpoint = _read_file(path, source, limits)
+    if not path.name.startswith("adapter_"):
+        return checkpoint
+    from normcheck.formats.folders.adapters import is_adapter, with_base
+
+    return with_base(path, checkpoint, limits) if is_adapter(path.name) else checkpoint
+
+
+def _read_file(path: Place, source: Source, limits: Limits) -> Checkpoint:
     if path.name.endswith(".index.json"):
         from normcheck.formats.folders.sharded import read_sharded
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NoModelError, UnreadableError
@@ -16,7 +17,7 @@ from normcheck.sources.source import Source
 if TYPE_CHECKING:
     from zipfile import ZipFile
 
-_SNIFFED = 512
+SNIFFED = 512
 """Bytes that are enough to tell every format."""
 _PICKLE = re.compile(
     rb"\x80[\x00-\x05]|\([dl]p?\d*\n|[\]}]q[\x00\x01]|c\w[\w.]*\n\w[\w.]*\n", re.DOTALL
@@ -33,7 +34,7 @@ def read_source(source: Source, limits: Limits) -> Checkpoint:
         RefusedError: Past the limits.
         NoModelError: Readable, but no model in it.
     """
-    start = source.read_at(0, min(_SNIFFED, source.size))
+    start = source.read_at(0, min(SNIFFED, source.size))
     for form in FORMATS:
         if form.sign(start):
             return _read_as(form, source, limits)
@@ -53,7 +54,7 @@ def _read_as(form: Format, source: Source, limits: Limits) -> Checkpoint:
 
 
 def _read_safetensors(source: Source, limits: Limits) -> Checkpoint:
-    length = header_length(source.read_at(0, min(_SNIFFED, source.size)))
+    length = header_length(source.read_at(0, min(SNIFFED, source.size)))
     assert length is not None  # noqa: S101  (its sign)
     tensors, note = read_safetensors(source, length, limits)
     found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])
@@ -95,7 +96,9 @@ def _read_zip(source: Source, limits: Limits) -> Checkpoint:
         script = read_torchscript(source, archive, root, budget)
         why = _cannot_load("torch.jit.load", why_reader_refuses(source, archive, budget))
         return replace(checkpoint_of(source, "torch zip", Found([script])), refused_by_torch=why)
-    found = locate_models(read_torch_zip(source, archive, budget), budget)
+    found = locate_models(
+        read_torch_zip(source, archive, budget), budget, partial(_unpickled, budget)
+    )
     note = "" if has_checksum(pickled) else "saved without checksums: damage would not show"
     checkpoint = checkpoint_of(source, "torch zip", found, note)
     why = _cannot_load("torch.load", why_torch_load_refuses(source, archive, budget))
@@ -144,6 +147,10 @@ def _is_box(start: bytes) -> bool:
     return is_box(start)
 
 
+def _is_zstd(start: bytes) -> bool:
+    return start.startswith(b"\x28\xb5\x2f\xfd")
+
+
 def _read_box(source: Source, limits: Limits) -> Checkpoint:
     from normcheck.formats.boxes.read_box import read_box
 
@@ -160,7 +167,7 @@ def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
 
     budget = Budget(limits)
     value, is_torch, end = read_pickle_stream(source, budget)
-    found = locate_models(value, budget)
+    found = locate_models(value, budget, partial(_unpickled, budget))
     left = source.size - end
     note = f"{left:,} bytes behind its end were not read" if left else ""
     form = "legacy torch file" if is_torch else "pickle"
@@ -171,6 +178,15 @@ def _read_pickles(source: Source, limits: Limits) -> Checkpoint:
         trust = needs_trust(budget.names)
         checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *((trust,) if trust else ())))
     return replace(checkpoint, names=tuple(budget.names))
+
+
+def _unpickled(budget: Budget, data: bytes) -> object:
+    """What a pickle holds that lies in another as bytes."""
+    from normcheck.formats.legacy_pickles import read_pickle_stream
+    from normcheck.sources.source import MemorySource
+
+    value, *_ = read_pickle_stream(MemorySource(data, "a pickle within"), budget)
+    return value
 
 
 def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Checkpoint:
@@ -233,6 +249,7 @@ FORMATS = (
         sign=lambda start: header_length(start) is not None,
         read=_read_safetensors,
     ),
+    Format("packed by zstd", (), sign=_is_zstd, read=_read_box, extra="zstandard"),
     Format("an archive of checkpoints", (".mar", ".nemo", "model.tar.gz"), _is_box, _read_box),
     Format("a pickle", (".pkl", ".pickle"), sign=_PICKLE.match, read=_read_pickles),
     Format("an ONNX model", (".onnx",), sign=_is_onnx, read=_read_onnx, export=True, extra="onnx"),

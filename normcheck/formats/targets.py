@@ -13,7 +13,8 @@ from normcheck.sources.patterns import matching
 from normcheck.sources.place import Place, RemotePath, place_of, shown
 
 CHECKPOINT_SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
-"""Files that a folder is searched for; a file named outright is read whatever it is called."""
+"""Files that a folder is searched for. One of another name is looked at, and one named outright
+read whatever it is called."""
 _INDEX_SUFFIX = ".index.json"
 _SKIPPED_FOLDERS = frozenset({".git", "__pycache__", "node_modules", ".venv", ".cache"})
 _REMOTE_SIGNS = "*["
@@ -28,10 +29,36 @@ class Target:
     explicit: bool
     """Named by the user, not found in a folder: what cannot be read is then an error,
     where an unrelated ``.bin`` in a folder is only passed over."""
+    sure: bool = True
+    """Whether its name or its first bytes are those of a checkpoint. Of a folder's files without
+    a known suffix some only may be one: nothing that is wrong with them is an error."""
+
+
+@lazy_dataclass()
+class PassedOver:
+    """A file in a folder that no reader takes."""
+
+    path: Place
+    why: str
 
 
 def expand(words: list[str], redirects: tuple[str, ...] = ()) -> Iterator[Target]:
-    """The files that the words mean, each once, in the order of the words.
+    """The checkpoints that the words mean, each once, in the order of the words.
+
+    Args:
+        words: Paths, patterns and addresses.
+        redirects: Hosts that the server of an address may redirect to.
+
+    Raises:
+        UnreadableError: A word that names nothing at all.
+    """
+    for found in expand_all(words, redirects):
+        if isinstance(found, Target) and found.sure:
+            yield found
+
+
+def expand_all(words: list[str], redirects: tuple[str, ...] = ()) -> Iterator[Target | PassedOver]:
+    """The same with what may be a checkpoint, and with what is none.
 
     Args:
         words: Paths, patterns and addresses.
@@ -52,7 +79,7 @@ def expand(words: list[str], redirects: tuple[str, ...] = ()) -> Iterator[Target
                 yield target
 
 
-def _expand_one(word: str, redirects: tuple[str, ...]) -> Iterator[Target]:
+def _expand_one(word: str, redirects: tuple[str, ...]) -> Iterator[Target | PassedOver]:
     path = place_of(word, redirects)
     if isinstance(path, RemotePath):
         yield from _expand_remote(path)
@@ -65,7 +92,7 @@ def _expand_one(word: str, redirects: tuple[str, ...]) -> Iterator[Target]:
         yield from _expand_pattern(word)
 
 
-def _expand_pattern(word: str) -> Iterator[Target]:
+def _expand_pattern(word: str) -> Iterator[Target | PassedOver]:
     # A folder and what lies in it may both match: only there memory grows with the files.
     seen: set[Place] | None = set() if "**" in word else None
     empty = True
@@ -84,7 +111,7 @@ def _expand_pattern(word: str) -> Iterator[Target]:
         )
 
 
-def _expand_remote(path: RemotePath) -> Iterator[Target]:
+def _expand_remote(path: RemotePath) -> Iterator[Target | PassedOver]:
     # fsspec comes with this import, which no local scan needs.
     from normcheck.sources.remote import file_systems as remote
 
@@ -106,7 +133,7 @@ def _expand_remote(path: RemotePath) -> Iterator[Target]:
             yield Target(match, explicit=True)
 
 
-def _folder(folder: Place, *, explicit: bool) -> Iterator[Target]:
+def _folder(folder: Place, *, explicit: bool) -> Iterator[Target | PassedOver]:
     for here, folders, files in _walk(folder):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
         kind = kind_of_folder(folders, files)
@@ -127,8 +154,25 @@ def _folder(folder: Place, *, explicit: bool) -> Iterator[Target]:
         for index in indexes:
             yield Target(here / index, explicit=False)
         for name in sorted(files):
-            if name.endswith(CHECKPOINT_SUFFIXES) and not _is_shard(name, sharded):
-                yield Target(here / name, explicit=False)
+            if name.endswith(CHECKPOINT_SUFFIXES):
+                if not _is_shard(name, sharded):
+                    yield Target(here / name, explicit=False)
+            elif isinstance(here, Path):
+                yield from _looked_at(here / name)
+
+
+def _looked_at(path: Path) -> Iterator[Target | PassedOver]:
+    """A file without the suffix of a checkpoint. Far away, each look would be a journey."""
+    # Files named outright, and those of a checkpoint's suffix, do without.
+    from normcheck.formats.first_look import first_look
+
+    found = first_look(path)
+    if found is None:
+        return
+    if found.readable:
+        yield Target(path, explicit=False, sure=found.sure)
+    else:
+        yield PassedOver(path, found.why)
 
 
 def _walk(folder: Place) -> Iterator[tuple[Place, list[str], list[str]]]:

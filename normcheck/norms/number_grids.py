@@ -29,11 +29,14 @@ def went_through_half(layers: Iterable[NormLayer]) -> bool:
 def kept_in_bfloat16(layers: Iterable[NormLayer]) -> bool:
     """Whether the running statistics are values of bfloat16, while γ and β are not."""
     listed = tuple(layers)
-    statistics = _numbers(p for n in listed for p in (n.running_mean, n.running_var) if p)
+    statistics = [p for n in listed for p in (n.running_mean, n.running_var) if p]
     affine = _numbers(p for n in listed for p in (n.weight, n.bias) if p)
-    if statistics is None or affine is None:
+    if affine is None or _on_bfloat16(affine):
         return False
-    return _on_bfloat16(statistics) and not _on_bfloat16(affine)
+    if statistics and all(part.dtype.name == "bfloat16" for part in statistics):
+        return True
+    numbers = _numbers(statistics)
+    return numbers is not None and _on_bfloat16(numbers)
 
 
 def _on_bfloat16(numbers: Floats) -> bool:

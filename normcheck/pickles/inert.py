@@ -91,6 +91,16 @@ def entries_of(value: object) -> Mapping[Any, object]:
     return {}
 
 
+_PICKLED_APART = "__cuda_dependent_attributes__"
+"""Under which skorch's ``NeuralNet`` keeps what lies on a device, as a pickle of its own."""
+
+
+def pickle_within(value: object) -> bytes:
+    """The pickle that an object holds as bytes; empty where it has none."""
+    held = attributes_of(value).get(_PICKLED_APART)
+    return held if isinstance(held, bytes) else b""
+
+
 def children_of(value: object, gone_through: set[int]) -> Iterator[tuple[str, object]]:
     """What lies directly in a value and can hold more, each with how the path to it goes on.
 

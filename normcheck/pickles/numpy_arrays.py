@@ -53,6 +53,23 @@ def array_as_tensor(value: object) -> TensorRef | None:
     return TensorRef(dtype, shape, strides, 0, storage)
 
 
+def scalar_as_tensor(value: object) -> TensorRef | None:
+    """A pickled number of numpy, as ``np.float64`` is one; None for anything else."""
+    if not isinstance(value, Inert) or not isinstance(value.cls, GlobalName):
+        return None
+    if value.cls.name != "scalar" or value.cls.module not in _MODULES["_reconstruct"]:
+        return None
+    if len(value.args) != 2:
+        return None
+    dtype, big_endian = _dtype(value.args[0])
+    region = _region(value.args[1])
+    if dtype is None or region is None or region.nbytes != dtype.itemsize:
+        return None
+    return TensorRef(
+        dtype, (), (), 0, Storage("numpy number", dtype, region.nbytes, big_endian, region)
+    )
+
+
 @lazy_dataclass()
 class _TextRegion:
     """A string of Python 2, which the pickle machine reads as latin-1."""

@@ -14,6 +14,7 @@ from typing import Any
 from normcheck.errors import UnreadableError
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord, attributes_of, brief
 from normcheck.pickles.numpy_arrays import array_as_tensor
+from normcheck.pickles.sharded_tensors import PART, part_of_rank
 from normcheck.saved.dtypes import BY_NAME, FLOAT32, UINT8, DType, of_storage_class
 from normcheck.saved.tensors import (
     Storage,
@@ -182,7 +183,7 @@ def _from_type(
 ) -> object:
     """A tensor subclass: the plain tensor that it wraps, by the function named for that."""
     if isinstance(function, GlobalName) and isinstance(args, tuple):
-        if function.name == "_rebuild_wrapper_subclass" and (part := _distributed(args, _state)):
+        if function.name == "_rebuild_wrapper_subclass" and (part := _of_ranks(args, _state)):
             return part
         build = constructors.get((function.module, function.name))
         # Never itself again: torch does not nest it, and its depth would be the file's choice.
@@ -191,6 +192,12 @@ def _from_type(
     # Whatever it is made by, a tensor is what comes of it: said, not passed over.
     name = brief(cls) if isinstance(cls, GlobalName) else "a tensor subclass"
     return tensor_without_data(FLOAT32, (), f"{name}, a tensor subclass that is not read")
+
+
+def _of_ranks(args: tuple[object, ...], state: object) -> TensorRef | None:
+    """What this file's rank holds of a tensor; None of a wrapper that is not cut over ranks."""
+    dtype = dtype_named(args[1]) if len(args) > 1 else None
+    return _distributed(args, state) or part_of_rank(args, state, dtype)
 
 
 def _distributed(args: tuple[object, ...], state: object) -> TensorRef | None:
@@ -214,7 +221,7 @@ def _distributed(args: tuple[object, ...], state: object) -> TensorRef | None:
     dim = attributes_of(cuts[0]).get("dim") if len(cuts) == 1 else None
     if type(dim) is not int or not isinstance(shape, tuple) or not 0 <= dim < len(shape):
         return None
-    whole = tensor_without_data(local.dtype, shape, "a part of a tensor that is cut over ranks")
+    whole = tensor_without_data(local.dtype, shape, PART)
     if len(whole.shape) != local.ndim:
         return None
     return TensorShard(

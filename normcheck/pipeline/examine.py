@@ -55,9 +55,10 @@ def examine(
     except NormcheckError as error:
         # In a folder, a file without a model (an optimizer's state, another program's
         # .bin) is nobody's mistake.
-        unrelated = isinstance(error, NoModelError | UnknownFormatError)
+        unrelated = isinstance(error, NoModelError | UnknownFormatError) or not target.sure
         if unrelated and not target.explicit:
-            return FileResult(name, skipped=(Skipped(name, "", "", error.message),))
+            entry = Skipped(name, "", "", error.message, unasked=not target.sure)
+            return FileResult(name, skipped=(entry,))
         return FileResult(name, errors=(Failure(name, error.message, error.hint),))
     except MemoryError:
         return FileResult(name, errors=(Failure(name, f"{name}: not enough memory to read it"),))

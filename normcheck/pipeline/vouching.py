@@ -140,9 +140,11 @@ def _without_numbers(layer: NormLayer, anatomy: Anatomy) -> str:
     if layer.uninitialised:
         return "never saw an input"
     if layer.unread:
-        return "values not in the file"
+        return f"values not read: {next(iter(layer.unread.values()))}"
     if layer.has_statistics:
         return ""
+    if layer.running_var is not None and layer.kind.eval_uses == "running var":
+        return "nothing in the file predicts a variance alone"
     if layer.running_mean is not None or layer.running_var is not None:
         return "half of the running statistics is missing"
     if layer.kind.family is Family.BATCH or layer.kind.eval_uses == "running stats":

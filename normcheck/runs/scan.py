@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
 from normcheck.errors import UnreadableError
-from normcheck.findings import Failure
+from normcheck.findings import Failure, Skipped
 from normcheck.fleet.engine import examined
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Fleet
-from normcheck.formats.targets import Target, expand
+from normcheck.formats.targets import PassedOver, Target, expand_all
 from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine_object
 from normcheck.pipeline.given import Given, check_kinds, targets_in
@@ -54,7 +54,7 @@ def scan(
     ``examination.running`` asks for a run. A live module is run, and left bit for bit as it was.
 
     Args:
-        targets: Files, folders (searched by extension) and patterns; live modules; state dicts,
+        targets: Files, folders (by names and first bytes), patterns; live modules; state dicts,
             also within dictionaries as a training script saves them; exported programs. One of
             these, or an iterable of several.
         examination: Which rules judge, and whether and how models are run; by default every
@@ -130,16 +130,22 @@ def _walked(given: Iterator[tuple[Given, Any]], task: FileTask) -> Iterator[Targ
         word = os.fspath(target)
         try:
             word = word if isinstance(word, str) else os.fsdecode(word)
-            for found in expand([word], task.examination.redirects):
+            for found in expand_all([word], task.examination.redirects):
                 name = str(found.path)
                 if name in seen:
                     continue
                 if not alone:
                     seen.add(name)
-                yield found
+                yield found if isinstance(found, Target) else _passed_over(found)
         except UnreadableError as error:
             name = shown(str(target))
             yield FileResult(name, errors=(Failure(name, error.message, error.hint),))
+
+
+def _passed_over(found: PassedOver) -> FileResult:
+    """Counted, and named on demand; no lack that ``--strict`` minds, for nobody asked for it."""
+    name = str(found.path)
+    return FileResult(name, skipped=(Skipped(name, "", "", found.why, unasked=True),))
 
 
 def _with_last(

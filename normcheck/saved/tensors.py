@@ -202,6 +202,8 @@ class TensorShard(TensorRef):
     """The part."""
     dim: int = 0
     """The dimension along which the whole was cut."""
+    start: int | None = None
+    """Where in that dimension the part begins; None where the ranks' order alone tells."""
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

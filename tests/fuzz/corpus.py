@@ -3,9 +3,11 @@
 python -m tests.fuzz.corpus
 """
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import pickle
 import struct
 import tarfile
@@ -85,6 +87,8 @@ def _boxes(state: bytes) -> Iterator[tuple[str, str, bytes]]:
     yield "tar", "two.tar", tar
     yield "gzip", "state.safetensors.gz", gzip.compress(state, mtime=0)
     yield "gzip", "two.tar.gz", gzip.compress(tar, mtime=0)
+    yield "file", "state.safetensors.xz", lzma.compress(state)
+    yield "file", "two.tar.bz2", bz2.compress(tar)
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as box:
         for name, method in (("a.safetensors", zipfile.ZIP_DEFLATED), ("b", zipfile.ZIP_STORED)):

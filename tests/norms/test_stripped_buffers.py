@@ -3,8 +3,12 @@
 Measured over all architectures of the tests with their buffers stripped, as ``named_parameters()``
 and adapters leave them: of 491 batch norms none (but one that is called ``ln1``) is said to have
 nothing that could go stale, and three quarters of the LayerNorms, by their names, are vouched for.
+A kind of medium confidence is the true one, or one of the two or three that are named, in 88 of
+100 layers, one of low confidence in 85. The others are mostly LayerNorms without bias that are
+called RMSNorm, GroupNorms called LayerNorm or ``bn``, and InstanceNorms with weights.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.find_norms import anatomy_of
+from normcheck.norms.layer import Confidence
 from normcheck.pipeline.vouching import standings
 from normcheck.report.report import Standing
 from tests.architectures import norms_of
@@ -25,28 +30,54 @@ _CALLED_OTHERWISE = {"layernorm_called_bn: ln1"}
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def stripped(model: nn.Module, path: Path, *, parameters: bool) -> dict[str, tuple[str, Standing]]:
-    """Each norm that is found without buffers: its true kind, and what is said of it."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A norm that is found without buffers."""
+
+    truth: str
+    """Its kind; empty where it is none."""
+    kinds: tuple[str, ...]
+    """What is said that it is."""
+    confidence: Confidence
+    standing: Standing
+
+    @property
+    def right(self) -> bool:
+        """Whether one of the kinds is the true one, dimensions aside."""
+        return any(_family(kind) == _family(self.truth) for kind in self.kinds)
+
+
+def _family(kind: str) -> str:
+    return next((part for part in ("BatchNorm", "InstanceNorm") if part in kind), kind)
+
+
+def stripped(model: nn.Module, path: Path, *, parameters: bool) -> dict[str, Said]:
+    """Each norm that is found without buffers, by its path."""
     state = dict(model.named_parameters() if parameters else model.state_dict())
     kept = {n: t.detach() for n, t in state.items() if n.rpartition(".")[2] not in _BUFFERS}
     torch.save(kept, path)
     truth = norms_of(model)
-    with_verdict: dict[str, tuple[str, Standing]] = {}
+    found: dict[str, Said] = {}
     checkpoint = read_checkpoint(path)
     for saved in checkpoint.models:
         anatomy = anatomy_of(saved, judge_links=False)
         said = standings(anatomy, None, ["NC101"], [])
         for layer in anatomy.layers:
-            with_verdict[layer.path] = truth.get(layer.path, ""), said[layer.path][0]
+            standing, why = said[layer.path]
+            kinds = layer.kind.name.split(" or ")
+            if "names do not tell" in why:
+                kinds.append("BatchNorm")
+            found[layer.path] = Said(
+                truth.get(layer.path, ""), tuple(kinds), layer.recognition.confidence, standing
+            )
     checkpoint.close()
-    return with_verdict
+    return found
 
 
 @pytest.mark.parametrize("parameters", [False, True])
-def test_no_batch_norm_is_vouched_for(parameters: bool, tmp_path: Path) -> None:
-    """Whatever it is called and whatever stands around it."""
-    batch: dict[str, Standing] = {}
-    layer: list[Standing] = []
+def test_honest_about_kind(parameters: bool, tmp_path: Path) -> None:
+    """No batch norm is vouched for, whatever it is called; and a confidence means what it says."""
+    norms: dict[str, Said] = {}
     for name in sorted(FACTORIES):
         model = build(name)
         if not list(model.named_parameters()):
@@ -59,9 +90,14 @@ def test_no_batch_norm_is_vouched_for(parameters: bool, tmp_path: Path) -> None:
             if "no model" in str(error):
                 continue
             raise
-        batch |= {f"{name}: {p}": s for p, (kind, s) in found.items() if "Batch" in kind}
-        layer += [s for kind, s in found.values() if kind == "LayerNorm"]
+        norms |= {f"{name}: {path}": said for path, said in found.items()}
+    batch = {place: said for place, said in norms.items() if "Batch" in said.truth}
     assert len(batch) > 200
-    vouched = {path for path, said in batch.items() if said is Standing.VOUCHED}
+    vouched = {place for place, said in batch.items() if said.standing is Standing.VOUCHED}
     assert vouched <= _CALLED_OTHERWISE
+    layer = [said.standing for said in norms.values() if said.truth == "LayerNorm"]
     assert layer.count(Standing.VOUCHED) > 0.7 * len(layer)
+    for confidence, least in ((Confidence.MEDIUM, 0.85), (Confidence.LOW, 0.8)):
+        right = [said.right for said in norms.values() if said.confidence is confidence]
+        assert len(right) > 100
+        assert right.count(True) > least * len(right), confidence

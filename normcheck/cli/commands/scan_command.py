@@ -193,12 +193,13 @@ def _tell(tally: Tally, words: Scan) -> None:
     """Errors, and what else belongs on stderr."""
     tell_errors(tally.errors, words.screen.verbose)
     if not tally.models and not tally.errors:
-        passed = f" ({plural(tally.skipped, 'file')} without a model)"
         under = ", ".join(map(shown, words.targets))
-        report_error(
-            f"no checkpoint under {under}{passed if tally.skipped else ''}",
-            "name a file, or a folder with .pt, .pth, .ckpt, .bin or .safetensors files",
-        )
+        hint = "name a file, or a folder with checkpoints"
+        passed = ""
+        if tally.skipped:
+            passed = f" ({plural(tally.skipped, 'file')} without a model)"
+            hint += "" if words.screen.verbose else "; -v says what those are that were passed over"
+        report_error(f"no checkpoint under {under}{passed}", hint)
 
 
 def tell_errors(errors: Iterable[Failure], verbose: int) -> None:

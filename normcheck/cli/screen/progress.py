@@ -97,13 +97,13 @@ class Bar:
 
     def _count(self) -> None:
         from normcheck.errors import NormcheckError
-        from normcheck.formats.targets import expand
+        from normcheck.formats.targets import expand_all
 
         if any("://" in target for target in self._targets):
             return  # to list what is far away would cost the scan's own requests again
         for target in self._targets:
             with suppress(NormcheckError, OSError):
-                for _ in expand([target]):
+                for _ in expand_all([target]):
                     self._found += 1
         self._counted = True
 

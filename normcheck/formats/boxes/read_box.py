@@ -12,8 +12,10 @@ from dataclasses import field, replace
 
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
 from normcheck.formats.boxes.inflated import GZIP, RAW, Inflated
+from normcheck.formats.boxes.packed_whole import NAMES, packing_of, unpacked
 from normcheck.formats.boxes.tar_members import is_tar, tar_members
 from normcheck.formats.nested_archives import RegionSource
+from normcheck.formats.unrelated_names import is_unrelated
 from normcheck.formats.zip_members import find, open_archive, packed_part
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.locate_models import Found
@@ -28,12 +30,10 @@ DEEPEST = 4
 """Boxes within each other that are opened: an archive of archives of checkpoints is real."""
 MOST_MEMBERS = 100_000
 _SNIFFED = 512
-_NO_MODELS = (
-    ".py", ".json", ".txt", ".md", ".yaml", ".yml", ".csv", ".png", ".jpg", ".jpeg", ".gif",
-    ".npy", ".html", ".js", ".css", ".mp4", ".wav", ".mp3", ".flac", ".xml", ".toml", ".cfg",
-    ".ini", ".log", ".sh", ".pyc", ".so", ".tfevents", ".ipynb", ".pdf", ".parquet", ".arrow",
-)  # fmt: skip
-"""Ends of names of files that no reader is for: they are not looked into."""
+_SIGN = 6
+"""Bytes that tell how a file is packed."""
+_GZIP = b"\x1f\x8b\x08"
+_UNPACK = {"gzip": "gunzip", "zstd": "zstd -d", "xz": "unxz", "bzip2": "bunzip2"}
 _TORCH_0_1 = {"sys_info", "pickle", "storages", "tensors"}
 """Members of what torch saved before 0.1.10."""
 _KINDS = (
@@ -69,8 +69,8 @@ class _Contents:
 
 
 def is_box(start: bytes) -> bool:
-    """Whether a file begins like a tar or a gzip file; a zip is torch's own format first."""
-    return start.startswith(b"\x1f\x8b\x08") or is_tar(start)
+    """Whether a file begins like a tar or a packed file; a zip is torch's own format first."""
+    return start.startswith((_GZIP, *NAMES)) or is_tar(start)
 
 
 def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkpoint:
@@ -94,8 +94,12 @@ def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkp
         )
     budget = Budget(limits)
     start = source.read_at(0, min(_SNIFFED, source.size))
-    if start.startswith(b"\x1f\x8b\x08"):
-        return _read_gzip(source, budget, read, known)
+    if start.startswith(_GZIP):
+        return _read_packed(
+            source, Inflated(source, source.name, budget, GZIP), budget, read, known
+        )
+    if packing_of(start):
+        return _read_packed(source, unpacked(source, budget), budget, read, known)
     form = "tar archive" if is_tar(start) else "zip archive"
     members = _in_tar(source, budget) if is_tar(start) else _in_zip(source, budget)
     names: list[str] = []
@@ -126,22 +130,30 @@ def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkp
     return _one_checkpoint(source, kind or "archive", found)
 
 
-def _read_gzip(source: Source, budget: Budget, read: Read, known: Known) -> Checkpoint:
+def _read_packed(
+    source: Source, inner: Inside, budget: Budget, read: Read, known: Known
+) -> Checkpoint:
     """What is packed as a whole: a tar, whose members are then the box's, or one checkpoint."""
-    inner = Inflated(source, source.name, budget, GZIP)
-    start = inner.head(_SNIFFED)
+    packing = "gzip" if isinstance(inner, Inflated) else packing_of(source.read_at(0, _SIGN))
+    start = _head(inner)
     if not known(start):
         raise UnreadableError(
-            f"{source.name}: compressed with gzip, and no checkpoint inside",
-            "unpack it (gunzip) and look at what it is",
+            f"{source.name}: compressed with {packing}, and no checkpoint inside",
+            f"unpack it ({_UNPACK[packing]}) and look at what it is",
         )
     checkpoint = read(inner, _deeper(budget, 1 if is_box(start) else 0))
     return replace(
         checkpoint,
-        format=f"{checkpoint.format}, gzipped",
+        format=f"{checkpoint.format}, packed by {packing}",
         size=source.size,
         sources=(source, *checkpoint.sources),
     )
+
+
+def _head(inside: Inside) -> bytes:
+    if isinstance(inside, Inflated):
+        return inside.head(_SNIFFED)
+    return inside.read_at(0, min(_SNIFFED, inside.size))
 
 
 def _in_zip(source: Source, budget: Budget) -> Iterator[Member]:
@@ -176,14 +188,10 @@ def _tar_opener(source: Source, name: str, offset: int, length: int) -> Callable
 def _look_into(member: Member, found: _Contents, budget: Budget, read: Read, known: Known) -> None:
     """Add what a member holds, or count it as passed over."""
     found.passed_over += 1
-    if not member.length or member.name.lower().endswith(_NO_MODELS):
+    if not member.length or is_unrelated(member.name):
         return
     inside = member.opened()
-    if isinstance(inside, Inflated):
-        start = inside.head(_SNIFFED)
-    else:
-        start = inside.read_at(0, min(_SNIFFED, inside.size))
-    if not known(start):
+    if not known(_head(inside)):
         return
     try:
         found.read.append((member.name, read(inside, _deeper(budget, 1))))

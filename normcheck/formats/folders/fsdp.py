@@ -1,9 +1,9 @@
 """Folders in which every rank of an FSDP run saved its own shards with ``torch.save``.
 
-Parameters are ``DTensor``s there, cut along one dimension over the ranks in their order; buffers,
-running statistics among them, are whole on every rank. The files are called
-``model_world_size_<n>_rank_<k>.pt``. Under hybrid sharding the first ranks hold a whole model, and
-the others copies of it.
+Parameters are ``DTensor``s there, of FSDP 1 ``ShardedTensor``s, cut along one dimension over the
+ranks in their order; buffers, running statistics among them, are whole on every rank. The files
+are called ``model_world_size_<n>_rank_<k>.pt``. Under hybrid sharding the first ranks hold a whole
+model, and the others copies of it.
 """
 
 import re
@@ -98,6 +98,11 @@ def _pieces(name: str, first: TensorShard, ranks: Sequence[SavedModel]) -> Itera
                 "the folder mixes files of several saves; copy it again",
             )
         local = shard.local
+        if shard.start not in (None, begin):
+            raise UnreadableError(
+                f"{name:.80}: the parts of the ranks do not follow each other",
+                "load the folder with as many ranks as wrote it, and save a full state dict",
+            )
         offsets = (*(0,) * dim, begin, *(0,) * (len(first.shape) - dim - 1))
         yield piece_of(local, offsets)
         begin += local.shape[dim]

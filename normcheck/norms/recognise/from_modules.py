@@ -19,6 +19,7 @@ from normcheck.norms.recognise.statistics_names import (
     as_in_torch,
     named_statistics,
     squared,
+    was_never_set,
 )
 from normcheck.saved.checkpoint import ModuleRecord
 from normcheck.saved.prefetch import fetch_ahead
@@ -259,7 +260,8 @@ def _layer(
         uninitialised=any(
             tensor is not None and tensor.note.startswith("a lazy layer")
             for tensor in tensors.values()
-        ),
+        )
+        or (kind.name == "ActNorm" and was_never_set(record.buffers)),
         unread=unread,
         reached=record.registered,
         aliases=record.aliases,

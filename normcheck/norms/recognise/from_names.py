@@ -26,6 +26,7 @@ from normcheck.norms.recognise.statistics_names import (
     shaped_otherwise,
     squared,
     told_by_leaves,
+    was_never_set,
 )
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
@@ -276,7 +277,11 @@ def _layer(
     if group.named is not None:
         known = group.named.convention
         variance = squared(variance) if group.named.deviation else variance
+    learned = kind.name == "ActNorm"
     weight = values("gamma") if fused else values("weight", "gamma", "scale")
+    bias = values("beta") if fused else values("bias", "beta", "offset")
+    if learned:
+        weight, bias = values("scale", "log_scale", "s"), values("loc", "shift", "t")
     return NormLayer(
         path=group.path,
         kind=kind,
@@ -286,8 +291,9 @@ def _layer(
         running_var=variance,
         batches=read_count(leaves.get("num_batches_tracked")),
         weight=weight,
-        bias=values("beta") if fused else values("bias", "beta", "offset"),
-        uninitialised=any(tensor.note.startswith("a lazy layer") for tensor in leaves.values()),
+        bias=bias,
+        uninitialised=any(tensor.note.startswith("a lazy layer") for tensor in leaves.values())
+        or (learned and was_never_set(leaves)),
         unread=unread,
         norm_base=norm_base,
         momentum=known.momentum if known else None,

@@ -11,6 +11,8 @@ from normcheck.saved.tensors import TensorRef
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 _SUBTRACTS_MEAN = (Family.BATCH, Family.INSTANCE)
 """Families that take the mean of each channel away, and with it a bias before them."""
+_KEEPS_MEAN = ("FilterResponseNorm", "GraphNorm")
+"""Kinds of these families that take away none of it, or a learned share."""
 
 
 def biases_before_norms(
@@ -26,7 +28,9 @@ def biases_before_norms(
     known = layouts_of(model)
     for layer in layers:
         parent, _, last = layer.path.rpartition(".")
-        if layer.kind.family not in _SUBTRACTS_MEAN or not last.isdecimal() or last == "0":
+        if layer.kind.family not in _SUBTRACTS_MEAN or layer.kind.name in _KEEPS_MEAN:
+            continue
+        if not last.isdecimal() or last == "0":
             continue
         if sequentials is not None and parent not in sequentials:
             continue

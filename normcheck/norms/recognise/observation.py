@@ -1,8 +1,9 @@
 """Observation normalizers of reinforcement learning: running statistics of what a policy is given.
 
 ``rsl_rl`` stores ``_mean``, ``_var``, ``_std`` and ``count``, others ``running_mean``,
-``running_var`` and ``count``, or ``mean``, ``std`` or ``var`` and ``count``. They are no layers of
-``torch.nn``, and an exporter that is handed the policy alone leaves them out.
+``running_var`` and ``count``, or ``mean``, ``std`` or ``var`` and ``count``; TorchRL stores sums,
+or moments that fade. They are no layers of ``torch.nn``, and an exporter that is handed the policy
+alone leaves them out.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,14 @@ _DEVIATIONS = ("_std", "std", "running_std")
 _COUNTS = ("count", "_count", "current_count", "n", "num_samples", "n_samples")
 _SUMS = ("summed_variance",)
 _KNOWN = frozenset({*_MEANS, *_VARIANCES, *_DEVIATIONS, *_COUNTS, *_SUMS, "until", "eps"})
+_SUMS_OF_TORCHRL = {"sum", "ssq", "count"}
+"""TorchRL's VecNorm: sums of values and of their squares, each fading alike."""
+_MOMENTS_OF_TORCHRL = {"loc", "var", "count"}
+"""VecNormV2: the first and the second moment, both begun at 0."""
+_TORCHRL_DECAY = 0.9999
+"""Default of both; what VecNormV2 stores falls short by ``decay ** count``."""
+_CORRECTED = 0.01
+"""Up to that share of what it falls short the stored moments are taken as they are."""
 KIND = BY_NAME["observation norm"]
 
 
@@ -36,6 +45,9 @@ def is_observation_norm(leaves: Mapping[str, TensorRef | None], named: Named | N
     if named is not None:
         return "weight" not in leaves
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
+    if set(there) in (_SUMS_OF_TORCHRL, _MOMENTS_OF_TORCHRL):
+        first, second = (t for name, t in there.items() if name != "count")
+        return first.shape == second.shape and there["count"].numel == 1 and first.dtype.floating
     mean = _first(there, _MEANS)
     spread = _first(there, _VARIANCES) or _first(there, _DEVIATIONS)
     count = _first(there, _COUNTS)
@@ -63,6 +75,8 @@ def observation_norm(
         named: Where they were given torch's names.
     """
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
+    if set(there) in (_SUMS_OF_TORCHRL, _MOMENTS_OF_TORCHRL):
+        return _of_torchrl(path, there)
     sure, why = Confidence.HIGH, "a mean, a spread and a count of observations"
     if named is not None:
         there["count"] = there.pop("num_batches_tracked")
@@ -86,6 +100,39 @@ def observation_norm(
         kind=KIND,
         recognition=Recognition(sure, f"{why}{samples}"),
         features=mean.size if mean is not None else None,
+        running_mean=mean,
+        running_var=variance,
+        batches=count,
+        momentum=Momentum.CUMULATIVE,
+        unread=unread,
+    )
+
+
+def _of_torchrl(path: str, leaves: Mapping[str, TensorRef]) -> NormLayer:
+    """What TorchRL's normalizers apply, worked out of what they store."""
+    sums = "sum" in leaves
+    unread: dict[str, str] = {}
+    first = read_values(leaves["sum" if sums else "loc"], "running_mean", unread)
+    second = read_values(leaves["ssq" if sums else "var"], "running_var", unread)
+    count = read_count(leaves["count"])
+    total = count.value if count is not None else 0.0
+    known = total > 0 if sums else _TORCHRL_DECAY**total < _CORRECTED
+    mean = variance = None
+    if not known:
+        why = (
+            "it fades at a rate that the file does not hold" if total > 0 else "nothing was counted"
+        )
+        unread |= dict.fromkeys(("running_mean", "running_var"), why)
+    elif first is not None and second is not None:
+        parts = total if sums else 1.0
+        mean = Values(first.numbers / parts, first.dtype)
+        variance = Values(second.numbers / parts - np.square(mean.numbers), second.dtype)
+    why = f"sums of observations, as TorchRL has them, {total:,.0f} samples"
+    return NormLayer(
+        path=path,
+        kind=KIND,
+        recognition=Recognition(Confidence.HIGH, why if sums else why.replace("sums", "moments")),
+        features=first.size if first is not None else None,
         running_mean=mean,
         running_var=variance,
         batches=count,

@@ -209,7 +209,13 @@ _OWN_LEAVES = (
     ({"weight", "bias", "tau"}, "FilterResponseNorm"),
     ({"weight", "bias", "mean_scale"}, "GraphNorm"),
     ({"gamma", "beta", "tau"}, "FilterResponseNorm"),
+    # taming-transformers, nflows and normflows, each beside a flag that says whether it was set.
+    ({"loc", "scale"}, "ActNorm"),
+    ({"log_scale", "shift"}, "ActNorm"),
+    ({"s", "t"}, "ActNorm"),
 )
+FLAGS = ("initialized", "data_dep_init_done")
+"""Of ActNorm: whether scale and shift were set from a first batch."""
 
 
 def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
@@ -218,10 +224,20 @@ def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
     Args:
         leaves: A module's tensors by their last names: all of one size, whatever their shapes.
     """
-    names = leaves.keys() - {"eps"}
+    names = leaves.keys() - {"eps", *FLAGS}
     kind = next((kind for own, kind in _OWN_LEAVES if names == own), None)
+    if kind == "ActNorm" and not any(flag in leaves for flag in FLAGS):
+        return None  # two tensors of any layer
     sizes = {leaves[name].numel for name in names}
     return kind if len(sizes) == 1 and sizes.pop() > 1 else None
+
+
+def was_never_set(leaves: Mapping[str, TensorRef | None]) -> bool:
+    """Whether a flag beside a learned scale says that no batch has set it yet."""
+    flag = next((leaves[name] for name in FLAGS if leaves.get(name) is not None), None)
+    if flag is None or not flag.readable or flag.numel != 1:
+        return False
+    return not flag.values().reshape(-1)[0]
 
 
 def affine_of(leaves: Mapping[str, TensorRef], size: int) -> tuple[str | None, str | None]:

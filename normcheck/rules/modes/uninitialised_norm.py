@@ -1,12 +1,14 @@
-"""A lazy norm that never saw an input.
+"""A norm that never saw an input: a lazy one, or one that its first batch would set.
 
 ## What it does
 Finds norms whose parameters or buffers are still uninitialised: `LazyBatchNorm2d` and the
-like get their size from the first input.
+like get their size from the first input. Also `ActNorm` whose flag says that no batch has set its
+scale and shift.
 
 ## Why is this bad?
 The layer has no numbers at all. The model was saved before its first forward pass, so it was
-not trained either, or this part of it never runs.
+not trained either, or this part of it never runs. An ActNorm that is not set takes scale and shift
+from whatever batch comes first in train mode, over those that were loaded.
 
 ## How severe
 A warning: there is nothing to predict with, unless the layer is not used at all.
@@ -25,13 +27,34 @@ Run one batch through the model before saving, and load the trained weights afte
 from collections.abc import Iterator
 
 from normcheck.findings import Finding, Severity
+from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
+
+ACT_NORM = "ActNorm"
+
+
+def was(layers: list[NormLayer]) -> str:
+    """The verb for so many layers."""
+    return "was" if len(layers) == 1 else "were"
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Lazy layers without numbers."""
-    hit = [n for n in subject.layers if n.uninitialised]
+    unset = [n for n in subject.layers if n.uninitialised and n.kind.name == ACT_NORM]
+    hit = [n for n in subject.layers if n.uninitialised and n.kind.name != ACT_NORM]
+    if unset:
+        yield RULE.finding(
+            layers=unset,
+            title=f"{plural(len(unset), ACT_NORM)} {was(unset)} never set from a batch",
+            detail="Their flags say that scale and shift still wait for their first batch.",
+            consequence=(
+                "In eval mode they pass their input on as it is; the first batch in train mode "
+                "sets them, whatever was loaded."
+            ),
+            fix="run one batch of training data in train mode before training, and save after it",
+            discriminator="ActNorm",
+        )
     if not hit:
         return
     yield RULE.finding(
@@ -46,7 +69,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 RULE = Rule(
     code="NC209",
     name="uninitialised-norm",
-    summary="a lazy norm that never saw an input",
+    summary="a lazy norm, or an ActNorm, that never saw an input",
     severity=Severity.WARNING,
     need=Need.STATE,
     page=__doc__ or "",

@@ -43,6 +43,16 @@ def gzipped_tar(path: Path, members: Mapping[str, bytes]) -> Path:
     return tarred(path, members, "w:gz")
 
 
+def xz_tar(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Packed by xz as a whole."""
+    return tarred(path, members, "w:xz")
+
+
+def bzip2_tar(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Packed by bzip2 as a whole."""
+    return tarred(path, members, "w:bz2")
+
+
 def gzipped(path: Path, data: bytes) -> Path:
     """One file, packed."""
     path.write_bytes(gzip.compress(data))
@@ -54,6 +64,8 @@ PACKERS: dict[str, Pack] = {
     "stored": stored,
     "tar": tarred,
     "tar.gz": gzipped_tar,
+    "tar.xz": xz_tar,
+    "tar.bz2": bzip2_tar,
 }
 MANIFEST = json.dumps({"model": {"modelName": "digits", "serializedFile": "model.pt"}}).encode()
 """Of torch-model-archiver 0.12, in short."""

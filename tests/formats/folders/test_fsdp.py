@@ -58,6 +58,33 @@ def test_shards_make_the_whole(two: Path, read: Any) -> None:
     assert checkpoint.format == "FSDP checkpoint, 2 files"
 
 
+@pytest.mark.parametrize("world", [2, 3])
+def test_sharded_tensors(world: int, tmp_path: Path, read: Any) -> None:
+    """Those of FSDP 1: the folder is the whole, and one rank by itself is named as a part."""
+    folder = saved(tmp_path / "step", world, "ShardedTensor")
+    (model,) = read(folder).models
+    state = whole(folder)
+    assert list(model.tensors) == list(state)
+    for name, tensor in state.items():
+        assert model.tensors[name].values().tolist() == tensor.tolist(), name
+    last = folder / f"model_world_size_{world}_rank_{world - 1}.pt"
+    part = read(last).models[0].tensors["1.weight"]
+    assert (part.shape, part.readable) == ((9,), False)
+    with pytest.raises(UnreadableError, match="cut over ranks"):
+        part.values()
+
+
+def test_sharded_tensors_in_another_order(tmp_path: Path) -> None:
+    """Where a part begins stands in the file: others under its name are found out."""
+    folder = saved(tmp_path / "step", 3, "ShardedTensor")
+    one, two = (folder / f"model_world_size_3_rank_{number}.pt" for number in (1, 2))
+    one.rename(tmp_path / "other")
+    two.rename(one)
+    (tmp_path / "other").rename(two)
+    with pytest.raises(UnreadableError, match="do not follow"):
+        read_checkpoint(folder)
+
+
 def test_hybrid_shards(tmp_path: Path, read: Any) -> None:
     """The first half of the ranks is the model, the others hold copies."""
     folder = saved(tmp_path / "step", 4, "hybrid")
