@@ -18,6 +18,7 @@ from normcheck.pickles.handler import Handler
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord
 from normcheck.pickles.opcodes import COSTS, TABLE, text_of
 from normcheck.pickles.safe_keys import hashable
+from normcheck.pickles.tensor_records import TensorRecords, are_plain
 from normcheck.pickles.window import PickleWindow, damaged
 from normcheck.sources.limits import DEFAULT_LIMITS, ENTRY_BYTES, Budget, Limits
 
@@ -70,10 +71,13 @@ class InertUnpickler(PickleWindow):
     table: ClassVar[Mapping[bytes, Handler]] = TABLE
     """What each instruction does. Those that ``load`` runs itself are not looked up here."""
     _handlers: ClassVar[list[Handler | None]] = _by_code(TABLE)
+    _by_record: ClassVar[bool] = True
+    """Whether tensors may be taken a record at a time."""
 
     def __init_subclass__(cls) -> None:
         """Take over the instructions of a subclass."""
         cls._handlers = _by_code(cls.table)
+        cls._by_record = cls._by_record and are_plain(cls.table)
 
     def __init__(
         self,
@@ -109,6 +113,7 @@ class InertUnpickler(PickleWindow):
             window, safe, stack = self._window, self._safe, self._stack
             count = taken = 0
             round_end = self._round()
+            records = TensorRecords(self.make, self.persistent) if self._by_record else None
             while True:
                 if at >= safe:
                     self._at = at
@@ -148,6 +153,17 @@ class InertUnpickler(PickleWindow):
                         stack.append(value)
                         at = end
                 elif opcode == _MARK:
+                    if window[at] == _MARK and records is not None:
+                        ran = records.run(window, at - 1, safe, stack, memo, round_end - count)
+                        if ran.error is not None:
+                            at, opcode = ran.failed + 1, window[ran.failed]
+                            raise ran.error
+                        if ran.instructions:
+                            at = ran.at
+                            # Of the first instruction it is counted already.
+                            count += ran.instructions - 1
+                            taken += ran.cost - costs[_MARK]
+                            continue
                     self._below.append(stack)
                     stack = []
                 elif opcode == _TUPLE:

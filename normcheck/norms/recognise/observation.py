@@ -21,6 +21,7 @@ _DEVIATIONS = ("_std", "std", "running_std")
 _COUNTS = ("count", "_count", "current_count", "n", "num_samples", "n_samples")
 _SUMS = ("summed_variance",)
 _KNOWN = frozenset({*_MEANS, *_VARIANCES, *_DEVIATIONS, *_COUNTS, *_SUMS, "until", "eps"})
+_COUNTED = frozenset(_COUNTS)
 KIND = BY_NAME["observation norm"]
 
 
@@ -35,6 +36,8 @@ def is_observation_norm(leaves: Mapping[str, TensorRef | None], named: Named | N
     """
     if named is not None:
         return "weight" not in leaves
+    if len(leaves) < 3 or _COUNTED.isdisjoint(leaves):
+        return False  # as nearly all modules are told at once
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
     mean = _first(there, _MEANS)
     spread = _first(there, _VARIANCES) or _first(there, _DEVIATIONS)

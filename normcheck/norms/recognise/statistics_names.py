@@ -218,8 +218,12 @@ def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
     Args:
         leaves: A module's tensors by their last names: all of one size, whatever their shapes.
     """
+    if not 3 <= len(leaves) <= 4:
+        return None
     names = leaves.keys() - {"eps"}
     kind = next((kind for own, kind in _OWN_LEAVES if names == own), None)
+    if kind is None:
+        return None
     sizes = {leaves[name].numel for name in names}
     return kind if len(sizes) == 1 and sizes.pop() > 1 else None
 
