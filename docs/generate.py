@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,23 @@ def key_table(keys: "Sequence[Key]") -> str:
         for key in keys
     ]
     return "\n".join(lines)
+
+
+def rule_index() -> str:
+    """The module that tells of rules whose files a scan of files need not read."""
+    lines = [
+        '"""What files say of their rules, for rules that see more than a file; generated."""',
+        "",
+        "INDEX = (",
+    ]
+    for folder in ("behaviour", "data", "between", "training"):
+        for path in sorted((ROOT / "normcheck/rules" / folder).glob("[!_]*.py")):
+            rule = getattr(import_module(f"normcheck.rules.{folder}.{path.stem}"), "RULE", None)
+            if rule is not None:
+                told = (rule.code, rule.name, rule.summary, rule.severity.value, rule.need.value)
+                words = [*told, folder]
+                lines += ["    (", *(f"        {json.dumps(word)}," for word in words), "    ),"]
+    return "\n".join([*lines, ")", ""])
 
 
 def option_table() -> str:
@@ -273,7 +291,12 @@ def generated(*, rules_only: bool) -> dict[Path, str]:
 def main() -> int:
     """Write the files, or say which are out of date."""
     check = "--check" in sys.argv[1:]
-    files = generated(rules_only="--rules" in sys.argv[1:])
+    index = ROOT / "normcheck/rules/index.py"
+    files = {index: rule_index()}
+    if not check:
+        # First of all: the catalogue, from which the rest comes, knows new rules by it.
+        index.write_text(files[index], encoding="utf-8")
+    files |= generated(rules_only="--rules" in sys.argv[1:])
     stale = [
         path
         for path, text in files.items()

@@ -59,6 +59,10 @@ class NoValuesError(NormcheckError):
     """A live model whose tensors have no values (meta device, a trace), so that it cannot run."""
 
 
+class DamagedError(Exception):
+    """Bytes of another process, or of a cache, that stand for no value of the type asked for."""
+
+
 class ConfigError(UsageError):
     """A configuration file is broken, or says something that has no meaning."""
 

@@ -1,8 +1,8 @@
 """What rules say: a finding, how severe and how sure it is, and the numbers it rests on."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Confidence
 from normcheck.wording import fold
 
@@ -32,7 +32,7 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Evidence:
     """One number that a finding rests on."""
 
@@ -45,7 +45,7 @@ class Evidence:
     """How many values it is taken over: channels, layers."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Finding:
     """Something that a rule found, in one model of one file.
 
@@ -81,7 +81,7 @@ class Finding:
         return f"{self.title}: {fold(self.layers)}" if self.layers else self.title
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Skipped:
     """A rule that could not judge a model, or a file that was passed over, and why."""
 
@@ -97,7 +97,7 @@ class Skipped:
     ``--strict`` does not mind."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Failure:
     """Something that could not be done: a file that could not be read, a rule that broke."""
 
@@ -120,7 +120,7 @@ class SuppressedBy(StrEnum):
     MIN_CONFIDENCE = "min-confidence"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Suppressed:
     """A finding that was made and is left out on purpose."""
 
@@ -146,7 +146,7 @@ class Suppressed:
                 return f"below --min-confidence {self.source}"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Unused:
     """A suppression that suppressed nothing: it may be misspelt, or the fault is gone."""
 

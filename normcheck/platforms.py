@@ -83,7 +83,7 @@ class OpenFile:
 
 
 def user() -> int | None:
-    """The number of the user of this process, as a file's owner has it; None for no numbers."""
+    """The user ID of this process, comparable to a file's owner; None where there are none."""
     if sys.platform != "win32" and hasattr(os, "geteuid"):
         return os.geteuid()
     return None
@@ -143,7 +143,7 @@ def local_path(path: str) -> str:
 
 
 def names_object(word: str) -> bool:
-    r"""Whether a word is ``module:name`` or ``file.py:name``: a drive's colon makes none.
+    r"""Whether a word is ``module:name`` or ``file.py:name``; a drive's colon does not count.
 
     >>> names_object("net:build"), names_object(r"C:\net.py:build"), names_object(r"C:\val.npz")
     (True, True, False)
@@ -281,7 +281,7 @@ def _started_and_met(
 
 
 def _knows(link: "socket.socket", secret: str) -> bool:
-    """Whether who calls is whom we started: any process of the machine could."""
+    """Whether the caller is the process that we started: any process of the machine could call."""
     import hmac
 
     link.settimeout(10 * _ACCEPT_SECONDS)

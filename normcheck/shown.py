@@ -74,7 +74,7 @@ class Shown(Brief):
 
 
 def _view() -> Any:
-    # A door: who shows a result imports it, so it cannot be imported from here by its name.
+    # By its name: it imports the results that are shown here, so that this is a circle.
     return import_module("normcheck.report.python_view")
 
 

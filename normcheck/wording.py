@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MOST_NAMES = 4
 """Names that are listed one by one before they are folded."""
@@ -145,6 +145,19 @@ def in_short(value: object) -> str:
 
 def _is_short_number(value: object) -> bool:
     return isinstance(value, int) and value.bit_length() <= 64
+
+
+def nearest(word: str, words: Iterable[str], alike: float = 0.6) -> str | None:
+    """The one of ``words`` that was probably meant.
+
+    Args:
+        word: What somebody wrote.
+        words: What there is.
+        alike: From how much likeness on, 0 to 1, as ``difflib`` measures it.
+    """
+    import difflib  # only a mistake needs it
+
+    return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=alike)), None)
 
 
 def in_box(target: str, where: str) -> tuple[str, str]:

@@ -33,8 +33,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The user's own configuration, and the key of the user's caches, are left alone."""
+    """The user's own configuration, and the key of the user's caches, are left alone.
+
+    Processes that tests start buffer stdout, as a user's do, wherever the tests run.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONUNBUFFERED", raising=False)
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.run_request import Feeding, Loading, Running
 from normcheck.pipeline.given import check_kinds
 from normcheck.rules.catalogue import select as selected
@@ -85,7 +86,7 @@ def _one_of(kind: Any, word: str, name: str) -> Any:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class RunWords:
     """Everything that a run can be asked for."""
 

@@ -10,7 +10,7 @@ from normcheck.cli.flags.command_flags import NAMES, command
 from normcheck.cli.flags.completion import complete_rule
 from normcheck.cli.flags.typer_commands import typer_command
 from normcheck.cli.perform import perform
-from normcheck.version import VERSION
+from normcheck.version import LINE
 
 app = typer.Typer(
     name="normcheck",
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"normcheck {VERSION}")
+        typer.echo(LINE)
         raise typer.Exit
 
 

@@ -3,10 +3,12 @@
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
 from normcheck.errors import NormcheckError
+from normcheck.version import LINE
 from normcheck.wording import printable
 
 NOT_DONE = 2
@@ -28,7 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
     try:
-        return _dispatch(words)
+        return _answer(words)
+    finally:
+        _settle_stdout()
+
+
+def _answer(words: list[str]) -> int:
+    try:
+        code = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is an error while we can still say so
+        return code
     except NormcheckError as error:
         if _by_interruption(error):
             return _interrupted()
@@ -43,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         # choose a code that means something.
         if _completing() and isinstance(error.code, int):
             return error.code
-        if isinstance(error.__context__, BrokenPipeError):  # Typer makes an exit of it
+        if isinstance(error.__context__, BrokenPipeError):  # Typer turns it into an exit
             return _enough()
         report_error("something ended the run from within", "run again with -vv for the details")
         if _wants_traceback(words):
@@ -64,12 +76,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Make stdin, stdout and stderr usable, whatever whoever started us made of them."""
+    """Make stdin, stdout and stderr usable, in whatever state we were given them."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _without_streams()
     # Signs that the terminal's encoding lacks become question marks, not a crash.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
+
+
+def _settle_stdout() -> None:
+    """Leave nothing in stdout's buffer: Python would try it once more, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: None
+        from normcheck.writing.streams import discard_stdout
+
+        with suppress(OSError, ValueError, AttributeError):
+            discard_stdout()
 
 
 def _without_streams() -> None:
@@ -91,7 +114,7 @@ def _interrupted() -> int:
 
 
 def _by_interruption(error: BaseException) -> bool:
-    """Whether an error is what Ctrl-C became on its way: what it fell into may wrap it.
+    """Whether an error is Ctrl-C in disguise: what it interrupted may have wrapped it.
 
     So does Typer, in some versions, and Python before 3.12 where a class is being made.
     """
@@ -112,7 +135,7 @@ def _enough() -> int:
 
 
 def _no_room(error: Exception) -> int:
-    """Say so where a disk is full that nobody named; 0 where that is not what happened."""
+    """Report a full disk that no flag names; 0 where that is not what happened."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if not isinstance(error, OSError) or error.errno not in full:
         return 0
@@ -124,6 +147,9 @@ def _no_room(error: Exception) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words in (["--version"], ["-V"]):  # a third of the time that Typer's import takes
+        print(LINE)  # noqa: T201  # says nothing where stdout is closed
+        return 0
     if words and not _completing():
         from normcheck.cli.flags.command_flags import NAMES, command
         from normcheck.cli.perform import perform

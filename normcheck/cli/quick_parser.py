@@ -1,4 +1,4 @@
-"""The words of a command, told without Typer.
+"""The words of a command, parsed without Typer.
 
 Typer makes a validator for each of some fifty flags before it looks at one, with pydantic: that
 takes as long as the scan of a small checkpoint with all that it imports. So words of which every
@@ -10,16 +10,16 @@ it alone explains, and says what is wrong. The two are held against each other i
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck.config.flags.flag import Argument, Declared, Flag, Group, declared, filled
+from normcheck.lazy_dataclass import lazy_dataclass
 
 _NUMBER = {int: re.compile(r"[0-9]{1,6}"), float: re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")}
 """Numbers as everybody writes them."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Given:
     """One flag as it was given."""
 
@@ -49,7 +49,7 @@ def quickly(kind: type[Group], words: Sequence[str]) -> Group | None:
 
 
 def _table(entries: Sequence[Declared]) -> dict[str, _Given]:
-    """What each word means that begins with a dash."""
+    """What each word that begins with a dash means."""
     table: dict[str, _Given] = {}
     for entry in entries:
         if isinstance(entry.says, Flag):
@@ -62,7 +62,7 @@ def _table(entries: Sequence[Declared]) -> dict[str, _Given]:
 def _told(
     table: dict[str, _Given], words: Sequence[str]
 ) -> tuple[list[str], dict[Declared, list[Any]]]:
-    """The words that no flag has to do with, and the values of each flag."""
+    """The words that belong to no flag, and the values of each flag."""
     rest: list[str] = []
     given: defaultdict[Declared, list[Any]] = defaultdict(list)
     waiting = iter(words)

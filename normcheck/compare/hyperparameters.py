@@ -5,9 +5,9 @@ both sides hold is compared; what one of them holds is listed as not compared.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import isclose
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.inflow import GATED, activation
 from normcheck.norms.kinds import Family
@@ -34,7 +34,7 @@ _SLOPED = frozenset({"LeakyReLU", "ELU", "Hardtanh"})
 """Those that are told apart by a constant."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Hyperparameters:
     """Of one layer, as far as its file holds them."""
 
@@ -42,7 +42,7 @@ class Hyperparameters:
     norm: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class HyperparameterChange:
     """One that differs."""
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.movement import Change, LayerChange, Step
 from normcheck.compare.rounding import moved
 from normcheck.compare.transform import Transformation, transformation
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import BatchCount, Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.dtypes import Array, DType
@@ -18,7 +18,7 @@ _FLOOR = 1e-3
 """Of a layer's mean variance: channels below it are dead, and have no unit of their own."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Lengths:
     """Squared lengths of two sets of numbers and of their difference, summed up."""
 

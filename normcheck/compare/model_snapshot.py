@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from normcheck.compare.hyperparameters import Hyperparameters, hyperparameters_of
 from normcheck.compare.tensor_names import aligned, module_paths
 from normcheck.compare.weight_sample import Sample, comparable, limit_for, samples
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.weights_beside import weights_beside
 from normcheck.norms.find_norms import anatomy_of
@@ -30,7 +31,7 @@ _POWER_ITERATION = re.compile(r"_[uv]$")
 _AFFINE = frozenset({"weight", "bias", "gamma", "beta", "scale", "offset"})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Snapshot:
     """What is kept of one model; memory goes with its norms and the sampling budget."""
 

@@ -1,13 +1,14 @@
 """One model through the checkpoints: what is kept of it while file after file is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from normcheck.compare.hyperparameters import changes, not_compared
 from normcheck.compare.measure_movement import measured
 from normcheck.compare.model_config import config_of, with_config
 from normcheck.compare.model_snapshot import Snapshot, snapshot
 from normcheck.compare.movement import Comparison, Side, Step
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import DEFAULT_LIMITS
 from normcheck.wording import plural
@@ -16,7 +17,7 @@ _FEW_IN_COMMON = 0.5
 """Share of the smaller model's tensors below which the reader should know."""
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class Track:
     """Two snapshots, the first and the last so far, and the steps that were measured."""
 

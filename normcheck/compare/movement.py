@@ -1,17 +1,17 @@
 """What moved between checkpoints: plain values, from which rules and outputs are made."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.compare.transform import Transformation
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
 from normcheck.norms.kinds import Family
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Change:
     """How far numbers moved from one checkpoint to another."""
 
@@ -21,7 +21,7 @@ class Change:
     """Whether any number differs by more than the rounding of the types it is stored in."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class LayerChange:
     """One normalization layer in two checkpoints. What either file lacks is None."""
 
@@ -78,7 +78,7 @@ class LayerChange:
         return None if before is None or after is None else after - before
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Side:
     """One of the compared checkpoints."""
 
@@ -96,7 +96,7 @@ class Side:
     """Whether it is an export, in which an exporter may have changed weights."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Step:
     """From one checkpoint to another."""
 
@@ -163,7 +163,7 @@ class Step:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Comparison:
     """One model in all the compared checkpoints, in the order given."""
 

@@ -1,12 +1,13 @@
 """The outputs of the models of two files on the same data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from normcheck.compare.model_pairing import chosen
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
 from normcheck.live.process.run_models import ran
 from normcheck.live.run_request import Running
@@ -16,7 +17,7 @@ from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.sources.limits import Limits
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Ran:
     """What a run of two models gave."""
 

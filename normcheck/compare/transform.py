@@ -5,12 +5,12 @@ of a tensor, with one or two constants for all of them, is no accident.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from normcheck.compare.rounding import coarsest, spacing
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.dtypes import BY_NAME, DType
@@ -27,7 +27,7 @@ _NICE = 1e-6
 """Relative distance from a short number at which a constant is taken for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Transformation:
     """What one tensor went through."""
 

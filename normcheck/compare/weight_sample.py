@@ -1,10 +1,11 @@
 """Weights read with a budget: small tensors whole, of large ones the same places every time."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.dtypes import Array, DType
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensor_blocks import lies_in_one_piece
@@ -21,7 +22,7 @@ _TOGETHER = 1 << 21
 """Values that are fetched at once of a remote file: 8 MB in float32, beside what lies between."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Sample:
     """Values of one tensor, at places that depend on its size and the limit alone."""
 

@@ -9,19 +9,20 @@ layers and moving the whole folder change nothing.
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from normcheck.errors import UsageError
 from normcheck.findings import Finding
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.machines.json_text import json_text, spelt
 
 VERSION = 1
 _WRITE_AGAIN = "write it again with: normcheck scan TARGET --write-baseline"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@lazy_dataclass(order=True)
 class Entry:
     """One known finding on one layer; ``layer`` is None for a finding that names none."""
 
@@ -47,7 +48,7 @@ class Entry:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Baseline:
     """A baseline that was read or is about to be written."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.rules.catalogue import RULES, narrow
 from normcheck.shown import Brief
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from normcheck.rules.rule import Rule
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class ModelSettings:
     """What a configuration file says of the models that a pattern names."""
 
@@ -78,7 +79,7 @@ class ModelSettings:
         return sum(character not in "*?[]" for character in self.pattern)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class HeldBack:
     """A run that was asked for and is not done: it would import what only a file names."""
 
@@ -86,7 +87,7 @@ class HeldBack:
     """What would be imported, and which file says so."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@lazy_dataclass(repr=False)
 class Examination(Brief):
     """How files and live models are examined: by which rules and which run, within which bounds."""
 

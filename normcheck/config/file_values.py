@@ -1,16 +1,17 @@
 """What a configuration file says, as values; what it does not say is None or empty."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from normcheck.config.examination import ModelSettings
 from normcheck.config.flags.settings_flags import Judging, Outputs
 from normcheck.config.policy import LayerIgnore
 from normcheck.findings import Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class RuleSettings:
     """What a file says of one rule."""
 
@@ -19,7 +20,7 @@ class RuleSettings:
     options: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class FileSettings:
     """What one file says."""
 

@@ -5,15 +5,15 @@ table in the documentation are made from these.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from normcheck.config.flags.flag import Declared, flags_of
 from normcheck.config.flags.flag import Key as Form
 from normcheck.config.flags.running_flags import Probing, Run
 from normcheck.config.flags.settings_flags import Configuration, Judging, Outputs
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Key:
     """One key of one table."""
 

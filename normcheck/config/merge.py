@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ from normcheck.config.examination import Examination
 from normcheck.config.file_values import FileSettings
 from normcheck.config.flags.flag import Declared, Group, flags_of
 from normcheck.config.flags.settings_flags import Configuration, Flags
-from normcheck.config.parse import parse
 from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.rules.catalogue import select
 from normcheck.sources.place import local
 
@@ -28,7 +28,7 @@ DEFAULT = "default"
 """Origin of a value that nobody set."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Origin:
     """One setting, its value and who set it."""
 
@@ -38,7 +38,7 @@ class Origin:
     """``default``, a file, a variable of the environment, or a flag."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Resolved:
     """Everything that was decided before the run."""
 
@@ -109,14 +109,20 @@ def _file(said: Configuration, environment: Mapping[str, str], folder: Path) -> 
         return FileSettings()
     name = said.config or environment.get("NORMCHECK_CONFIG")
     if name:
+        from normcheck.config.parse import parse
+
         path = folder / local(name, "--config")
         return parse(named(path), path)
     found = discover(folder)
-    return parse(found[1], found[0]) if found else FileSettings()
+    if found is None:
+        return FileSettings()
+    from normcheck.config.parse import parse
+
+    return parse(found[1], found[0])
 
 
 class _Merge:
-    """Takes each setting from who has the last word on it, and notes who that was."""
+    """Takes each setting from the source with the last word on it, and notes which that was."""
 
     def __init__(self, file: FileSettings, environment: Mapping[str, str]) -> None:
         self.origins: list[Origin] = []

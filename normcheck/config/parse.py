@@ -1,6 +1,5 @@
 """From the tables of a configuration file to values, or to an error that names the key."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from normcheck.findings import Severity
 from normcheck.rules.catalogue import check_selector, find
 from normcheck.sources.place import is_remote
 from normcheck.sources.place import shown as shown_place
+from normcheck.wording import nearest
 
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TRUST = ("trust", "trust-config")
@@ -73,8 +73,8 @@ class _Table:
                     f"whoever runs normcheck decides that, with the flag --{name}",
                 )
             if name not in names:
-                near = difflib.get_close_matches(name.replace("_", "-"), names, n=1, cutoff=0.5)
-                meant = f"did you mean {near[0]}? " if near else ""
+                near = nearest(name.replace("_", "-"), names, alike=0.5)
+                meant = f"did you mean {near}? " if near else ""
                 raise self.error(name, "unknown key", f"{meant}known here: {', '.join(names)}")
 
     def child(self, key: str) -> "_Table":
@@ -170,8 +170,8 @@ class _Table:
     def one_of(self, key: str, words: Sequence[str]) -> str | None:
         value = self.text(key)
         if value is not None and value not in words:
-            near = difflib.get_close_matches(value, words, n=1)
-            hint = f"did you mean {near[0]}?" if near else ""
+            near = nearest(value, words)
+            hint = f"did you mean {near}?" if near else ""
             raise self.error(key, f"{value!r:.60} is not one of {', '.join(words)}", hint)
         return value
 

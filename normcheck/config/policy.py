@@ -6,17 +6,17 @@ Nothing here decides what rules say of a file, so it may change without anything
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.shown import Brief
 
 if TYPE_CHECKING:
     from normcheck.config.baseline import Baseline
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class LayerIgnore:
     """Findings of some rules on some layers that are wanted as they are."""
 
@@ -31,7 +31,7 @@ class LayerIgnore:
         return fnmatch.fnmatchcase(path, self.pattern)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@lazy_dataclass(repr=False)
 class Policy(Brief):
     """Which findings count, and which of them fail the run."""
 

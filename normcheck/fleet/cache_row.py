@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from normcheck.live.process.wire import DamagedError, read, shrunk, unfolded, written
+from normcheck.errors import DamagedError
+from normcheck.live.process.wire import read, shrunk, unfolded, written
 from normcheck.pipeline.results import FileResult, packed
 
 LAYOUT = 3

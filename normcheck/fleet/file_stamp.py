@@ -3,10 +3,11 @@
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.place import HIDDEN, RemotePath, is_remote
 
 HASHED_BYTES = 8 << 20
@@ -19,7 +20,7 @@ _MOST_FILES = 100_000
 _GAP = "\0"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Stamp:
     """What the file system says of a file."""
 

@@ -1,18 +1,19 @@
 """The work on one file, the same whoever does it."""
 
 import pickle
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from normcheck.config.examination import Examination
 from normcheck.errors import NormcheckError
 from normcheck.formats.targets import Target
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.report_parts import with_line
 from normcheck.pipeline.results import FileResult
 from normcheck.report.form import Wish
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class FileTask:
     """What is done with each file of a run: sent whole to workers, hashed whole for the cache.
 

@@ -1,9 +1,11 @@
 """What a user asks of a scan of many files: where the work is done, what is kept of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 Progress = Callable[[int], None]
 """Called with the number of files that are done, also while that stands still."""
@@ -24,7 +26,7 @@ def _unsaid(_text: str) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Cluster:
     """A Ray cluster, and what a file may take of it."""
 
@@ -36,7 +38,7 @@ class Cluster:
     """Accelerators for each file, for a run."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Fleet:
     """How the files of one run are shared out; nothing of it changes what is reported."""
 

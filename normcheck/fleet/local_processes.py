@@ -11,16 +11,16 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from normcheck.errors import NormcheckError
+from normcheck.errors import DamagedError, NormcheckError
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.worker_messages import MESSAGES, Announcement, Ready, Result
 from normcheck.formats.targets import Target
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.process.child_messages import Progress
 from normcheck.live.process.process_link import Child, ClosedError, Ending
-from normcheck.live.process.wire import DamagedError
 from normcheck.pipeline.results import FileResult, lost
 
 AHEAD = 256
@@ -62,7 +62,7 @@ def examined_by_processes(
         pool.stop()
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class _Worker:
     """One process and the files that it was given, in the order in which it takes them."""
 
@@ -218,7 +218,7 @@ def _environment(task: FileTask) -> dict[str, str]:
     # The products of a scan are small; threads for them would only be in each other's way.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     if task.examination.running is not None:
-        # Models that run side by side share the processors: who waits must not spin.
+        # Models that run side by side share the processors: waiting threads must not spin.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment
 

@@ -13,12 +13,12 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from normcheck.errors import NormcheckError, UsageError
+from normcheck.errors import DamagedError, NormcheckError, UsageError
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Cluster
 from normcheck.fleet.result_order import InOrder
 from normcheck.formats.targets import Target
-from normcheck.live.process.wire import DamagedError, read, written
+from normcheck.live.process.wire import read, written
 from normcheck.live.run_request import Running
 from normcheck.pipeline.results import FileResult, lost
 from normcheck.platforms import processors
@@ -223,7 +223,7 @@ def _fetched(ray: Any, reference: Any, target: Target, running: Running | None) 
 def _examined(
     target: Target, asked: bytes, folder: str, path: list[str]
 ) -> tuple[str, list[str], bytes]:
-    """The task: one file, in the folder and with the modules of who asked.
+    """The task: one file, in the caller's folder and with the caller's modules.
 
     Returns:
         The version of normcheck, what a user is to be told, and the result.

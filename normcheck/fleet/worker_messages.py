@@ -1,24 +1,23 @@
 """What a process that examines files tells the one that started it."""
 
-from dataclasses import dataclass
-
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.process.child_messages import Progress
 from normcheck.pipeline.results import FileResult
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Ready:
     """It takes files."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Announcement:
     """Words for the user that no report holds."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Result:
     """What came of the next file."""
 

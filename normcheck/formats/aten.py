@@ -5,12 +5,12 @@ of ``native_functions.yaml``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import Node, Op, Setting
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Value:
     """A tensor that is known by name only."""
 
@@ -29,7 +29,7 @@ Argument = object
 """A ``Value``, a plain value, a tuple of arguments, or ``UNKNOWN``."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Signature:
     op: Op
     arguments: tuple[str, ...]

@@ -1,14 +1,14 @@
-"""What a format is: how its files are called and begin, and who reads them."""
+"""What a format is: how its files are named, how they begin, and what reads them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.limits import Limits
 from normcheck.sources.source import Source
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Format:
     """One format of files; its reader is imported when a file of it is met."""
 

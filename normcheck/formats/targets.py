@@ -3,12 +3,12 @@
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from normcheck.errors import UnreadableError
 from normcheck.formats.folders.folder_kinds import kind_of_folder
 from normcheck.formats.registry import FORMATS
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.patterns import matching
 from normcheck.sources.place import Place, RemotePath, place_of, shown
 
@@ -20,7 +20,7 @@ _REMOTE_SIGNS = "*["
 """Signs of a pattern in an address: a question mark begins the query there."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Target:
     """One file to read, or a folder that is one checkpoint."""
 

@@ -7,12 +7,12 @@ so a tensor's bytes can be read where they lie.
 
 import io
 import zipfile
-from dataclasses import dataclass
 from functools import partial
 
 from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.legacy_pickles import embedded_storage
 from normcheck.formats.zip_members import StoredRegion, find
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.machine import InertUnpickler
 from normcheck.pickles.torch_objects import constructors, storage_dtype, storage_key
 from normcheck.saved.tensors import Region, Storage
@@ -65,7 +65,7 @@ def read_torch_zip(
     return read_pickled(source, archive, pickled, places, budget)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Places:
     """Where an archive keeps what its pickles refer to."""
 

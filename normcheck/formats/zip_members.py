@@ -233,7 +233,7 @@ class StoredRegion(InPlace):
         return data if whole else self.source.read_at(self.offset + start, length)
 
     def _read_on(self, start: int, length: int) -> bytes:
-        """A part of a large member; who reads all of it in order learns of damage at its end."""
+        """A part of a large member; reading all of it in order reveals damage at its end."""
         data = self.source.read_at(self.offset + start, length)
         if start == 0:
             self._passed, self._checksum = 0, 0

@@ -1,7 +1,7 @@
 """What is fed to a model: batches of rows that can be picked, moved and put together anew."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from normcheck.errors import UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Batch:
     """The arguments of one forward, and the labels that go with it."""
 
@@ -69,7 +70,7 @@ class Batch:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Feed:
     """Everything that a run feeds, in memory."""
 

@@ -1,12 +1,12 @@
 """The shape of one input of a model: plain values, without torch."""
 
-from dataclasses import dataclass
+from normcheck.lazy_dataclass import lazy_dataclass
 
 FLOAT = "float"
 """Whatever element type the model has."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Shape:
     """One input without its batch dimension."""
 

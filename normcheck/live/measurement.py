@@ -1,12 +1,13 @@
 """What running a model showed: plain values, on which rules judge without torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.misfit import InputMap, OtherCode
 from normcheck.norms.layer import Floats
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Fed:
     """What was fed."""
 
@@ -25,7 +26,7 @@ class Fed:
     dtype: str
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class NormRun:
     """One normalization that ran in a forward."""
 
@@ -44,7 +45,7 @@ class NormRun:
     """Whether the module is a normalization layer; otherwise it was called by hand."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Draw:
     """A kind of random number drawn under a module."""
 
@@ -53,7 +54,7 @@ class Draw:
     calls: int
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Blame:
     """The first place where two forwards went apart."""
 
@@ -63,7 +64,7 @@ class Blame:
     """The operator, as torch calls it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class StillTraining:
     """A module in train mode after ``model.eval()``."""
 
@@ -76,7 +77,7 @@ class StillTraining:
     ran: bool
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class WrongAxis:
     """A norm whose features are not the channels of what it was given."""
 
@@ -91,7 +92,7 @@ class WrongAxis:
     """What made the input: ``convolution`` or ``linear``."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Mechanics:
     """What a few forwards on any input showed."""
 
@@ -138,7 +139,7 @@ class Mechanics:
     """``repeat_difference`` of an ONNX file as ONNX Runtime optimises it; None where not tried."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Drift:
     """One layer's stored statistics against those of the data, per channel."""
 
@@ -163,7 +164,7 @@ class Drift:
     norm_layer: bool
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Regime:
     """The outputs under one way of normalising, against those in eval mode."""
 
@@ -178,7 +179,7 @@ class Regime:
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class NoiseAt:
     """How far outputs under batch statistics scatter at one batch size."""
 
@@ -190,7 +191,7 @@ class NoiseAt:
     """Effective values per channel, of the layer that has the fewest: batch size over spread."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Closing:
     """How much of the gap closes when one layer alone gets re-estimated statistics."""
 
@@ -198,7 +199,7 @@ class Closing:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Decisiveness:
     """How clearly the model decides between classes, a hint at the mode its weights know.
 
@@ -222,7 +223,7 @@ class Decisiveness:
     """Mean entropy under re-estimated statistics, in parts of that of guessing."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Answers:
     """How many of the user's labels the model hits, and how many it would hit by guessing."""
 
@@ -235,7 +236,7 @@ class Answers:
     """Between which the output decides."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class AgainstData:
     """The stored statistics and outputs against the user's data."""
 
@@ -279,7 +280,7 @@ class AgainstData:
         return next((regime for regime in self.regimes if regime.name == name), None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Run:
     """All that running a model showed."""
 

@@ -1,9 +1,9 @@
 """Why statistics may misfit the data although they are right: other code, or another input."""
 
-from dataclasses import dataclass
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class OtherCode:
     """A function that the statistics fit, where they do not fit the one that the code computes."""
 
@@ -19,7 +19,7 @@ class OtherCode:
     first_wrong: str
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class InputMap:
     """A change of the input, ``factor * x + offset``, under which the first norm fits."""
 

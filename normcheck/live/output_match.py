@@ -1,9 +1,9 @@
 """How the outputs of two models hold against each other: plain values, without torch."""
 
-from dataclasses import dataclass
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class OutputMatch:
     """Outputs of both on the same data."""
 

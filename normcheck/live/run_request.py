@@ -1,9 +1,11 @@
 """What a user asks of a run: which model, which input, where. Plain values, without torch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 Progress = Callable[[str, int], None]
 """Called with what is being done and the samples that were run since."""
@@ -11,7 +13,7 @@ ALL = "all"
 """What stands for every model of a file."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Loading:
     """How the user wants the model made."""
 
@@ -27,7 +29,7 @@ class Loading:
     """Whether the file's own code may run."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Feeding:
     """What the user wants to be fed."""
 
@@ -55,7 +57,7 @@ def _unsaid(_text: str) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Isolation:
     """Bounds of the process in which the models of one file run."""
 
@@ -65,7 +67,7 @@ class Isolation:
     """Resident memory; 0 for no bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Running:
     """All of a run: the model, what it is fed, and where."""
 
@@ -90,5 +92,5 @@ class Running:
     """Bounds of the process in which models of files run; None to run them in this one."""
 
     def unheard(self) -> "Running":
-        """The same for another process, where nobody listens who listens here."""
+        """The same for another process, without the listeners of this one."""
         return replace(self, progress=_silent, announce=_unsaid)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar
 
+from normcheck.lazy_dataclass import lazy_dataclass
 
-@dataclass(frozen=True, slots=True)
+
+@lazy_dataclass()
 class Incident:
     """Something that a healthy loop does not do, at the moment at which it was certain."""
 
@@ -18,7 +19,7 @@ class Incident:
     """``train.py:42``, of the user's code that called; empty where no such code did."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class EvalSteps(Incident):
     """Norms that took part in steps of the optimizer in eval mode."""
 
@@ -30,7 +31,7 @@ class EvalSteps(Incident):
     """Whether the statistics are still the initial 0 and 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class IdleForwards(Incident):
     """Forwards in train mode from which nothing was learned."""
 
@@ -39,7 +40,7 @@ class IdleForwards(Incident):
     """Whether they ran under ``no_grad``; otherwise nobody called ``backward``."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class StoodStill(Incident):
     """Norms in train mode whose statistics did not move while weights did."""
 
@@ -49,7 +50,7 @@ class StoodStill(Incident):
     """Whether all of them have a momentum of 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class SmallBatches(Incident):
     """Norms that were given few samples a batch, again and again."""
 
@@ -59,7 +60,7 @@ class SmallBatches(Incident):
     """Forwards that were looked at, all of them as small."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class NonFiniteBatch(Incident):
     """The batch after which running statistics were not finite."""
 
@@ -74,7 +75,7 @@ class NonFiniteBatch(Incident):
     """Whether the input was still there to be looked at."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class RanksApart(Incident):
     """Statistics that are not the same in all processes."""
 
@@ -83,7 +84,7 @@ class RanksApart(Incident):
     """Largest distance of a layer's average mean between processes, in standard deviations."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class CountedTwice(Incident):
     """Norms that were updated again after the forward, before the step."""
 
@@ -95,7 +96,7 @@ class CountedTwice(Incident):
 Kind = TypeVar("Kind", bound=Incident)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class TrainingRecord:
     """All that a guard saw so far."""
 

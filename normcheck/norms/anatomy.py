@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import NormLayer, PowerIteration
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from normcheck.norms.recognise.baked_modes import BakedMode
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Anatomy:
     """The normalization of one model: what rules judge."""
 

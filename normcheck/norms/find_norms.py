@@ -8,7 +8,7 @@ from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import read_count
-from normcheck.norms.recognise import from_modules, from_names
+from normcheck.norms.recognise import from_names
 from normcheck.norms.recognise.neighbours import (
     biases_before_norms,
     dropouts_before_norms,
@@ -30,13 +30,15 @@ def anatomy_of(
         weights_budget: Bytes of weights that are read for that; None for the usual number.
     """
     if model.graph is not None:
-        # What follows a graph is not for who has none.
+        # A graph is followed only where there is one: the module imports a good deal.
         from normcheck.norms.find_in_export import anatomy_of_export
 
         return anatomy_of_export(
             model, model.graph, judge_links=judge_links, weights_budget=weights_budget
         )
     if model.modules is not None:
+        from normcheck.norms.recognise import from_modules
+
         layers = from_modules.norm_layers(model.modules)
         if any(layer.kind.name == "BatchNorm" for layer in layers):
             around = from_names.Surroundings(model.tensors)

@@ -1,7 +1,8 @@
 """What is known of a kind of normalization, and the kinds that come in families."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
 class Family(StrEnum):
@@ -23,7 +24,7 @@ class Family(StrEnum):
     CUSTOM = "custom"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class NormKind:
     """What is known of one kind of normalization."""
 

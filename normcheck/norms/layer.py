@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.kinds import Family, NormKind
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Confidence(StrEnum):
     LOW = "low"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Recognition:
     """Why something is taken for a normalization layer."""
 
@@ -64,7 +65,7 @@ class Values:
         return bool((numbers == value).all())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class BatchCount:
     """``num_batches_tracked`` as stored."""
 
@@ -157,7 +158,7 @@ class NormLayer:
         return self.weight.all_are(start) and (self.bias is None or self.bias.all_are(0.0))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class PowerIteration:
     """The vectors that spectral normalization keeps of one weight."""
 

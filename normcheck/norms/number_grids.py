@@ -55,5 +55,11 @@ def _numbers(parts: Iterable[Values]) -> Floats | None:
     if not everything:
         return None
     joined = np.concatenate(everything)
-    telling = np.unique(joined[np.isfinite(joined) & (joined != 0) & (joined != 1)])
+    telling = _distinct(joined[np.isfinite(joined) & (joined != 0) & (joined != 1)])
     return telling if telling.size >= ENOUGH else None
+
+
+def _distinct(numbers: Floats) -> Floats:
+    """Each number once, rising; ``np.unique`` imports ``numpy.ma``, a twelfth of a short scan."""
+    rising = np.sort(numbers)
+    return rising[np.append(True, rising[1:] != rising[:-1])] if rising.size else rising

@@ -8,13 +8,13 @@ remembers the recipe. Only containers and numbers become what they are.
 import sys
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.wording import in_short
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class GlobalName:
     """A class or function that the pickle names; never looked up, never imported."""
 

@@ -7,9 +7,10 @@ although it is full of tensors of the same shapes.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from normcheck.errors import RefusedError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import (
     Inert,
     OrderedRecord,
@@ -57,7 +58,7 @@ _NESTED_DEPTH = 64
 """Levels of dictionaries in a nested state dict."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Found:
     """The models of a file and what else bears on judging them."""
 

@@ -1,9 +1,10 @@
 """A pickled module tree as a flat list of records, walked without recursion."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from normcheck.errors import RefusedError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import Inert, attributes_of, brief, entries_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, ModuleRecord, Plain, SavedModel
@@ -32,7 +33,7 @@ _RECORD_BYTES = 2_048
 """A module's draft and record with their dictionaries, from above."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Draft:
     """A module found on the walk; its other paths are still being collected."""
 

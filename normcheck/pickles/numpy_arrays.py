@@ -1,10 +1,10 @@
 """Numpy arrays inside a pickle, as tensors: what JAX, Caffe2 and detectron2 dump."""
 
-from dataclasses import dataclass
 from math import prod
 from typing import TypeGuard
 
 from normcheck.errors import UnreadableError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import GlobalName, Inert
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.saved.tensors import PlainRegion, Region, Storage, TensorRef, contiguous_strides
@@ -53,7 +53,7 @@ def array_as_tensor(value: object) -> TensorRef | None:
     return TensorRef(dtype, shape, strides, 0, storage)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _TextRegion:
     """A string of Python 2, which the pickle machine reads as latin-1."""
 

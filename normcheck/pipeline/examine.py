@@ -213,7 +213,9 @@ def _known(
     if running is None:
         return [Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
     known: list[Known] = []
-    from normcheck.live.process.run_models import ran  # what runs models is not for who only reads
+    from normcheck.live.process.run_models import (
+        ran,
+    )  # what runs models is not needed to read files
 
     outcomes = ran(checkpoint, anatomies, running, examination.limits)
     for model, outcome in zip(checkpoint.models, outcomes, strict=True):

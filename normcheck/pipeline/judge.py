@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
 from normcheck.findings import Failure, Finding, Skipped
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pipeline.results import Verdicts
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject
-from normcheck.rules.settled_by_run import settled
+from normcheck.rules.statistics.histories import weighed
 from normcheck.saved.checkpoint import Form
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 BUG = "this is a bug in normcheck; please report it"
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Asides:
-    """What is no finding, as it comes up."""
+    """What comes up that is not a finding."""
 
     skipped: list[Skipped] = field(default_factory=list)
     errors: list[Failure] = field(default_factory=list)
@@ -59,6 +60,10 @@ def judge(
             message = f"rule {rule.code} failed on {name}: {type(error).__name__}: {error}"
             trace = _trace()
             asides.errors.append(Failure(name, message, BUG, rule.code, where, trace))
+    if subject.run is None:
+        return Verdicts(where, tuple(weighed(found)), tuple(ran))
+    from normcheck.rules.settled_by_run import settled  # most scans run nothing
+
     return Verdicts(where, tuple(settled(found, subject.run)), tuple(ran))
 
 
@@ -82,7 +87,7 @@ def _trace() -> str:
 
 
 def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool] | None:
-    """Why a rule has not what it needs, what that is, and whether only other flags give it."""
+    """Why a rule lacks what it needs, what that is, and whether only other flags give it."""
     run = subject.run
     if held and rule.need in (Need.RUN, Need.DATA):
         return held, "code of the configuration (--trust-config)", False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pipeline.judge import Asides, judge
 from normcheck.pipeline.vouching import standings
 from normcheck.report.certificate import certificate_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from normcheck.pipeline.results import Verdicts
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Known:
     """One model and all that is known of it before rules judge."""
 
@@ -76,7 +77,7 @@ def _judged(
         gradients=partial(_gradients, checkpoint, known),
         run=known.run,
     )
-    # Of a model without norms no rule can say anything, not even that it is well.
+    # No rule can say anything of a model without norms, not even that it is healthy.
     something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
     rules = rules if something else ()
     before = len(asides.skipped)

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
-from normcheck.errors import NormcheckError
+from normcheck.errors import DamagedError, NormcheckError
 from normcheck.findings import Finding, Suppressed
-from normcheck.live.process.wire import DamagedError
 from normcheck.pipeline.results import FileResult, Verdicts, models_of
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part

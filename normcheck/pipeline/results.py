@@ -1,13 +1,14 @@
 """What came of one file: plain values, which any process or machine can send back."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from normcheck.errors import DamagedError
 from normcheck.findings import Failure, Finding, Skipped
-from normcheck.live.process.wire import LONGEST, DamagedError, read, shrunk, unfolded, written
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.report import ModelReport
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Verdicts:
     """All that rules say of one model of a file."""
 
@@ -21,7 +22,7 @@ class Verdicts:
     """Whether enough of the model is vouched for, as long as no finding accuses it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class FileResult:
     """One target, scanned.
 
@@ -49,9 +50,11 @@ class FileResult:
 
 
 def packed(result: FileResult) -> FileResult:
-    """The same with its models as bytes, which cost next to nothing to hand on."""
+    """The same with its models as bytes, which are cheap to pass on."""
     if not result.models:
         return result
+    from normcheck.live.process.wire import shrunk, written
+
     return replace(result, models=(), packed=shrunk(written(result.models)))
 
 
@@ -63,6 +66,8 @@ def models_of(result: FileResult) -> tuple[ModelReport, ...]:
     """
     if not result.packed:
         return result.models
+    from normcheck.live.process.wire import LONGEST, read, unfolded  # not needed for one file
+
     models = read(unfolded(result.packed, LONGEST), tuple[ModelReport, ...])
     if len(models) != len(result.verdicts):
         raise DamagedError("other models than those that were judged")

@@ -152,7 +152,7 @@ class Sieve:
         return (*idle, *self._gone())
 
     def _gone(self) -> list[Unused]:
-        """Baseline entries whose finding is no more, those of one rule and model together."""
+        """Baseline entries whose finding is gone, those of one rule and model together."""
         if self._matcher is None or self._policy.baseline is None:
             return []
         layers: dict[tuple[str, str], list[str]] = {}

@@ -1,4 +1,4 @@
-"""What speaks for each layer, before anybody accuses it: vouched for, or cannot be told, and why.
+"""What speaks for each layer before any rule accuses it: vouched for, or cannot tell, and why.
 
 A layer is not well because no rule spoke. Its statistics are vouched for where something was held
 against them and they held: the weights before them, or the user's data. A kind that stores none
@@ -17,7 +17,7 @@ from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.report.report import Standing
-from normcheck.rules.data_verdict import Harm
+from normcheck.rules.harm import Harm
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _may_be_batch_norm(layer: NormLayer) -> bool:
 
 
 def _initial_or_impossible(layer: NormLayer) -> str:
-    """Why the values themselves cannot be believed, whatever rules were asked; else empty."""
+    """Why the values themselves cannot be believed, whichever rules are on; else empty."""
     mean, variance = layer.running_mean, layer.running_var
     if mean is None or variance is None:
         return ""

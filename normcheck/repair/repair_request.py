@@ -1,8 +1,8 @@
 """What a user asks of a repair. Plain values, without torch."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.run_request import Running
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.writing.special_files import Announce, to_nobody
@@ -12,7 +12,7 @@ SAMPLES = 10_000
 deviation, which is far below what changes an answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Fixing:
     """Which repairs are wanted, where the result goes, and what may be risked."""
 

@@ -1,14 +1,15 @@
 """What a repair did, or why it was refused: plain values for reports. No torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import Regime
 from normcheck.saved.dtypes import Array
 from normcheck.saved.tensors import TensorRef
 from normcheck.shown import Shown
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Change:
     """New values for one tensor of a file."""
 
@@ -21,7 +22,7 @@ class Change:
     """Whether it has to become an integer, whatever it is now."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class LayerRepair:
     """What became of one layer's statistics."""
 
@@ -32,7 +33,7 @@ class LayerRepair:
     """Median over channels of new variance over old."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Proof:
     """The model before and after, on samples that the estimate did not see."""
 
@@ -44,7 +45,7 @@ class Proof:
     """``the other half of DATA``, or the holdout."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Estimated:
     """How statistics were estimated."""
 
@@ -60,7 +61,7 @@ class Estimated:
     """Reasons not to write them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class ModelRepair:
     """The repairs of one model of a file."""
 
@@ -79,7 +80,7 @@ class ModelRepair:
         return self.estimated.objections if self.estimated else ()
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Written:
     """The file that was written."""
 
@@ -92,7 +93,7 @@ class Written:
     backup: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@lazy_dataclass(eq=False, repr=False)
 class Repair(Shown):
     """All that a call of ``fix`` did."""
 

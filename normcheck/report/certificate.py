@@ -5,8 +5,8 @@ statistics that were not looked at.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.report import LayerSummary, Standing
 from normcheck.wording import percent, plural
 
@@ -16,7 +16,7 @@ file share its history: what happens to one copy of a model's statistics happens
 Links inside blocks reach half of the norms of a ResNet, and more of most others."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Group:
     """Layers that stand the same way for the same reason."""
 
@@ -25,7 +25,7 @@ class Group:
     channels: int
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Certificate:
     """How the layers of one model stand."""
 

@@ -1,15 +1,15 @@
 """A comparison with its report: plain values, from which every output is a pure function."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck.compare.movement import Comparison
 from normcheck.findings import Finding
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.report import Report
 from normcheck.shown import Shown
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@lazy_dataclass(repr=False)
 class Diff(Shown):
     """What moved, and what rules find in it."""
 

@@ -1,12 +1,11 @@
 """How a model's statistics fit its weights, reduced to what reports show."""
 
-from dataclasses import dataclass
-
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.agreement import AGREES, ROUGHLY, Agreement
 from normcheck.norms.belonging.prediction import Fit
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class LinkSummary:
     """One link: the norm before, the weights between, the norm whose statistics are predicted."""
 
@@ -30,7 +29,7 @@ class LinkSummary:
     stored: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class AgreementSummary:
     """The positive reading: in which layers statistics and weights agree."""
 

@@ -1,4 +1,4 @@
-"""What a form of the report is: its name, what it needs, and who writes it.
+"""What a form of the report is: its name, what it needs, and what writes it.
 
 Each form is the ``FORM`` of a file in ``people/`` or ``machines/``; ``forms.py`` finds it by name.
 """
@@ -6,11 +6,12 @@ Each form is the ``FORM`` of a file in ``people/`` or ``machines/``; ``forms.py`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report, joined
 
@@ -30,7 +31,7 @@ class Wish(StrEnum):
     """Predicted and stored means of every channel."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class View:
     """How a report is to look at the place where it goes."""
 
@@ -54,7 +55,7 @@ class Stream(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Form:
     """One form of the report, with a renderer for each thing that there is to tell."""
 

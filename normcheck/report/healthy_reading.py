@@ -1,18 +1,17 @@
 """What to think of a model in which nothing is wrong, and what nobody looked at."""
 
-from dataclasses import dataclass
-
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
 from normcheck.report.certificate import certificate_of, sentences
 from normcheck.report.report import OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.catalogue import RULES
-from normcheck.rules.data_verdict import Harm
+from normcheck.rules.harm import Harm
 from normcheck.saved.checkpoint import Form
 from normcheck.wording import fold, plural
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Reading:
     """A verdict in a few words, and the sentences below it."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.data_frame import frame_of
 from normcheck.report.report import LayerSummary, Report, Spread
 from normcheck.shown import Shown
@@ -16,7 +16,7 @@ _COLUMNS = ("layer", "kind", "eval_uses", "batches", "mean", "var", "standing", 
 """Those that are printed; the others are in the records."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@lazy_dataclass(repr=False)
 class LayerList(Shown):
     """All normalization layers of a report, in the order of its models."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import middle_of
 from normcheck.report.data_frame import frame_of
@@ -34,7 +35,7 @@ class Standing(StrEnum):
     """Neither."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Spread:
     """How the values of one statistic are spread over the channels of a layer."""
 
@@ -90,7 +91,7 @@ class LayerSummary:
         return self.eval_uses == "running stats" and (self.mean is None or self.variance is None)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class ModelReport:
     """One model of one file."""
 
@@ -118,7 +119,7 @@ _FRAME = ("model", "where", "rule", "name", "severity", "confidence", "title", "
 """Columns of the table of findings."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@lazy_dataclass(repr=False)
 class Report(Shown):
     """Everything that a run has to say. ``print(report)`` is what the command prints."""
 

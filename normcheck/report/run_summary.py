@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normcheck.rules.data_verdict import share_off, verdict
+from normcheck.lazy_dataclass import lazy_dataclass
 
 if TYPE_CHECKING:
     from normcheck.live.measurement import Drift, Fed, NoiseAt, Regime, Run
     from normcheck.norms.layer import Floats
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class DriftSummary:
     """One layer's stored statistics against those of the data."""
 
@@ -29,7 +28,7 @@ class DriftSummary:
     """Share of the gap in outputs that this layer closes; None where it was not tried alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class RunSummary:
     """The run of one model."""
 
@@ -54,6 +53,8 @@ class RunSummary:
 
 def summarise_run(run: Run) -> RunSummary:
     """Reduce a run to plain values."""
+    from normcheck.rules.data_verdict import verdict  # most scans run nothing
+
     data, seen = run.against_data, run.mechanics
     closes = {c.path: c.share for c in data.closings} if data else {}
     found = verdict(run)
@@ -76,6 +77,8 @@ def summarise_run(run: Run) -> RunSummary:
 
 
 def _drift(drift: Drift, closes: float | None) -> DriftSummary:
+    from normcheck.rules.data_verdict import share_off
+
     return DriftSummary(
         path=drift.path,
         shift=_median(np.abs(drift.shift)),

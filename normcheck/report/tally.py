@@ -7,9 +7,10 @@ more memory than one over ten.
 import heapq
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.part import Part
 from normcheck.report.report import Report
 
@@ -17,7 +18,11 @@ WORST = 10
 """Models that are named as the worst of many."""
 
 
-@dataclass(slots=True)
+MANY = 20
+"""Models from which on a reader wants a summary: more than one screen holds."""
+
+
+@lazy_dataclass(frozen=False)
 class RuleCount:
     """How often one rule fired."""
 
@@ -28,7 +33,7 @@ class RuleCount:
     worst: Severity = Severity.INFO
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@lazy_dataclass(order=True)
 class ModelCount:
     """One model with errors or warnings; the greater the worse."""
 
@@ -42,7 +47,7 @@ class ModelCount:
     """Codes of its errors and warnings."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Tally:
     """Counts over the parts of a report."""
 

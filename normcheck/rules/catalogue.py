@@ -1,16 +1,20 @@
 """All rules, in the order of their codes, and how words of a user select them.
 
-A rule is a file in one of the folders beside this one that holds a ``RULE``: nothing lists it.
+A rule is a file in one of the folders beside this one that holds a ``RULE``: nobody lists it. Of
+rules that see more than a file the catalogue knows what their files say of them (``index.py``,
+which is generated), so that a scan of files reads only what can judge those.
 """
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 
 from normcheck.errors import UsageError
-from normcheck.rules import behaviour, between, data, design, modes, statistics, training
-from normcheck.rules.rule import Rule
+from normcheck.findings import Severity
+from normcheck.rules import design, modes, statistics
+from normcheck.rules.index import INDEX
+from normcheck.rules.rule import Need, Rule
+from normcheck.wording import nearest
 
 FAMILIES = {
     "NC1": "Statistics in the file",
@@ -24,10 +28,13 @@ FAMILIES = {
 
 
 def _found() -> Iterator[Rule]:
-    for folder in (statistics, modes, behaviour, data, design, between, training):
-        for name in _files(folder.__path__):
+    for code, name, summary, severity, need, folder in INDEX:
+        file = f"normcheck.rules.{folder}.{name.replace('-', '_')}"
+        yield Rule(code, name, summary, Severity(severity), Need(need), file=file)
+    for package in (statistics, modes, design):
+        for file in _files(package.__path__):
             # What rules of a folder share lies beside them, and is no rule.
-            rule = getattr(import_module(f"{folder.__name__}.{name}"), "RULE", None)
+            rule = getattr(import_module(f"{package.__name__}.{file}"), "RULE", None)
             if isinstance(rule, Rule):
                 yield rule
 
@@ -66,10 +73,10 @@ def find(word: str) -> Rule:
 def unknown(word: str) -> UsageError:
     """The error for a word that names no rule."""
     words = [w for rule in RULES for w in (rule.code.lower(), rule.name)]
-    near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
+    near = nearest(word.lower(), words, alike=0.5)
     hint = "run 'normcheck rule --all' for the list"
     if near:
-        rule = find(near[0])
+        rule = find(near)
         hint = f"did you mean {rule.code} ({rule.name})? {hint}"
     return UsageError(f"no rule is called {word!r:.60}", hint)
 

@@ -8,15 +8,15 @@ decisions hints at it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.findings import Confidence, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.data.skill import at_chance, in_words, sign_test
+from normcheck.rules.harm import Harm
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -61,24 +61,7 @@ ENOUGH_LABELS = 200
 """Labelled samples with which no change for the better means no harm."""
 
 
-class Harm(StrEnum):
-    """What the stored statistics do to the outputs on the user's data."""
-
-    PROVEN = "proven"
-    """Labels show that re-estimated statistics give more right answers."""
-    SHOWN = "shown"
-    """Labels show that the loss falls under re-estimated statistics."""
-    HINTED = "hinted"
-    """No labels; decisions are clearer under re-estimated statistics."""
-    STORED_RIGHT = "stored are right"
-    """Labels, or the clearness of decisions, speak for the stored ones."""
-    NONE = "none"
-    """Nothing changes that would matter."""
-    UNKNOWN = "unknown"
-    """Outputs change, and nothing tells which are right."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Verdict:
     """The verdict on one model's statistics, and the words for it."""
 

@@ -1,11 +1,12 @@
 """A threshold of a rule that a user may set."""
 
-from dataclasses import dataclass
 from math import inf, isfinite
 from sys import float_info
 
+from normcheck.lazy_dataclass import lazy_dataclass
 
-@dataclass(frozen=True, slots=True)
+
+@lazy_dataclass()
 class Option:
     """One number of a rule, with the bounds within which it makes sense.
 

@@ -5,7 +5,7 @@ from normcheck.rules.rule import Rule
 
 def page_of(rule: Rule) -> str:
     """The page in Markdown, without the heading that names the rule."""
-    page = rule.page.strip()
+    page = rule.whole().page.strip()
     if not rule.options:
         return page
     rows = [
@@ -44,5 +44,5 @@ def markdown_page(rule: Rule) -> str:
 
 def first_paragraph(rule: Rule) -> str:
     """What the rule does, in a line without markup."""
-    does = rule.page.partition("## What it does\n")[2].partition("\n\n")[0]
+    does = rule.whole().page.partition("## What it does\n")[2].partition("\n\n")[0]
     return " ".join(does.replace("`", "").split())

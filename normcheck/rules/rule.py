@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Momentum, NormLayer
@@ -63,7 +65,7 @@ class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
     """Raised by a rule that has what it needs and still cannot judge; says why."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Subject:
     """One model and what else its file tells about it."""
 
@@ -122,7 +124,11 @@ class Subject:
 Check = Callable[["Subject"], Iterator[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
+def _judge_nothing(_subject: Subject) -> Iterator[Finding]:
+    return iter(())
+
+
+@lazy_dataclass()
 class Rule:
     """A rule's metadata and its function.
 
@@ -136,12 +142,14 @@ class Rule:
     severity: Severity
     """The most severe that it reports."""
     need: Need
-    page: str
-    check: Check
+    page: str = ""
+    check: Check = _judge_nothing
     options: tuple[Option, ...] = ()
     """Thresholds that a user may set."""
     chosen: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Those that were set, by name."""
+    file: str = ""
+    """The module that has its page and its check, where these have not been read yet."""
     forced_severity: Severity | None = None
     """The severity that a user gave to everything that the rule reports."""
 
@@ -150,9 +158,14 @@ class Rule:
         """The most severe that this rule reports, as it is set."""
         return self.forced_severity or self.severity
 
+    def whole(self) -> Rule:
+        """The rule as its file has it, as nobody set it."""
+        rule: Rule = import_module(self.file).RULE if self.file else self
+        return rule
+
     def judge(self, subject: Subject) -> Iterator[Finding]:
         """What the rule finds, with its options and its severity as they are set."""
-        for finding in self.check(replace(subject, chosen=self.chosen)):
+        for finding in self.whole().check(replace(subject, chosen=self.chosen)):
             if self.forced_severity is None:
                 yield finding
             else:

@@ -103,7 +103,7 @@ def parts(
         examination: Which rules judge, and whether and how models are run.
         policy: What of the findings counts.
         fleet: How the work is shared out.
-        wishes: What the outputs want made of each file while it is read.
+        wishes: What the outputs need of each file while it is read.
     """
     examination, policy = examination or Examination(), policy or Policy()
     task = FileTask(examination, wishes)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import Graph
 from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.tensors import TensorRef
@@ -61,7 +62,7 @@ class ModuleRecord:
         return self.class_path.rpartition(".")[2]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class SavedModel:
     """One model of a checkpoint."""
 
@@ -89,7 +90,7 @@ class SavedModel:
         return not self.where or (self.where.startswith(MEMBER) and "#" not in self.where)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Checkpoint:
     """What a saved file holds, read without running it. Close it after use."""
 

@@ -8,16 +8,17 @@ floating point specification, and of "8-bit Numerical Formats for Deep Neural Ne
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from normcheck.lazy_dataclass import lazy_dataclass
+
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class DType:
     """An element type: its name, its size, and how it is read."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.tensors import TensorRef
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class ParameterGroup:
     """Parameters that an optimizer steps alike."""
 
@@ -23,7 +23,7 @@ class ParameterGroup:
     """Whether decay bypasses the gradient (AdamW); None where the group does not say."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class OptimizerState:
     """The first moments of an optimizer, not yet read."""
 

@@ -1,7 +1,7 @@
 """Tensors that a training run stored in pieces: shards of one tensor, put together when read."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcheck.errors import RefusedError, UnreadableError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.dtypes import DType
 from normcheck.saved.tensors import (
     Storage,
@@ -23,7 +24,7 @@ Placed = tuple[Source, int, int]
 """A source, and offset and length in bytes of what will be read of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Piece:
     """A box of a larger tensor."""
 
@@ -41,7 +42,7 @@ def piece_of(tensor: TensorRef, offsets: tuple[int, ...]) -> Piece:
     return Piece(offsets, tensor.shape, lambda: tensor, tuple(tensor.spans()))
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class PiecedRegion:
     """The bytes of a tensor as if its pieces lay in one, row by row."""
 

@@ -5,9 +5,10 @@ stay far below these numbers: the largest seen has about 300,000 tensors, which 
 10 million pickle opcodes and, as memory is counted here, a gigabyte.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 
 from normcheck.errors import RefusedError
+from normcheck.lazy_dataclass import lazy_dataclass
 
 ENTRY_BYTES = 128
 """Of one entry of a dictionary, its share of a table that is being doubled included."""
@@ -15,7 +16,7 @@ _LETTER_BYTES = 4
 """Of a character where one of the text is outside the basic plane."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Limits:
     """Bounds for reading one file; past one of them a ``RefusedError`` names it."""
 
@@ -70,7 +71,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class LimitsWithin(Limits):
     """The same bounds for a file within another: what it costs counts there, too."""
 
@@ -85,7 +86,7 @@ def within(budget: "Budget") -> LimitsWithin:
     return LimitsWithin(**own, outer=budget)
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Budget:
     """What reading one file has cost so far.
 

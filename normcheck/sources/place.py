@@ -5,12 +5,13 @@ the file system that opens it, and never shown.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from normcheck.errors import UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.platforms import local_path
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
@@ -23,7 +24,7 @@ _VALUE = re.compile(r"=[^&#]*")
 HIDDEN = "***"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class RemotePath:
     """A file or folder that fsspec can open; used where a ``Path`` would be."""
 

@@ -4,12 +4,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from normcheck import platforms
 from normcheck.errors import UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.writing.write_errors import cannot, told
 
 STDOUT = "-"
@@ -35,7 +35,7 @@ class Kind(Enum):
     """A regular file that its path does not lead to any more (another process has it open)."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Destination:
     """Where something is to be written."""
 

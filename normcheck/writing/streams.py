@@ -13,7 +13,7 @@ _STDOUT = "stdout"
 
 
 class Out(Protocol):
-    """Takes what is written; it is handed on at once, so that who reads a pipe need not wait."""
+    """Takes what is written and hands it on at once, so that the reader of a pipe need not wait."""
 
     size: int
     """Bytes so far; of text to stdout, characters."""
@@ -125,7 +125,7 @@ class StdOut:
 
     def _fail(self, error: OSError) -> None:
         if isinstance(error, BrokenPipeError):
-            raise error  # who read it has enough: no word about it, see cli.main
+            raise error  # the reader has enough: not a word, see cli.main
         discard_stdout()
         self.failure = cannot(_STDOUT, error)
         raise self.failure from error

@@ -5,12 +5,12 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from normcheck import platforms
 from normcheck.errors import UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.writing.destination import Destination, Kind
 from normcheck.writing.write_errors import cannot
 
@@ -29,7 +29,7 @@ class _TakenError(Exception):
     """Another run is at it."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Part:
     """A hidden file, open."""
 

@@ -1,15 +1,20 @@
 """The one way in which something is written, whatever it is and wherever it goes."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from normcheck.writing.atomic_file import Check, whole
 from normcheck.writing.destination import Destination, Kind, destination_of
 from normcheck.writing.special_files import Announce, standing, to_nobody
 from normcheck.writing.streams import Out, StdOut
 from normcheck.writing.write_errors import told
+
+if TYPE_CHECKING:
+    from normcheck.writing.atomic_file import Check
 
 _PIECE = 1 << 22
 
@@ -42,6 +47,8 @@ def written(
     """
     opened: AbstractContextManager[Out]
     if place.replaced:
+        from normcheck.writing.atomic_file import whole  # most reports go to stdout
+
         opened = whole(place, new=new, like=like, check=check, backup=backup)
     else:
         opened = nullcontext(StdOut()) if place.kind is Kind.STDOUT else standing(place, announce)
@@ -67,6 +74,8 @@ def _looked_at(opened: AbstractContextManager[Out], check: Check) -> Iterator[Ou
             folder = TemporaryDirectory(prefix="normcheck-")
         with folder as name:
             copy = Path(name) / "copy"
+            from normcheck.writing.atomic_file import whole
+
             with whole(destination_of(copy), check=check) as inner:
                 yield inner
             with copy.open("rb") as file:

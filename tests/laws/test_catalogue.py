@@ -1,6 +1,7 @@
 """The whole catalogue: every rule is documented, named by the convention, and selectable."""
 
 import re
+from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -18,22 +19,22 @@ every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 
 
 def headings(rule: Rule) -> list[str]:
-    return re.findall(r"^## (.+)$", rule.page, re.MULTILINE)
+    return re.findall(r"^## (.+)$", rule.whole().page, re.MULTILINE)
 
 
 def section(rule: Rule, heading: str) -> str:
     """The text under a heading of the page."""
-    return rule.page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return rule.whole().page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
 
 
 @every_rule
 def test_page_says_what_it_does_and_what_to_do(rule: Rule) -> None:
     """Every page begins with a title line and has the two headings that a reader looks for."""
-    assert re.fullmatch(r"[A-Zγ].+\.", rule.page.partition("\n")[0])
+    assert re.fullmatch(r"[A-Zγ].+\.", rule.whole().page.partition("\n")[0])
     assert headings(rule)[0] == "What it does"
     assert "What to do" in headings(rule)
     assert len(section(rule, "What to do").split()) > 5
-    assert re.search(r"^## Why (is this bad|does it matter)\?$", rule.page, re.MULTILINE)
+    assert re.search(r"^## Why (is this bad|does it matter)\?$", rule.whole().page, re.MULTILINE)
 
 
 @every_rule
@@ -56,10 +57,19 @@ def test_code_and_name_follow_the_convention(rule: Rule) -> None:
 @every_rule
 def test_file_is_called_as_the_rule(rule: Rule) -> None:
     """Whoever reads a rule's name finds its file."""
-    module = import_module(rule.check.__module__)
+    whole = rule.whole()
+    module = import_module(whole.check.__module__)
     assert module.__name__.rpartition(".")[2] == rule.name.replace("-", "_")
-    assert module.RULE is rule
-    assert rule.page == module.__doc__
+    assert module.RULE is whole
+    assert whole.page == module.__doc__
+
+
+@every_rule
+def test_the_index_says_what_the_file_says(rule: Rule) -> None:
+    """A rule that is not read yet is selected, counted and shown as its file has it."""
+    assert replace(rule.whole(), page=rule.page, check=rule.check, file=rule.file) == rule
+    assert not (rule.file and rule.options)
+    assert not rule.file or rule.need not in (Need.STATE, Need.MODULES)
 
 
 def test_sorted_and_unique() -> None:
@@ -87,7 +97,7 @@ def test_other_rules_that_pages_mention_exist() -> None:
     """A name in backquotes that looks like a rule's is one."""
     names = {rule.name for rule in RULES}
     for rule in RULES:
-        for word in re.findall(r"`([a-z]+(?:-[a-z]+)+)`", rule.page):
+        for word in re.findall(r"`([a-z]+(?:-[a-z]+)+)`", rule.whole().page):
             assert word in names, (rule.code, word)
 
 
@@ -97,7 +107,7 @@ def test_healthy_models_are_left_alone(rule: Rule, healthy: str) -> None:
     """No rule has anything to say about a healthy model, not even as info."""
     anatomy = HEALTHY[healthy]
     if rule.need is Need.STATE or (rule.need is Need.MODULES and anatomy.has_modules):
-        assert list(rule.check(Subject(anatomy))) == []
+        assert list(rule.judge(Subject(anatomy))) == []
 
 
 def test_the_severities_of_the_catalogue() -> None:

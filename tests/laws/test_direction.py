@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = (
-    ("errors", "platforms", "shown", "version", "wording", "writing"),
+    ("errors", "lazy_dataclass", "platforms", "shown", "version", "wording", "writing"),
     ("sources",), ("saved",), ("pickles",), ("formats",), ("norms",), ("findings",), ("live",),
     ("compare",), ("rules",), ("repair",), ("report",), ("config",), ("pipeline",), ("fleet",),
     ("runs",), ("api",), ("integrations",), ("cli",), ("__init__", "__main__"),

@@ -21,12 +21,11 @@ from normcheck.report.machines.as_json import SCHEMA_FILE as REPORT_SCHEMA
 from normcheck.report.machines.as_json_lines import SCHEMA_FILE, JsonLines
 from normcheck.report.machines.json_text import json_text
 from normcheck.report.part import Part
-from normcheck.report.people.many_models import MANY
 from normcheck.report.people.rule_counts import StatisticsText
 from normcheck.report.people.text_stream import TextReport
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report, joined
-from normcheck.report.tally import WORST, Tally
+from normcheck.report.tally import MANY, WORST, Tally
 from normcheck.runs.scan import parts, scan
 from tests.report.everything import clean, everything, hostile, render, text_of
 from tests.report.test_json_schema import closed

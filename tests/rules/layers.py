@@ -162,7 +162,7 @@ def judge(
         optimizer_steps=optimizer_steps,
         alone=alone,
     )
-    found = list(rule.check(subject))
+    found = list(rule.judge(subject))
     for finding in found:
         assert (finding.rule, finding.name) == (rule.code, rule.name)
         assert finding.severity.rank <= rule.severity.rank

@@ -1,6 +1,5 @@
 """``normcheck kinds``: the table of knowledge."""
 
-import difflib
 import shutil
 import textwrap
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ def print_kinds(kind: str | None) -> None:
     """The page of the kinds that ``kind`` names; the table of all where it is None."""
     from normcheck.errors import UsageError
     from normcheck.norms.kinds import KINDS
+    from normcheck.wording import nearest
 
     if kind is None:
         typer.echo(_line("kind", "normalises over", "eval mode uses"))
@@ -30,10 +30,10 @@ def print_kinds(kind: str | None) -> None:
     ]
     if not found:
         names = [entry.name for entry in KINDS]
-        near = difflib.get_close_matches(kind, names, n=1, cutoff=0.4)
+        near = nearest(kind, names, alike=0.4)
         raise UsageError(
             f"no kind of normalization is called {kind!r:.60}",
-            f"did you mean {near[0]}?" if near else "run 'normcheck kinds' for the list",
+            f"did you mean {near}?" if near else "run 'normcheck kinds' for the list",
         )
     typer.echo("\n\n".join(_page(entry) for entry in found))
 

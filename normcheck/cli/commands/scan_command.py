@@ -68,7 +68,7 @@ def run_scan(words: Scan) -> int:
 
 
 def _examination(words: Scan, resolved: Resolved) -> Examination:
-    """How the files are judged; how they are run comes later, with who is told of it."""
+    """How the files are judged; how they are run, and where progress is shown, comes later."""
     examination = limited(resolved.examination, words.reading, words.remote)
     if not words.weights_budget:
         return examination
@@ -93,7 +93,7 @@ def limited(examination: Examination, reading: Reading, remote: Remote) -> Exami
 
 
 def _destinations(words: Scan, resolved: Resolved) -> Destinations:
-    """All that is written, held against what is known to be read."""
+    """Everything that is written, checked against what is known to be read."""
     baseline = str(resolved.baseline or BASELINE)
     written = [*resolved.outputs, words.plot, words.sharing.cache]
     destinations = Destinations([*written, baseline] if words.write_baseline else written)
@@ -145,7 +145,7 @@ def _scan(
 
 
 def _wishes(words: Scan, outputs: Sequence[Output]) -> frozenset[Wish]:
-    """What the outputs want made of each file while it is read."""
+    """What the outputs need of each file while it is read."""
     wishes = frozenset(wish for output in outputs for wish in form_of(output.form).needs)
     if words.plot:
         from normcheck.report.people.fit_figure import NEEDS

@@ -1,6 +1,6 @@
 """The flags of ``normcheck diff``; its docstring is what ``--help`` says of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated
 
 from normcheck.cli.flags.exit_flags import Exit
@@ -9,9 +9,10 @@ from normcheck.config.flags.reading_flags import Reading, Remote
 from normcheck.config.flags.running_flags import Probing, Run
 from normcheck.config.flags.screen_flags import Screen
 from normcheck.config.flags.settings_flags import Flags
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Diff:
     """Say what moved between checkpoints of one run, or between ranks, layer by layer.
 

@@ -1,12 +1,12 @@
 """What the exit code says, of a command that judges."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from normcheck.config.flags.flag import Flag
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Exit:
     """What the exit code says."""
 

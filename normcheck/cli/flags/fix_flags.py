@@ -1,6 +1,6 @@
 """The flags of ``normcheck fix``; its docstring is what ``--help`` says of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated
 
 from normcheck.config.flags.flag import Argument, Flag
@@ -8,9 +8,10 @@ from normcheck.config.flags.reading_flags import Reading
 from normcheck.config.flags.running_flags import Run
 from normcheck.config.flags.screen_flags import Screen
 from normcheck.config.flags.settings_flags import Configuration
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Fix:
     """Re-estimate running statistics from data and write a repaired copy, if it helps.
 

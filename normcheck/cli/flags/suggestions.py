@@ -1,11 +1,11 @@
 """What somebody may have meant by words that are no command or flag of ours."""
 
-import difflib
 from pathlib import Path
 
 from normcheck.cli.flags.command_flags import NAMES
 from normcheck.errors import UsageError
 from normcheck.sources.place import shown
+from normcheck.wording import nearest
 
 _NAMES = (*NAMES, "rule", "kinds")
 _RENAMED = {"--at": "--where"}
@@ -20,12 +20,12 @@ def check_command(word: str) -> None:
     """
     if word.startswith("-") or word in _NAMES:
         return
-    near = difflib.get_close_matches(word, _NAMES, n=1)
+    near = nearest(word, _NAMES)
     hint = "see 'normcheck --help'"
     if _names_a_model(word):
         hint = f"to scan it: normcheck scan {shown(word)}"
     elif near:
-        hint = f"did you mean normcheck {near[0]}?"
+        hint = f"did you mean normcheck {near}?"
     raise UsageError(f"{shown(word):.200}: no such command", hint)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from normcheck.errors import UsageError
 from normcheck.report.part import Part
-from normcheck.writing.atomic_file import try_out
 from normcheck.writing.destination import Destination, Kind, destination_of
 
 _INPUT = "an input of this run"
@@ -34,6 +33,8 @@ class Destinations:
                     "name another file for one of them",
                 )
             if place.replaced:
+                from normcheck.writing.atomic_file import try_out
+
                 try_out(place)
 
     def spare(self, names: Iterable[str], what: str = _INPUT) -> None:

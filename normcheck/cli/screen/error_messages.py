@@ -14,5 +14,5 @@ def report_error(message: str, hint: str) -> None:
 
 
 def report_note(message: str) -> None:
-    """Something that is no error, on stderr: payload alone goes to stdout."""
+    """Something that is not an error, on stderr: only the report goes to stdout."""
     sys.stderr.write(f"{printable(message)}\n")

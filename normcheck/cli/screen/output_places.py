@@ -3,12 +3,12 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normcheck.cli.screen.error_messages import report_note
 from normcheck.errors import UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.place import local
 from normcheck.writing.destination import STDOUT, destination_of
 from normcheck.writing.writer import written
@@ -20,7 +20,7 @@ _PIPE_WIDTH = 80
 """Columns where the output is no terminal and COLUMNS says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Output:
     """One form of the report and the file that it goes to; ``-`` is stdout."""
 
@@ -28,9 +28,9 @@ class Output:
     file: str
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Look:
-    """How text is to look; machine formats never heed it."""
+    """How text is to look; machine formats ignore it."""
 
     color: str = "auto"
     quiet: bool = False

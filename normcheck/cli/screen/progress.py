@@ -39,7 +39,7 @@ class Bar:
         self._said: set[str] = set()
 
     def files(self, done: int) -> None:
-        """So many files are done."""
+        """Note how many files are done."""
         self._done = done
         self._draw()
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 
 from normcheck.cli.screen.output_places import Look, Output, utf8_for_programs, view
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.form import Stream
 from normcheck.report.forms import form_of
 from normcheck.report.part import Part
@@ -47,7 +47,7 @@ class Sinks:
             opened.out.text(text)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Opened:
     """One output, ready to be written."""
 

@@ -1,9 +1,9 @@
 """How an export holds against the model that it was made from: plain values."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from normcheck.compare.hyperparameters import HyperparameterChange
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
 
 
@@ -26,7 +26,7 @@ class Fate(StrEnum):
     """Nothing in the export shows what became of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class NormMatch:
     """One norm layer of the source."""
 
@@ -59,7 +59,7 @@ class WeightFate(StrEnum):
     """Under no name, and its numbers nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class WeightMatch:
     """A tensor of weights outside norms, into which no norm was folded."""
 
@@ -72,7 +72,7 @@ class WeightMatch:
     """In words, where it differs."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class ExportMatch:
     """A model and its export; the comparison's first side is the source."""
 

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from normcheck.compare.exports.export_match import ExportMatch, Fate
@@ -14,6 +14,7 @@ from normcheck.compare.pair_outputs import model_at, outputs_of
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.registry import FORMATS
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.run_request import Running
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import Limits
@@ -21,7 +22,7 @@ from normcheck.sources.limits import Limits
 _SUFFIXES = tuple(suffix for form in FORMATS if form.export for suffix in form.suffixes)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class ExportedPair:
     """The comparison of two files of which one is an export."""
 

@@ -6,7 +6,6 @@ for each output or input is something that was folded in (a scale, a norm that i
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from normcheck.compare.exports.export_match import WeightFate, WeightMatch
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.rounding import moved
 from normcheck.compare.weight_sample import Sample, comparable
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.dtypes import Array
 from normcheck.saved.tensors import TensorRef
@@ -30,7 +30,7 @@ _FEW = 4
 """Values below which numbers alone tell no tensor."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Print:
     """What of a tensor's numbers stays the same however they are turned."""
 

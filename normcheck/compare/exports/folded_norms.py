@@ -6,11 +6,11 @@ per output, wherever the operator has its outputs (see :mod:`normcheck.norms.wei
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from normcheck.compare.exports.export_match import Fate, NormMatch
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.weight_layout import Layout, possible
@@ -33,7 +33,7 @@ _EXACT = 0.9999
 """Resemblance below which weights of few numbers are not told by it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Weighted:
     """A layer with weights, of either file."""
 

@@ -7,12 +7,12 @@ kernel that copies each channel. b likewise.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from normcheck.compare.exports.export_match import Fate, NormMatch
 from normcheck.compare.exports.folded_norms import USUAL_EPS, Weighted
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.saved.dtypes import Array
 
@@ -21,7 +21,7 @@ _DEEPEST = 3
 """Parts of a name between a block and the batch norms of its branches."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Branch:
     """A batch norm of a block, and the convolution before it; None for an identity branch."""
 

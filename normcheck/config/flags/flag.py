@@ -6,14 +6,16 @@ scan does without it.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 Group = TypeVar("Group")
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Key:
     """What a flag is in a table of a configuration file."""
 
@@ -28,7 +30,7 @@ class Key:
     """Whether the flag adds to what the file says, instead of taking its place."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Flag:
     """A flag of the command line; its name is that of its field, unless ``names`` has another."""
 
@@ -55,7 +57,7 @@ class Flag:
     """Whether ``NORMCHECK_…`` in the environment stands for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Argument:
     """A word of the command line that no flag stands before."""
 
@@ -63,7 +65,7 @@ class Argument:
     help: str
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Declared:
     """One field of a group, with what its type says."""
 

@@ -1,12 +1,12 @@
-"""What reading a file may take, and who reads many of them."""
+"""What reading a file may take, and what shares the reading of many."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from normcheck.config.flags.flag import Flag
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Reading:
     """Bounds of reading one file."""
 
@@ -19,7 +19,7 @@ class Reading:
     ] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Remote:
     """Files at addresses."""
 
@@ -32,7 +32,7 @@ class Remote:
     ] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Sharing:
     """Who does the work of a scan of many files, and what is kept of it."""
 

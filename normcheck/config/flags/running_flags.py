@@ -1,12 +1,12 @@
 """How a model is run: which one, on what, where, and what it may take."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from normcheck.config.flags.flag import Flag, Key
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Run:
     """The model and what it is fed."""
 
@@ -109,7 +109,7 @@ class Run:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Probing:
     """What concerns runs that are only looked at, in a process of their own."""
 

@@ -1,12 +1,12 @@
 """How much is said on the terminal, and how it looks."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from normcheck.config.flags.flag import Flag
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Screen:
     """What the terminal shows; nothing of it changes what is found."""
 

@@ -1,13 +1,14 @@
 """What a configuration file can say, too: which findings count, and how they are written."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated
 
 from normcheck.config.choices import CONFIDENCES, FAILING, FORMATS, SEVERITIES
 from normcheck.config.flags.flag import Flag, Key
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Configuration:
     """Which configuration file is read."""
 
@@ -25,7 +26,7 @@ class Configuration:
     ] = False
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Judging:
     """What is looked for, and what of it counts; None where nothing is said."""
 
@@ -113,7 +114,7 @@ class Judging:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Outputs:
     """The forms of the report, and the files that they go to."""
 
@@ -143,7 +144,7 @@ class Outputs:
     """The first for the first form."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Flags:
     """All that is merged with what the configuration and the environment say."""
 

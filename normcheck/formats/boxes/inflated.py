@@ -7,9 +7,9 @@ Nothing goes to disk, and memory holds a few segments at a time.
 
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from normcheck.errors import RefusedError, UnreadableError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, check_range
 
@@ -27,7 +27,7 @@ _FREE = 16 << 20
 _LOST = "the file is damaged; fetch it again"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _State:
     """Where a decompressor stood."""
 

@@ -8,13 +8,14 @@ and what all layers cost together counts against one file's limits.
 
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
 from normcheck.formats.boxes.inflated import GZIP, RAW, Inflated
 from normcheck.formats.boxes.tar_members import is_tar, tar_members
 from normcheck.formats.nested_archives import RegionSource
 from normcheck.formats.zip_members import find, open_archive, packed_part
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.locate_models import Found
 from normcheck.saved.checkpoint import MEMBER, Checkpoint, SavedModel
 from normcheck.saved.tensors import PlainRegion
@@ -47,7 +48,7 @@ Known = Callable[[bytes], bool]
 Inside = Source | Inflated
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Member:
     """A file in a box, not opened yet."""
 
@@ -56,7 +57,7 @@ class Member:
     opened: Callable[[], Inside]
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Contents:
     """What was found in a box."""
 

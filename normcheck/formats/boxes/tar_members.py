@@ -7,9 +7,9 @@ whoever unpacks it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from normcheck.errors import RefusedError, UnreadableError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source
 
@@ -23,7 +23,7 @@ _LINKS = (b"1", b"2")
 _DAMAGED = "the file is damaged; fetch it again"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class TarMember:
     """A regular file in the archive."""
 

@@ -8,12 +8,12 @@ FSDP, Accelerate, Megatron (``torch_dist``), Lightning and torchtitan write it. 
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck.errors import UnreadableError
 from normcheck.formats.folders.folder_kinds import METADATA
 from normcheck.formats.legacy_pickles import read_pickle_stream
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import Inert, attributes_of, entries_of
 from normcheck.pickles.torch_objects import dtype_named
 from normcheck.saved.tensor_pieces import Piece, in_pieces
@@ -32,7 +32,7 @@ _WRITER = re.compile(r"__(\d{1,6})_\d+\.distcp")
 _STATISTICS = ("running_mean", "running_var")
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Distributed:
     """What such a folder holds."""
 
@@ -103,7 +103,7 @@ def read_distributed(folder: Place, budget: Budget) -> Distributed:
     return Distributed(tree, size, len(names), (metadata, _Closing(files)), _writers(places))
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Place:
     file: str
     offset: int

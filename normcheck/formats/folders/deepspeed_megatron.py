@@ -9,11 +9,12 @@ DeepSpeed's own ``zero_to_fp32.py`` does.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from normcheck.errors import NoModelError, UnreadableError
 from normcheck.formats.folders.folder_kinds import FolderKind
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import entries_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
@@ -36,7 +37,7 @@ _MEGATRON_FILES = ("model_optim_rng.pt", "model_rng.pt", "model_states.pt")
 Read = Callable[[Place, Limits], Checkpoint]
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Rank:
     """One file of one rank."""
 

@@ -1,7 +1,7 @@
 """From the calls of an ONNX model to the nodes of a graph."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from normcheck.formats.onnx.flattened_graph import Call, Flat
 from normcheck.formats.onnx.fused_operators import with_activation, with_sum
@@ -9,6 +9,7 @@ from normcheck.formats.onnx.known_values import Known, number_of, whole_of
 from normcheck.formats.onnx.operators import MICROSOFT, operator_of
 from normcheck.formats.onnx.source_modules import Provenance, provenance
 from normcheck.formats.onnx.source_names import unnamed
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import Node, Op
 
 _AS_GIVEN = frozenset(
@@ -19,7 +20,7 @@ _STATISTICS = ("running_mean", "running_var")
 _GEMM = ("Gemm", "FusedGemm")
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class Converted:
     """The nodes of a model, and what became of its tensors on the way."""
 

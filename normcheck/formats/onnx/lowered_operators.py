@@ -5,13 +5,14 @@ comparison of uniform numbers.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from normcheck.formats.onnx.known_values import Known
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import Node, Op, Setting
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class _Found:
     """A pattern: the node that stands for it, and those that it takes the place of."""
 

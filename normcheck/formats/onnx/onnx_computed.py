@@ -1,12 +1,13 @@
 """Stored tensors of an ONNX model that are written as a computation: dequantised ones, lists."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
 from normcheck.formats.onnx.flattened_graph import Call
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.dtypes import BY_NAME, Array, DType
 from normcheck.saved.tensors import Storage, TensorRef, contiguous_strides
 from normcheck.sources.limits import DEFAULT_LIMITS
@@ -21,7 +22,7 @@ def _half_step(dtype: DType) -> float:
     return float(1.0 / (2 ** (8 * dtype.itemsize) - 2))
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class _Computed:
     """Bytes of float32 numbers that are worked out when somebody asks."""
 
@@ -76,7 +77,7 @@ def _fits(shape: tuple[int, ...], scale: tuple[int, ...], axis: int, block: int)
     return scale == (shape[axis],)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class _Dequantised:
     values: TensorRef
     scale: TensorRef

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from normcheck.formats.onnx.flattened_graph import Call
+from normcheck.lazy_dataclass import lazy_dataclass
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -20,7 +20,7 @@ _LONGEST = 1 << 16
 """Characters of an entry that is looked at; those of real models have a few hundred."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Provenance:
     """Where in the source a node comes from."""
 

@@ -6,9 +6,10 @@ the part of a node tell which tensor of the source it means.
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from normcheck.formats.onnx.known_values import Known
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import NORMS, Node, Op
 from normcheck.saved.tensors import TensorRef, contiguous_strides
 
@@ -20,7 +21,7 @@ _BROADCAST = (Op.GROUP_NORM, Op.PRELU)
 """Whose parameters are shaped to fit an image: (C, 1, 1)."""
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class Named:
     """The nodes, with their tensors by the names of the source."""
 

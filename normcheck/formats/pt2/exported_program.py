@@ -9,13 +9,14 @@ with ``torch.save`` into ``<name>.pt``. Up to 2.6 the graph was
 
 import re
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.bounded_json import read_json
 from normcheck.formats.nested_archives import member_source, saved_object, saved_tensors
 from normcheck.formats.pt2.exported_graph import exported_graph
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.dtypes import BY_NAME, UINT8
@@ -109,7 +110,7 @@ def _json(source: Source, archive: zipfile.ZipFile, member: str, budget: Budget)
     return read_json(inner, 0, inner.size, budget, "it")
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Stored:
     """The weights and constants of a model, each file of them read once."""
 

@@ -1,13 +1,14 @@
 """The graph that grows while code is followed: its operators, and the stored tensors they take."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from normcheck.errors import RefusedError
 from normcheck.formats import aten
 from normcheck.formats.aten import UNKNOWN, Value
 from normcheck.formats.torchscript.script_code import is_plain, plain_name
 from normcheck.formats.torchscript.script_values import ScriptModule
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.graph import Node, Op
 from normcheck.sources.limits import Budget
@@ -27,7 +28,7 @@ def constant(name: str, constants: tuple[object, ...]) -> object:
     return constants[int(place)] if int(place) < len(constants) else None
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class GrowingGraph:
     """What the code that was followed until now computes."""
 

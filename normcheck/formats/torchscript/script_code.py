@@ -9,11 +9,12 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeGuard
 
 from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.zip_members import find
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.checkpoint import Plain
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source
@@ -27,7 +28,7 @@ _MOST_BITS = 64
 """Of an integer: TorchScript has no longer ones, and Python does not print very long ones."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class ScriptClass:
     """One class of the code."""
 
@@ -42,7 +43,7 @@ class ScriptClass:
     methods: Mapping[str, ast.FunctionDef]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Code:
     """All classes and functions of an archive, by qualified name."""
 

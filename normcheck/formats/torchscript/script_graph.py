@@ -7,7 +7,7 @@ others both, and loops once. Nothing is computed but truth values and small inte
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from normcheck.errors import RefusedError
 from normcheck.formats import aten
@@ -29,6 +29,7 @@ from normcheck.formats.torchscript.script_values import (
     is_small,
     only_raises,
 )
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import Inert, attributes_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.graph import Graph, Op
@@ -92,7 +93,7 @@ def _walked(
     return walker, inputs, result
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Walker:
     code: Code
     graph: GrowingGraph

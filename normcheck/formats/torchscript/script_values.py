@@ -2,9 +2,9 @@
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import Inert
 
 ABOUT_TENSORS = frozenset(
@@ -36,14 +36,14 @@ KNOWN: Mapping[str, Callable[..., Any]] = {
 """Of plain values; numbers are small and text is not added, so that nothing grows."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Dotted:
     """A name that is looked up in no object: an operator, a function of the code, a namespace."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class ScriptModule:
     """A module of the model, by its object in the pickle."""
 
@@ -51,7 +51,7 @@ class ScriptModule:
     path: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class ScriptMethod:
     """A name of a module that is none of its attributes: one of its methods."""
 
@@ -59,7 +59,7 @@ class ScriptMethod:
     name: str
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Frame:
     """One call: its variables, and the module that it belongs to."""
 

@@ -1,10 +1,12 @@
-"""A training loop as its checks see it: where it stands, and who is told what they find."""
+"""A training loop as its checks see it: where it stands, and where their findings go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from normcheck.live.training_record import Incident
 
 
-@dataclass(slots=True, eq=False)
+@lazy_dataclass(frozen=False, eq=False)
 class Loop:
     """Where the loop stands."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from normcheck.integrations.guard.entries import Quiet
 from normcheck.integrations.guard.loop import Loop, Silent
 from normcheck.integrations.guard.user_line import named, user_frame
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.training_record import CountedTwice, NonFiniteBatch, SmallBatches, StoodStill
 from normcheck.rules.training.few_samples_per_batch import FEW
 
@@ -124,7 +124,7 @@ def _processes(module: nn.Module) -> int:
     return group.get_world_size(module.process_group) if group.is_initialized() else 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class _Then:
     """A norm as it was some steps before."""
 

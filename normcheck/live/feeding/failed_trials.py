@@ -9,18 +9,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.input_shape import Shape
 from normcheck.wording import plural
 
 _NUMBERS = re.compile(r"\d+")
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Failed:
     """One shape that the model did not take."""
 

@@ -3,7 +3,6 @@
 import inspect
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch.utils.data import IterableDataset
 
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.formats.safetensors_file import header_length, read_safetensors
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, evenly, joined
 from normcheck.live.feeding.image_folder import image_rows
 from normcheck.live.loading.model_factory import imported
@@ -33,7 +33,7 @@ LABEL_NAMES = ("labels", "label", "targets", "target", "y", "y_true", "classes")
 INPUT_NAMES = ("inputs", "input", "x", "images", "image", "img", "data", "features", "samples")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class RawData:
     """Items as a loader or a file gives them; what is input and what label is told later."""
 

@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.loading import model_factory as factory
 from normcheck.live.loading.load_exported import load_exported
 from normcheck.live.loading.rebuild import rebuild
@@ -20,7 +20,7 @@ from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Loaded:
     """A live model and what should be known of how it came about."""
 

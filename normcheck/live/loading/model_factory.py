@@ -6,7 +6,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.loading.nothing_fits import nothing_fits
 from normcheck.live.torch_tensors import Weights
 from normcheck.saved.checkpoint import SavedModel
@@ -123,7 +123,7 @@ def _signature(factory: Any) -> str:
         return "(...)"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Fitting:
     """How the names of a file fit those of a model."""
 

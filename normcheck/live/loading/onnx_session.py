@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.dtypes import Array
 
 _DTYPES = {
@@ -24,7 +24,7 @@ _FATAL = 4
 """Severity from which ONNX Runtime logs by itself; what it says below comes as an error too."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class OnnxInput:
     """What a model asks for."""
 

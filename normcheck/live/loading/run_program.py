@@ -8,7 +8,6 @@ with the arguments that the graph gives: nothing of the file but its graph and i
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils import _pytree
 from normcheck.errors import NormcheckError
 from normcheck.formats.pt2.exported_graph import module_of
 from normcheck.formats.pt2.exported_program import SCALAR_TYPES
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.input_shape import Shape
 from normcheck.live.loading.program_arguments import Arguments, bind, names_in, value_of
 
@@ -50,7 +50,7 @@ class Part(nn.Module):
         return step()
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Step:
     """One operator, ready to be called."""
 

@@ -10,12 +10,13 @@ have to fit their stored statistics, which a change of the input does to none th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.misfit import InputMap
 from normcheck.live.probes.regime_comparison import answers, changed_answers
@@ -52,7 +53,7 @@ _MOST_BYTES = 1 << 27
 """Of the first norm's input, in float64, that is held."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class ReadInput:
     """What the first norm tells of the input that the statistics are of."""
 
@@ -143,7 +144,7 @@ class _Enough(Exception):  # noqa: N818  (an outcome, not an error)
     """The first norm was seen: the rest of the forward says nothing more."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Response:
     """What the first norm is given of ``factor * x + offset``, linear in (factor, offset, 1)."""
 
@@ -163,7 +164,7 @@ class _Response:
         return np.maximum(second - self.mean(parts) ** 2, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Known:
     """What the first norm has stored."""
 

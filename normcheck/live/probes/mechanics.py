@@ -1,11 +1,12 @@
 """What can be told on any input: determinism, companions, side effects, crashes, modes."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.measurement import Blame, Draw, Mechanics, NormRun
 from normcheck.live.probes.first_divergence import first_difference, first_not_finite
@@ -26,7 +27,7 @@ _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, t
 """Relative differences that rounding makes between kernels for the same sums."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Probe:
     """The parts of one run of the mechanics."""
 
@@ -237,7 +238,7 @@ def _single(probe: _Probe) -> str:
         return probe.forward.error(probe.batch.rows([0])) or ""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Modes:
     difference: float | None = None
     absolute: float | None = None

@@ -6,12 +6,12 @@ change how the same memory is looked at.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.measurement import WrongAxis
 from normcheck.live.watching.forward import Forward, Interrupted
@@ -37,7 +37,7 @@ _KEPT = 32
 """Results that are remembered: norms follow closely on what feeds them."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Origin:
     """What made a piece of memory, and where its channels lie in it."""
 

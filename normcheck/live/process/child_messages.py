@@ -1,13 +1,12 @@
 """What the process in which models run tells the one that started it."""
 
-from dataclasses import dataclass
-
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import Run
 from normcheck.live.output_match import OutputMatch
 from normcheck.norms.anatomy import Anatomy
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Progress:
     """Something was done."""
 
@@ -16,7 +15,7 @@ class Progress:
     """That were run since."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Failed:
     """No more comes: an error that the user can do something about."""
 
@@ -24,7 +23,7 @@ class Failed:
     hint: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Came:
     """What became of the next model of the file."""
 
@@ -37,7 +36,7 @@ class Came:
     outputs: OutputMatch | None
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Finished:
     """All models are done."""
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from normcheck import platforms
-from normcheck.errors import NormcheckError
+from normcheck.errors import DamagedError, NormcheckError
 from normcheck.live.process.child_messages import MESSAGES, Came, Failed, Finished, Progress
 from normcheck.live.process.process_link import Child, ClosedError
 from normcheck.live.process.run_outcome import Outcome
-from normcheck.live.process.wire import DamagedError
 from normcheck.live.run_request import Isolation, Running
 from normcheck.norms.anatomy import Anatomy
 from normcheck.saved.checkpoint import Checkpoint

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck import platforms
-from normcheck.live.process.wire import HEADER, LONGEST, DamagedError, read_message, written_message
+from normcheck.errors import DamagedError
+from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.process.wire import HEADER, LONGEST, read_message, written_message
 
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -36,7 +37,7 @@ class ClosedError(Exception):
     """No more comes through the link."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Ending:
     """How a process ended."""
 
@@ -171,6 +172,8 @@ class Parent:
         self._bytes = self._link.makefile("rb")
         # Nothing but the report goes to stdout, whatever a library or a model prints.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        # Line by line: what ends this process, a crash or its parent, flushes nothing.
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
     def next(self) -> Any:
         """The next value that it hands over.

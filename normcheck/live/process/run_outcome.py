@@ -1,14 +1,13 @@
 """What became of one model when it was run; plain values, without torch."""
 
-from dataclasses import dataclass
-
 from normcheck.errors import NormcheckError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import Run
 from normcheck.live.output_match import OutputMatch
 from normcheck.norms.anatomy import Anatomy
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Outcome:
     """One model after an attempt to run it."""
 

@@ -209,7 +209,7 @@ def _hints(kind: type) -> list[Any]:
 
 
 def _named_for_checkers() -> dict[str, Any]:
-    """What modules of ours import for annotations only, so that who reads files needs none."""
+    """What our modules import for annotations only, so that reading files needs none of it."""
     from normcheck.live.measurement import Fed, NoiseAt, Regime
     from normcheck.norms.belonging.agreement import Agreement
     from normcheck.norms.belonging.first_norm import FirstNorm

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from normcheck.errors import DamagedError
 from normcheck.live.process.value_schema import NUMBERS, SHARED, arms_of, convert
 from normcheck.norms.kinds import NormKind
 from normcheck.saved.dtypes import DType
@@ -38,10 +39,6 @@ _ALWAYS = 1 << 16
 _LEFT = "left in its process"
 
 T = TypeVar("T")
-
-
-class DamagedError(Exception):
-    """Bytes that stand for no value of the type that was asked for."""
 
 
 def written(value: Any) -> bytes:

@@ -1,12 +1,13 @@
 """A batch norm that is about to run, and what it would give with other statistics."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.watching.operators import TRAINING_AT, Op
 from normcheck.live.watching.seen import CallSite
 
@@ -14,7 +15,7 @@ _RESULTS = {"aten::cudnn_batch_norm": 4, "aten::_batch_norm_no_update": 4}
 """Values that an operator returns, where these are not three."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class BatchNormCall:
     """A batch norm that is about to run."""
 

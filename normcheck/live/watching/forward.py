@@ -2,12 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.fixed_batch import in_batches
 from normcheck.live.watching.outputs import Output, flattened
@@ -26,7 +26,7 @@ class Interrupted(Exception):  # noqa: N818  (an outcome, not an error)
     """A forward of the model raised; carries its words."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Forward:
     """Runs a model on batches."""
 

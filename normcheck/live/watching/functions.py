@@ -8,13 +8,13 @@ tried, and the one under which all norms fit is named.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
 from normcheck.live.misfit import OtherCode
 from normcheck.live.watching.batch_norm_call import BatchNormCall
@@ -36,7 +36,7 @@ _EPS = (1e-3, 1e-5)
 Stored = Mapping[CallSite, tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Variant:
     words: str
     eps: float | None = None

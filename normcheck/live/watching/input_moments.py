@@ -6,13 +6,14 @@ scatter between samples.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from statistics import NormalDist
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats
 
 _CANCELLATION = 1e-3
@@ -44,7 +45,7 @@ def sample_moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
     return mean.cpu(), variance.clamp_min(0).cpu(), values
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Moments:
     """Sums over samples of one layer; ``m`` is a sample's mean, ``q`` its second moment.
 

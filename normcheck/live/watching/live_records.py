@@ -5,7 +5,6 @@ Nothing is copied: a tensor's bytes are looked at when a rule asks for them.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from normcheck.errors import UnreadableError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.watching.forward import switchable
 from normcheck.live.watching.own_values import reading_of, shape_of
 from normcheck.live.watching.reachable_modules import reachable
@@ -52,7 +52,7 @@ class _Memory:
         return whole[start : start + length].clone().cpu().numpy().tobytes()
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Made:
     """The bytes of a tensor that is made anew each time, from one that has none of its own."""
 

@@ -2,17 +2,18 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
+
 _DEPTH = 8
 _MAIN_NAMES = ("logits", "out", "output", "outputs", "pred", "prediction", "predictions", "scores")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Output:
     """The tensors of one forward, by where they sit in what it returned."""
 

@@ -8,18 +8,18 @@ reason is kept.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.limits import DEFAULT_LIMITS
 
 _PLAIN = frozenset({Tensor, nn.Parameter})
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Reading:
     """How the values of one tensor can be had."""
 

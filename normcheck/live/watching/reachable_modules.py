@@ -10,10 +10,11 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 _DEPTH = 6
 """Levels of containers and closures that are searched below one attribute."""
@@ -23,7 +24,7 @@ _NOT_THE_USERS = sys.stdlib_module_names - {"__main__"} | {"torch", "numpy"}
 _BOOKKEEPING = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Reached:
     """One module and how it hangs in the model."""
 

@@ -7,12 +7,13 @@ its buffers, counts and modes stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
 from normcheck.live.watching.forward import Forward
@@ -30,7 +31,7 @@ Tick = Callable[[int], None]
 """Called with the samples that a forward took."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Collected:
     """Moments of the inputs of all batch norms, in the order in which they run."""
 
@@ -62,7 +63,7 @@ class Collected:
         return {place: self.moments[place].pooled() for place in self.stored}
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Regimes:
     """Runs a model in eval mode and decides what its batch norms normalise by."""
 
@@ -222,7 +223,7 @@ stands."""
 _NINE_IN_TEN = 0.9
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Estimated:
     """Statistics of the data, and how well they reproduce themselves."""
 
@@ -259,7 +260,7 @@ def distance(mean_r: Tensor, var_r: Tensor, mean: Tensor, var: Tensor, eps: floa
     return float(torch.maximum(shift, scale))
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Outputs:
     """The main outputs of all batches under one regime, and the labels."""
 

@@ -1,11 +1,13 @@
 """What was seen to run: normalizations and random draws, each under its module."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torch import nn
 
+from normcheck.lazy_dataclass import lazy_dataclass
 
-@dataclass(frozen=True, slots=True)
+
+@lazy_dataclass()
 class CallSite:
     """Where in a forward an operator ran."""
 
@@ -15,7 +17,7 @@ class CallSite:
     """Which batch norm it was under this module, counted from 0 within one forward."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class NormSeen:
     """One normalization that ran, over all forwards that were watched."""
 
@@ -35,7 +37,7 @@ class NormSeen:
     """Whether it was given statistics to update."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class RandomSeen:
     """One kind of random draw under one module."""
 
@@ -44,7 +46,7 @@ class RandomSeen:
     calls: int = 0
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Seen:
     """All that was watched."""
 

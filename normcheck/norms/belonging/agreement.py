@@ -6,10 +6,11 @@ link predicts.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
 from normcheck.norms.belonging.likeliest_activation import (
     FEWEST_TELLING,
@@ -62,7 +63,7 @@ NOTHING = 1e-6
 """(stored mean / σ)² up to which a channel's mean is rounding."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Agreement:
     """The fits of a model, and what could not be judged."""
 

@@ -6,11 +6,11 @@ contradict a batch count, as far as their factor is precise enough.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import log, sqrt
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.agreement import FAINT
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import NormLayer
@@ -29,7 +29,7 @@ SURE = 2.0
 """Standard errors that make a difference."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Contradiction:
     """Weights that fit statistics of which nothing is initial any more."""
 

@@ -10,12 +10,12 @@ The variances tell the deviation of the input the same way, for a stationary inp
 correlate by ρ and whose channels by c: the ρ and c that fit best.
 """
 
-from dataclasses import dataclass
 from itertools import product
 from math import exp, prod
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.links import first_norm
 from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
 from normcheck.norms.layer import Floats, NormLayer
@@ -36,7 +36,7 @@ _LARGEST = 1 << 20
 """Weights of a first layer; real ones have a few thousand."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class FirstNorm:
     """What the first norm of a model tells."""
 

@@ -14,12 +14,12 @@ dropout stands between them, 0.4 to 2 in either mode: then nothing can be told.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.recognise.neighbours import biases_before_norms
@@ -52,7 +52,7 @@ class Used(StrEnum):
     STORED = "stored statistics"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class GradientTrace:
     """What an optimizer's averages say of the layers before some norms."""
 

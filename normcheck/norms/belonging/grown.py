@@ -7,10 +7,11 @@ the same batches: their statistics are equal, in a healthy file, to the last dig
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.steps import Step
 from normcheck.norms.layer import NormLayer, Values
 
@@ -26,7 +27,7 @@ _BACK = 24
 """Norms that are looked back for the one that grew."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Grown:
     """Of a norm's channels, those that an earlier norm saw as well."""
 
@@ -37,7 +38,7 @@ class Grown:
     the logarithms of the deviations: the larger."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Growth:
     """One step in which channels grew."""
 

@@ -6,11 +6,11 @@ concatenation, pooling, flattening. Sums are taken as normal again for the next 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, after_activation
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.saved.graph import Flow, Graph, Node, Op
@@ -24,14 +24,14 @@ _MOST_STEPS = 1 << 20
 """Steps that are followed for one model, so that its time grows with its length."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Normed:
     """The output of a norm."""
 
     layer: NormLayer
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Activated:
     """An activation, element by element."""
 
@@ -40,28 +40,28 @@ class Activated:
     function: Callable[[Floats], Floats]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Summed:
     """An add of values of one shape."""
 
     parts: "tuple[Inflow, ...]"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Joined:
     """A concatenation of channels."""
 
     parts: "tuple[Inflow, ...]"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Pooled:
     """Max pooling, of how many independent values is not known."""
 
     inner: "Inflow"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Averaged:
     """Average pooling: the means stay, variances shrink by what is not known."""
 
@@ -178,7 +178,7 @@ def activation_of(inflow: Inflow) -> str:
             return activation_of(inflow.inner)
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Tracer:
     """Follows values of a graph back to norms."""
 

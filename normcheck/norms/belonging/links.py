@@ -8,11 +8,11 @@ add, between parallel branches) predicts nonsense, so each link says how sure it
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
 from typing import TYPE_CHECKING
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.grown import Grown, growths
 from normcheck.norms.belonging.module_tree import Between
 from normcheck.norms.belonging.steps import NUMBER, Step, norm_first, steps_of, usual_order
@@ -41,7 +41,7 @@ class Weights(StrEnum):
     TRANSPOSED = "transposed convolution"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Link:
     """Norm ``source`` → activation → ``weights`` → norm ``target``."""
 
@@ -138,7 +138,7 @@ def first_norm(
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Told:
     """What a model tells of its weights besides their shapes; nothing for a state dict."""
 

@@ -13,13 +13,13 @@ unrelated statistics fit: there are hundreds of channels and a handful of choice
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 from itertools import groupby
 from math import exp, inf, log, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS, Normals, after_prelu
 from normcheck.norms.belonging.links import Link, Weights
 from normcheck.norms.belonging.weighted_sums import behind_weights, shares_seen
@@ -44,7 +44,7 @@ MOST_OF_A_CHANNEL = 25.0
 does not decide for its layer."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Hypothesis:
     """What may stand between a norm and the weights."""
 
@@ -53,7 +53,7 @@ class Hypothesis:
     """Values that a max pooling chooses from; 1 is none."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Fit:
     """How well one link's prediction agrees with the stored statistics of its target."""
 
@@ -102,7 +102,7 @@ class Prediction:
         """Read the weights and predict."""
         self.link = link
         if link.inflow is not None:
-            # What follows a graph is not for who has none.
+            # A graph is followed only where there is one: the module imports a good deal.
             from normcheck.norms.belonging.inflow import Pooled, activation_of, contains
 
             name, pooled = activation_of(link.inflow), contains(link.inflow, Pooled)

@@ -1,15 +1,15 @@
 """What an export does in training mode: operators whose mode is part of the graph."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.recognise.from_graph import GraphNorms
 from normcheck.saved.graph import Graph, Node, Op
 
 _COUNT = "num_batches_tracked"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class BakedMode:
     """One operator that computes as in training."""
 

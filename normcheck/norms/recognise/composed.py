@@ -6,8 +6,8 @@ several ways and put casts between; what is not all of it is not claimed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.recognise.graph_values import GraphValues
 from normcheck.saved.graph import Graph, Node, Op, Setting
 
@@ -26,7 +26,7 @@ def composed_norms(graph: Graph) -> tuple[Node, ...]:
     return tuple(found for root in graph.nodes for found in _norm_around(root, values))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class _Spread:
     """The mean of squares that a root is taken of."""
 

@@ -1,9 +1,10 @@
 """The norms of an exported model: its operators, joined with what modules and names tell."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.kinds import BY_NAME, Family, NormKind, batch_norm, of_class
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
@@ -33,7 +34,7 @@ _MOST_FEATURES = 1 << 48
 _PARTS = ("running_mean", "running_var", "weight", "bias")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Placed:
     """An operator that normalises activations."""
 
@@ -44,7 +45,7 @@ class Placed:
     """Of the layer that it belongs to."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class GraphNorms:
     """The norms of a graph, found once for all who ask."""
 

@@ -16,7 +16,7 @@ class GraphValues:
     """A graph, asked for what its values are."""
 
     def __init__(self, graph: Graph) -> None:
-        """Follow who makes and who takes each value."""
+        """Follow which node makes and which nodes take each value."""
         self.graph = graph
         self._flow = Flow(graph)
 

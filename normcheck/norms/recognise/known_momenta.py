@@ -6,10 +6,11 @@ default is a better guess than torch's. Each row was looked up in the code of th
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Known:
     """One library's models."""
 

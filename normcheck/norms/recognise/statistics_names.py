@@ -7,15 +7,15 @@ tensor of one shape, beside a count or beside γ and β.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Confidence, Values
 from normcheck.saved.tensors import TensorRef
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Convention:
     """How one library stores a norm with running statistics."""
 
@@ -59,7 +59,7 @@ _OF_PARAMETERS = re.compile(r"weight|bias|prior|posterior")
 TORCH = ("running_mean", "running_var")
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Named:
     """Which of a module's tensors are its running statistics."""
 

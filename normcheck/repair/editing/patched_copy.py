@@ -1,8 +1,8 @@
 """A copy of a file, byte for byte, with the bytes of some tensors replaced. No torch."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.repair.editing.tensor_edits import Edits, NotInPlaceError, changed_bytes
 from normcheck.repair.editing.zip_checksums import checksum_edits, overlaid
 from normcheck.saved.checkpoint import MEMBER, Checkpoint
@@ -13,7 +13,7 @@ _PIECE = 1 << 22
 """Bytes that are copied at a time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Patch:
     """A file and what is to be different in its copy."""
 

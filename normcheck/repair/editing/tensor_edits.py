@@ -1,12 +1,13 @@
 """New values for tensors of a file, as bytes at places of the file. No torch, nothing run."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from normcheck.errors import NormcheckError
 from normcheck.formats.zip_members import StoredRegion
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.dtypes import Array, DType
 from normcheck.saved.tensors import PlainRegion, Storage, TensorRef
 from normcheck.sources.source import FileSource
@@ -18,7 +19,7 @@ class NotInPlaceError(NormcheckError):
     """The bytes cannot be replaced where they lie."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Edits:
     """Bytes of one file that are to be others, by their offset in it."""
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, tensors_in
 from normcheck.live.feeding.feed import feed_for
 from normcheck.live.feeding.user_data import as_tensors, call_factory, readings
@@ -25,7 +26,7 @@ _DEFAULT_BATCH = 64
 """Samples a forward, for data without batches: the result does not depend on it."""
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Stream:
     """Batches that can be gone through again and again.
 

@@ -7,11 +7,11 @@ alone: not on the size of the batches, nor on their order.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.outputs import Output
@@ -33,7 +33,7 @@ Estimates = Mapping[int, tuple[Tensor, Tensor]]
 """Mean and variance in float64 for each tracked norm, by its number."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Tracked:
     """A module with running statistics, as ``nn.BatchNorm2d`` has them."""
 
@@ -44,7 +44,7 @@ class Tracked:
     variance: Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Estimate:
     """What was estimated, and how well it reproduces itself."""
 
@@ -70,7 +70,7 @@ def tracked_norms(reached: Iterable[Reached]) -> list[Tracked]:
     return found
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Estimator:
     """Runs a model in eval mode and estimates the statistics of its norms.
 

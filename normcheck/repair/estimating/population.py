@@ -5,10 +5,12 @@ variance between parts. Chan, Golub and LeVeque, "Updating Formulae and a Pairwi
 Computing Sample Variances" (1979).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor
+
+from normcheck.lazy_dataclass import lazy_dataclass
 
 _AT_ONCE = 1 << 24
 """Values that are converted to float64 at a time: 128 MiB."""
@@ -18,7 +20,7 @@ def _empty() -> Tensor:
     return torch.zeros(0, dtype=torch.float64)
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Population:
     """Count, mean and sum of squared deviations per channel; parts can be merged in any order."""
 

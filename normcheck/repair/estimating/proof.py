@@ -1,9 +1,10 @@
 """Whether re-estimated statistics help: half of the data estimates, the other half judges."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import AgainstData, Regime
 from normcheck.live.misfit import OtherCode
 from normcheck.live.probes.regime_comparison import (
@@ -17,7 +18,8 @@ from normcheck.live.watching.regimes import Outputs
 from normcheck.repair.estimating.data_stream import Stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
-from normcheck.rules.data_verdict import CLEARER, Harm, Verdict, judged
+from normcheck.rules.data_verdict import CLEARER, Verdict, judged
+from normcheck.rules.harm import Harm
 from normcheck.rules.statistics.initial_stats import FIX_TRAINED
 from normcheck.wording import number, percent, plural
 
@@ -33,7 +35,7 @@ _SAME = 0.01
 """Relative difference of outputs that needs no judge."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lazy_dataclass(eq=False)
 class Judged:
     """The proof, and what speaks against writing."""
 

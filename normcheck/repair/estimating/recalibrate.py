@@ -1,12 +1,12 @@
 """Running statistics of a live model, estimated anew: an exact ``update_bn``."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError, UsageError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.absent_values import check_values
 from normcheck.live.watching.forward import Forward, Interrupted, mode
@@ -29,7 +29,7 @@ _ALL = 1 << 40
 """More samples than any data has."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Recalibration:
     """What :func:`recalibrate` did."""
 

@@ -1,13 +1,14 @@
 """The statistics of one model of a file, estimated from data, and the proof that they help."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from normcheck.errors import NormcheckError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
 from normcheck.live.feeding.feed import device_of
 from normcheck.live.loading.load_model import load
@@ -192,7 +193,7 @@ def _in_file(path: str, fit: Fitting) -> str:
     return (fit.prefix + below.removeprefix(fit.own_prefix)).removesuffix(".")
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class _Found:
     """The changes of one model, and what has to be said of them."""
 

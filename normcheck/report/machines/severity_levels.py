@@ -1,11 +1,10 @@
 """Severity and confidence in the words of other tools: one table for all outputs."""
 
-from dataclasses import dataclass
-
 from normcheck.findings import Confidence, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Level:
     """One severity in the words of others."""
 

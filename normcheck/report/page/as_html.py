@@ -17,9 +17,8 @@ from normcheck.report.page.contents import (
     section_of,
 )
 from normcheck.report.part import Part
-from normcheck.report.people.many_models import MANY
 from normcheck.report.report import Report, joined
-from normcheck.report.tally import Tally
+from normcheck.report.tally import MANY, Tally
 from normcheck.wording import plural
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normcheck.findings import Finding, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.certificate import certificate_of
 from normcheck.report.healthy_reading import reading
 from normcheck.report.page.figures import Figure, figures_of
@@ -26,7 +26,7 @@ MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "•"}
 _NOT_BELONGING = "NC108"
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Table:
     """Rows under heads, in words."""
 
@@ -34,7 +34,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Section:
     """One model, or one comparison."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import isfinite, log10
 from typing import TYPE_CHECKING
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.agreement import AGREES
 from normcheck.report.page.svg import Frame, bars, clipped, reach
 from normcheck.wording import number, percent, plural
@@ -22,7 +22,7 @@ _MOST_POINTS = 400
 """Channels that are drawn of a layer; more are one blot."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Figure:
     """Figures under one heading."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
 from math import isfinite
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.wording import number, printable
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 46, 10, 8, 30
@@ -21,7 +22,7 @@ def clipped(name: str) -> str:
     return safe if len(safe) <= _LONGEST else f"…{safe[1 - _LONGEST :]}"
 
 
-@dataclass(slots=True)
+@lazy_dataclass(frozen=False)
 class Frame:
     """A figure with two axes, to which marks are added."""
 

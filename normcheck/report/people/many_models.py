@@ -1,6 +1,5 @@
 """A summary over many models: what is wrong, where to begin, which rules fire how often."""
 
-import shlex
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -12,8 +11,6 @@ from normcheck.report.people.layer_table import VERDICTS
 from normcheck.report.tally import ModelCount, RuleCount, Tally
 from normcheck.wording import in_box, plural, printable
 
-MANY = 20
-"""Models from which on a reader wants a summary: more than one screen holds."""
 _GAP = "  "
 _SHORTEST_NAME = 16
 
@@ -67,6 +64,8 @@ def _verdict(tally: Tally) -> list[Text]:
     loud = [rule for rule in tally.commonest_first() if rule.worst is not Severity.INFO]
     often = max(loud, key=lambda rule: rule.models)
     worst = tally.worst_first()[0].target
+    import shlex  # for findings only
+
     fix = Text("  fix  ", style="bold green")
     fix.append(
         printable(f"begin with the worst: normcheck scan {shlex.quote(worst)}"),

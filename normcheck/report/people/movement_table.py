@@ -1,13 +1,13 @@
 """The table of a comparison: how far each norm layer moved, and its trend over a series."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import exp, isfinite, log
 
 from rich.text import Text
 
 from normcheck.compare.movement import Change, Comparison, LayerChange
 from normcheck.findings import Finding, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.people.console import PROSE
 from normcheck.report.people.layer_table import VERDICTS
 from normcheck.wording import number, percent, printable
@@ -26,7 +26,7 @@ _SHORTEST_PATH = 12
 _GAP = "  "
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class _Column:
     header: str
     cells: tuple[str, ...]

@@ -15,7 +15,6 @@ from normcheck.report.certificate import certificate_of
 from normcheck.report.healthy_reading import reading
 from normcheck.report.people.console import PROSE, hanging
 from normcheck.report.people.layer_table import layer_table
-from normcheck.report.people.run_text import fed_line, run_section
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import ModelReport
 from normcheck.wording import fold, in_box, plural, printable
@@ -90,6 +89,8 @@ def print_model(
         else:
             _remark(console, finding)
     if model.run is not None and not style.quiet:
+        from normcheck.report.people.run_text import run_section
+
         console.print()
         for line in run_section(model.run):
             hanging(console, line, indent=4)
@@ -111,6 +112,8 @@ def _header(console: Console, model: ModelReport) -> None:
     name = f"{printable(model.class_path)} · " if model.class_path else ""
     console.print(Text(name + _inventory(model) + _accused(model)))
     if model.run is not None and not model.run.fed.real:
+        from normcheck.report.people.run_text import fed_line
+
         # Said before anything is judged; what real data were fed stands with its outputs.
         console.print(Text(printable(fed_line(model.run))))
     for note in model.notes:

@@ -10,12 +10,11 @@ from rich.console import Console
 from normcheck.findings import Finding, Severity
 from normcheck.report.part import Part
 from normcheck.report.people.console import console_for, finished
-from normcheck.report.people.many_models import MANY, print_summary
 from normcheck.report.people.text_end import print_end
 from normcheck.report.people.text_model import print_model
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import ModelReport, Report, joined
-from normcheck.report.tally import Tally
+from normcheck.report.tally import MANY, Tally
 
 
 class TextReport:
@@ -63,6 +62,8 @@ class TextReport:
         said = self._said(out)
         out, console = self._console()
         if self._told > MANY and not self._style.quiet:
+            from normcheck.report.people.many_models import print_summary
+
             if not self._spaced:
                 console.print()
             print_summary(console, tally, self._unlisted)

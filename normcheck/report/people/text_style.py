@@ -1,9 +1,9 @@
 """How text for people is to look."""
 
-from dataclasses import dataclass
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class TextStyle:
     """How the text is to look; nothing of it changes what is said."""
 

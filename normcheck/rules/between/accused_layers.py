@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Evidence
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer_numbers import median
 from normcheck.wording import number, plural
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from normcheck.compare.movement import Comparison, LayerChange, Step
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Accused:
     """What one finding of a series is about: one cause, in whichever steps it shows."""
 

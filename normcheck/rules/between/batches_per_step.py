@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.wording import number
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ FEWEST_STEPS = 10
 """Optimizer steps below which a ratio says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Pace:
     """A ratio of batches to optimizer steps that is not one, and what it says."""
 

@@ -28,7 +28,8 @@ refuses to re-estimate while another function fits.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.rules.data_verdict import Harm, verdict
+from normcheck.rules.data_verdict import verdict
+from normcheck.rules.harm import Harm
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number
 

@@ -102,7 +102,7 @@ def _trained(subject: Subject, modes: tuple[BakedMode, ...]) -> Finding:
     switchable = all(mode.switchable for mode in modes)
     seen = subject.run.mechanics if subject.run is not None and not switchable else None
     measured = _measured(seen) if seen is not None else []
-    # What the runtime takes out where nobody forbids it harms only who does.
+    # What the runtime removes by default does harm only where that is switched off.
     taken_out = seen is not None and seen.deployed_difference == 0 and len(measured) == 1
     harmless = taken_out and not norms
     in_eval = sum(n.training is False for n in subject.batch_norms())

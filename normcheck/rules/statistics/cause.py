@@ -1,11 +1,10 @@
 """What a mismatch between statistics and weights looks like it comes from."""
 
-from dataclasses import dataclass
-
 from normcheck.findings import Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Cause:
     """What a pattern suggests."""
 

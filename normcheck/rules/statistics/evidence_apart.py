@@ -4,8 +4,8 @@ The thresholds lie above what healthy models of two dozen families reach.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer_numbers import median
@@ -15,7 +15,7 @@ FEWEST_RECTIFIED = 3
 """Norms behind activations that speak together."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Reading:
     """One number that may speak against statistics."""
 

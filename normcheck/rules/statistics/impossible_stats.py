@@ -39,11 +39,11 @@ Take the buffers from the checkpoint that they came from, or re-estimate them on
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, plural
@@ -58,7 +58,7 @@ DEAD = 1e-42
 """Variances of dead channels end below it: at 1/(2m) times 1.4e-45, for m of 0.001 or more."""
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Slip:
     """One way in which values cannot be statistics."""
 

@@ -5,10 +5,10 @@ before its body, and its size comes from the first answer: no second question, a
 that are signed for GET alone work.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from normcheck.errors import UnreadableError
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.place import RemotePath
 
 MOST_WHOLE = 8 << 20
@@ -16,7 +16,7 @@ MOST_WHOLE = 8 << 20
 _PIECE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@lazy_dataclass()
 class Answer:
     """One part of a file."""
 

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from normcheck.errors import DamagedError
 from normcheck.findings import Finding, Severity
 from normcheck.fleet.worker_messages import MESSAGES as OF_WORKERS
 from normcheck.fleet.worker_messages import Result
 from normcheck.live.process import wire
 from normcheck.live.process.child_messages import MESSAGES as OF_RUNS
 from normcheck.live.process.child_messages import Came, Progress
-from normcheck.live.process.wire import DamagedError, read, read_message, written, written_message
+from normcheck.live.process.wire import read, read_message, written, written_message
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import BY_NAME, NormKind
 from normcheck.norms.layer import BatchCount, Confidence, NormLayer, Recognition, Values

@@ -80,7 +80,7 @@ def comparison(*steps: Step, ranks: bool = False, **changes: Any) -> Comparison:
 def judge_steps(name: str, *steps: Step, **options: Any) -> list[Finding]:
     """What one rule finds in a comparison; also holds every finding against its rule."""
     rule = find(name)
-    found = list(rule.check(Subject(model(), pair=comparison(*steps, **options))))
+    found = list(rule.judge(Subject(model(), pair=comparison(*steps, **options))))
     for finding in found:
         assert (finding.rule, finding.name) == (rule.code, rule.name)
         assert finding.severity.rank <= rule.severity.rank

@@ -56,7 +56,7 @@ def test_silent_on_healthy_steps(name: str, healthy: str) -> None:
 def test_needs_a_second_checkpoint(name: str) -> None:
     """Without a comparison there is nothing to judge."""
     with pytest.raises(CannotTell, match="second checkpoint"):
-        list(find(name).check(Subject(model())))
+        list(find(name).judge(Subject(model())))
 
 
 @pytest.mark.parametrize("name", ["NC601", "NC602", "NC604"])
