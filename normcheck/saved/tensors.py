@@ -267,31 +267,26 @@ def checked_tensor(
         UnreadableError: Not integers, negative, or outside the storage.
         RefusedError: More elements than the limits allow.
     """
-    known = (
-        _extent(shape, strides)
-        if type(shape) is tuple
+    element = dtype or storage.dtype
+    if (
+        type(offset) is int
+        and 0 <= offset < _PAST_INTEGERS
+        and type(shape) is tuple
         and type(strides) is tuple
-        and type(offset) is int
         and len(shape) == len(strides) <= limits.dimensions
         # Before they are compared with numbers that are known: True is 1, and so is 1.0.
         and _INTEGER.issuperset(map(type, shape + strides))
-        else None
-    )
-    element = dtype or storage.dtype
-    if (
-        known is not None
-        and 0 <= offset < _PAST_INTEGERS  # type: ignore[operator]  # a number, or nothing is known
-        and known.elements <= limits.tensor_elements
-        and (not known.elements or (offset + known.reach) * element.itemsize <= storage.nbytes)  # type: ignore[operator]
     ):
-        return TensorRef(
-            element,
-            known.shape,
-            known.strides,
-            offset,
-            storage,
-            requires_grad=requires_grad,  # type: ignore[arg-type]
-        )
+        known = _extent(shape, strides)
+        if (
+            known is not None
+            and known.elements <= limits.tensor_elements
+            and (offset + known.reach) * element.itemsize <= storage.nbytes
+        ):
+            return TensorRef(
+                element, known.shape, known.strides, offset, storage, requires_grad=requires_grad
+            )
+    # What is left is impossible, has no elements, or is written in an odd way: a full look.
     lengths, steps, starts = _integers(shape), _integers(strides), _integers((offset,))
     if min((*lengths, *steps, *starts)) < 0 or len(lengths) != len(steps):
         raise UnreadableError(
