@@ -1,6 +1,7 @@
 """What `diff` says of exports beside their sources: whom it accuses wrongly, and what it misses.
 
-    python benchmarks/export_pairs.py [NAME ...] [--exporters NAME ...] [--kept FOLDER] [--verbose]
+    python benchmarks/export_pairs.py [NAME ...] [--every N] [--seed N] [--exporters NAME ...]
+        [--faults NAME ...] [--kept FOLDER] [--verbose]
 
 Exports the architectures of the tests by every exporter that is installed, and compares each
 export with the module and with the state dict that it was made from. Then twelve faults
@@ -9,7 +10,9 @@ export with the module and with the state dict that it was made from. Then twelv
 - norms that became "not found" there, which is no accusation and no proof;
 - of each fault how many pairs show it, and in how many a finding names the layer.
 
-Exports are kept in a folder where one is given, so that a second run takes seconds.
+Exports are kept in a folder where one is given, so that a second run takes seconds; of another
+seed, which draws other weights and data, in one of its own. All of it takes hours on one core;
+every third architecture is a look.
 """
 
 import argparse
@@ -159,9 +162,9 @@ class Tally:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def built(name: str) -> tuple[nn.Module, Inputs, Layers]:
+def built(name: str, seed: int) -> tuple[nn.Module, Inputs, Layers]:
     """A model in eval mode whose numbers are those of no fresh one, and its inputs."""
-    torch.manual_seed(11)
+    torch.manual_seed(seed)
     model, inputs = ARCHITECTURES[name](), EXAMPLE_INPUTS[name]()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -175,7 +178,9 @@ def built(name: str) -> tuple[nn.Module, Inputs, Layers]:
     return model, inputs, layers
 
 
-def exported(name: str, fault: str, exporter: str, folder: Path, tally: Tally) -> Path | None:
+def exported(
+    name: str, fault: str, exporter: str, folder: Path, tally: Tally, seed: int
+) -> Path | None:
     """One export; None where the exporter cannot take the model, or the fault is not in it."""
     suffix, export = EXPORTERS[exporter]
     path = folder / f"{name}-{fault.replace(' ', '-') or 'healthy'}-{exporter}{suffix}"
@@ -188,7 +193,7 @@ def exported(name: str, fault: str, exporter: str, folder: Path, tally: Tally) -
     refused = path.with_suffix(".refused")
     if refused.exists():
         return None
-    model, inputs, layers = built(name)
+    model, inputs, layers = built(name, seed)
     if fault and EXPORT_FAULTS[fault](model, layers) is None:
         return None
     quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
@@ -216,10 +221,10 @@ def accusations(source: Path, export: Path) -> tuple[list[Finding], Counter[Fate
     return [f for f in result.findings if f.severity.rank >= Severity.WARNING.rank], fates
 
 
-def sources(name: str, folder: Path) -> Iterator[tuple[str, str, Path, Named]]:
+def sources(name: str, folder: Path, seed: int) -> Iterator[tuple[str, str, Path, Named]]:
     """The healthy model and those with a fault, as a module and as a state dict."""
     for fault, touch in {"": None, **SOURCE_FAULTS}.items():
-        model, _, layers = built(name)
+        model, _, layers = built(name, seed)
         with torch.no_grad():
             named = touch(model, layers) if touch is not None else ()
         if named is None:
@@ -236,17 +241,18 @@ def sources(name: str, folder: Path) -> Iterator[tuple[str, str, Path, Named]]:
             yield fault, form, path, named
 
 
-def compared(name: str, exporters: list[str], folder: Path, tally: Tally, verbose: bool) -> None:
+def compared(name: str, given: argparse.Namespace, folder: Path, tally: Tally) -> None:
     """One architecture by all exporters, healthy and with every fault."""
-    files = list(sources(name, folder))
+    seed, wanted = given.seed, ("", *given.faults)
+    files = [found for found in sources(name, folder, seed) if found[0] in wanted]
     healthy = {form: path for fault, form, path, _ in files if not fault}
-    for exporter in exporters:
+    for exporter in given.exporters:
         pairs = []
-        if (export := exported(name, "", exporter, folder, tally)) is not None:
+        if (export := exported(name, "", exporter, folder, tally, seed)) is not None:
             pairs += [(fault, form, path, export, named) for fault, form, path, named in files]
-        for fault in EXPORT_FAULTS:
-            if (export := exported(name, fault, exporter, folder, tally)) is not None:
-                model, _, layers = built(name)
+        for fault in EXPORT_FAULTS.keys() & set(wanted):
+            if (export := exported(name, fault, exporter, folder, tally, seed)) is not None:
+                model, _, layers = built(name, seed)
                 named = EXPORT_FAULTS[fault](model, layers) or ()
                 pairs += [(fault, form, path, export, named) for form, path in healthy.items()]
         for fault, form, path, export, named in pairs:
@@ -268,7 +274,7 @@ def compared(name: str, exporters: list[str], folder: Path, tally: Tally, verbos
                 tally.pairs += 1
                 tally.kept[exporter] += fates.total() - fates[Fate.NOT_FOUND]
                 tally.not_found[exporter] += fates[Fate.NOT_FOUND]
-                if fates[Fate.NOT_FOUND] and verbose:
+                if fates[Fate.NOT_FOUND] and given.verbose:
                     print(f"not found: {label}: {fates[Fate.NOT_FOUND]} of {fates.total()}")
                 if found:
                     tally.accused.append(f"{label}: {said}")
@@ -285,6 +291,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", default=[])
     parser.add_argument("--exporters", nargs="*", default=list(EXPORTERS))
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="architectures: each Nth")
+    parser.add_argument("--seed", type=int, default=11, help="of weights and data")
+    known = [*SOURCE_FAULTS, *EXPORT_FAULTS]
+    parser.add_argument("--faults", nargs="*", default=known, choices=known, metavar="NAME")
     parser.add_argument("--kept", type=Path)
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
@@ -292,13 +302,13 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     tally = Tally()
-    names = given.names or list(NAMES)
+    names = given.names or list(NAMES[:: given.every])
     with tempfile.TemporaryDirectory() as made:
-        folder = given.kept or Path(made)
+        folder = (given.kept or Path(made)) / str(given.seed)
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             print(f"{name} …", file=sys.stderr, flush=True)
-            compared(name, given.exporters, folder, tally, given.verbose)
+            compared(name, given, folder, tally)
     print(f"{len(names)} architectures, {len(given.exporters)} exporters, {tally.pairs} pairs")
     print(f"accused though nothing is wrong: {len(tally.accused)} of {tally.pairs}")
     for exporter in given.exporters:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,10 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.small_networks import Trained, networks  # noqa: E402
+from benchmarks.small_networks import RECIPES, Trained, networks  # noqa: E402
 from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
 from normcheck.norms.find_norms import anatomy_of  # noqa: E402
-from normcheck.rules.statistics.belonging_evidence import readings  # noqa: E402
+from normcheck.rules.evidence.belonging_evidence import readings  # noqa: E402
 from normcheck.runs.scan import scan  # noqa: E402
 
 State = dict[str, torch.Tensor]
@@ -48,6 +48,8 @@ class Fault:
     strength: str
     network: Trained
     state: State = field(repr=False)
+    beside: State | None = field(default=None, repr=False)
+    """Another copy of the model in the same file."""
     cost: float = 0.0
     found: tuple[str, ...] = ()
     readings: dict[str, float] = field(default_factory=dict)
@@ -117,6 +119,7 @@ def faults(network: Trained) -> Iterator[Fault]:
     yield made("statistics of an early epoch", "all", early)
     averaged = {**state, **network.averaged}
     yield made("averaged weights, statistics of the raw ones", "all", averaged)
+    yield replace(made("averaged weights beside the raw ones", "all", averaged), beside=state)
     for distance in (0.1, 0.3, 1.0):
         moved = {}
         for name, value in state.items():
@@ -130,11 +133,21 @@ def faults(network: Trained) -> Iterator[Fault]:
     yield made("first norm in other units", "× 255", first)
 
 
-def loud(state: State, folder: Path) -> tuple[str, ...]:
-    """Rules that warn of a state dict."""
+def loud(state: State, folder: Path, beside: State | None = None) -> tuple[str, ...]:
+    """Rules that warn of a state dict, or of it alone where another copy lies in the same file."""
     file = folder / "model.pt"
-    torch.save(state, file)
-    return tuple(sorted({f.rule for f in scan([file]).findings if f.severity.rank}))
+    torch.save(state if beside is None else {"model": beside, "ema": state}, file)
+    accused = [f for f in scan([file]).findings if f.severity.rank]
+    return tuple(sorted({f.rule for f in accused if beside is None or f.where == "ema"}))
+
+
+def told(folder: Path) -> Counter[str]:
+    """How many channels of the last state dict are vouched for, accused, or neither."""
+    (model,) = scan([folder / "model.pt"]).models
+    channels = Counter[str]()
+    for layer in model.layers:
+        channels[layer.standing.value] += layer.features or 0
+    return channels
 
 
 def measured(state: State, folder: Path) -> dict[str, float]:
@@ -188,7 +201,8 @@ def left_out(healthy: dict[str, list[dict[str, float]]], costly: list[Fault]) ->
         )
     judged = sum(map(len, healthy.values()))
     print(f"\nleave one style out: {len(alarms)} of {judged} healthy accused {'; '.join(alarms)}")
-    print(f"and {hit} of {len(costly)} faults ({hit / len(costly):.0%}) show in a reading")
+    if costly:
+        print(f"and {hit} of {len(costly)} faults ({hit / len(costly):.0%}) show in a reading")
 
 
 def main() -> None:
@@ -198,34 +212,51 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="healthy networks of each kind")
     parser.add_argument("--faulty", type=int, default=1, help="of which faults are made of so many")
     parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "normcheck-nets")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default=RECIPES[0], help="how they are trained"
+    )
     parser.add_argument("--verbose", action="store_true", help="a line for each fault")
     options = parser.parse_args()
     torch.set_num_threads(1)
     everything: list[Fault] = []
     healthy: dict[str, list[dict[str, float]]] = defaultdict(list)
     alarms: list[str] = []
-    count = 0
+    channels = Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for network in networks(options.kept, options.seeds):
-            count += 1
+        for network in networks(options.kept, options.seeds, options.recipe):
             if found := loud(network.state, folder):
                 alarms.append(f"{network.name} ({', '.join(found)})")
+            channels += told(folder)
             healthy[network.style].append(measured(network.state, folder))
             before = network.accuracy(network.state)
             for fault in faults(network) if network.seed < options.faulty else ():
                 fault.cost = before - network.accuracy(fault.state)
-                fault.found = loud(fault.state, folder)
+                fault.found = loud(fault.state, folder, fault.beside)
                 fault.readings = measured(fault.state, folder)
-                fault.state = {}
+                fault.state, fault.beside = {}, None
                 everything.append(fault)
                 if options.verbose:
                     print(f"{network.name} | {fault.kind} {fault.strength} | {fault.cost:.3f} | "
                           f"{' '.join(fault.found)}")  # fmt: skip
+    shown(everything, healthy, alarms, channels, options.checkpoints)
+
+
+def shown(
+    everything: list[Fault],
+    healthy: dict[str, list[dict[str, float]]],
+    alarms: list[str],
+    channels: Counter[str],
+    checkpoints: list[str],
+) -> None:
+    """Print what was measured."""
+    count = sum(map(len, healthy.values()))
     print(f"{count} healthy networks of {len(healthy)} styles, {len(everything)} faults")
     print(f"false alarms: {len(alarms)} {'; '.join(alarms)}")
-    if options.checkpoints:
-        report = scan(options.checkpoints)
+    shares = ", ".join(f"{k} {n / channels.total():.0%}" for k, n in channels.most_common())
+    print(f"channels of healthy networks: {shares}")
+    if checkpoints:
+        report = scan(checkpoints)
         accused = {f.model for f in report.findings if f.severity.rank}
         print(f"false alarms on given checkpoints: {len(accused)} of {len(report.models)} models")
     decidable = [f for f in everything if f.kind not in UNDECIDABLE]

@@ -29,9 +29,9 @@ from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
 from normcheck.formats.targets import expand  # noqa: E402
 from normcheck.norms.anatomy import Anatomy  # noqa: E402
 from normcheck.norms.find_norms import anatomy_of  # noqa: E402
+from normcheck.rules.evidence import mismatch_causes as mismatch  # noqa: E402
 from normcheck.rules.rule import CannotTell, Subject  # noqa: E402
 from normcheck.rules.statistics import foreign_stats  # noqa: E402
-from normcheck.rules.statistics import mismatch_causes as mismatch  # noqa: E402
 from normcheck.saved.checkpoint import Form, SavedModel  # noqa: E402
 from normcheck.saved.dtypes import BY_NAME  # noqa: E402
 from normcheck.saved.tensors import (  # noqa: E402

@@ -71,6 +71,14 @@ def middle(found: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     yield from sorted(order, key=lambda item: abs(order.index(item) - centre))
 
 
+def put_in_its_place(model: nn.Module, module: nn.Module, other: nn.Module) -> None:
+    """Under every name that it has: nnU-Net calls its layers by a second list of them."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):  # noqa: SLF001  (of duplicates, too)
+            if child is module:
+                setattr(parent, name, other)
+
+
 def _tracked(layers: Layers) -> tuple[str, Tracked] | None:
     return next(middle(layers.tracked), None)  # type: ignore[arg-type, return-value]
 
@@ -150,8 +158,7 @@ def activation_replaced(model: nn.Module, layers: Layers) -> Named | None:
     for path, module in middle(layers.others):
         if isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU | nn.GELU | nn.Hardswish | nn.LeakyReLU):
             other = nn.ReLU() if not isinstance(module, nn.ReLU) else nn.SiLU()
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, other)
+            put_in_its_place(model, module, other)
             return (path,)
     return None
 
@@ -186,9 +193,8 @@ def norm_dropped(model: nn.Module, layers: Layers) -> Named | None:
     """As a converter does that does not know an operator; put into the export."""
     if not layers.norms:
         return None
-    path, _ = next(middle(layers.norms))
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, nn.Identity())
+    path, norm = next(middle(layers.norms))
+    put_in_its_place(model, norm, nn.Identity())
     return (path,)
 
 

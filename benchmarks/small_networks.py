@@ -332,7 +332,12 @@ class Trained:
             )
 
 
-def networks(folder: Path, seeds: int) -> Iterator[Trained]:
+RECIPES = ("Adam", "cosine", "SGD")
+"""Ways of training: Adam at one rate with weight decay; Adam without, annealed to nothing; SGD with
+momentum and decay, annealed. Thresholds that hold for one alone hold for that one."""
+
+
+def networks(folder: Path, seeds: int, recipe: str = RECIPES[0]) -> Iterator[Trained]:
     """Every style on each of its data sets, trained or taken from the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     images = [build() for build in _BUILD_IMAGES]
@@ -341,30 +346,47 @@ def networks(folder: Path, seeds: int) -> Iterator[Trained]:
         for style, build in styles.items():
             for data in sets:
                 for seed in range(seeds):
-                    yield _network(folder, style, build, data, seed)
+                    yield _network(folder, style, build, data, seed, recipe)
 
 
 def _network(
-    folder: Path, style: str, build: Callable[[int, int], nn.Module], data: Data, seed: int
+    folder: Path,
+    style: str,
+    build: Callable[[int, int], nn.Module],
+    data: Data,
+    seed: int,
+    recipe: str,
 ) -> Trained:
     torch.manual_seed(seed)
     taken = data.x.shape[1] if style in IMAGE_STYLES else data.x[0].numel()
     model = build(taken, int(data.y.max()) + 1)
-    file = folder / f"{style} {data.name} {seed}.pt".replace(" ", "-").replace(",", "")
+    by = "" if recipe == RECIPES[0] else f" {recipe}"
+    file = folder / f"{style} {data.name} {seed}{by}.pt".replace(" ", "-").replace(",", "")
     if not file.exists():
-        torch.save(_train(model, data, seed), file)
+        torch.save(_train(model, data, seed, recipe), file)
     kept = torch.load(file)
     return Trained(style, data, seed, model, kept["state"], kept["early"], kept["averaged"])
 
 
-def _train(model: nn.Module, data: Data, seed: int) -> dict[str, dict[str, torch.Tensor]]:
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3, weight_decay=1e-4)
+def _optimizer(model: nn.Module, recipe: str) -> torch.optim.Optimizer:
+    if recipe == "SGD":
+        return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+    return torch.optim.Adam(
+        model.parameters(), 3e-3, weight_decay=0.0 if recipe == "cosine" else 1e-4
+    )
+
+
+def _train(
+    model: nn.Module, data: Data, seed: int, recipe: str
+) -> dict[str, dict[str, torch.Tensor]]:
+    optimizer = _optimizer(model, recipe)
     order = torch.Generator().manual_seed(seed)
     averaged = {k: v.detach().clone() for k, v in model.named_parameters()}
     early: dict[str, torch.Tensor] = {}
     batch = 32 if len(data.x) > 400 else 16
     # Small sets get more epochs: enough batches for running statistics either way.
     epochs = EPOCHS * max(1, 900 // len(data.x))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for epoch in range(epochs):
         model.train()
         for rows in torch.randperm(len(data.x), generator=order).split(batch):
@@ -375,6 +397,8 @@ def _train(model: nn.Module, data: Data, seed: int) -> dict[str, dict[str, torch
             optimizer.step()
             for key, value in model.named_parameters():
                 averaged[key].lerp_(value.detach(), 0.01)
+        if recipe != RECIPES[0]:
+            schedule.step()
         if epoch + 1 == max(EARLY, epochs // 8):
             early = {k: v.clone() for k, v in model.state_dict().items()}
     state = {k: v.clone() for k, v in model.state_dict().items()}

@@ -100,13 +100,16 @@ def key_table(keys: "Sequence[Key]") -> str:
 
 def rule_index() -> str:
     """The module that tells of rules whose files a scan of files need not read."""
+    import normcheck.rules
+
+    home = Path(str(normcheck.rules.__file__)).parent
     lines = [
         '"""What files say of their rules, for rules that see more than a file; generated."""',
         "",
         "INDEX = (",
     ]
     for folder in ("behaviour", "data", "between", "training"):
-        for path in sorted((ROOT / "normcheck/rules" / folder).glob("[!_]*.py")):
+        for path in sorted((home / folder).glob("[!_]*.py")):
             rule = getattr(import_module(f"normcheck.rules.{folder}.{path.stem}"), "RULE", None)
             if rule is not None:
                 told = (rule.code, rule.name, rule.summary, rule.severity.value, rule.need.value)
@@ -203,14 +206,14 @@ def console(*words: str) -> str:
     return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
 
 
-def repair(model: str) -> str:
+def repair(model: str, rest: tuple[str, ...] = RUN[2:]) -> str:
     """A repair of a sample, in a folder that goes away with what it writes."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sample_models").symlink_to(ROOT / "sample_models")
-        said = run("fix", model, *RUN, "-o", "fixed.pt", cwd=Path(folder))
+        said = run("fix", model, *RUN[:2], *rest, "-o", "fixed.pt", cwd=Path(folder))
     return (
         f"```console\n$ normcheck fix {model} \\\n    {' '.join(RUN[:2])} \\\n    "
-        f"{' '.join(RUN[2:])} -o fixed.pt\n{said}\n```"
+        f"{' '.join(rest)} -o fixed.pt\n{said}\n```"
     )
 
 
@@ -235,6 +238,9 @@ def parts() -> dict[str, str]:
         ),
         "fix": repair(SAMPLE),
         "fix refused": repair("sample_models/never-updated-trained-in-eval.pt"),
+        "fix without data": repair(
+            "sample_models/statistics-partly-lost.pt", ("--without-data", "--input-shape", "1x8x8")
+        ),
         **{
             f"{command} help": console(command, "--help")
             for command in ("scan", "diff", "fix", "rule", "kinds")
@@ -295,6 +301,7 @@ def main() -> int:
     files = {index: rule_index()}
     if not check:
         # First of all: the catalogue, from which the rest comes, knows new rules by it.
+        index.parent.mkdir(parents=True, exist_ok=True)
         index.write_text(files[index], encoding="utf-8")
     files |= generated(rules_only="--rules" in sys.argv[1:])
     stale = [

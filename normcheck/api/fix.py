@@ -24,6 +24,8 @@ def fix(
     model: Model | None = None,
     model_args: Mapping[str, Any] | list[Any] | None = None,
     holdout: Any = None,
+    without_data: bool = False,
+    input_shape: str | None = None,
     in_place: bool = False,
     at: Words | None = None,
     modes: str = "",
@@ -51,6 +53,9 @@ def fix(
         model: What makes the model; see :func:`normcheck.scan`.
         model_args: Arguments of the factory.
         holdout: Data that judge; by default the other half of ``data``.
+        without_data: Emergency repair of image networks whose statistics are lost or of other
+            weights: estimate them on smooth random fields.
+        input_shape: Of one image, for ``without_data``: ``3x224x224``.
         in_place: Repair the file itself; it is kept as FILE.bak.
         at: Which models of the file to repair; ``all`` for every one.
         modes: ``eval`` to set the training flags of a whole module to eval.
@@ -74,10 +79,32 @@ def fix(
     given: object = output
     if isinstance(given, Fixing):
         return run.fix(target, given)  # the same as one value
+    if without_data and (data is not None or holdout is not None or unwarm):
+        raise UsageError(
+            "without_data, and data or another repair of the statistics are asked for",
+            "leave it out: an estimate from data is exact, and so is unwarm",
+        )
+    if input_shape is not None and not without_data:
+        raise UsageError(
+            "input_shape is of made-up input, and data have shapes of their own",
+            "it belongs to without_data",
+        )
+    if without_data and samples == SAMPLES:
+        samples = 0  # as many as the size of the images asks for
     asked = RunWords(
-        model, model_args, data, None, batch_size, samples, device, autocast, prefix, None, trust
+        model,
+        model_args,
+        data,
+        input_shape,
+        batch_size,
+        samples,
+        device,
+        autocast,
+        prefix,
+        None,
+        trust,
     )
-    if asked.asks and data is None:
+    if asked.asks and data is None and not without_data:
         raise UsageError(
             "statistics are estimated from data only, never from made-up input",
             "give data, best of the training set, with labels",
@@ -86,7 +113,8 @@ def fix(
         output=str(output) if output is not None else "",
         in_place=in_place,
         places=tuple(words_of(at)),
-        running=asked.running() if asked.asks else None,
+        running=asked.running() if asked.asks or without_data else None,
+        without_data=without_data,
         holdout=holdout,
         force=force,
         modes=modes,

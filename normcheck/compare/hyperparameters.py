@@ -142,7 +142,8 @@ def _of_module(record: ModuleRecord) -> dict[str, Setting]:
         slopes = _picked(attributes, ("negative_slope", "alpha", "min_val", "max_val"))
         if name in _SLOPED and not slopes:
             return {}  # a traced module, whose slope stands in its code alone
-        return {"activation": _activation_name(_MODULES[name], slopes)}
+        called = _activation_name(_MODULES[name], slopes)
+        return {"activation": called, **_picked(attributes, ("approximate",))}
     if "stride" in attributes and "groups" in attributes:
         return _whole_weights(_picked(attributes, _OF_WEIGHTS))
     return {}
@@ -182,6 +183,7 @@ def _of_graph(graph: Graph) -> dict[str, Hyperparameters]:
         elif node.op is Op.ACTIVATION and (known := activation(node)) is not None:
             # Taken apart by a decomposition or an exporter: x · sigmoid(x).
             values = {"activation": gates.get(id(node), known[0])}
+            values |= _picked(node.settings, ("approximate",))
         if values and path and values not in each.setdefault(path, []):
             each[path].append(values)
     # Several at one place are functions in a forward: no layer that another file names.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from normcheck.compare.hyperparameters import Hyperparameters
+from normcheck.compare.hyperparameters import HyperparameterChange, Hyperparameters
 from normcheck.errors import NormcheckError
 from normcheck.formats.bounded_json import read_json
 from normcheck.norms.anatomy import Anatomy
@@ -34,6 +34,17 @@ _OTHERS = frozenset(
     }
 )  # fmt: skip
 """Further keys on which the function depends that norms and activations compute."""
+_ACTIVATIONS: Mapping[str, str] = {
+    "silu": "SiLU", "swish": "SiLU", "relu": "ReLU", "gelu": "GELU", "gelu_new": "GELU",
+    "gelu_fast": "GELU", "gelu_python": "GELU", "gelu_pytorch_tanh": "GELU", "mish": "Mish",
+    "gelu_accurate": "GELU", "tanh": "tanh", "sigmoid": "sigmoid", "hardswish": "hardswish",
+}  # fmt: skip
+"""Names of activations in a configuration, by those that graphs and modules have for them."""
+_HIDDEN = ("hidden_act", "hidden_activation", "activation_function", "act_fn", "afn")
+_ITS_MODULES = frozenset(
+    {"act", "act_fn", "activation", "activation_fn", "intermediate_act_fn", "activation_function"}
+)
+"""What the modules of that activation are called."""
 _DEEPEST = 4
 
 
@@ -72,6 +83,28 @@ def _told(value: object, prefix: str, depth: int) -> Iterator[tuple[str, Setting
                 yield prefix + key, entry
         elif isinstance(entry, dict):
             yield from _told(entry, f"{prefix}{key}.", depth + 1)
+
+
+def activation_changes(
+    old: Mapping[str, Hyperparameters], new: Mapping[str, Hyperparameters]
+) -> Iterator[HyperparameterChange]:
+    """Activations of one side's modules or graph that the other's configuration gives otherwise."""
+    for configured, shown, turned in ((old, new, False), (new, old, True)):
+        if _FILE not in configured or _FILE in shown:
+            continue
+        told = {
+            value
+            for key, value in configured[_FILE].values.items()
+            if key.rpartition(".")[2] in _HIDDEN
+        }
+        wanted = _ACTIVATIONS.get(str(next(iter(told)))) if len(told) == 1 else None
+        for path, layer in shown.items():
+            found = layer.values.get("activation")
+            own = path.rpartition(".")[2] in _ITS_MODULES and path not in configured
+            if wanted is None or not own or not isinstance(found, str) or found == wanted:
+                continue
+            both = (found, wanted) if turned else (wanted, found)
+            yield HyperparameterChange(path, "activation", *both, norm=False)
 
 
 def with_config(

@@ -105,7 +105,12 @@ def snapshot(model: SavedModel, first: Snapshot | None) -> Snapshot:
         anatomy=replace(anatomy, layers=moved),
         layers={layer.path: layer for layer in moved},
         weights=samples(learned, limit),
-        beside={paths[norm]: module_names.get(path, path) for norm, path in beside.items()},
+        # A norm under several names is a layer under the first of them.
+        beside={
+            paths[norm]: module_names.get(path, path)
+            for norm, path in beside.items()
+            if norm in paths
+        },
         shapes={names[old]: shape for old, shape in shapes.items() if old in names},
         limit=limit,
         common=sum(

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import field, replace
+from math import prod
 
+from normcheck.compare.exports.export_match import ExportMatch
+from normcheck.compare.exports.export_story import match_notes
 from normcheck.compare.hyperparameters import changes, not_compared
 from normcheck.compare.measure_movement import measured
-from normcheck.compare.model_config import config_of, with_config
+from normcheck.compare.model_config import activation_changes, config_of, with_config
 from normcheck.compare.model_snapshot import Snapshot, snapshot
 from normcheck.compare.movement import Comparison, Side, Step
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from normcheck.saved.clocks import Unit, telling
 from normcheck.sources.limits import DEFAULT_LIMITS
-from normcheck.wording import plural
+from normcheck.wording import fold, plural
 
 _FEW_IN_COMMON = 0.5
 """Share of the smaller model's tensors below which the reader should know."""
@@ -28,6 +32,16 @@ class Track:
     sides: list[Side]
     steps: list[Step] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_two(
+        cls, files: tuple[Checkpoint, Checkpoint], models: tuple[SavedModel, SavedModel]
+    ) -> "Track":
+        """Two models whatever they have in common, even if it is nothing."""
+        old = configured(snapshot(models[0], None), files[0])
+        new = configured(snapshot(models[1], old), files[1])
+        sides = [side_of(files[0], models[0], old), side_of(files[1], models[1], new)]
+        return cls(models[0], old, new, sides, [measured(old, new, (0, 1), (None, None))])
 
     @classmethod
     def begin(cls, checkpoint: Checkpoint, model: SavedModel) -> "Track":
@@ -52,8 +66,18 @@ class Track:
             )
         return True
 
-    def comparison(self, *, ranks: bool) -> Comparison:
-        """What was measured, at the end of at least one step."""
+    @property
+    def unmatched(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Weights of either end that the other does not have, by name."""
+        return _unmatched(self.first, self.last), _unmatched(self.last, self.first)
+
+    def comparison(self, *, ranks: bool, match: ExportMatch | None = None) -> Comparison:
+        """What was measured, at the end of at least one step.
+
+        Args:
+            ranks: Whether the files are ranks of one step.
+            match: Of a model and its export, what became of each norm.
+        """
         total = self.steps[0]
         if len(self.steps) > 1:
             total = self._measured(self.first, self.last, (0, len(self.sides) - 1))
@@ -62,8 +86,22 @@ class Track:
         if not ranks and not exported and any(_backwards(step) for step in self.steps):
             notes.append("batch counts go down: are the files in the order they came about?")
         notes += _one_side_only(self.first, self.last, (self.sides[0], self.sides[-1]))
+        still = total.layers and not (total.learned or total.stats_moved)
+        if still and _in_neither(self.first, self.last):
+            # Where all that could be compared is the same, the reader asks what could not.
+            forms = " and ".join(dict.fromkeys((self.sides[0].form, self.sides[-1].form)))
+            notes.append(f"eps, groups, strides and activations are not in a {forms}: not compared")
+        unmatched = self.unmatched
+        for names, side in zip(unmatched, (self.sides[0], self.sides[-1]), strict=True):
+            if names and match is None:
+                have = "has" if len(names) == 1 else "have"
+                own = f"{plural(len(names), 'weight tensor')} of {side.target} {have}"
+                notes.append(f"{own} no counterpart ({fold(names)}): not compared")
         compared = {layer.path for layer in total.layers}
         apart = {*self.first.layers, *self.last.layers} - compared
+        if match is not None:
+            notes += match_notes(match)
+            apart = set(match.not_compared)  # others were found under another name
         if apart:
             have = "has" if len(apart) == 1 else "have"
             notes.append(f"{plural(len(apart), 'norm')} {have} no counterpart: not compared")
@@ -79,15 +117,23 @@ class Track:
                 if path not in compared and layer.has_statistics
             ),
             only_new=tuple(path for path in self.last.layers if path not in compared),
+            unmatched=unmatched,
             values_read=self.first.values_read,
             values=self.first.values,
-            hyperparameters=tuple(changes(self.first.hyperparameters, self.last.hyperparameters)),
+            hyperparameters=(
+                *changes(self.first.hyperparameters, self.last.hyperparameters),
+                *activation_changes(self.first.hyperparameters, self.last.hyperparameters),
+            ),
             notes=tuple(notes),
+            match=match,
         )
 
     def _measured(self, old: Snapshot, new: Snapshot, places: tuple[int, int]) -> Step:
-        before, after = (self.sides[place].optimizer_steps for place in places)
-        return measured(old, new, places, (before, after))
+        before, after = (self.sides[place].clocks for place in places)
+        known = {clock.name: clock.value for clock in before}
+        clock = telling(c for c in after if c.name in known and c.unit is not Unit.EPOCHS)
+        steps = (None, None) if clock is None else (known[clock.name], clock.value)
+        return replace(measured(old, new, places, steps), clock=clock)
 
 
 def configured(now: Snapshot, checkpoint: Checkpoint) -> Snapshot:
@@ -108,14 +154,18 @@ def side_of(checkpoint: Checkpoint, model: SavedModel, now: Snapshot) -> Side:
         form=model.form.value,
         exported=model.form.exported,
         size=checkpoint.size,
-        # Of several optimizers (a GAN's two) nobody knows which one trains this model.
-        optimizer_steps=checkpoint.optimizer_steps
-        if checkpoint.optimizers == 1 and checkpoint.optimizer_steps
-        else checkpoint.trainer_steps
-        if checkpoint.optimizers < 2
-        else None,
+        optimizer_steps=_steps(checkpoint),
+        clocks=checkpoint.pace,
         floating=now.floating,
     )
+
+
+def _steps(checkpoint: Checkpoint) -> int | None:
+    """Steps of its optimizer, else of its training loop."""
+    if checkpoint.optimizers == 1 and checkpoint.optimizer_steps:
+        return checkpoint.optimizer_steps
+    clock = telling(clock for clock in checkpoint.pace if clock.unit is Unit.STEPS)
+    return clock.value if clock is not None else None
 
 
 def _one_side_only(first: Snapshot, last: Snapshot, sides: tuple[Side, Side]) -> list[str]:
@@ -128,6 +178,24 @@ def _one_side_only(first: Snapshot, last: Snapshot, sides: tuple[Side, Side]) ->
             listed = ", ".join(sorted(names))
             notes.append(f"{listed} {verb} not in {lacks.target} ({lacks.form}): not compared")
     return notes
+
+
+def _unmatched(one: Snapshot, other: Snapshot) -> tuple[str, ...]:
+    """Weights that the other end does not have, or with another number of values."""
+    return tuple(
+        name
+        for name in one.weights
+        if name not in other.shapes or prod(other.shapes[name]) != prod(one.shapes[name])
+    )
+
+
+def _in_neither(first: Snapshot, last: Snapshot) -> bool:
+    """Whether both ends have norms, and neither holds anything of them but tensors."""
+    return all(
+        any(h.norm for h in end.hyperparameters.values())
+        and not any(h.values for h in end.hyperparameters.values())
+        for end in (first, last)
+    )
 
 
 def _one_model(first: Snapshot, now: Snapshot) -> bool:

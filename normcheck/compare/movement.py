@@ -9,6 +9,7 @@ from normcheck.compare.transform import Transformation
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
 from normcheck.norms.kinds import Family
+from normcheck.saved.clocks import Clock
 
 
 @lazy_dataclass()
@@ -92,6 +93,8 @@ class Side:
     """Of the one optimizer in the file; None where there is none, or several."""
     floating: str
     """The element type of most of its weights."""
+    clocks: tuple[Clock, ...] = ()
+    """All that tell how far it was trained; empty where the file has several optimizers."""
     exported: bool = False
     """Whether it is an export, in which an exporter may have changed weights."""
 
@@ -110,6 +113,9 @@ class Step:
     """Tensors behind ``weights``."""
     layers: tuple[LayerChange, ...]
     optimizer_steps: tuple[int | None, int | None] = (None, None)
+    """What the clock of both files that tells most has counted; None where there is none."""
+    clock: Clock | None = None
+    """That clock, in the later file."""
     transformed: tuple[tuple[str, Transformation], ...] = ()
     """Weights outside norms that one exact operation turned into what they are now, by name."""
 
@@ -118,6 +124,16 @@ class Step:
         """Whether any weight, γ or β moved."""
         outside = self.weights is not None and self.weights.moved
         return outside or any(c.affine is not None and c.affine.moved for c in self.layers)
+
+    @property
+    def converted(self) -> bool:
+        """Whether something moved, and each tensor that did went through one exact operation."""
+        moved = self.tensors_moved + sum(len(layer.moved_parts) for layer in self.layers)
+        told = len(self.transformed) == self.tensors_moved and all(
+            set(layer.moved_parts) <= {part for part, _ in layer.transformed}
+            for layer in self.layers
+        )
+        return moved > 0 and told
 
     @property
     def tracked(self) -> tuple[LayerChange, ...]:
@@ -131,7 +147,7 @@ class Step:
 
     @property
     def steps_made(self) -> int | None:
-        """Optimizer steps in between; None where a file has no optimizer."""
+        """Steps or batches of training in between, by the clock; None where a file has none."""
         before, after = self.optimizer_steps
         return None if before is None or after is None else after - before
 
@@ -179,6 +195,9 @@ class Comparison:
     only_new: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     """Those of ``only_old`` that have running statistics."""
+    unmatched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    """Weights outside norms of the first and of the last checkpoint that have no counterpart of as
+    many values in the other, by name."""
     values_read: int = 0
     """Weights looked at in the first checkpoint; fewer than ``values`` where it is large."""
     values: int = 0
@@ -193,6 +212,25 @@ class Comparison:
     sibling_moved: str = ""
     """Another model in the same files whose statistics did move, where there is one."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def converted(self) -> bool:
+        """Whether exact operations lie between two checkpoints, and nothing else: a conversion."""
+        return not self.ranks and len(self.steps) == 1 and self.total.converted
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was; two models may be run that have no tensor in common."""
+        return bool(self.total.tensors or self.total.layers)
+
+    @property
+    def apart(self) -> bool:
+        """Whether one end holds what nothing of the other was held against."""
+        if self.match is not None:
+            match = self.match
+            return bool(match.not_compared or match.lost_weights or match.scaled_weights)
+        norms = self.only_old or self.only_new or self.total.one_sided
+        return bool(norms) or any(self.unmatched)
 
     @property
     def sampled(self) -> bool:

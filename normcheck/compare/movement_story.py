@@ -7,6 +7,7 @@ from normcheck.compare.exports.export_story import match_story, outputs_story
 from normcheck.compare.movement import Comparison, Step, runs_of, short_names
 from normcheck.compare.rounding import coarsest
 from normcheck.norms.layer_numbers import median
+from normcheck.saved.clocks import OPTIMIZER, Unit
 from normcheck.saved.dtypes import BY_NAME
 from normcheck.wording import number, percent, plural
 
@@ -15,6 +16,7 @@ class Motion(StrEnum):
     """What kind of step lies between two checkpoints."""
 
     NOTHING = "nothing moved"
+    CONVERTED = "exact operations alone"
     TOGETHER = "weights and statistics moved"
     PARTLY = "weights moved, some statistics did"
     STATS_STILL = "weights moved, statistics did not"
@@ -27,6 +29,8 @@ def motion(step: Step) -> Motion:
     """What kind of step this is."""
     tracked = step.tracked
     moved = [layer for layer in tracked if layer.stats_moved]
+    if step.converted:
+        return Motion.CONVERTED
     if not step.learned:
         if not moved:
             return Motion.NOTHING
@@ -41,7 +45,9 @@ def motion(step: Step) -> Motion:
 def story(comparison: Comparison) -> str:
     """One line on a comparison, a few more on a series that changes its nature on the way."""
     if comparison.match is not None:
-        return match_story(comparison.match)
+        exported = any(side.exported for side in comparison.sides)
+        holder = "The export" if exported else comparison.name(len(comparison.sides) - 1)
+        return match_story(comparison.match, holder)
     if comparison.ranks:
         return _ranks(comparison)
     outputs = outputs_story(comparison.outputs, comparison.not_run)
@@ -84,6 +90,9 @@ _APART = 1.0
 less than 1."""
 _SEVERAL = 10
 """Steps of an optimizer from which they are held against the batches that norms counted."""
+_FEW = 5
+_IN_ONE = 0.1
+"""Of their length: how far weights move at most in one of a few batches of ordinary training."""
 _MOST = 4
 """Stretches of a series that are told one by one."""
 
@@ -96,8 +105,12 @@ def _sentence(run: tuple[Step, ...]) -> str:
     """What happened in steps of one kind, without a full stop."""
     first = run[0]
     match motion(first):
+        case Motion.NOTHING if not (first.tensors or first.layers):
+            return "No tensor has a counterpart: numbers were not compared"
         case Motion.NOTHING:
             return f"Nothing moved: {_what_there_is(first)} are identical{_optimizer_only(run)}"
+        case Motion.CONVERTED:
+            return "Converted, not trained: each tensor that moved went through one exact operation"
         case Motion.TOGETHER:
             return _together(run)
         case Motion.PARTLY:
@@ -136,8 +149,21 @@ def _together(run: tuple[Step, ...]) -> str:
     made = sum(step.steps_made or 0 for step in run)
     counted = sum(step.batches or 0 for step in run)
     if made >= _SEVERAL and 0 < counted < made / 2:
-        return f"{moved}, while {number(made)} steps were made: mostly trained in eval mode"
+        return f"{moved}, while {number(made)} {_what_made(run)}: mostly trained in eval mode"
+    if weights is not None and 0 < counted <= _FEW and weights.distance > counted * _IN_ONE:
+        return (
+            f"{moved}, but weights by {percent(weights.distance)} of their length: more than so "
+            "few batches train them; the rest was made in eval mode, averaged or loaded"
+        )
     return f"{moved}, as in training"
+
+
+def _what_made(run: tuple[Step, ...]) -> str:
+    """What the clock of a file counted, in the past."""
+    unit = run[0].clock.unit if run[0].clock is not None else Unit.STEPS
+    if unit is Unit.BATCHES:
+        return "batches were trained on"
+    return "steps or epochs were made" if unit is Unit.AT_LEAST else "steps were made"
 
 
 def _without_statistics(step: Step) -> str:
@@ -157,7 +183,9 @@ def _what_there_is(step: Step) -> str:
 
 def _optimizer_only(run: tuple[Step, ...]) -> str:
     made = sum(step.steps_made or 0 for step in run)
-    return f", though the optimizer counted {plural(made, 'step')} more" if made > 0 else ""
+    clock = run[0].clock
+    who = "the optimizer" if clock is None or clock.name == OPTIMIZER else "the training loop"
+    return f", though {who} counted {plural(made, 'step')} more" if made > 0 else ""
 
 
 def _batches(run: tuple[Step, ...]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from normcheck.compare.model_pairing import chosen
+from normcheck.compare.model_track import Track
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -24,6 +25,22 @@ class Ran:
     outputs: OutputMatch | None
     not_run: str = ""
     """Why there are no outputs."""
+
+
+def track_of_any(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> Track:
+    """Two models that need not have a tensor in common, to be run side by side.
+
+    Raises:
+        NormcheckError: A file cannot be read, or no model in it is meant.
+    """
+    opened: list[Checkpoint] = []
+    try:
+        opened.extend(read_checkpoint(path, limits) for path in files)
+        old, new = (model_at(checkpoint, where, i) for i, checkpoint in enumerate(opened))
+        return Track.of_two((opened[0], opened[1]), (old, new))
+    finally:
+        for checkpoint in opened:
+            checkpoint.close()
 
 
 def model_at(checkpoint: Checkpoint, where: Sequence[str], number: int) -> SavedModel:

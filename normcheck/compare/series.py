@@ -16,7 +16,10 @@ from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import Limits
 from normcheck.sources.place import Place
 
-_ONE_MODEL = "diff compares checkpoints of one model; 'normcheck scan' judges each file by itself"
+_ONE_MODEL = (
+    "diff compares checkpoints of one model; the outputs of any two it compares with --data, or "
+    "--run, and --model OLD,NEW; 'normcheck scan' judges each file by itself"
+)
 
 
 class Series:
@@ -94,6 +97,11 @@ class Series:
             if path not in other.layers or not other.layers[path].has_statistics
         )
 
+    @property
+    def renamed_weights(self) -> bool:
+        """Whether both ends of a pair hold weights that the other does not."""
+        return any(all(track.unmatched) for track in self.tracks if track.steps)
+
     def _follow(self, checkpoint: Checkpoint, models: Sequence[SavedModel]) -> None:
         found = partners([track.model for track in self.tracks], models)
         joined = False
@@ -125,12 +133,12 @@ class Series:
             if tracks and not track.steps:
                 side = track.sides[0]
                 tracks[0].notes.append(f"'{side.where}' of {side.target} is in no other file")
-        found = [track.comparison(ranks=self._ranks) for track in tracks]
+        match = self._match()
+        found = [track.comparison(ranks=self._ranks, match=match) for track in tracks]
         whole = [
             replace(
                 c,
                 sibling_moved=sibling_moved(c, found),
-                match=self._match(),
                 outputs=self.ran.outputs,
                 not_run=self.ran.not_run,
             )

@@ -9,6 +9,8 @@ _ENOUGH = 0.9
 """Share of the smaller model's tensors found by plain names at which no prefix is tried."""
 _COVERS = 0.25
 """Share of a model's tensors that a prefix must cover to be tried."""
+_TELLS = 0.5
+"""Share of the smaller model's tensors from which a prefix tells though another fits as well."""
 _DEEPEST = 6
 """Parts of the longest prefix that is tried."""
 
@@ -94,15 +96,21 @@ def _unwrapped(names: Shapes) -> dict[str, str]:
 
 def _prefixes(here: Shapes, wanted: Shapes) -> tuple[str, str]:
     """The prefix to take away and the one to put in its place."""
-    best, most = ("", ""), _matches(here, wanted, "", "")
-    if most >= _ENOUGH * min(len(here), len(wanted)):
+    none = ("", "")
+    best, most = none, _matches(here, wanted, *none)
+    smaller = min(len(here), len(wanted))
+    if most >= _ENOUGH * smaller:
         return best
+    several = False
     for old in _candidates(here):
         for new in _candidates(wanted):
             found = _matches(here, wanted, old, new)
             if found > most:
-                best, most = (old, new), found
-    return best
+                best, most, several = (old, new), found, False
+            elif found == most:
+                several = True
+    # One norm is shaped like another: where a few fit in several ways, none of them tells.
+    return none if several and most < _TELLS * smaller else best
 
 
 def _candidates(names: Shapes) -> list[str]:

@@ -164,10 +164,11 @@ _SIGNATURES: Mapping[str, _Signature] = {
     **{
         name: _signature(Op.ACTIVATION, "input", activation=activation)
         for name, activation in {
-            "relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "hardswish": "hardswish",
+            "relu": "ReLU", "silu": "SiLU", "hardswish": "hardswish",
             "relu6": "ReLU6", "mish": "Mish", "tanh": "tanh", "sigmoid": "sigmoid",
         }.items()
     },
+    "gelu": _signature(Op.ACTIVATION, "input approximate", approximate="none", activation="GELU"),
     "leaky_relu": _signature(Op.ACTIVATION, "input negative_slope", negative_slope=0.01,
                              activation="leaky ReLU"),
     "elu": _signature(Op.ACTIVATION, "input alpha", alpha=1.0, activation="ELU"),

@@ -206,7 +206,7 @@ def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Ch
         optimizer_steps=found.optimizer_steps,
         optimizers=found.optimizers,
         optimizer_states=tuple(found.optimizer_states),
-        trainer_steps=found.trainer_steps,
+        clocks=found.clocks,
         notes=(note,) if note else (),
         sources=(source,),
     )

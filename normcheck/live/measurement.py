@@ -101,7 +101,6 @@ class Mechanics:
     train_norms: tuple[NormRun, ...]
     draws: tuple[Draw, ...]
     """In eval mode."""
-    train_draws: tuple[Draw, ...]
     still_training: tuple[StillTraining, ...]
     repeat_difference: float
     """Relative, between two eval forwards of the same batch; 0 is deterministic."""
@@ -115,8 +114,6 @@ class Mechanics:
     """Relative difference that rounding can make."""
     changed_state: tuple[str, ...]
     """Parameters and buffers that an eval forward changes, each time."""
-    train_error: str
-    """Why train mode failed on the same batch; empty where it did not."""
     single_error: str
     """Why train mode failed on a batch of one."""
     mode_difference: float | None

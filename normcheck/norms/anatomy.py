@@ -50,6 +50,8 @@ class Anatomy:
     """Operators of an export that compute as in training."""
     still_counting: tuple[str, ...] = ()
     """Batch norms of an export in eval mode that go on counting batches."""
+    modes_given: tuple[tuple[str, int], ...] = ()
+    """Inputs of an export that decide on the mode of dropouts, and on how many."""
     folded: tuple[tuple[str, bool | None], ...] = ()
     """Modules of batch norms that an exporter folded into the weights before them, and whether
     they were in training mode."""

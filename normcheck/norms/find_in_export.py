@@ -3,7 +3,7 @@
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.agreement import agreement_with
 from normcheck.norms.belonging.graph_links import before_norms, graph_links
-from normcheck.norms.recognise.baked_modes import baked_modes, still_counting
+from normcheck.norms.recognise.baked_modes import baked_modes, modes_given, still_counting
 from normcheck.norms.recognise.from_graph import norm_layers, norms_of, unused_statistics
 from normcheck.norms.recognise.spectral import power_iterations
 from normcheck.saved.checkpoint import SavedModel
@@ -45,6 +45,7 @@ def anatomy_of_export(
         exported=True,
         baked=baked_modes(norms),
         still_counting=still_counting(norms),
+        modes_given=modes_given(norms),
         folded=graph.folded,
         unused_statistics=unused_statistics(model, norms),
     )

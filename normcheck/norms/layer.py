@@ -165,3 +165,6 @@ class PowerIteration:
     path: str
     """Of the module whose weight it is."""
     vectors: Mapping[str, Values]
+    follows: float | None = None
+    """Cosine between u and the weight times v: 1 behind an iteration, next to 0 for vectors as they
+    were drawn or of other weights; None where it was not computed."""

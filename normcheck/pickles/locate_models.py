@@ -23,7 +23,9 @@ from normcheck.pickles.joined_models import joined, members
 from normcheck.pickles.module_records import is_module, saved_module
 from normcheck.pickles.optimizer_state import optimizer_state
 from normcheck.pickles.torch_objects import as_tensor
+from normcheck.pickles.training_clocks import training_clocks
 from normcheck.saved.checkpoint import Form, SavedModel
+from normcheck.saved.clocks import Clock
 from normcheck.saved.key_order import is_torn, letters, mended
 from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.prefetch import fetch_ahead
@@ -64,7 +66,7 @@ class Found:
 
     models: list[SavedModel] = field(default_factory=list)
     optimizer_steps: int | None = None
-    trainer_steps: int | None = None
+    clocks: tuple[Clock, ...] = ()
     """What the training loop itself counted, beside its models."""
     optimizers: int = 0
     """Optimizer states."""
@@ -125,7 +127,7 @@ def _located(root: object, budget: Budget) -> Found:
             continue
         entries = entries_of(value)
         if not where:
-            found.trainer_steps = _trainer_steps(entries)
+            found.clocks = training_clocks(entries, budget)
         if _is_optimizer(entries):
             found.optimizers += 1
             counted = [_step(entries), found.optimizer_steps or 0]
@@ -170,19 +172,6 @@ def _some(states: list[object]) -> list[object]:
     """A few of the states of parameters, evenly spread: each may be a read, and they agree."""
     count = min(len(states), _LOOKED_AT)
     return [states[index * (len(states) - 1) // max(1, count - 1)] for index in range(count)]
-
-
-def _trainer_steps(entries: Mapping[object, object]) -> int | None:
-    """``global_step`` and its like, of the outermost dictionary."""
-    for name in _CLOCKS:
-        value = entries.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**12:
-            return value
-    return None
-
-
-_CLOCKS = ("global_step", "num_updates", "global_iteration", "iteration")
-"""Names under which training loops store the steps of the optimizer that they made."""
 
 
 def _step(state: Mapping[object, object]) -> int:

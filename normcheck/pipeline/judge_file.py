@@ -73,12 +73,14 @@ def _judged(
         anatomy,
         siblings=tuple(other.anatomy for other in models if other is not known),
         optimizer_steps=checkpoint.optimizer_steps,
+        clocks=checkpoint.pace,
         alone=model.alone and model.form is not Form.LIVE,
         gradients=partial(_gradients, checkpoint, known),
         run=known.run,
     )
     # No rule can say anything of a model without norms, not even that it is healthy.
-    something = subject.layers or anatomy.power_iterations or anatomy.baked or known.run
+    modes = anatomy.baked or anatomy.modes_given
+    something = subject.layers or anatomy.power_iterations or modes or known.run
     rules = rules if something else ()
     before = len(asides.skipped)
     verdicts = judge(checkpoint.name, subject, rules, asides, held=known.held)

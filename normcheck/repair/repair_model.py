@@ -20,10 +20,8 @@ def repair_model(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> Mode
     if how.running is not None:
         # torch is imported here: the other repairs do without it.
         require_torch("re-estimating statistics")
-        from normcheck.repair.estimating.repaired_statistics import reestimated
-
         with stopped_after(how.seconds):
-            result = reestimated(checkpoint, saved, how)
+            result = _estimated(checkpoint, saved, how)
     changes = {change.name: change for change in result.changes}
     done = []
     if how.unwarm:
@@ -53,6 +51,19 @@ def repair_model(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> Mode
         flags=tuple(flags),
         done=tuple(text for text in done if text),
     )
+
+
+def _estimated(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> ModelRepair:
+    if how.without_data:
+        from normcheck.repair.emergency.permission import accused_layers
+
+        accused = accused_layers(checkpoint, saved)
+        from normcheck.repair.emergency.on_fields import estimated_on_fields
+
+        return estimated_on_fields(checkpoint, saved, how, accused)
+    from normcheck.repair.estimating.repaired_statistics import reestimated
+
+    return reestimated(checkpoint, saved, how)
 
 
 def _kept(change: Change, whole: list[Change]) -> Change:

@@ -25,6 +25,8 @@ class Fixing:
     """How to run the model and on which data; None where statistics are not re-estimated."""
     holdout: Any = None
     """Data that judge; None to judge with the other half of the data."""
+    without_data: bool = False
+    """Whether to estimate lost statistics on random fields; ``running`` then has no data."""
     force: bool = False
     """Whether to write what would be refused."""
     modes: str = ""
@@ -46,7 +48,8 @@ class Fixing:
     def asks_for(self) -> tuple[str, ...]:
         """The repairs, by the flags that ask for them."""
         wanted = (
-            ("--data", self.running is not None),
+            ("--without-data", self.without_data),
+            ("--data", self.running is not None and not self.without_data),
             ("--modes", bool(self.modes)),
             ("--counts", self.counts),
             ("--unwarm", self.unwarm),

@@ -46,6 +46,20 @@ class Proof:
 
 
 @lazy_dataclass()
+class Emergency:
+    """What an estimate without data rests on."""
+
+    reasons: str
+    """By what it is known that the statistics are lost or of other weights."""
+    correlation: float
+    """Of neighbouring values in the random fields that stood in for data."""
+    fitted_to: str
+    """Path of the first norm, where the fields are fitted to its statistics; empty otherwise."""
+    kept: tuple[str, ...]
+    """Norms whose statistics stay as they are."""
+
+
+@lazy_dataclass()
 class Estimated:
     """How statistics were estimated."""
 
@@ -59,6 +73,8 @@ class Estimated:
     proof: Proof
     objections: tuple[str, ...] = ()
     """Reasons not to write them."""
+    emergency: Emergency | None = None
+    """What the estimate rests on, where no data were given."""
 
 
 @lazy_dataclass(eq=False)

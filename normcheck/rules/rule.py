@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from normcheck.live.training_record import TrainingRecord
     from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.rules.option import Option
+    from normcheck.saved.clocks import Clock
     from normcheck.saved.graph import Op
 
 DEFAULT_MOMENTUM = 0.1
@@ -74,6 +75,8 @@ class Subject:
     """The other models of the same file: an EMA copy, a teacher."""
     optimizer_steps: int | None = None
     """Steps that an optimizer in the same file has counted."""
+    clocks: tuple[Clock, ...] = ()
+    """All that tells how far the model was trained; empty where nothing certainly does."""
     alone: bool = True
     """Whether the model is the file's own object, with nothing beside it."""
     gradients: Callable[[Sequence[str]], GradientTrace | None] = lambda _paths: None
@@ -165,7 +168,9 @@ class Rule:
 
     def judge(self, subject: Subject) -> Iterator[Finding]:
         """What the rule finds, with its options and its severity as they are set."""
-        for finding in self.whole().check(replace(subject, chosen=self.chosen)):
+        if self.chosen != subject.chosen:
+            subject = replace(subject, chosen=self.chosen)
+        for finding in self.whole().check(subject):
             if self.forced_severity is None:
                 yield finding
             else:
@@ -272,7 +277,7 @@ def never_trained(subject: Subject) -> bool:
     Where a norm has a β, that is the witness: every initialisation in use sets it to 0,
     while γ may be drawn at random (DCGAN, quantization-aware training) or pruned.
     """
-    if subject.optimizer_steps:
+    if subject.optimizer_steps or subject.clocks:
         return False
     affine = [n for n in subject.layers if n.weight is not None]
     if not affine:

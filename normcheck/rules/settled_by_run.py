@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from normcheck.findings import Confidence, Finding, Severity
 from normcheck.rules.data.meant_input import heals, meant_input
 from normcheck.rules.data_verdict import ENOUGH_LABELS, Verdict, verdict
+from normcheck.rules.evidence.initial_stats import trained_in_eval
 from normcheck.rules.harm import Harm
 from normcheck.rules.statistics.histories import weighed
-from normcheck.rules.statistics.initial_stats import trained_in_eval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from pathlib import Path
 from normcheck.compare.exports.export_pair import exported_pair, fused_pair, may_be_export
 from normcheck.compare.model_track import Track
 from normcheck.compare.movement import Comparison
-from normcheck.compare.pair_outputs import pair_outputs
+from normcheck.compare.pair_outputs import pair_outputs, track_of_any
 from normcheck.compare.series import Series
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
@@ -133,11 +133,14 @@ def _measure(
         )
     for number, file in enumerate(files):
         series.read(file, number)
-    if may_pair and (series.lost_norms or series.unlike):
+    if may_pair and (series.lost_norms or series.unlike or series.renamed_weights):
         pair = fused_pair(two, examination.limits, where)
         if pair is not None:
             series.take(pair)
             series.errors.clear()
+    if running is not None and series.unlike:
+        series.tracks = [track_of_any(two, examination.limits, where)]
+        series.errors.clear()
     if running is not None and not series.errors:
         series.ran = pair_outputs(two, examination.limits, where, running)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.saved.clocks import Clock, of_optimizer
 from normcheck.saved.graph import Graph
 from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.tensors import TensorRef
@@ -103,8 +104,8 @@ class Checkpoint:
     models: tuple[SavedModel, ...]
     optimizer_steps: int | None = None
     """The largest ``step`` in an optimizer state of the same file."""
-    trainer_steps: int | None = None
-    """What a training loop counted itself: ``global_step``."""
+    clocks: tuple[Clock, ...] = ()
+    """What a training loop counted itself: ``global_step``, epochs, steps of a schedule."""
     optimizers: int = 0
     """How many optimizer states the file holds."""
     optimizer_states: tuple[OptimizerState, ...] = ()
@@ -118,6 +119,15 @@ class Checkpoint:
     """Module and name of every class and function that its pickles name."""
     refused_by_torch: str = ""
     """Why the loader of torch that the file is for fails on it; empty where it has no reason."""
+
+    @property
+    def pace(self) -> tuple[Clock, ...]:
+        """All clocks that tell how far a model was trained.
+
+        Empty where the file has several optimizers (a GAN's two): nobody knows which of them
+        trains which model, nor what a loop counts.
+        """
+        return (*self.clocks, *of_optimizer(self.optimizer_steps)) if self.optimizers < 2 else ()
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -35,6 +35,23 @@ def test_refuses_with_the_reason(normcheck: Normcheck, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_data_says_what_it_rests_on(normcheck: Normcheck, tmp_path: Path) -> None:
+    """An emergency repair by its name, from a file that is accused; of another, a refusal."""
+    words = (*RUN[:2], "--without-data", "--input-shape", "1x8x8", "-o", "fixed.pt")
+    ran = normcheck("fix", SAMPLES / "digits-healthy.pt", *words)
+    assert ran.code == 2
+    assert "nothing in the file says" in ran.err
+    assert "hint:" in ran.err
+    assert list(tmp_path.iterdir()) == []
+    ran = normcheck("fix", SAMPLES / "statistics-partly-lost.pt", *words)
+    assert (ran.code, ran.err) == (0, "")
+    flat = " ".join(ran.out.split())
+    assert "AN EMERGENCY REPAIR, from no data" in flat
+    assert "fitted to what stem.norm has stored" in flat
+    assert "of the decisions on such fields changed" in flat
+    assert normcheck("scan", "fixed.pt").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -47,6 +64,10 @@ def test_refuses_with_the_reason(normcheck: Normcheck, tmp_path: Path) -> None:
         (("--momentum", "0.1", "--counts"), "belongs to --unwarm"),
         (("--unwarm", "--momentum", "1.5"), "not between 0 and 1"),
         ((*RUN, "--unwarm"), "both replace the statistics"),
+        ((*RUN, "--without-data"), "--without-data, and data are given"),
+        (("--without-data", "--unwarm"), "both replace the statistics"),
+        (("--without-data", "--holdout", "x.npz"), "--holdout judges"),
+        ((*RUN, "--input-shape", "1x8x8"), "data have shapes of their own"),
     ],
 )
 def test_words_that_mean_nothing(

@@ -146,3 +146,14 @@ def test_what_is_not_proven_is_said_and_has_no_check_mark(tmp_path: Path) -> Non
     text = render_diff_text(result, TextStyle(width=80, color=False))
     assert "2 norms have no counterpart: not compared" in " ".join(text.split())
     assert "✓" not in text
+
+
+def test_a_norm_under_two_names(tmp_path: Path) -> None:
+    """As nnU-Net saves its blocks: each layer, and once more in a list of all of them."""
+    model = _plain()
+    aliases = {f"all_modules.{n}": t for n, t in model.state_dict().items()}
+    both = {**model.state_dict(), **aliases}
+    assert not _compared(both, both, tmp_path).findings
+    result = _compared(both, _fused(model, 0, 3), tmp_path)
+    assert Fate.FOLDED_OTHERWISE not in _fates(result).values()
+    assert {fate for path, fate in _fates(result).items() if path in ("1", "4")} == {Fate.FOLDED}

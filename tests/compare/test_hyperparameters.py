@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from normcheck import diff
@@ -49,6 +49,9 @@ SOURCE = {
     "slope": (lambda: _net(nn.BatchNorm2d(16), act=nn.LeakyReLU(0.1)),
               lambda: _net(nn.BatchNorm2d(16), act=nn.LeakyReLU(0.2)),
               "activation leaky ReLU 0.1 → leaky ReLU 0.2", "2"),
+    "form of a GELU": (lambda: _net(nn.BatchNorm2d(16), act=nn.GELU()),
+                       lambda: _net(nn.BatchNorm2d(16), act=nn.GELU("tanh")),
+                       "approximate none → tanh", "2"),
 }  # fmt: skip
 
 
@@ -63,7 +66,7 @@ def test_two_modules_of_the_same_tensors(name: str, tmp_path: Path) -> None:
     assert not _found(old, old)
 
 
-@pytest.mark.parametrize("name", ["groups", "eps", "stride", "activation"])
+@pytest.mark.parametrize("name", ["groups", "eps", "stride", "activation", "form of a GELU"])
 def test_a_module_and_a_graph(name: str, tmp_path: Path) -> None:
     """The operators of an export hold them too."""
     source, port, change, layer = SOURCE[name]
@@ -141,3 +144,84 @@ def test_a_damaged_configuration_is_none(tmp_path: Path) -> None:
     source, other = _hub(tmp_path / "source", base), _hub(tmp_path / "other", base)
     (other / "config.json").write_text("{")
     assert not _found(source, other)
+
+
+class Layer(nn.Module):
+    """What ``_hub`` stores of a layer."""
+
+    def __init__(self, eps: float, act: nn.Module) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(8, eps=eps)
+        self.mlp = nn.Module()
+        self.mlp.up_proj = nn.Linear(8, 16, bias=False)
+        self.mlp.act_fn = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp.act_fn(self.mlp.up_proj(self.input_layernorm(x)))[..., :8]
+
+
+class Stack(nn.Module):
+    """Two of them, by the names of ``_hub``."""
+
+    def __init__(self, eps: float, act: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.layers = nn.Sequential(Layer(eps, act()), Layer(eps, act()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model.layers(x)
+
+
+@pytest.mark.parametrize("form", ["module", "program"])
+@pytest.mark.parametrize("case", ["same", "eps", "activation"])
+def test_the_configuration_beside_the_weights_of_another_form(
+    case: str, form: str, tmp_path: Path
+) -> None:
+    """Against a whole module, and against a graph."""
+    hub = _hub(tmp_path / "hub", {"rms_norm_eps": 1e-5, "hidden_act": "silu"})
+    model = Stack(1e-3 if case == "eps" else 1e-5, nn.GELU if case == "activation" else nn.SiLU)
+    model.load_state_dict(load_file(hub / "model.safetensors"))
+    model.eval()
+    other = tmp_path / ("model.pt" if form == "module" else "model.pt2")
+    if form == "module":
+        torch.save(model, other)
+    else:
+        torch.export.save(torch.export.export(model, (torch.rand(2, 8),)), other)
+    result = diff([hub / "model.safetensors", other])
+    assert not result.report.errors
+    told = " ".join(f"{f.title} {f.detail}" for f in result.findings)
+    if case == "same":
+        assert not result.findings
+    elif case == "eps":
+        assert {f.rule for f in result.findings} == {"NC606" if form == "module" else "NC605"}
+        assert "1e-05 → 0.001" in told
+    else:
+        assert "activation SiLU → GELU" in told
+        assert {layer for f in result.findings for layer in f.layers} == {
+            f"model.layers.{i}.mlp.act_fn" for i in range(2)
+        }
+
+
+class Listed(nn.Module):
+    """Layers that have two names, and run by the second, as those of nnU-Net."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.act = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), act
+        self.every = nn.Sequential(self.conv, self.norm, self.act)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.every(x)
+
+
+@pytest.mark.parametrize("other", [nn.ReLU, nn.SiLU])
+def test_a_layer_that_an_export_calls_by_another_of_its_names(
+    other: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    old = _saved(lambda: Listed(nn.ReLU()), tmp_path / "old.pt")
+    program = torch.export.export(Listed(other()).eval(), (torch.randn(2, 3, 8, 8),))
+    torch.export.save(program, tmp_path / "new.pt2")
+    found = _found(old, tmp_path / "new.pt2")
+    paths = {path for finding in found.values() for path in finding.layers}
+    assert paths == (set() if other is nn.ReLU else {"act"})

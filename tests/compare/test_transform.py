@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normcheck import diff
+from normcheck.compare.movement_story import story
 from normcheck.compare.transform import transformation
 from normcheck.findings import Finding, Severity
+from normcheck.report.diff_report import Diff
 from normcheck.saved.dtypes import BY_NAME
 
 FLOAT = BY_NAME["float32"]
@@ -142,3 +144,66 @@ def test_weights_are_looked_at_too(tmp_path: Path) -> None:
 def test_training_says_nothing(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(5)
     assert not _found(tmp_path, lambda _n, t: t + 0.01 * torch.randn(t.shape, generator=generator))
+
+
+CONVERSIONS: dict[str, Callable[[str, Tensor], Tensor]] = {
+    "variances": lambda n, t: t.sqrt() if n.endswith("running_var") else t,
+    "means": lambda n, t: -t if n.endswith("running_mean") else t,
+    "one mean through half": lambda n, t: t.half().float() if n == "1.running_mean" else t,
+    "gains": lambda n, t: t + 2 if n in ("1.weight", "4.weight") else t,
+    "weights": lambda n, t: t * 2 if n.endswith("weight") and t.ndim > 1 else t,
+    "all through half": lambda _n, t: t.half().float() if t.is_floating_point() else t,
+    "order": lambda n, t: t.flip(0) if "running" in n else t,
+}
+
+
+def _settled_net() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8),
+    )  # fmt: skip
+    with torch.no_grad():
+        for index in (1, 4):
+            net[index].weight.uniform_(0.5, 1.5)
+            net[index].bias.normal_()
+        for _ in range(20):
+            net(torch.randn(8, 3, 12, 12) * 2 + 1)
+    return dict(net.state_dict())
+
+
+def _pair(change: Callable[[str, Tensor], Tensor], folder: Path) -> Diff:
+    state = _settled_net()
+    torch.save(state, folder / "old.pt")
+    torch.save({n: change(n, t) for n, t in state.items()}, folder / "new.pt")
+    return diff([folder / "old.pt", folder / "new.pt"])
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_a_conversion_is_told_once_and_no_training_is_told(name: str, tmp_path: Path) -> None:
+    """Not ranks, not a forgotten eval(), not a training in eval mode as well."""
+    result = _pair(CONVERSIONS[name], tmp_path)
+    assert {f.rule for f in result.findings} == {"NC608"}
+    assert story(result.comparisons[0]).startswith("Converted, not trained")
+
+
+def test_another_order_of_the_channels_that_the_weights_do_not_follow(tmp_path: Path) -> None:
+    alone = _pair(CONVERSIONS["order"], tmp_path)
+    assert {f.severity for f in alone.findings} == {Severity.WARNING}
+    # The first convolution and its norm, and what the next convolution takes.
+    whole = _pair(
+        lambda n, t: t.flip(1) if n == "3.weight"
+        else t.flip(0) if n.startswith(("0.", "1.")) and t.ndim else t,
+        tmp_path,
+    )  # fmt: skip
+    assert {f.severity for f in whole.findings if f.layers == ("1",)} == {Severity.INFO}
+
+
+def test_what_moved_beside_a_conversion_is_judged_as_ever(tmp_path: Path) -> None:
+    noise = torch.Generator().manual_seed(1)
+    result = _pair(
+        lambda n, t: t.sqrt() if n.endswith("running_var")
+        else t + 0.01 * torch.randn(t.shape, generator=noise) if n.endswith("running_mean") else t,
+        tmp_path,
+    )  # fmt: skip
+    assert {f.rule for f in result.findings} == {"NC603", "NC608"}

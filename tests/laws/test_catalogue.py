@@ -45,6 +45,13 @@ def test_page_explains_how_severe_it_is(rule: Rule) -> None:
 
 
 @every_rule
+def test_page_says_what_acquits(rule: Rule) -> None:
+    """What a rule on a file must not be accused of overlooking: the look-alikes, by name."""
+    if rule.need in (Need.STATE, Need.MODULES):
+        assert len(section(rule, "Stays silent").split()) > 5
+
+
+@every_rule
 def test_code_and_name_follow_the_convention(rule: Rule) -> None:
     """NC and three digits in a known family, a name in kebab case, a one-line summary."""
     assert re.fullmatch(r"NC\d{3}", rule.code)

@@ -77,6 +77,41 @@ def test_layer_norm_with_weight_and_bias() -> None:
     assert found.operands == {"input": "x", "weight": "w", "bias": "b"}
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("first", ["value", "root"])
+def test_gain_that_is_multiplied_before_the_quotient(
+    first: str, offset: bool, swapped: bool
+) -> None:
+    """``(γ · x) · rsqrt(…)`` and ``x · (γ · rsqrt(…))``, with the operands in either order."""
+    gain = "w1" if offset else "w"
+    nodes = [*rms()[:-1], op(Op.ADD, "w1", "w", "one")]
+    with_gain, other = ("x", "r") if first == "value" else ("r", "x")
+    for output, pair in (("g", (gain, with_gain)), ("y", ("g", other))):
+        nodes.append(op(Op.MULTIPLY, output, *(pair[::-1] if swapped else pair)))
+    (found,) = composed_norms(graph(*nodes))
+    assert (found.op, found.outputs) == (Op.RMS_NORM, ("y",))
+    assert found.operands == {"input": "x", "weight": "w"}
+    assert found.settings.get("unit_offset", False) is offset
+
+
+def test_layer_norm_with_its_gain_before_the_quotient() -> None:
+    """``γ · (x - mean) / √… + β``, as it is read from left to right."""
+    nodes = [*layer()[:-1], op(Op.MULTIPLY, "g", "w", "d"), op(Op.DIVIDE, "n", "g", "r"),
+             op(Op.ADD, "y", "n", "b")]  # fmt: skip
+    (found,) = composed_norms(graph(*nodes))
+    assert (found.op, found.outputs) == (Op.LAYER_NORM, ("y",))
+    assert found.operands == {"input": "x", "weight": "w", "bias": "b"}
+
+
+@pytest.mark.parametrize("other", ["z", "w"])
+def test_what_divides_another_value_is_no_norm(other: str) -> None:
+    """A root of the mean square of ``x`` beside ``γ · z``, or without any ``x``."""
+    nodes = [*rms()[:-1], op(Op.SAME, "z", "b"), op(Op.MULTIPLY, "g", "w", other)]
+    nodes.append(op(Op.MULTIPLY, "y", "g", "r"))
+    assert not composed_norms(graph(*nodes))
+
+
 def test_casts_between() -> None:
     """Copies and casts change nothing of it."""
     nodes = [

@@ -10,8 +10,8 @@ from torch import nn
 
 from normcheck.findings import Finding
 from normcheck.norms.layer import Confidence
+from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.rule import CannotTell, Subject
-from normcheck.rules.statistics.belonging_evidence import readings
 from normcheck.rules.statistics.foreign_stats import check
 from tests.norms.settled import anatomy, settle
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from normcheck.findings import Finding
 from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging.gradient_trace import GradientTrace
 from normcheck.norms.kinds import BY_NAME as KINDS
 from normcheck.norms.kinds import Family, NormKind
 from normcheck.norms.layer import (
@@ -20,6 +21,7 @@ from normcheck.norms.layer import (
 )
 from normcheck.rules.catalogue import find
 from normcheck.rules.rule import Need, Subject
+from normcheck.saved.clocks import Clock
 from normcheck.saved.dtypes import BY_NAME as DTYPES
 
 CHANNELS = 8
@@ -148,6 +150,8 @@ def judge(
     siblings: tuple[Anatomy, ...] = (),
     optimizer_steps: int | None = None,
     alone: bool = True,
+    clocks: tuple[Clock, ...] = (),
+    trace: GradientTrace | None = None,
     **anatomy: Any,
 ) -> list[Finding]:
     """What one rule finds in a model of these layers.
@@ -161,6 +165,8 @@ def judge(
         siblings=siblings,
         optimizer_steps=optimizer_steps,
         alone=alone,
+        clocks=clocks,
+        gradients=lambda _paths: trace,
     )
     found = list(rule.judge(subject))
     for finding in found:

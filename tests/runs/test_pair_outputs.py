@@ -46,6 +46,19 @@ class Port(Net):
         return self.fc(x.mean((2, 3)))
 
 
+class Elsewhere(nn.Module):
+    """A port under other names, of which none is in :class:`Net`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x)).mean((2, 3)))
+
+
 class Wide(Net):
     """Returns another number of values."""
 
@@ -198,6 +211,48 @@ def test_places_of_models_are_those_that_were_named(tmp_path: Path) -> None:
     assert (same.difference, apart.first_apart) == (0.0, "fc")
     with pytest.raises(UsageError, match="holds 2 models"):
         diff([path, path], examination=asked(how))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_a_port_under_other_names_is_run(
+    shift: float, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    port = Elsewhere().eval()
+    own = port.state_dict()
+    given = trained().state_dict()
+    for target, value in zip(own.values(), given.values(), strict=True):
+        target.copy_(value)
+    port.head.bias.data += shift * torch.arange(6)
+    path = saved(port, tmp_path / "elsewhere.pt")
+    result = diff([pair[0], path], examination=asked(running(f"{HERE}:Net,{HERE}:Elsewhere")))
+    assert not result.report.errors
+    outputs = result.comparisons[0].outputs
+    assert outputs is not None
+    assert outputs.differ == (shift > 0)
+    text = _text(result)
+    if shift:
+        assert ("NC605", ("fc",)) in {(f.rule, f.layers) for f in result.findings}
+        assert "✓" not in text
+    else:
+        assert not result.findings
+        assert "✓ elsewhere.pt holds 2 norms with the same numbers and 6 weight tensors" in text
+
+
+def test_models_without_anything_in_common(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Refused with what to do; with data they are run, though here they take other inputs."""
+    other = tmp_path / "other.pt"
+    torch.save(nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7)).state_dict(), other)
+    (error,) = diff([pair[0], other]).report.errors
+    assert "--model OLD,NEW" in (error.hint or "")
+    result = diff([pair[0], other], examination=asked(running(f"{HERE}:Net,{HERE}:other_net")))
+    assert not result.report.errors
+    assert not result.findings
+    assert "No tensor has a counterpart: numbers were not compared" in _text(result)
+    assert "Outputs were not compared" in _text(result)
+
+
+def other_net() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7))
 
 
 def test_only_two_files_are_run(pair: tuple[Path, Path]) -> None:

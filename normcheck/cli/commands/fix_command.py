@@ -57,10 +57,18 @@ def _wanted(words: Fix) -> Fixing:
         UsageError: They ask for none, or for what does not go together.
     """
     running = _running(words)
-    if running is not None and running.feeding.data is None:
+    if words.without_data:
+        _check_without_data(words, running)
+    elif words.run.input_shape:
+        raise UsageError(
+            "--input-shape is of made-up input, and data have shapes of their own",
+            "it belongs to --without-data",
+        )
+    elif running is not None and running.feeding.data is None:
         raise UsageError(
             "statistics are estimated from data only, never from made-up input",
-            "give --data, best of the training set, with labels",
+            "give --data, best of the training set, with labels; --without-data is an emergency "
+            "repair of statistics that are lost",
         )
     if words.holdout and running is None:
         raise UsageError("--holdout judges what --data estimates", "give --data as well")
@@ -78,6 +86,7 @@ def _wanted(words: Fix) -> Fixing:
         places=tuple(words.run.where),
         running=running,
         holdout=words.holdout or None,
+        without_data=words.without_data,
         force=words.force,
         modes=words.modes,
         counts=words.counts,
@@ -89,10 +98,29 @@ def _wanted(words: Fix) -> Fixing:
     if not how.asks_for:
         raise UsageError(
             "no repair is asked for",
-            "--model and --data re-estimate statistics; --modes eval, --counts and --unwarm need "
-            "no data",
+            "--model and --data re-estimate statistics; --modes eval, --counts, --unwarm and "
+            "--without-data need no data",
         )
     return how
+
+
+def _check_without_data(words: Fix, running: Running | None) -> None:
+    """See that nothing speaks for a better repair.
+
+    Raises:
+        UsageError: Something does.
+    """
+    if words.holdout:
+        raise UsageError("--holdout judges what --data estimates", "leave out --without-data")
+    if words.unwarm:
+        raise UsageError(
+            "--unwarm and --without-data both replace the statistics",
+            "where the batch count is right, --unwarm alone is exact",
+        )
+    if running is not None and running.feeding.data is not None:
+        raise UsageError(
+            "--without-data, and data are given", "leave it out: an estimate from data is exact"
+        )
 
 
 def _running(words: Fix) -> Running | None:
@@ -102,7 +130,10 @@ def _running(words: Fix) -> Running | None:
         UsageError: The configuration names code that nobody allowed to be imported.
     """
     known = resolve(Flags(configuration=words.configuration), os.environ, Path.cwd()).examination
-    asked = requested(words.run, samples=SAMPLES)
+    if words.without_data:
+        asked = requested(replace(words.run, run=True), samples=0)
+    else:
+        asked = requested(words.run, samples=SAMPLES)
     if asked is None:
         return None
     known = replace(known, running=replace(asked, announce=report_note))

@@ -19,6 +19,8 @@ class Diff:
     Of a model and its export (TorchScript, torch.export, ONNX) it says whether they hold the same
     numbers, and with --data or --run whether they give the same outputs.
 
+    --model names what builds both models; with a comma one for each: --model ours:Net,port:Net.
+
     --where once names a model for all files; given once for each file, it names one in each.
 
     Exit codes: 0 nothing found, 1 findings, 2 something could not be read or done.

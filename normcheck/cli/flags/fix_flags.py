@@ -45,6 +45,13 @@ class Fix:
             metavar="DATA",
         ),
     ] = ""
+    without_data: Annotated[
+        bool,
+        Flag(
+            "Emergency repair of image networks whose statistics are lost or of other weights: "
+            "estimate them on smooth random fields."
+        ),
+    ] = False
     modes: Annotated[
         str, Flag("Set all training flags of a whole module to eval mode.", choices=("eval",))
     ] = ""

@@ -38,7 +38,7 @@ def requested(
     Raises:
         UsageError: A flag cannot be understood, or has no run to belong to.
     """
-    wanted = words.run or words.model or words.data or probing.input_shape or words.trust
+    wanted = words.run or words.model or words.data or words.input_shape or words.trust
     if not wanted:
         alone = [
             entry.flag.off or entry.name
@@ -58,7 +58,7 @@ def requested(
         ),
         feeding=Feeding(
             data=words.data or None,
-            shapes=probing.input_shape,
+            shapes=words.input_shape,
             batch_size=words.batch_size or 0,
             samples=words.samples or samples,
             image_size=_size(words.image_size),

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from normcheck.compare.exports.row_order import odd_ones
 from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
@@ -70,6 +71,10 @@ class WeightMatch:
     """Its name in the export."""
     difference: str = ""
     """In words, where it differs."""
+    by_numbers: bool = False
+    """Whether it was found under a name that is not its own."""
+    order: str = ""
+    """How its rows lie in ``theirs`` where they are a part of it, or those of ``theirs`` in it."""
 
 
 @lazy_dataclass()
@@ -81,6 +86,9 @@ class ExportMatch:
     """Hyperparameters of other layers that both hold, and not alike."""
     weights: tuple[WeightMatch, ...] = ()
     """Of everything that is learned outside norms."""
+    only_in_export: tuple[str, ...] = ()
+    """Norms of the export that are none of the source: a state dict shows nothing of a norm
+    without tensors."""
     in_training: tuple[str, ...] = ()
     """Operators of the export that compute as in training, by the path of their module."""
     outputs: OutputMatch | None = None
@@ -91,6 +99,39 @@ class ExportMatch:
     def wrong(self) -> tuple[NormMatch, ...]:
         """The norms whose numbers the export does not hold."""
         return self.of(Fate.CHANGED, Fate.FOLDED_OTHERWISE, Fate.DROPPED, Fate.LEFT_OUT)
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """Norms of either side that nothing of the other was held against, by path."""
+        lost = (norm.path for norm in self.of(Fate.NOT_FOUND))
+        return tuple(dict.fromkeys((*lost, *self.only_in_export)))
+
+    @property
+    def joined(self) -> tuple[WeightMatch, ...]:
+        """The weights that one side holds in one tensor and the other in several."""
+        return tuple(w for w in self.weights if w.order)
+
+    @property
+    def odd_orders(self) -> dict[str, list[str]]:
+        """Joined weights that lie in another order than most of their sort: names by the order."""
+        whole = [(w.name, w.order) for w in self.joined if w.order != "in part"]
+        return odd_ones(whole)
+
+    @property
+    def scaled_weights(self) -> tuple[str, ...]:
+        """The weights that are there with a factor for each output or input, by name."""
+        return tuple(w.name for w in self.weights if w.fate is WeightFate.SCALED)
+
+    @property
+    def renamed(self) -> bool:
+        """Whether these are the same weights under other names: most are there, some so found."""
+        same = [w for w in self.weights if w.fate is WeightFate.SAME]
+        return any(w.by_numbers for w in same) and 2 * len(same) >= len(self.weights)
+
+    @property
+    def lost_weights(self) -> tuple[str, ...]:
+        """The weights that are nowhere in the export: computed into others, or left out."""
+        return tuple(w.name for w in self.weights if w.fate is WeightFate.NOT_FOUND)
 
     @property
     def other_weights(self) -> tuple[WeightMatch, ...]:

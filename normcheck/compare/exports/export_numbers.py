@@ -25,6 +25,7 @@ from normcheck.compare.hyperparameters import (
     convolutions,
     layer_changes,
 )
+from normcheck.compare.model_config import activation_changes
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.tensor_names import aligned
 from normcheck.norms.layer import Floats, NormLayer
@@ -32,6 +33,8 @@ from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
 
 _EPS_RATIO = 1e-3
+_FEW = 4
+"""Different numbers up to which others may have them by chance."""
 
 
 def export_match(
@@ -49,7 +52,9 @@ def export_match(
     names = aligned(shapes[0], shapes[1])
     weights = ExportedWeights(source, export, snapshots, names)
     norms: dict[str, NormMatch] = {}
-    for path, twin in twins(old.layers, new.layers).items():
+    both = twins(old.layers, new.layers)
+    taken = {id(twin) for twin in both.values()}
+    for path, twin in both.items():
         layer = old.layers[path]
         different = (
             *_differences(layer, twin),
@@ -71,11 +76,14 @@ def export_match(
     for layer in gone:
         found = norms.get(layer.path)
         if found is None or found.fate is Fate.NOT_FOUND:
-            norms[layer.path] = NormMatch(layer.path, _absent(layer, weights, others))
+            half = tuple(_one_of_two(layer, weights))
+            fate = Fate.CHANGED if half else _absent(layer, weights, others)
+            norms[layer.path] = NormMatch(layer.path, fate, half)
     return ExportMatch(
         tuple(norms[path] for path in old.layers),
-        tuple(_other_functions(snapshots, export, [*told, *others])),
+        tuple(_other_functions(snapshots, (source, export), [*told, *others])),
         others,
+        tuple(path for path, layer in new.layers.items() if id(layer) not in taken),
         tuple(dict.fromkeys(mode.module or mode.node for mode in new.anatomy.baked)),
     )
 
@@ -88,6 +96,22 @@ def _elsewhere(a: NormLayer, b: NormLayer, weights: ExportedWeights) -> Iterator
             continue
         if not weights.holds(one.numbers) and (own := weights.under(f"{a.path}.{name}")):
             yield f"{name}: other numbers in {own}"
+
+
+def _one_of_two(layer: NormLayer, weights: ExportedWeights) -> Iterator[str]:
+    """Which of γ and β is nowhere in an export that has the other, inside another operator.
+
+    What folds a norm folds both.
+    """
+    both = {"weight": layer.weight, "bias": layer.bias}
+    told = {
+        name: weights.holds(part.numbers)
+        for name, part in both.items()
+        if part is not None and np.unique(part.numbers).size > _FEW
+    }
+    if not layer.has_statistics and set(told.values()) == {True, False}:
+        there, gone = sorted(told, key=lambda name: not told[name])
+        yield f"{gone}: nowhere in the export, which has the {there}"
 
 
 def _bias_beside(weights: str) -> str:
@@ -119,16 +143,26 @@ def _absent(layer: NormLayer, weights: ExportedWeights, others: tuple[WeightMatc
 
 def _other_functions(
     snapshots: tuple[Snapshot, Snapshot],
-    export: SavedModel,
+    models: tuple[SavedModel, SavedModel],
     told: Iterable[NormMatch | WeightMatch],
 ) -> Iterator[HyperparameterChange]:
     """Hyperparameters outside norms: of layers by path, of convolutions also by their weights."""
     old, new = snapshots
+    source, export = models
     seen = set()
+    for record in source.modules or ():
+        # An exporter may call a layer by another of its names.
+        before = old.hyperparameters.get(record.path)
+        for alias in record.aliases if record.path not in new.hyperparameters else ():
+            after = new.hyperparameters.get(alias)
+            if before is not None and after is not None and not (before.norm or after.norm):
+                seen.add(record.path)
+                yield from layer_changes(record.path, before, after)
     for change in changes(old.hyperparameters, new.hyperparameters):
         if not change.norm and change.matters_in_eval:
             seen.add(change.path)
             yield change
+    yield from activation_changes(old.hyperparameters, new.hyperparameters)
     nodes = convolutions(export.graph) if export.graph is not None else {}
     for match in told:
         if isinstance(match, NormMatch):
@@ -146,9 +180,10 @@ def _functions(a: NormLayer, b: NormLayer, snapshots: tuple[Snapshot, Snapshot])
     before, after = (
         side.hyperparameters.get(layer.path) for side, layer in zip(snapshots, (a, b), strict=True)
     )
+    told = a.eps is not None and b.eps is not None  # a configuration may tell it instead
     if before is not None and after is not None:
         for change in layer_changes(a.path, before, after):
-            if change.matters_in_eval and change.name != "eps":
+            if change.matters_in_eval and not (told and change.name == "eps"):
                 yield str(change)
 
 

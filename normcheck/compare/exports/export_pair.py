@@ -7,9 +7,7 @@ from pathlib import Path
 
 from normcheck.compare.exports.export_match import ExportMatch, Fate
 from normcheck.compare.exports.export_numbers import export_match
-from normcheck.compare.measure_movement import measured
-from normcheck.compare.model_snapshot import snapshot
-from normcheck.compare.model_track import Track, configured, side_of
+from normcheck.compare.model_track import Track
 from normcheck.compare.pair_outputs import model_at, outputs_of
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
@@ -73,9 +71,10 @@ def exported_pair(
 
 
 def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> ExportedPair | None:
-    """Compare two files of which one has batch norms that may be in the weights of the other.
+    """Compare two files of which one may hold the numbers of the other in other tensors.
 
-    None where nothing shows that they are.
+    Batch norms in the weights before them; queries, keys and values in one; all of them under
+    other names. None where nothing shows that it does.
 
     Args:
         files: Two, neither of them an export.
@@ -87,16 +86,15 @@ def fused_pair(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> E
         opened.extend(read_checkpoint(path, limits) for path in files)
         models = [model_at(c, where, number) for number, c in enumerate(opened)]
         tracked = [sum(name.endswith("running_var") for name in model.tensors) for model in models]
-        if tracked[0] == tracked[1]:
-            return None
         pair = _compared(opened, models, int(tracked[1] > tracked[0]), limits, None)
     except UsageError:
         return None  # several models in a file
     finally:
         for checkpoint in opened:
             checkpoint.close()
-    proven = any(norm.fate is Fate.FOLDED or norm.scaled for norm in pair.match.norms)
-    return pair if proven else None
+    match = pair.match
+    folded = any(norm.fate is Fate.FOLDED or norm.scaled for norm in match.norms)
+    return pair if folded or match.joined or match.renamed else None
 
 
 def _compared(
@@ -108,13 +106,10 @@ def _compared(
 ) -> ExportedPair:
     source, export = models[place], models[1 - place]
     files = opened[place], opened[1 - place]
-    old = configured(snapshot(source, None), files[0])
-    new = configured(snapshot(export, old), files[1])
+    track = Track.of_two(files, (source, export))
+    old, new = track.first, track.last
     match = export_match(source, export, (old, new))
     if running is not None:
         done = outputs_of(files, (source, export), old.anatomy, running, limits)
         match = replace(match, outputs=done.outputs, not_run=done.not_run)
-    sides = [side_of(files[0], source, old), side_of(files[1], export, new)]
-    step = measured(old, new, (0, 1), (None, None))
-    track = Track(source, old, new, sides, [step])
     return ExportedPair(track, match, (*files[0].files, *files[1].files))

@@ -1,12 +1,19 @@
 """An export beside its source, in a few words."""
 
-from normcheck.compare.exports.export_match import ExportMatch, Fate
+from collections.abc import Iterator
+
+from normcheck.compare.exports.export_match import ExportMatch, Fate, WeightFate
 from normcheck.live.output_match import OutputMatch
-from normcheck.wording import percent, plural
+from normcheck.wording import fold, percent, plural
 
 
-def match_story(match: ExportMatch) -> str:
-    """One line on the numbers, and one on the outputs where they were compared."""
+def match_story(match: ExportMatch, holder: str = "The export") -> str:
+    """One line on the numbers, and one on the outputs where they were compared.
+
+    Args:
+        match: What is told of.
+        holder: What the second file is called.
+    """
     gone = match.of(Fate.DROPPED, Fate.LEFT_OUT)
     wrong = [norm for norm in match.wrong if norm not in gone]
     kept, folded = match.of(Fate.KEPT), match.of(Fate.FOLDED)
@@ -15,6 +22,12 @@ def match_story(match: ExportMatch) -> str:
         parts.append(f"{plural(len(kept), 'norm')} with the same numbers")
     if folded:
         parts.append(f"{len(folded)} folded into the weights before, as their numbers say")
+    if match.renamed:
+        same = sum(w.fate is WeightFate.SAME and w.by_numbers for w in match.weights)
+        parts.append(f"{plural(same, 'weight tensor')} under another name")
+    if match.joined:
+        joined = plural(len(match.joined), "tensor")
+        parts.append(f"{joined} joined or taken apart, as their rows say")
     if wrong:
         parts.append(f"{len(wrong)} with other numbers")
     if gone:
@@ -24,13 +37,38 @@ def match_story(match: ExportMatch) -> str:
     lost = match.of(Fate.NOT_FOUND)
     if lost:
         parts.append(f"{len(lost)} not found")
-    numbers = f"The export holds {_listed(parts)}" if parts else "There are no norms to compare"
+    if parts:
+        numbers = f"{holder} holds {_listed(parts)}"
+    elif match.only_in_export:
+        own = plural(len(match.only_in_export), "norm")
+        numbers = f"{holder} has {own} of which the source shows nothing"
+    else:
+        numbers = "There are no norms to compare"
     training = (
         f"; {plural(len(match.in_training), 'operator')} in training mode"
         if match.in_training
         else ""
     )
     return f"{numbers}{training}.{outputs_story(match.outputs, match.not_run)}"
+
+
+def match_notes(match: ExportMatch) -> Iterator[str]:
+    """What the line leaves out: in which order weights were joined, and what was not compared."""
+    orders: dict[str, list[str]] = {}
+    for weight in match.joined:
+        if weight.name.endswith("weight"):
+            orders.setdefault(weight.order, []).append(weight.name)
+    for order, names in orders.items():
+        many = "tensors of weights lie" if len(names) > 1 else "tensor of weights lies"
+        yield f"{len(names)} {many} in fewer or more of the other file, {order}: {fold(names)}"
+    scaled = match.scaled_weights
+    if scaled:
+        verb = "has" if len(scaled) == 1 else "have"
+        yield f"{fold(scaled)} {verb} a factor for each output or input: nothing proves it"
+    lost = match.lost_weights
+    if lost:
+        were = "was" if len(lost) == 1 else "were"
+        yield f"{fold(lost)} {were} not found in the other file: not compared"
 
 
 def _listed(parts: list[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from normcheck.compare.exports.export_match import WeightFate, WeightMatch
+from normcheck.compare.exports.joined_weights import joined
 from normcheck.compare.model_snapshot import Snapshot
 from normcheck.compare.rounding import moved
 from normcheck.compare.weight_sample import Sample, comparable
@@ -90,8 +91,11 @@ class ExportedWeights:
                 continue
             same = self._same(tensor)
             if same is not None:
-                found[name] = WeightMatch(name, WeightFate.SAME, same)
+                found[name] = WeightMatch(name, WeightFate.SAME, same, by_numbers=True)
                 taken |= {same}
+        for match in self._joined([name for name in rest if name not in found], taken):
+            found[match.name] = match
+            taken |= {match.theirs}
         budget = _MOST_READ
         for name in rest:
             tensor = self.source.tensors[name]
@@ -101,6 +105,9 @@ class ExportedWeights:
                 if near is not None:
                     found[name] = near
                     taken |= {near.theirs}
+        for name in rest:
+            if name not in found and (match := self._beside(name, found, taken)) is not None:
+                found[name] = match
         return tuple(found.get(name) or WeightMatch(name, WeightFate.NOT_FOUND) for name in wanted)
 
     def holds(self, numbers: Array) -> bool:
@@ -163,6 +170,42 @@ class ExportedWeights:
             ):
                 return theirs
         return None
+
+    def _joined(self, lost: Iterable[str], taken: Iterable[str]) -> Iterator[WeightMatch]:
+        """Weights that lie in one tensor of the export, or hold several of it."""
+        mine = {name: self.source.tensors[name] for name in lost}
+        known = frozenset(taken)
+        theirs = {name: t for name, t in self._readable() if name not in known}
+        for told in joined(theirs, mine, _MOST_READ):
+            for name, held in zip(told.parts, told.held, strict=True):
+                if held:
+                    yield WeightMatch(name, WeightFate.SAME, told.whole, order=told.order)
+                else:
+                    text = f"{percent(told.apart)} apart from what lies there beside the others"
+                    yield WeightMatch(name, WeightFate.DIFFERENT, told.whole, text)
+        for told in joined(mine, theirs, _MOST_READ):
+            parts = ", ".join(told.parts)
+            if told.proven:
+                yield WeightMatch(told.whole, WeightFate.SAME, parts, order=told.order)
+            else:
+                lost_parts = [p for p, held in zip(told.parts, told.held, strict=True) if not held]
+                text = f"{', '.join(lost_parts)} {percent(told.apart)} apart from what lies in it"
+                yield WeightMatch(told.whole, WeightFate.DIFFERENT, parts, text)
+
+    def _beside(
+        self, name: str, found: Mapping[str, WeightMatch], taken: Iterable[str]
+    ) -> WeightMatch | None:
+        """A bias whose weights are there under another name: what lies beside those."""
+        path, dot, leaf = name.rpartition(".")
+        weights = found.get(f"{path}{dot}weight") if leaf == "bias" else None
+        if weights is None or weights.fate is not WeightFate.SAME or weights.order:
+            return None
+        there, dot, leaf = weights.theirs.rpartition(".")
+        theirs = f"{there}{dot}bias"
+        tensor = self.export.tensors.get(theirs) if leaf == "weight" else None
+        if tensor is None or theirs in taken or tensor.shape != self.old.shapes[name]:
+            return None
+        return self._judged(name, theirs, tensor) if comparable(tensor) else None
 
     def _near(self, name: str, tensor: TensorRef, taken: Iterable[str]) -> WeightMatch | None:
         """The one tensor of the export that resembles it and is no other's."""

@@ -60,6 +60,17 @@ class Run:
             ),
         ),
     ] = ""
+    input_shape: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Shape of random input without the batch: 3x224x224, 128:long, name=16x32; one per "
+            "input.",
+            metavar="SHAPE",
+            model_key=Key(
+                "list of sizes", "none", "shape of one sample, where there is no data", "shape"
+            ),
+        ),
+    ] = ()
     batch_size: Annotated[
         int | None,
         Flag(
@@ -113,17 +124,6 @@ class Run:
 class Probing:
     """What concerns runs that are only looked at, in a process of their own."""
 
-    input_shape: Annotated[
-        tuple[str, ...],
-        Flag(
-            "Shape of random input without the batch: 3x224x224, 128:long, name=16x32; one per "
-            "input.",
-            metavar="SHAPE",
-            model_key=Key(
-                "list of sizes", "none", "shape of one sample, where there is no data", "shape"
-            ),
-        ),
-    ] = ()
     memory_limit: Annotated[
         str,
         Flag(

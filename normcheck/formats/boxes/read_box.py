@@ -18,6 +18,7 @@ from normcheck.formats.zip_members import find, open_archive, packed_part
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.locate_models import Found
 from normcheck.saved.checkpoint import MEMBER, Checkpoint, SavedModel
+from normcheck.saved.clocks import merged
 from normcheck.saved.tensors import PlainRegion
 from normcheck.sources.limits import Budget, Limits, LimitsWithin, within
 from normcheck.sources.source import Source
@@ -222,7 +223,7 @@ def _one_checkpoint(source: Source, kind: str, found: _Contents) -> Checkpoint:
         size=source.size,
         models=tuple(models),
         optimizer_steps=max((f.optimizer_steps or 0 for f in holding), default=0) or None,
-        trainer_steps=max((f.trainer_steps or 0 for f in files), default=0) or None,
+        clocks=merged(clock for file in files for clock in file.clocks),
         optimizers=sum(held.optimizers for held in holding),
         optimizer_states=tuple(state for held in holding for state in held.optimizer_states),
         notes=(*dict.fromkeys(notes), *_passed_over(found)),

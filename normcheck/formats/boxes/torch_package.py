@@ -10,6 +10,7 @@ from dataclasses import replace
 from normcheck.formats.torch_zip import Places, read_pickled
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import MEMBER
+from normcheck.saved.clocks import merged
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source
 
@@ -39,6 +40,7 @@ def read_package(source: Source, archive: zipfile.ZipFile, budget: Budget) -> Fo
             for model in found.models
         ]
         whole.optimizers += found.optimizers
+        whole.clocks = merged((*whole.clocks, *found.clocks))
         whole.optimizer_states += found.optimizer_states
         whole.optimizer_steps = max(whole.optimizer_steps or 0, found.optimizer_steps or 0) or None
     return whole

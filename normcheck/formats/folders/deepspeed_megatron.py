@@ -18,6 +18,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import entries_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
+from normcheck.saved.clocks import merged
 from normcheck.saved.tensor_pieces import Piece, in_pieces, part_of, piece_of
 from normcheck.saved.tensors import TensorRef, contiguous_strides
 from normcheck.sources.limits import Budget, Limits
@@ -116,6 +117,7 @@ def one_checkpoint(
         models=tuple(models),
         optimizer_steps=max((f.optimizer_steps or 0 for f in files), default=0) or None,
         optimizers=sum(file.optimizers for file in files),
+        clocks=merged(clock for file in files for clock in file.clocks),
         notes=tuple(dict.fromkeys(note for file in files for note in file.notes)),
         sources=tuple(sources),
         names=tuple(dict.fromkeys(name for file in files for name in file.names)),

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from normcheck.formats.onnx.flattened_graph import Call
-from normcheck.formats.onnx.known_values import input_of
-from normcheck.formats.onnx.operators import OPERATORS, Operator, Settings, rounded
+from normcheck.formats.onnx.known_values import input_of, rounded
+from normcheck.formats.onnx.operators import OPERATORS, Operator, Settings
 from normcheck.saved.graph import Node, Op
 
 

@@ -21,6 +21,8 @@ class Known:
         """Index the stored tensors, and what only copies or reshapes them."""
         self.tensors: dict[str, TensorRef] = {**flat.initialisers, **flat.constants}
         self.shapes = flat.shapes
+        self.inputs = frozenset(flat.inputs)
+        """Values that whoever runs the model gives."""
         self._numbers: dict[str, tuple[float, ...] | None] = dict(flat.numbers)
         self._origins: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
@@ -144,3 +146,8 @@ def whole_of(call: Call, name: str, default: int) -> int:
 def input_of(call: Call, position: int) -> str:
     """The input at a position; empty where it is left out."""
     return call.inputs[position] if position < len(call.inputs) else ""
+
+
+def rounded(number: float | None) -> float | None:
+    """A number that was written in single precision, as the source had it: 1e-05."""
+    return None if number is None else float(f"{number:.7g}")

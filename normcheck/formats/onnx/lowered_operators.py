@@ -4,12 +4,19 @@ Group norm had no operator before version 18, SiLU none before 24, and a Bernoul
 comparison of uniform numbers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from normcheck.formats.onnx.known_values import Known
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import Node, Op, Setting
+
+_NEUTRAL: Mapping[str, float | None] = {
+    "weight": 1.0, "bias": 0.0, "running_mean": None, "running_var": None,
+}  # fmt: skip
+"""Parts of a batch norm, with what stands for none."""
+_STEPS = 4
+"""Views in a row between a stored tensor and its repetition."""
 
 
 @lazy_dataclass(frozen=False, eq=False)
@@ -63,6 +70,20 @@ class _Around:
         """All that take a value."""
         return self._takers.get(value, [])
 
+    def repeated(self, value: str) -> str | None:
+        """The stored tensor that a value is several times over; None where it is no repetition."""
+        several = False
+        for _ in range(_STEPS):
+            origin = self.known.origin(value)
+            if origin in self.known.tensors:
+                return origin if several else None
+            node = self.made_by.get(value)
+            if node is None or node.op is not Op.VIEW or not node.inputs:
+                return None
+            several |= node.target in ("Expand", "Tile")
+            value = node.inputs[0]
+        return None
+
     def stored_operand(self, node: Node, value: str) -> str | None:
         """The stored tensor that ``node`` joins with ``value``; None where it is not one."""
         others = [v for v in node.inputs if v != value]
@@ -100,6 +121,35 @@ def _group_norm(norm: Node, around: _Around) -> _Found | None:
             outputs=parts[-1].outputs,
             operands=operands,
             settings=settings,
+        ),
+        tuple(parts),
+    )
+
+
+def _tracking_instance_norm(norm: Node, around: _Around) -> _Found | None:
+    """Running statistics repeated for each sample, applied to samples laid side by side."""
+    if norm.op is not Op.BATCH_NORM or norm.training or not norm.inputs:
+        return None
+    before, after = around.made_by.get(norm.inputs[0]), around.only_taker(norm)
+    if before is None or after is None or before.target != "Reshape" or after.target != "Reshape":
+        return None
+    operands = {"input": before.inputs[0]}
+    for part, neutral in _NEUTRAL.items():
+        stored = around.repeated(norm.operands.get(part, ""))
+        if neutral is not None and (stored is None or around.known.constant(stored, neutral)):
+            continue  # made up by the exporter, where the layer has no γ and β
+        if stored is None:
+            return None
+        operands[part] = stored
+    parts = [norm, after] if around.only_taker(before) is not norm else [before, norm, after]
+    return _Found(
+        replace(
+            norm,
+            op=Op.INSTANCE_NORM,
+            inputs=tuple(operands.values()),
+            outputs=after.outputs,
+            operands=operands,
+            settings={"eps": norm.settings.get("eps"), "uses_input_statistics": False},
         ),
         tuple(parts),
     )
@@ -202,4 +252,4 @@ def _bernoulli(drawn: Node, around: _Around) -> _Found | None:
     return _Found(replace(drawn, op=Op.RANDOM_MASK, settings={"p": p}), (drawn,))
 
 
-_PATTERNS = (_group_norm, _gated, _gelu, _random_mask, _bernoulli)
+_PATTERNS = (_group_norm, _tracking_instance_norm, _gated, _gelu, _random_mask, _bernoulli)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from normcheck.formats.onnx.flattened_graph import Call
-from normcheck.formats.onnx.known_values import Known, input_of, number_of, whole_of
+from normcheck.formats.onnx.known_values import Known, input_of, number_of, rounded, whole_of
 from normcheck.saved.graph import Op, Setting
 
 Settings = dict[str, Setting]
@@ -48,9 +48,7 @@ def _dropout(call: Call, known: Known) -> Settings:
     settings: Settings = {"p": rounded(number_of(call, "ratio", 0.5))}
     if call.version >= 12 or call.domain == MICROSOFT:
         settings["p"] = rounded(known.scalar(ratio)) if ratio else 0.5
-        number = known.scalar(training) if training else 0.0
-        if number is not None:
-            settings["training"] = number != 0
+        settings |= _mode_in(training, known)
     elif call.version >= 7:
         settings["training"] = False
     elif call.version:
@@ -63,10 +61,15 @@ def _bias_dropout(call: Call, known: Known) -> Settings:
     settings: Settings = {
         "p": rounded(known.scalar(input_of(call, 3))) if input_of(call, 3) else 0.5
     }
-    number = known.scalar(training) if training else 0.0
+    return settings | _mode_in(training, known)
+
+
+def _mode_in(value: str, known: Known) -> Settings:
+    """The mode that an input of an operator gives: none is eval mode."""
+    number = known.scalar(value) if value else 0.0
     if number is not None:
-        settings["training"] = number != 0
-    return settings
+        return {"training": number != 0}
+    return {"mode_input": value} if value in known.inputs else {}
 
 
 def _eps(call: Call, _known: Known) -> Settings:
@@ -157,6 +160,10 @@ def _clip(call: Call, known: Known) -> Settings:
     return settings
 
 
+def _gelu(call: Call, _known: Known) -> Settings:
+    return {"approximate": str(call.attributes.get("approximate", "none"))}
+
+
 def _quick_gelu(call: Call, _known: Known) -> Settings:
     """``x · sigmoid(alpha · x)``: SiLU where alpha is 1."""
     return {"activation": "SiLU" if number_of(call, "alpha", 1.702) == 1 else "quick GELU"}
@@ -188,11 +195,6 @@ def _concatenate(call: Call, _known: Known) -> Settings:
 
 def _transpose(call: Call, _known: Known) -> Settings:
     return {"dims": call.attributes["perm"]} if "perm" in call.attributes else {}
-
-
-def rounded(number: float | None) -> float | None:
-    """A number that was written in single precision, as the source had it: 1e-05."""
-    return None if number is None else float(f"{number:.7g}")
 
 
 _AFFINE = ("input", "weight", "bias")
@@ -228,7 +230,7 @@ OPERATORS: Mapping[str, Operator] = {
     "RNN": Operator(Op.RECURRENT),
     "PRelu": Operator(Op.PRELU, ("input", "weight")),
     "Relu": _activation("ReLU"),
-    "Gelu": _activation("GELU"),
+    "Gelu": Operator(Op.ACTIVATION, settings={"activation": "GELU"}, read=_gelu),
     "HardSwish": _activation("hardswish"),
     "Mish": _activation("Mish"),
     "Swish": _activation("SiLU"),
@@ -276,8 +278,8 @@ _OF_MICROSOFT: Mapping[str, Operator] = {
     "EmbedLayerNormalization": Operator(
         Op.LAYER_NORM, ("", "", "", "", "", "weight", "bias"), read=_last_axis
     ),
-    "Gelu": _activation("GELU"),
-    "FastGelu": _activation("GELU"),
+    "Gelu": OPERATORS["Gelu"],
+    "FastGelu": Operator(Op.ACTIVATION, settings={"activation": "GELU", "approximate": "tanh"}),
     "FusedConv": OPERATORS["Conv"],
     "QuickGelu": Operator(Op.ACTIVATION, read=_quick_gelu),
     "BitmaskDropout": Operator(Op.DROPOUT, read=_dropout),

@@ -13,6 +13,9 @@ from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.graph import Node, Op
 from normcheck.sources.limits import Budget
 
+_NUMBERS = ("float32", "float64", "int64", "int32")
+_MOST_NUMBERS = 4_096
+"""Numbers that are read one by one; a norm has one, and most share it."""
 CONSTANTS = "CONSTANTS"
 LONGEST_PLACE = 12
 """Digits of a constant's number."""
@@ -93,3 +96,15 @@ class GrowingGraph:
             self.budget.follow(len(several))
             waiting.extend((part, depth + 1) for part in several if isinstance(part, tuple))
         return parts
+
+
+def numbers_among(constants: tuple[object, ...], stored: Mapping[str, str]) -> dict[str, float]:
+    """The numbers among the constants, which freezing makes of those in code: an eps."""
+    found: dict[str, float] = {}
+    for place, constant in enumerate(constants):
+        name, tensor = f"{CONSTANTS}.c{place}", as_tensor(constant)
+        if name not in stored or tensor is None or tensor.ndim or not tensor.readable:
+            continue
+        if tensor.dtype.name in _NUMBERS and len(found) < _MOST_NUMBERS:
+            found[name] = float(tensor.values().reshape(-1)[0])
+    return found

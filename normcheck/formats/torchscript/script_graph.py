@@ -12,7 +12,12 @@ from dataclasses import field
 from normcheck.errors import RefusedError
 from normcheck.formats import aten
 from normcheck.formats.aten import UNKNOWN, Value
-from normcheck.formats.torchscript.growing_graph import CONSTANTS, LONGEST_PLACE, GrowingGraph
+from normcheck.formats.torchscript.growing_graph import (
+    CONSTANTS,
+    LONGEST_PLACE,
+    GrowingGraph,
+    numbers_among,
+)
 from normcheck.formats.torchscript.script_code import (
     Code,
     ScriptClass,
@@ -64,6 +69,7 @@ def scripted_graph(root: Inert, code: Code, constants: tuple[object, ...], budge
         inputs=tuple(inputs),
         outputs=tuple(value.name for value in aten.values_in(result)),
         stored=walker.graph.stored,
+        scalars=numbers_among(constants, walker.graph.stored),
         updated=frozenset(walker.graph.updated),
         switchable=switchable,
         exact=walker.graph.exact,

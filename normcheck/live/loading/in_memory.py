@@ -56,6 +56,8 @@ def checkpoint_of(value: Mapping[Any, Any], limits: Limits) -> tuple[Checkpoint 
         tuple(found.models),
         optimizer_steps=found.optimizer_steps,
         optimizers=found.optimizers,
+        optimizer_states=tuple(found.optimizer_states),
+        clocks=found.clocks,
     )
     return checkpoint, walk.modules
 

@@ -47,6 +47,13 @@ CONVINCING = 0.9
 CLEARLY_BETTER = 0.03
 """Gain in the alignment for which one place of a model gets an activation of its own, or a max
 pooling."""
+FEWEST_ALONE = 16
+BEYOND_CHANCE = 0.97
+"""Channels of a single link, and alignment, from which it has an activation of its own."""
+MISSING_LESS = 0.2
+"""Share of what the usual activation misses that its own one may miss."""
+TRIED_ALONE = 12
+"""Links of one model of which that is tried."""
 FITS_AS_IT_IS = 0.6
 CLEARLY_TURNED = 0.1
 """Alignment from which square weights are read as a convolution's, and the gain for which they
@@ -116,7 +123,6 @@ def agreement_of(
         budget: Bytes of weights that are read; None for the usual number.
     """
     reasons = dict.fromkeys(norms, "no norm feeds it directly")
-    roles: dict[str, list[Link]] = defaultdict(list)
     usable = []
     sound = []
     for link in links:
@@ -146,9 +152,12 @@ def agreement_of(
             if turned is not read:
                 read, known = turned, {}
                 usual = _usual_activation(read, known)
-        for link in read:
-            roles[link.role].append(link)
-        fits = [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
+        fits = _fit_places(read, usual, known)
+        apart = _exceptions(fits, known)
+        if apart:
+            rest = [link for link in read if id(link) not in apart]
+            known = {key: prediction for key, prediction in known.items() if key not in apart}
+            fits = [*_fit_places(rest, _usual_activation(rest, known), known), *apart.values()]
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
     judged = {fit.link.target.path for fit in fits}
@@ -224,6 +233,14 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
     return HYPOTHESES[likeliest(telling)].activation
 
 
+def _fit_places(links: Sequence[Link], usual: str, known: _Known) -> list[Fit]:
+    """Fits of all links, those at one place of a model's blocks together."""
+    roles: dict[str, list[Link]] = defaultdict(list)
+    for link in links:
+        roles[link.role].append(link)
+    return [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
+
+
 def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
     """Fits of the links at one place of a model's blocks, which share their activation."""
     if links[0].inflow is not None:
@@ -249,6 +266,34 @@ def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
         if prediction.finite:
             pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
     return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
+
+
+def _exceptions(fits: list[Fit], known: _Known) -> dict[int, Fit]:
+    """A few links that only an activation of their own explains, with it, by their identity.
+
+    Numbers in names count blocks, or layers of one block: ``norm1``, ``fc1``, ``norm2``, ``fc2``
+    of a transformer have an activation in one place of the two.
+    """
+    poor = [
+        fit
+        for fit in fits
+        if (fit.alignment < CONVINCING or fit.explained < AGREES) and _is_free(fit.link)
+    ]
+    found: dict[int, Fit] = {}
+    for fit in poor[:TRIED_ALONE]:
+        each = known.get(id(fit.link)) or Prediction(fit.link, HYPOTHESES)
+        if each.finite and fit.stored_mean.size >= FEWEST_ALONE:
+            other = each.fit(likeliest([each]))
+            misses = 1 - fit.alignment
+            least = max(BEYOND_CHANCE, 1 - misses * MISSING_LESS)
+            if other.alignment >= least and off_one(other.slope) <= LARGEST_FACTOR:
+                found[id(fit.link)] = other
+    return found
+
+
+def _is_free(link: Link) -> bool:
+    """Whether nothing but the numbers tells its activation."""
+    return link.slopes is None and link.inflow is None and not link.rectified and not link.among
 
 
 def _usual_fit(link: Link, usual: str, known: _Known) -> Fit | None:

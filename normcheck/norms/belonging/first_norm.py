@@ -10,7 +10,7 @@ The variances tell the deviation of the input the same way, for a stationary inp
 correlate by ρ and whose channels by c: the ρ and c that fit best.
 """
 
-from itertools import product
+from collections.abc import Iterator
 from math import exp, prod
 
 import numpy as np
@@ -126,13 +126,8 @@ def _variances(
     logs = np.log(variances[alive])
     centred = logs - logs.mean()
     best: tuple[float, float, float] | None = None
-    distance = _distances(shape)
-    for neighbour, across in product(NEIGHBOURS, CHANNELS):
-        near = np.where(distance == 0, 1.0, neighbour**distance)
-        apart = np.einsum("oit,ts,ois->o", kernel, near, kernel)
-        total = kernel.sum(axis=1)
-        together = np.einsum("ot,ts,os->o", total, near, total)
-        unit = ((1.0 - across) * apart + across * together)[alive]
+    for of_all in _made_of_noise(kernel, _distances(shape)):
+        unit = of_all[alive]
         if (unit <= 0).any():
             continue
         made = np.log(unit)
@@ -145,6 +140,17 @@ def _variances(
         if best is None or closely > best[0]:
             best = closely, exp(median(logs - made) / 2), both / squares
     return best[1:] if best is not None and best[0] >= TOLD else None
+
+
+def _made_of_noise(kernel: Floats, distance: Floats) -> Iterator[Floats]:
+    """Variances of the outputs for inputs of variance 1, under each correlation that is tried."""
+    total = kernel.sum(axis=1)
+    for neighbour in NEIGHBOURS:
+        near = np.where(distance == 0, 1.0, neighbour**distance)
+        apart = ((kernel @ near) * kernel).sum(axis=(1, 2))
+        together = ((total @ near) * total).sum(axis=1)
+        for across in CHANNELS:
+            yield (1.0 - across) * apart + across * together
 
 
 def _distances(shape: tuple[int, ...]) -> Floats:

@@ -132,6 +132,7 @@ class Prediction:
 
     def measure(self) -> None:
         """Hold the means against the stored ones, under each hypothesis and border."""
+        self._borders: list[int] | None = None
         stored, weight = self._stored
         flat = self.mean.reshape(stored.size, -1)
         weighted = flat * weight[:, None]
@@ -179,15 +180,18 @@ class Prediction:
         ``SAME_LIKELIHOOD``), the one whose factor is nearest to 1; but an image of few pixels
         is not assumed for that alone, as with it nearly every factor could be explained.
         """
-        row = self.alignment[hypothesis]
         if self._borderless:
             return 0
-        missed = np.maximum(1.0 - row, 1e-12)
-        likely = missed <= missed.min() * exp(SAME_LIKELIHOOD / self._stored[0].size)
-        if likely[:USUAL_BORDERS].any():
-            likely[USUAL_BORDERS:] = False
-        off = np.abs(np.log(np.maximum(self.slopes[hypothesis], 1e-300)))
-        return int(np.argmin(np.where(likely, off, np.inf)))
+        if self._borders is None:
+            # Of all at once: most are asked for, and a call takes longer than its numbers.
+            missed = np.maximum(1.0 - self.alignment, 1e-12)
+            least = missed.min(axis=1, keepdims=True)
+            likely = missed <= least * exp(SAME_LIKELIHOOD / self._stored[0].size)
+            usual = likely[:, :USUAL_BORDERS].any(axis=1)
+            likely[usual, USUAL_BORDERS:] = False
+            off = np.abs(np.log(np.maximum(self.slopes, 1e-300)))
+            self._borders = np.where(likely, off, np.inf).argmin(axis=1).tolist()
+        return self._borders[hypothesis]
 
     def fit(self, hypothesis: int) -> Fit:
         """The fit under one hypothesis, with the border that suits it best."""

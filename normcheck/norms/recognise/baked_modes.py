@@ -1,5 +1,6 @@
 """What an export does in training mode: operators whose mode is part of the graph."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -52,6 +53,12 @@ def still_counting(norms: GraphNorms) -> tuple[str, ...]:
     """
     in_eval = _in_eval(norms)
     return tuple(path for path in _counted(norms.graph) if path in in_eval)
+
+
+def modes_given(norms: GraphNorms) -> tuple[tuple[str, int], ...]:
+    """Inputs of a graph that decide on the mode of operators, and on how many."""
+    inputs = (node.settings.get("mode_input") for node in norms.graph.nodes)
+    return tuple(Counter(value for value in inputs if isinstance(value, str)).items())
 
 
 def _counted(graph: Graph) -> list[str]:

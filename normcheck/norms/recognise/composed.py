@@ -39,6 +39,18 @@ class _Spread:
     """Of a variance that is written as the mean of squares without the square of the mean."""
 
 
+@lazy_dataclass(eq=False)
+class _Quotient:
+    """A value that is divided by a root."""
+
+    value: str
+    eps: float
+    last: Node
+    """The operator that divides."""
+    gain: tuple[str, bool] | None = None
+    """γ, where it was multiplied by one of the two before, and whether 1 was added to it."""
+
+
 def _norm_around(root: Node, values: GraphValues) -> Iterator[Node]:
     """The norm that divides by ``root``, where there is one."""
     exponent = root.settings.get("exponent")
@@ -50,7 +62,8 @@ def _norm_around(root: Node, values: GraphValues) -> Iterator[Node]:
     spread = _spread(root.operands.get("input", ""), values)
     if spread is None:
         return
-    for eps, quotient, value in _quotients(root, spread, values, inverse=inverse):
+    for found in _quotients(root, spread, values, inverse=inverse):
+        value = found.value
         centred = (
             _without_mean(spread.squared, values)
             if spread.mean_of_input is None
@@ -60,20 +73,20 @@ def _norm_around(root: Node, values: GraphValues) -> Iterator[Node]:
         if over is None:
             return
         if centred is None:
-            space = _over_space(over, quotient, spread.mean, values)
+            space = _over_space(over, found.last, spread.mean, values)
             if space or _over_batch(over, spread.mean, values):
                 return
             if values.plain(value) == values.plain(spread.squared):
-                yield _node(Op.RMS_NORM, spread.squared, eps, quotient, spread.mean, values)
+                yield _node(Op.RMS_NORM, spread.squared, found, spread.mean, values)
                 return
             continue
         source, mean = centred
         also = _without_mean(value, values)
         if also is not None and also[0] == source and _dimensions(mean, values) == over:
-            if _over_space(over, quotient, spread.mean, values):
+            if _over_space(over, found.last, spread.mean, values):
                 return
             op = _kind_of(source, over, spread.mean, values)
-            yield _node(op, source, eps, quotient, spread.mean, values)
+            yield _node(op, source, found, spread.mean, values)
             return
 
 
@@ -127,8 +140,8 @@ def _of_difference(difference: Node, eps: float | None, values: GraphValues) -> 
 
 def _quotients(
     root: Node, spread: _Spread, values: GraphValues, *, inverse: bool
-) -> Iterator[tuple[float, Node, str]]:
-    """The operators that divide a value by a root: eps, the operator and the value."""
+) -> Iterator[_Quotient]:
+    """The operators that divide a value by a root, as it is and without a γ that was put to it."""
     for taker in values.takers(root.outputs[0]):
         node, eps, inverted = taker, spread.eps, inverse
         divisor = root.outputs[0]
@@ -139,12 +152,23 @@ def _quotients(
         if not inverted and _is_reciprocal(node, divisor, values):
             inverted, divisor = True, node.outputs[0]
             node = values.only_taker(divisor) or node
+        gain = values.joined(node, divisor) if inverted and node.op is Op.MULTIPLY else None
+        if gain is not None:  # x · (γ · 1/√…)
+            divisor = node.outputs[0]
+            node = values.only_taker(divisor) or node
         if eps is None or node.op is not (Op.MULTIPLY if inverted else Op.DIVIDE):
             continue
         others = [v for v in node.inputs if values.plain(v) != values.plain(divisor)]
         first = node.operands.get("input")
         if len(others) == 1 and (inverted or others[0] == first):
-            yield eps, node, others[0]
+            yield _Quotient(others[0], eps, node, gain)
+            scaled = values.maker(others[0], Op.MULTIPLY)
+            if scaled is None or gain is not None:
+                continue
+            for value in scaled.inputs:  # (γ · x) · 1/√…
+                before = values.joined(scaled, value)
+                if before is not None and values.stored(value) is None:
+                    yield _Quotient(value, eps, node, before)
 
 
 def _is_reciprocal(node: Node, value: str, values: GraphValues) -> bool:
@@ -211,7 +235,9 @@ def _dimensions(mean: Node, values: GraphValues) -> tuple[int, ...] | None:
     if len(dims) != len(over):
         return None
     if not shape:
-        return dims if dims in ((-1,), (1,)) or (len(dims) == 1 and dims[0] > 1) else None
+        if sorted(dims) == list(range(-len(dims), 0)):
+            return tuple(sorted(dims))  # the last ones, however many there are
+        return dims if dims == (1,) or (len(dims) == 1 and dims[0] > 1) else None
     rank = len(shape)
     whole = sorted(d % rank for d in dims)
     if whole == [1] or whole == list(range(whole[0], rank)):
@@ -221,18 +247,24 @@ def _dimensions(mean: Node, values: GraphValues) -> tuple[int, ...] | None:
     return None
 
 
-def _node(op: Op, source: str, eps: float, quotient: Node, mean: Node, values: GraphValues) -> Node:
+def _node(op: Op, source: str, quotient: _Quotient, mean: Node, values: GraphValues) -> Node:
     """The norm, with γ and β where they follow."""
     operands = {"input": values.plain(source)}
     over = _dimensions(mean, values) or ()
-    settings: dict[str, Setting] = {"eps": float(f"{eps:.7g}"), "dim": over}
+    settings: dict[str, Setting] = {"eps": float(f"{quotient.eps:.7g}"), "dim": over}
     groups = values.grouped(source) if op is Op.GROUP_NORM else None
     if groups is not None:
         settings["num_groups"] = groups
     if op is Op.BATCH_NORM:
         settings["training"] = True
-    last = quotient
+    last = quotient.last
+    if quotient.gain is not None:
+        operands["weight"] = quotient.gain[0]
+        if quotient.gain[1]:
+            settings["unit_offset"] = True
     for joining, part in ((Op.MULTIPLY, "weight"), (Op.ADD, "bias")):
+        if part in operands:
+            continue
         following = values.only_taker(last.outputs[0])
         if following is None or following.op is not joining:
             continue

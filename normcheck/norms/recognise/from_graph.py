@@ -1,5 +1,6 @@
 """The norms of an exported model: its operators, joined with what modules and names tell."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
@@ -115,8 +116,9 @@ def unused_statistics(model: SavedModel, norms: GraphNorms) -> tuple[str, ...]:
 
 def _placed(flow: Flow) -> Iterator[Placed]:
     taken: set[str] = set()
+    leaves = _leaves(flow.graph)
     for node, op in _norm_nodes(flow):
-        path = _path(node, flow.graph, taken)
+        path = _path(node, flow.graph, taken, leaves)
         taken.add(path)
         yield Placed(node, op, path)
 
@@ -160,7 +162,18 @@ def _per_sample(node: Node, flow: Flow) -> bool:
     return len(before) == len(after) and before[:1] != (1,)
 
 
-def _path(node: Node, graph: Graph, taken: set[str]) -> str:
+def _leaves(graph: Graph) -> frozenset[str]:
+    """Modules that hold one norm and no other module: they are called as it is."""
+    counts = Counter(node.module for node in graph.nodes if node.op in NORMS)
+    inner = {
+        ".".join(parts[:depth])
+        for parts in {tuple(node.module.split(".")) for node in graph.nodes}
+        for depth in range(1, len(parts))
+    }
+    return frozenset(module for module, count in counts.items() if module and count == 1) - inner
+
+
+def _path(node: Node, graph: Graph, taken: set[str], leaves: frozenset[str]) -> str:
     """The module that a norm belongs to: that of its tensors, or of the call."""
     composed = COMPOSED in node.target
     if composed and node.module and node.module not in taken:
@@ -169,7 +182,8 @@ def _path(node: Node, graph: Graph, taken: set[str]) -> str:
     parents = {name.rpartition(".")[0] for name in names if "." in name}
     if len(parents) == 1 and (parent := parents.pop()) != "CONSTANTS":
         return parent
-    path = node.module if of_class(node.class_path or "") else ""
+    own = of_class(node.class_path or "") or node.module in leaves
+    path = node.module if own else ""
     if path and path not in taken:
         return path
     return f"{node.module}.{node.name}" if node.module else node.name

@@ -19,8 +19,8 @@ from normcheck.repair.estimating.data_stream import Stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
 from normcheck.rules.data_verdict import CLEARER, Verdict, judged
+from normcheck.rules.evidence.initial_stats import FIX_TRAINED
 from normcheck.rules.harm import Harm
-from normcheck.rules.statistics.initial_stats import FIX_TRAINED
 from normcheck.wording import number, percent, plural
 
 FEWEST_SAMPLES = 32

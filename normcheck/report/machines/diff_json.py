@@ -1,11 +1,14 @@
 """A comparison as JSON: a scan's report, and what moved. Fields are promised in docs/diff.md."""
 
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
 from normcheck.compare.exports.export_match import ExportMatch
+from normcheck.compare.hyperparameters import HyperparameterChange
 from normcheck.compare.movement import Change, Comparison, LayerChange, Side, Step
 from normcheck.compare.movement_story import motion, story
+from normcheck.compare.transform import Transformation
 from normcheck.live.output_match import OutputMatch
 from normcheck.report.diff_report import Diff
 from normcheck.report.machines.as_json import render_json
@@ -25,6 +28,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "total": _step(comparison.total),
         "only_in_first": list(comparison.only_old),
         "only_in_last": list(comparison.only_new),
+        "hyperparameters": [_hyperparameter(change) for change in comparison.hyperparameters],
         "weights_read": comparison.values_read,
         "weights": comparison.values,
         "notes": list(comparison.notes),
@@ -52,17 +56,28 @@ def _match(match: ExportMatch) -> dict[str, Any]:
                 "fate": weight.fate.value,
                 "export_name": weight.theirs or None,
                 "difference": weight.difference or None,
+                "order": weight.order or None,
             }
             for weight in match.weights
         ],
-        "functions": [
-            {"path": change.path, "name": change.name, "old": change.old, "new": change.new}
-            for change in match.functions
-        ],
+        "functions": [_hyperparameter(change) for change in match.functions],
+        "only_in_export": list(match.only_in_export),
         "in_training": len(match.in_training),
         "outputs": _outputs(match.outputs),
         "not_run": match.not_run or None,
     }
+
+
+def _hyperparameter(change: HyperparameterChange) -> dict[str, str]:
+    return {"path": change.path, "name": change.name, "old": change.old, "new": change.new}
+
+
+def _transformed(found: Iterable[tuple[str, Transformation]]) -> list[dict[str, Any]]:
+    """Tensors that one exact operation turned into what they are now."""
+    return [
+        {"name": name, "operation": t.sort, "text": t.text, "constant": t.constant}
+        for name, t in found
+    ]
 
 
 def _outputs(outputs: OutputMatch | None) -> dict[str, Any] | None:
@@ -103,6 +118,7 @@ def _step(step: Step) -> dict[str, Any]:
         "batches": _whole(step.batches),
         "optimizer_steps": step.steps_made,
         "layers": [_layer(layer) for layer in step.layers],
+        "transformed": _transformed(step.transformed),
     }
 
 
@@ -117,6 +133,7 @@ def _layer(layer: LayerChange) -> dict[str, Any]:
         "running_mean": _change(layer.mean),
         "running_var": _change(layer.variance),
         "num_batches_tracked": [_whole(count) for count in layer.batches],
+        "transformed": _transformed(layer.transformed),
     }
 
 

@@ -56,9 +56,7 @@ def _comparison(
     width = min(console.width, PROSE)
     loud = any(f.severity is not Severity.INFO for f in findings)
     # What could not be judged, or is in one file only, is not called good.
-    apart = comparison.only_old or comparison.only_new
-    one_sided = (comparison.total.one_sided or apart) and comparison.match is None
-    good = judged and not loud and not one_sided
+    good = judged and not loud and not comparison.apart
     line = Text("✓ ", style="bold green") if good else Text()
     console.print(line.append(printable(story(comparison)), style="bold"), width=width)
     for note in comparison.notes:

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from normcheck.repair.repair_result import Estimated, ModelRepair, Repair, Written
+from normcheck.repair.repair_result import Emergency, Estimated, ModelRepair, Repair, Written
 from normcheck.report.people.console import PROSE, console_for, finished
 from normcheck.report.people.run_text import outputs_table
 from normcheck.report.people.text_style import TextStyle
-from normcheck.wording import fold, number, plural, printable
+from normcheck.wording import fold, number, percent, plural, printable
 
 _SHOWN = 8
 """Layers that are listed without -v."""
@@ -75,6 +75,8 @@ def _model(console: Console, model: ModelRepair, style: TextStyle) -> None:
 
 
 def _estimated(console: Console, found: Estimated, style: TextStyle) -> None:
+    if found.emergency is not None:
+        _paragraph(console, _rests_on(found, found.emergency))
     _paragraph(
         console,
         f"running_mean and running_var of {plural(len(found.layers), 'layer')} "
@@ -90,6 +92,23 @@ def _estimated(console: Console, found: Estimated, style: TextStyle) -> None:
     console.print()
     for line in _layers(found, style):
         console.print(line)
+
+
+def _rests_on(found: Estimated, emergency: Emergency) -> str:
+    """What an estimate without data is worth."""
+    fields = (
+        f"fitted to what {emergency.fitted_to} has stored"
+        if emergency.fitted_to
+        else "as images usually are, as no first norm tells how those of the training were"
+    )
+    flips = found.proof.after.flips
+    changed = f" {percent(flips)} of the decisions on such fields changed." if flips else ""
+    return (
+        f"AN EMERGENCY REPAIR, from no data. Known from the file: {emergency.reasons}. The new "
+        "statistics rest on smooth random fields instead of images, neighbours correlated by "
+        f"{number(emergency.correlation)}, {fields}.{changed} Part of the accuracy stays lost: "
+        "repair the original again as soon as there are data (--data)."
+    )
 
 
 def _layers(found: Estimated, style: TextStyle) -> Iterator[Text]:

@@ -2,7 +2,8 @@
 
 ## What it does
 Compares how many batches the batch norms of a model counted between two checkpoints: with one
-another, and with the optimizer's steps where both files hold an optimizer.
+another, and with what both files say of the training's progress: the batches of Lightning's loop,
+the optimizer's steps, `global_step` and its like, the steps of a learning rate's schedule.
 
 ## Why does it matter?
 Every forward pass in train mode counts one batch in each layer that runs. In plain training all
@@ -13,7 +14,8 @@ the layers were run:
   validation data although weights moved as well;
 - **a whole factor**: several forward passes a step (gradient accumulation, activation
   checkpointing, a layer shared by several inputs);
-- **fewer batches than steps**: part of the training ran in eval mode;
+- **fewer batches than steps**: part of the training ran in eval mode. A schedule goes on once a
+  step or once an epoch, so it shows this only where the batches are not half as many;
 - **a count that goes down in some layers only**: they were reset, or loaded from elsewhere.
 
 ## How severe
@@ -24,7 +26,9 @@ training does both.
 ## Stays silent
 - for layers that did not move at all (`stats-stood-still` names them);
 - for a few steps that mixed precision skipped, up to 5 %;
-- against the optimizer, where a file holds several: nobody knows which one trains the model.
+- for a training that was resumed and counts its steps from nothing again;
+- where batches of a loop are known and gradients are accumulated: the batches count then;
+- against all clocks, where a file holds several optimizers: nobody knows which trains the model.
 
 ## What to do
 Look at what else calls the model in train mode within an epoch: validation, a metric, a teacher's

@@ -14,8 +14,9 @@ divided out. A percentage of movement does not show it.
 ## How severe
 A warning where some layers of a kind went through it and others did not, or through another, and
 where running statistics became other quantities. Info where it is the same everywhere and changes
-the convention only, for rounding, order and turned matrices, and for weights and γ that shrank by a
-common factor just below 1: weight decay does that where no gradient arrives.
+the convention only, for rounding, turned matrices and another order of the channels (a warning
+where the weights before the norm kept theirs), and for weights and γ that shrank by a common factor
+just below 1: weight decay does that where no gradient arrives.
 
 ## Stays silent
 For trained weights, and for tensors of fewer than four different values.
@@ -40,7 +41,7 @@ from normcheck.wording import fold, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from normcheck.compare.movement import Step
+    from normcheck.compare.movement import LayerChange, Step
     from normcheck.compare.transform import Transformation
 
 _NAMES = {"weight": "γ", "bias": "β", "running_mean": "running_mean", "running_var": "running_var"}
@@ -81,9 +82,11 @@ def _of_part(part: str, name: str, step: Step) -> Iterator[Finding]:
     each = {layer.path: dict(layer.transformed).get(part) for layer in layers}
     exact = {path: t for path, t in each.items() if t is not None}
     grid = [path for path, t in exact.items() if t.sort == "grid"]
+    if grid:
+        rest = [layer.path for layer in layers if layer.path not in grid]
+        texts = {exact[path].text: [p for p in grid if exact[p] == exact[path]] for path in grid}
+        yield _finding(name, texts | ({_OTHERWISE: rest} if rest else {}), Severity.INFO, "grid")
     exact = {path: t for path, t in exact.items() if t.sort != "grid"}
-    if grid and len(grid) == len(layers):
-        yield _finding(name, {t.text: grid for t in each.values() if t}, Severity.INFO, "grid")
     if not exact:
         return
     groups: dict[str, list[str]] = {}
@@ -101,7 +104,7 @@ def _of_part(part: str, name: str, step: Step) -> Iterator[Finding]:
     harmless = all(
         t.sort in _HARMLESS if part.startswith("running") else _is_harmless(t)
         for t in exact.values()
-    )
+    ) and not any(_out_of_order(layer) for layer in layers if layer.path in exact)
     quiet = harmless or (uniform and convention)
     yield _finding(name, groups, Severity.INFO if quiet else Severity.WARNING, part)
 
@@ -134,6 +137,12 @@ def _finding(
         ),
         discriminator=key,
     )
+
+
+def _out_of_order(layer: LayerChange) -> bool:
+    """Whether a norm's channels were put into another order, and not those that it is given."""
+    permuted = any(t.sort == "permutation" for _, t in layer.transformed)
+    return permuted and layer.weights is not None and not layer.weights.moved
 
 
 def _is_harmless(found: Transformation) -> bool:

@@ -5,7 +5,8 @@ Holds an export (TorchScript, `torch.export`, ONNX) against the model that it wa
 statistics, γ, β, eps and groups of each norm, weights, strides and activations of other layers, and
 where a norm is gone, whether its numbers are in the weights before it, computed from the source.
 Where the exporter left no names, layers are told by their numbers. With data, also the outputs of
-both.
+both. Two state dicts are held so where one has norms folded into its weights, other names, or in
+one tensor what the other has in several (queries, keys and values).
 
 ## Why is this bad?
 What is deployed is then another model than the one that was trained and tested: exported before
@@ -14,7 +15,8 @@ batch norm that a converter dropped.
 
 ## How severe
 An error where numbers differ, a norm was dropped, or outputs differ more than element types
-explain. A warning where the export computes as in training. Info where it cannot be told what
+explain. A warning where the export computes as in training, and where joined weights of one layer
+lie in another order than those of most. Info where it cannot be told what
 became of a norm.
 
 ## Stays silent
@@ -58,6 +60,9 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _numbers(match, wrong)
     if match.other_weights:
         yield _weights(match)
+    odd = match.odd_orders
+    if odd:
+        yield _orders(odd)
     if match.functions:
         yield _functions(match.functions)
     if match.in_training:
@@ -102,6 +107,20 @@ def _weights(match: ExportMatch) -> Finding:
         fix="export again from this very checkpoint, and compare again",
         evidence=(Evidence("weights that differ", float(len(other)), 0.0, len(match.weights)),),
         discriminator="weights",
+    )
+
+
+def _orders(odd: dict[str, list[str]]) -> Finding:
+    names = [name for listed in odd.values() for name in listed]
+    return RULE.finding(
+        severity=Severity.WARNING,
+        layers=list(dict.fromkeys(name.rpartition(".")[0] or name for name in names)),
+        title=f"{plural(len(names), 'joined tensor')} of weights in another order than the others",
+        detail=" ".join(f"{fold(listed)}: {order}." for order, listed in odd.items()),
+        consequence="One code reads them all: where it takes queries, it finds something else.",
+        fix="look into the conversion of these layers",
+        evidence=(Evidence("tensors in another order", float(len(names)), 0.0),),
+        discriminator="order",
     )
 
 

@@ -45,13 +45,13 @@ _GONE, _NEW = (True, False), (False, True)
 def check(subject: Subject) -> Iterator[Finding]:
     """Layers that lost their buffers, and those that got some."""
     comparison = subject.compared
-    if comparison.ranks:
+    if comparison.ranks or not comparison.compared:
         return
     one_sided = comparison.total.one_sided
     gone = [n for n in one_sided if n.has_statistics == _GONE and not n.replaced]
     new = [n for n in one_sided if n.has_statistics == _NEW and not n.replaced]
-    # Under other weights a layer that is gone may be in them.
-    whole = () if comparison.total.learned else comparison.lost
+    # Under other weights a layer that is gone may be in them, under other names be one of those.
+    whole = () if comparison.total.learned or all(comparison.unmatched) else comparison.lost
     if gone or whole:
         yield _gone(comparison, gone, whole)
     if new:

@@ -71,8 +71,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 def _same(comparison: Comparison) -> bool:
     total = comparison.total
     changed = any(change.matters_in_eval for change in comparison.hyperparameters)
-    apart = comparison.only_old or comparison.only_new or total.one_sided
-    return not (total.learned or total.stats_moved or changed or apart)
+    compared = comparison.compared and not comparison.apart
+    return compared and not (total.learned or total.stats_moved or changed)
 
 
 RULE = Rule(

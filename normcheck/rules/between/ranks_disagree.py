@@ -23,6 +23,7 @@ differ.
 
 ## Stays silent
 - where statistics agree but for rounding, as SyncBatchNorm leaves them;
+- where all that moved went through one exact operation each (`exact-transformation`);
 - where counts or optimizer steps differ: these are no ranks of one step.
 
 ## What to do
@@ -64,7 +65,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Weights of ranks, then their statistics."""
     comparison = subject.compared
     if not comparison.ranks:
-        found = [step for step in comparison.steps if step.same_moment]
+        found = [s for s in comparison.steps if s.same_moment and not comparison.converted]
         apart = accuse(comparison, found, _apart)
         if apart:
             yield _statistics(apart)

@@ -25,6 +25,7 @@ statistics at 0 and 1 were replaced by real ones: somebody collected them.
 - where the weights moved along with the statistics, as in training;
 - for two files with equal weights and equal counts, which look like two ranks of one step
   (`ranks-disagree`);
+- where all that moved went through one exact operation each (`exact-transformation`);
 - for differences below the rounding of the coarser of two element types.
 
 ## What to do
@@ -62,7 +63,7 @@ _LOST, _COLLECTED = (False, True), (True, False)
 def check(subject: Subject) -> Iterator[Finding]:
     """Steps in which nothing was learned, then parts in which nothing was."""
     comparison = subject.compared
-    if comparison.ranks:
+    if comparison.ranks or comparison.converted:
         return
     idle = [s for s in comparison.steps if not s.learned and s.weights and not s.same_moment]
     lost = accuse(comparison, comparison.steps, lambda step: _which(step, _LOST))

@@ -25,6 +25,7 @@ without a batch count, γ and β identical as well.
 
 ## Stays silent
 - between identical files, and where only the optimizer's state differs;
+- where all that moved went through one exact operation each (`exact-transformation`);
 - for FrozenBatchNorm, where a file says that a layer is one;
 - for differences below the rounding of the coarser of two element types.
 
@@ -51,6 +52,7 @@ from normcheck.norms.layer_numbers import median
 from normcheck.rules.between.accused_layers import Accused, accuse
 from normcheck.rules.between.frozen_parts import frozen_by_class, frozen_norms, frozen_part
 from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.saved.clocks import OPTIMIZER
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Layers that were trained without their statistics, and those not trained at all."""
     comparison = subject.compared
     steps = [step for step in comparison.steps if step.learned]
-    if comparison.ranks or not steps:
+    if comparison.ranks or comparison.converted or not steps:
         return
     trained = accuse(comparison, steps, lambda step: [n for n in _still(step) if n.learned])
     accused = accuse(comparison, steps, _trained_still)
@@ -104,7 +106,10 @@ def _trained_without(accused: Accused) -> Finding:
     detail += _counts(accused.counted)
     made = [step.steps_made or 0 for step in accused.steps]
     if min(made) > 0:
-        detail += f" The optimizer made {plural(sum(made), 'step')}."
+        clock = accused.steps[0].clock
+        by_loop = clock is not None and clock.name != OPTIMIZER
+        who = f"The training loop ({clock.name})" if clock and by_loop else "The optimizer"
+        detail += f" {who} made {plural(sum(made), 'step')}."
     consequence, fix = _meaning(accused.comparison, trained_affine=any(affine) or not affine)
     # A step may vanish in the rounding of half precision, though hardly in every channel.
     half = any(side.floating in ("float16", "bfloat16") for side in accused.comparison.sides)

@@ -12,6 +12,10 @@ mean was measured with: changing it afterwards shifts the output.
 ## How severe
 Info: it is wasteful, not wrong.
 
+## Stays silent
+- where anything may stand between the two, or the order is a guess;
+- before norms that subtract no mean of each channel: LayerNorm, RMSNorm, most GroupNorms.
+
 ## What to do
 Build the layer with `bias=False` next time.
 

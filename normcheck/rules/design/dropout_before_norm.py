@@ -13,6 +13,10 @@ Shift", Li et al., CVPR 2019).
 ## How severe
 Info: small rates and wide layers hide it, and many models live with it.
 
+## Stays silent
+- for a dropout of rate 0, and where the order of the two is not known: `forward` of one's own;
+- for dropouts behind the norm, and before norms that keep no statistics.
+
 ## What to do
 Put dropout behind the last batch norm, or re-estimate the statistics with dropout off.
 """

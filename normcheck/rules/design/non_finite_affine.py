@@ -10,6 +10,9 @@ values overflowed when the file was converted to half precision.
 ## How severe
 An error: the layer's outputs are lost in both modes.
 
+## Stays silent
+- for any finite number, zeros included (`dead-scale`).
+
 ## What to do
 Go back to the last good checkpoint. After a conversion, keep the norms in float32.
 """

@@ -12,6 +12,10 @@ all-zero token is NaN or infinite.
 An error where the file has a variance that eps cannot lift above zero. Info otherwise: torch's
 own kernels calculate half-precision norms in float32, hand-written ones often do not.
 
+## Stays silent
+- where the file does not hold eps, as no state dict does;
+- for any eps that the type of the layer's parameters can hold, however small.
+
 ## What to do
 Use 1e-5 (1e-6 for RMSNorm), or keep the norm in float32.
 

@@ -15,6 +15,10 @@ modules are in no state dict either, so their statistics are lost when it is sav
 An error where the module ran; a warning where it did not in the forwards that were tried.
 Layer norms in train mode are not named: their modes do not differ.
 
+## Stays silent
+- for norms whose modes do not differ: LayerNorm, GroupNorm, RMSNorm;
+- for unregistered modules that are in eval mode all the same, as their owner put them there.
+
 ## What to do
 Register the modules: `nn.ModuleList` instead of a list, `nn.ModuleDict` instead of a dict, an
 attribute instead of a closure. Where a class overrides `train`, let it call

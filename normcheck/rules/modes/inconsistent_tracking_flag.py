@@ -11,6 +11,10 @@ Compares `track_running_stats` with the buffers that a norm really has.
 ## How severe
 A warning: which of the two was meant cannot be seen in the file.
 
+## Stays silent
+- for layers that were built with the flag off, which have no buffers (`batch-stats-in-eval`);
+- for lazy layers that have not run, and where values are not in the file.
+
 ## What to do
 Build the layer with the flag that you want instead of changing it afterwards, and re-estimate
 its statistics.

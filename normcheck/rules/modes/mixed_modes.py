@@ -14,6 +14,10 @@ of the batch.
 A warning where the model is in eval mode and some norms are not. Info where the model is in
 train mode and some norms are in eval mode: that is how a part is frozen.
 
+## Stays silent
+- as a warning, for a model in train mode with norms in eval mode: a frozen part;
+- where all batch norms and the model are in the same mode (`train-mode-in-file`).
+
 ## What to do
 Call `model.eval()` on the whole model, as the last thing before saving. Look for overridden
 `train` methods and for code that calls `.train()` on parts.

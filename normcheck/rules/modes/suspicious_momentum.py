@@ -14,6 +14,11 @@ A warning from 0.9, where the convention was most likely confused. Info from 0.5
 batch was counted yet (new models, and weights imported from elsewhere: the momentum has not
 done anything), and for 0, which is also how a layer is frozen or imported.
 
+## Stays silent
+- for `momentum=None`, a plain average, and for layers that do not track statistics;
+- as a warning, where no batch was counted: the momentum has not acted yet;
+- where the file does not hold the momentum, as no state dict does.
+
 ## What to do
 Use 0.1 (torch's default) or below, or `momentum=None` for a plain average, and re-estimate
 the statistics.

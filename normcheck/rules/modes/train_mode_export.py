@@ -20,7 +20,8 @@ only the file as it stands is random it stays a warning.
 Info where batch norms were folded into the weights although the export was made in training mode:
 what is left computes as in eval mode. Info too for batch norms in eval mode whose program still
 counts batches, as programs have that were exported in train mode and moved to eval mode afterwards
-(`move_exported_model_to_eval`).
+(`move_exported_model_to_eval`); and where the mode of a dropout is an input of the model, which
+whoever calls it gives.
 
 ## Stays silent
 For instance norm, which formats write as a batch norm over one sample; for weight
@@ -79,6 +80,18 @@ def check(subject: Subject) -> Iterator[Finding]:
             consequence="Here they compute as in eval mode.",
             fix="call model.eval() before exporting, so that this does not depend on the exporter",
             discriminator="folded",
+        )
+    given = [name for name, _ in subject.anatomy.modes_given]
+    if given:
+        count = sum(number for _, number in subject.anatomy.modes_given)
+        yield RULE.finding(
+            severity=Severity.INFO,
+            title=f"whoever calls the model chooses the mode of {plural(count, 'dropout')}",
+            detail=f"The mode is an input of the model: {fold(given)}.",
+            consequence="Where true is given, two calls with the same input give different "
+            "outputs.",
+            fix=f"give false for {fold(given)} in production, or export again with a constant mode",
+            discriminator="given",
         )
     counting = subject.anatomy.still_counting
     if counting:

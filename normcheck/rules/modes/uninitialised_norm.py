@@ -11,6 +11,9 @@ not trained either, or this part of it never runs.
 ## How severe
 A warning: there is nothing to predict with, unless the layer is not used at all.
 
+## Stays silent
+- for lazy classes that have run once: torch makes plain norms of them.
+
 ## What to do
 Run one batch through the model before saving, and load the trained weights after that.
 

@@ -13,6 +13,11 @@ they do no harm as long as their input stays constant. But eval mode divides by
 ## How severe
 Info. Fixed thresholds on variances mostly meet healthy models.
 
+## Stays silent
+- for channels that are small like the rest of their layer: the bound is a thousandth of the layer's
+  median, as well as of eps;
+- for variances below zero (`negative-variance`), and where the statistics are not finite.
+
 ## What to do
 Nothing, if the model predicts well. If outputs explode on new data, look at these channels
 first.

@@ -14,6 +14,11 @@ A half-precision count stops at 2,048, where adding one changes nothing.
 Warning for negative and absurd counts. Info for floats and fractions, which occur in healthy
 converted and averaged models. The count itself is used by torch only with `momentum=None`.
 
+## Stays silent
+- for whole numbers of an integer type up to a trillion, whatever the other layers counted;
+- as a warning, for floats and fractions: averages of whole state dicts and conversions leave them,
+  and the statistics beside them are usable.
+
 ## What to do
 Leave integer buffers out of weight arithmetic, and re-estimate the statistics of a model
 that was put together from others.

@@ -22,6 +22,8 @@ perfect, 0 as good as predicting nothing, below 0 worse). Reported are
   channel, and an equation for each output channel). Two that agree raise the confidence;
 - norms behind a ReLU whose mean and variance together are none that a ReLU leaves: either alone
   in other units, part of the initial value, deviations or inverses;
+- an averaged copy with the statistics of the raw one in the same file, bit for bit, whose weights
+  explain them clearly worse than the raw ones do;
 - norms over channels that grow by concatenation, as in dense networks: two of them store the
   statistics of the same values, and must agree.
 
@@ -71,11 +73,11 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
-from normcheck.rules.statistics.belonging_evidence import readings
-from normcheck.rules.statistics.cause import Cause
-from normcheck.rules.statistics.evidence_apart import Reading
-from normcheck.rules.statistics.mismatch_causes import (
+from normcheck.rules.evidence.belonging_evidence import readings
+from normcheck.rules.evidence.cause import Cause
+from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
+from normcheck.rules.evidence.evidence_apart import Reading
+from normcheck.rules.evidence.mismatch_causes import (
     TOO_LARGE,
     TOO_SMALL,
     UNCORRELATED,
@@ -84,8 +86,9 @@ from normcheck.rules.statistics.mismatch_causes import (
     odd_layers,
     whole_model,
 )
+from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
 from normcheck.rules.statistics.under_warmed_stats import WARNING_RESIDUE, residue
-from normcheck.wording import percent, plural
+from normcheck.wording import number, percent, plural
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 64
@@ -101,6 +104,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     likely = agreement.likely if agreement is not None else ()
     channels = sum(fit.stored_mean.size for fit in likely)
     if agreement is None or len(likely) < FEWEST_LINKS or channels < FEWEST_CHANNELS:
+        copied = copied_statistics(subject.anatomy, subject.siblings)
+        if copied is not None:
+            yield _of_another_copy(copied)
+            return
         if against:
             yield _of_readings(subject, against)
             return
@@ -126,8 +133,43 @@ def check(subject: Subject) -> Iterator[Finding]:
     cause = cause or drifted(fits)
     if cause is not None:
         yield _finding(likely, cause, Confidence.HIGH if certain else Confidence.MEDIUM)
+    elif (copied := copied_statistics(subject.anatomy, subject.siblings)) is not None:
+        yield _of_another_copy(copied)
     elif against and not _counted_too_few(subject, fits):
         yield _of_readings(subject, against)
+
+
+def _of_another_copy(copied: Copied) -> Finding:
+    """An average with the statistics of the raw model beside it."""
+    there = f"'{copied.source}'" if copied.source else "the other copy"
+    return RULE.finding(
+        severity=Severity.WARNING,
+        confidence=Confidence.HIGH,
+        layers=copied.layers,
+        title=f"the running statistics are those of {there}, not of these weights",
+        detail=(
+            f"running_mean and running_var are {there}'s bit for bit, under other weights. Those "
+            f"predict the means to {number(copied.there)} standard deviations by the median, the "
+            f"weights of this copy to {number(copied.shift)} only."
+        ),
+        consequence=(
+            "Weights were averaged and the buffers copied from the raw model: in eval mode this "
+            "copy normalises with what other weights collected."
+        ),
+        fix=(
+            "average the buffers along with the weights (use_buffers=True), or re-estimate them "
+            "for this copy (torch.optim.swa_utils.update_bn, normcheck fix)"
+        ),
+        evidence=(
+            Evidence(
+                "distance of means from what the weights predict, in deviations",
+                copied.shift,
+                max(APART, TIMES * copied.there),
+                len(copied.layers),
+            ),
+        ),
+        discriminator="copied",
+    )
 
 
 def _of_readings(subject: Subject, against: Sequence[Reading]) -> Finding:

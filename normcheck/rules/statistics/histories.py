@@ -4,8 +4,10 @@ Each rule on stored statistics states a history: never updated, reset, partly in
 other weights. One layer has one. Where several are stated, the stronger evidence keeps the layer:
 
 1. a slip after which everything fits, of which an impossible value is a consequence: mean and
-   variance in each other's place leave negative variances;
-2. what equality or the values alone prove: exactly 0 and 1, zeros, negative or no numbers;
+   variance in each other's place leave negative variances; an average of initial values, which
+   every weight of the copy shows;
+2. what equality or the values alone prove: exactly 0 and 1, zeros, negative or no numbers; and
+   what the optimizer's state proves: weights that were trained with the statistics stored;
 3. other slips that fit once they are put back;
 4. what the batch count and the momentum say;
 5. that something does not fit.
@@ -43,6 +45,12 @@ _OF_THE_REST = frozenset({"factor", "one factor", "initial value"})
 def strength(finding: Finding) -> Strength | None:
     """How strong a statement on the history of statistics is; None for other findings."""
     if finding.rule in _EXACT:
+        return Strength.EXACT
+    if finding.rule == "NC115":
+        return Strength.EXPLAINS
+    if finding.rule == "NC114":
+        return Strength.EXACT if finding.discriminator == "stored" else None
+    if finding.rule == "NC103" and finding.discriminator == "trained in eval mode":
         return Strength.EXACT
     if finding.rule == "NC103":
         return Strength.COUNTED

@@ -13,6 +13,11 @@ copied into the place of the variance.
 An error where variance + eps is not above zero (with eps 1e-5 assumed in a state dict), a
 warning for values between -eps and 0.
 
+## Stays silent
+- for variances of exactly 0, which dead channels have (`collapsed-variance`);
+- where mean and variance stand in each other's place: negative variances are means then, and
+  `foreign-stats` says so where the weights prove it.
+
 ## What to do
 Leave buffers out of weight arithmetic and re-estimate the statistics of the result.
 

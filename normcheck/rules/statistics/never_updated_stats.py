@@ -42,6 +42,12 @@ A warning; an error where the statistics were lost for certain, or where the mod
 guessing. Info where γ and β are untouched too: a model, or a layer, that was never trained. β
 is the witness there, as some initialisations draw γ at random.
 
+## Stays silent
+- for FrozenBatchNorm and other classes that never update, and for layers of which any channel has
+  moved, however little (equality, no tolerance);
+- where batches were counted (`reset-stats`);
+- as a warning, where γ and β are untouched too, and in files without any trace of training.
+
 ## What to do
 Lost: re-estimate on training data with `normcheck fix`, which writes a repaired copy only where
 that helps. Trained in eval mode: train again, with `model.train()` at the start of each epoch and
@@ -63,8 +69,10 @@ from collections.abc import Iterator, Sequence
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
+from normcheck.rules.evidence.count_and_clock import who_counted
+from normcheck.rules.evidence.initial_stats import FIX_UNTOLD, UNTOLD, told_by_optimizer
 from normcheck.rules.rule import Need, Rule, Subject, affine_untouched, never_trained
-from normcheck.rules.statistics.initial_stats import FIX_UNTOLD, UNTOLD, told_by_optimizer
+from normcheck.saved.clocks import telling
 from normcheck.wording import plural
 
 
@@ -75,7 +83,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     trained: list[NormLayer] = []
     if not never_trained(subject):
         trained = [n for n in stale if n.weight is not None and not affine_untouched(n)]
-    if subject.optimizer_steps or trained:
+    if subject.optimizer_steps or subject.clocks or trained:
         # Without affine parameters a layer shows no training of its own; with trained
         # layers or an optimizer beside it, it took part.
         trained = [n for n in stale if not affine_untouched(n)]
@@ -88,7 +96,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         n for n in subject.layers if n.kind.family is Family.OBSERVATION and n.at_initial_values
     ]
     if unseen:
-        yield _unseen(unseen, took_part=bool(subject.optimizer_steps))
+        yield _unseen(unseen, took_part=bool(subject.optimizer_steps or subject.clocks))
 
 
 def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLayer]) -> Finding:
@@ -103,8 +111,11 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     )
     severity, confidence = Severity.WARNING, Confidence.HIGH
     consequence, told = UNTOLD, False
+    clock = telling(subject.clocks)
     if subject.optimizer_steps:
         detail += f" The optimizer in this file counted {subject.optimizer_steps:,} steps."
+    elif clock is not None:
+        detail += f" {who_counted(clock)}."
     if copy is not None:
         severity, told = Severity.ERROR, True
         detail += f" The copy under '{copy}' has real statistics for the same layers."

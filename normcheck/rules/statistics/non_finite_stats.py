@@ -12,6 +12,10 @@ batch is enough: a running average never forgets a NaN.
 ## How severe
 An error: a NaN has no harmless reading.
 
+## Stays silent
+- for an infinity in half precision, which is an overflow (`saturated-stats`);
+- for any finite number, however large: variances of 1e7 occur in healthy models.
+
 ## What to do
 Find the batch (NaN in the input, overflow under mixed precision) and re-estimate the
 statistics on clean data. The weights may well be intact: train mode did not use the

@@ -12,7 +12,8 @@ unless the model was trained that way.
 
 ## How severe
 A warning: the file shows that the statistics did not come from counting, not which mode the
-weights were trained for.
+weights were trained for. An error where the optimizer in the same file shows that the last steps
+normalised by the batch (see `never-updated-stats`).
 
 ## Stays silent
 For counts of zero or absent ones: those are `never-updated-stats`.
@@ -34,6 +35,8 @@ mode, or into which the statistics were folded, need them as they are.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.belonging.gradient_trace import Used
+from normcheck.rules.evidence.initial_stats import lost, told_of
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
 
@@ -59,8 +62,9 @@ def check(subject: Subject) -> Iterator[Finding]:
         else "Updates with a momentum above 0 cannot leave them there: they were reset after "
         "counting, or never allowed to move."
     )
-    yield RULE.finding(
+    found = RULE.finding(
         layers=reset,
+        severity=Severity.WARNING,
         confidence=Confidence.HIGH,
         title=(
             f"{plural(len(reset), 'batch norm layer')} {'was' if len(reset) == 1 else 'were'} "
@@ -84,13 +88,23 @@ def check(subject: Subject) -> Iterator[Finding]:
             Evidence("num_batches_tracked", min(counts), 0.0, len(reset)),
         ),
     )
+    trace = subject.gradients([n.path for n in reset])
+    if trace is not None and trace.used is Used.BATCH and not still:
+        found = lost(found, told_of(trace), _LOST)
+    yield found
+
+
+_LOST = (
+    "The statistics were reset after training: in eval mode these layers do not normalise, and "
+    "predictions are wrong."
+)
 
 
 RULE = Rule(
     code="NC102",
     name="reset-stats",
     summary="running statistics at 0 and 1 although batches were counted",
-    severity=Severity.WARNING,
+    severity=Severity.ERROR,
     need=Need.STATE,
     page=__doc__ or "",
     check=check,

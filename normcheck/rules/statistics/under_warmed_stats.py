@@ -21,11 +21,20 @@ momentum: torch's default of 0.1 is assumed then, and the confidence is medium.
 - for `momentum=None`, a plain average that keeps nothing of its initial value;
 - for statistics of exactly 0 and 1, which are `never-updated-stats` or `reset-stats`.
 
+A file that does not hold the momentum may show another than 0.1: where the smallest variances of a
+quarter of the layers stand just above `(1 - p)^n` for a p that libraries use (0.05 to 0.001), and
+their means are `1 - (1 - p)^n` of what the weights predict, these layers are reported with that p.
+
 Info where the weights acquit: they predict the means of the next norm, and with a share r of
 the initial value in them the stored means would be (1 - r) times what is predicted. Where they
 are not, within the precision of the prediction, the count belongs to another history:
 `torch.optim.swa_utils.update_bn` counts one pass and averages without a residue,
 `AveragedModel(use_buffers=True)` leaves the count at 1, an EMA leaves it behind.
+
+Where the same file shows a training of more than twice as many steps, they did not update these
+layers. The optimizer's averages of gradients then tell which statistics the last steps used. The
+stored ones: trained in eval mode, a warning, and no repair helps. Those of the batch: count and
+statistics began anew. Without them both readings are said, as a warning.
 
 ## What to do
 Run more batches in train mode: forward passes suffice, the weights need not change. Or let
@@ -39,10 +48,15 @@ be taken out without any, mean/(1 - r) and (var - r)/(1 - r): `normcheck fix --u
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.common_factor import Contradiction, residue_contradicted
+from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.rules.evidence.count_and_clock import Lag, lag
+from normcheck.rules.evidence.floors import Floor, standing_on_a_floor
+from normcheck.rules.evidence.initial_stats import FIX_TRAINED, FIX_UNTOLD, FROZEN, told_of
 from normcheck.rules.option import Option
 from normcheck.rules.rule import (
     Need,
@@ -52,7 +66,7 @@ from normcheck.rules.rule import (
     count_is_trusted,
     never_trained,
 )
-from normcheck.wording import percent, plural
+from normcheck.wording import number, percent, plural
 
 SLOW = 0.01
 """Momentum of TensorFlow's layers, which ports of their models keep."""
@@ -78,6 +92,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     most = subject.value(MAX_RESIDUE)
     cold = [(n, r) for n in norms if (r := residue(n)) is not None and r > most]
     if not cold or not count_is_trusted(norms):
+        # Layers apart may be of another momentum, and have another history than the rest.
+        floor = standing_on_a_floor(norms, subject.anatomy.agreement)
+        if floor is not None:
+            yield _slow(floor, most)
         return
     agreement = subject.anatomy.agreement
     against = residue_contradicted(agreement.likely, residue) if agreement else None
@@ -103,7 +121,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if never_trained(subject):
         severity = Severity.INFO
         consequence = "None yet: γ and β are as initialised, so the model was run but not trained."
-    yield RULE.finding(
+    found = RULE.finding(
         severity=severity,
         confidence=Confidence.HIGH if known else Confidence.MEDIUM,
         layers=layers,
@@ -125,6 +143,75 @@ def check(subject: Subject) -> Iterator[Finding]:
             Evidence("residue of the initial value", worst, most, len(layers)),
             Evidence("num_batches_tracked", fewest, None, len(layers)),
         ),
+    )
+    behind = lag(subject, layers) if severity is not Severity.INFO else None
+    yield found if behind is None else _in_a_long_training(subject, found, behind)
+
+
+def _in_a_long_training(subject: Subject, found: Finding, behind: Lag) -> Finding:
+    """The finding, where the file shows that most steps did not update these layers."""
+    trace = subject.gradients(found.layers)
+    said = " ".join([found.detail, behind.sentence, *([told_of(trace)] if trace else [])])
+    if trace is not None and trace.used is Used.BATCH:
+        cause = "Their count and statistics began anew near the end, or came from elsewhere."
+        return replace(found, detail=f"{said} {cause}")
+    if trace is None:
+        return replace(
+            found, severity=Severity.WARNING, detail=said, consequence=_UNTOLD, fix=FIX_UNTOLD
+        )
+    count = len(found.layers)
+    after = plural(behind.counted, "batch")
+    return replace(
+        found,
+        severity=Severity.WARNING,
+        title=f"{plural(count, 'layer')} {'was' if count == 1 else 'were'} trained in eval mode "
+        f"after {after}",
+        detail=said,
+        consequence=_WITH_STORED,
+        fix=FIX_TRAINED,
+        discriminator="trained in eval mode",
+    )
+
+
+_WITH_STORED = (
+    "The weights were trained for these statistics: eval mode predicts as it was trained, and "
+    f"re-estimating would ruin it. {FROZEN}"
+)
+_UNTOLD = (
+    "Either the model was trained in eval mode after these batches: then it predicts in eval mode "
+    "as it was trained, and re-estimating would ruin it. Or the count and the statistics began "
+    f"anew: then means are too small and variances pulled towards 1. {FROZEN} The file alone "
+    "cannot tell."
+)
+
+
+def _slow(floor: Floor, most: float) -> Finding:
+    """Layers that were built with another momentum than torch's, and warmed up by far less."""
+    low, high = floor.smallest
+    return RULE.finding(
+        confidence=Confidence.MEDIUM,
+        layers=floor.layers,
+        title=(
+            f"{plural(len(floor.layers), 'layer')} saw too few batches for momentum "
+            f"{floor.momentum:g}: {percent(floor.share)} is still the initial value"
+        ),
+        detail=(
+            f"After {plural(floor.batches, 'batch')} at that momentum no variance lies below "
+            f"{number(floor.share)}, and the smallest of these layers are {number(low)} to "
+            f"{number(high)}. Their means are {floor.factor:.2f} of what the weights predict, as "
+            f"that share makes them ({1 - floor.share:.2f}). A state dict does not hold the "
+            "momentum; at 0.1 nothing would be left."
+        ),
+        consequence=(
+            "In eval mode means are too small and variances pulled towards 1, so outputs are "
+            "shifted and scaled against what training showed."
+        ),
+        fix="train longer, use a larger momentum, or re-estimate on training data (normcheck fix)",
+        evidence=(
+            Evidence("residue of the initial value", floor.share, most, len(floor.layers)),
+            Evidence("stored over predicted means", floor.factor, 1 - floor.share),
+        ),
+        discriminator="other momentum",
     )
 
 

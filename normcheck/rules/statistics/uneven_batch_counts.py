@@ -16,6 +16,11 @@ checkpointing the statistics move twice per step.
 ## How severe
 Info: healthy models do this.
 
+## Stays silent
+- for counts of 0, of converted or frozen layers, beside any other;
+- for counts that are no whole numbers (`damaged-batch-count`);
+- up to the `tolerance` that is set.
+
 ## What to do
 Check that the reading fits the model. A frozen part should have been frozen on purpose.
 """

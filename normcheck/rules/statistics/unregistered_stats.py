@@ -12,6 +12,10 @@ not averaged, and not synchronised between processes.
 ## How severe
 A warning: this file still has the statistics, the next state dict will not.
 
+## Stays silent
+- for buffers that are registered, also those that are not persistent: the class says so itself;
+- for tensors of other names in plain attributes.
+
 ## What to do
 Register it: `self.register_buffer("running_mean", torch.zeros(n))`. Files saved before that
 have no statistics in their state dicts: re-estimate them.

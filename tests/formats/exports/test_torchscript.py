@@ -238,6 +238,28 @@ def test_frozen(tmp_path: Path) -> None:
     assert [layer.features for layer in layers] == [8, 16]
 
 
+class WrittenOut(nn.Module):
+    """RMS norm by hand; freezing makes a tensor of its eps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 6)
+        self.weight = nn.Parameter(torch.rand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x)
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 3e-6))
+
+
+def test_a_written_out_norm_of_a_frozen_model(tmp_path: Path) -> None:
+    traced = torch.jit.trace(WrittenOut().eval(), torch.rand(2, 8))
+    torch.jit.save(torch.jit.freeze(traced), tmp_path / "model.pt")
+    model = read_one(tmp_path / "model.pt")
+    assert model.graph is not None
+    (layer,) = anatomy_of(model).layers
+    assert (layer.kind.name, layer.eps, layer.features) == ("RMSNorm", 3e-6, 6)
+
+
 def test_optimised_for_inference_folds(tmp_path: Path) -> None:
     """What freezing folds is no norm any more, and no reader invents one."""
     frozen = torch.jit.freeze(torch.jit.script(Convolutional().eval()))

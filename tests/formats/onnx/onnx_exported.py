@@ -168,6 +168,17 @@ class LlamaNorm(nn.Module):
         return self.weight * x.to(kept)
 
 
+class EagerNorm(nn.Module):
+    """RMS norm in one line: γ is multiplied before the quotient."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
 class GemmaNorm(nn.Module):
     """RMS norm that adds 1 to its weight."""
 

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as torch's own documentation does
 from torch import nn
 
+from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.recognise.composed import composed_norms
 from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.graph import Graph, Op
 from tests.formats.onnx.onnx_exported import (
+    EagerNorm,
     Functional,
     Net,
     Odd,
@@ -265,3 +267,48 @@ def test_norms_that_are_written_out(written: dict[str, SavedModel], which: str) 
             # 1 + weight does not depend on the input, so that exporters compute it.
             expected = state[f"{node.module}.{part}"] + (node.module == "gemma")
             assert np.array_equal(stored, expected.numpy()), node.module
+
+
+PLAIN = {
+    "instance": (nn.InstanceNorm2d(4), "InstanceNorm2d"),
+    "tracking": (nn.InstanceNorm2d(4, track_running_stats=True), "tracking InstanceNorm"),
+    "function": (Functional(F.instance_norm), "InstanceNorm2d"),
+    "groups": (nn.GroupNorm(2, 4, affine=False), "GroupNorm"),
+    "untracked": (nn.BatchNorm2d(4, affine=False, track_running_stats=False), "BatchNorm2d"),
+    "layer": (nn.LayerNorm((4, 8, 8), elementwise_affine=False), "LayerNorm"),
+}
+"""Norms without γ and β: no tensor of theirs is in the file to name them by."""
+
+
+@EXPORTERS
+@pytest.mark.parametrize("opset", [12, 18])
+@pytest.mark.parametrize("name", PLAIN)
+def test_norms_without_tensors_are_called_by_their_module(
+    name: str, exporter: str, opset: int, tmp_path: Path
+) -> None:
+    norm, kind = PLAIN[name]
+    if exporter == "dynamo" and opset < 18:
+        pytest.skip("below what the newer exporter writes")
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Sequential(norm), nn.ReLU())
+    path = export(
+        model, tmp_path / "model.onnx", torch.rand(2, 3, 8, 8), dynamo=exporter == "dynamo",
+        opset=opset,
+    )  # fmt: skip
+    (layer,) = anatomy_of(model_of(path)).layers
+    assert layer.kind.name == kind
+    if name != "function":  # which is a part of a module with weights
+        assert layer.path == "1.0"
+    if name == "tracking":
+        assert layer.running_mean is not None
+        assert layer.weight is None
+
+
+@EXPORTERS
+def test_a_gain_before_the_quotient(exporter: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 6), EagerNorm(6))
+    path = export(model, tmp_path / "m.onnx", torch.rand(2, 4, 8), dynamo=exporter == "dynamo")
+    (layer,) = anatomy_of(model_of(path)).layers
+    assert (layer.path, layer.kind.name) == ("1", "RMSNorm")
+    assert layer.weight is not None
+    assert layer.weight.numbers == pytest.approx(model[1].weight.detach().numpy())

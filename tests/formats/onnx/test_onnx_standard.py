@@ -23,13 +23,18 @@ EXPECTED = {
     "mvn": "BatchNorm2d",  # over the batch by default, without statistics of its own
     "lrn": "LocalResponseNorm",
 }
+DROPOUT = ("dropout", "training_dropout")
+_CLOSE = 1e-5
+"""Between the standard's outputs and ONNX Runtime's, in float32."""
 
 
 def _cases() -> dict[str, object]:
     from onnx.backend.test.case.node import collect_testcases
 
-    cases = {case.name.removeprefix("test_"): case for case in collect_testcases(None)}
-    return {name: case for name, case in cases.items() if name.startswith(tuple(EXPECTED))}
+    with np.errstate(all="ignore"):
+        cases = {case.name.removeprefix("test_"): case for case in collect_testcases(None)}
+    families = (*EXPECTED, *DROPOUT)
+    return {name: case for name, case in cases.items() if name.startswith(families)}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,64 @@ def test_modes_of_batch_norms_of_the_standard(standard: dict[str, object], tmp_p
             report = _scanned(case.model, tmp_path / f"{name}.onnx")  # type: ignore[attr-defined]
             found = {f.rule for f in report.findings}
             assert found == ({"NC204"} if name.endswith("training_mode") else set())
+
+
+def test_modes_of_dropouts_of_the_standard(standard: dict[str, object], tmp_path: Path) -> None:
+    """Without a mode they do nothing; where the mode is an input, whoever calls chooses."""
+    names = [name for name in standard if name.startswith(DROPOUT)]
+    assert len(names) >= 10
+    for name in names:
+        report = _scanned(standard[name].model, tmp_path / f"{name}.onnx")  # type: ignore[attr-defined]
+        found = [(f.rule, f.severity.value, f.discriminator) for f in report.findings]
+        given = name.startswith("training_dropout")
+        assert found == ([("NC204", "info", "given")] if given else []), name
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+@pytest.mark.parametrize("mode", [None, False, True])
+def test_a_mode_that_is_stored_decides(
+    mode: bool | None, ratio: float, standard: dict[str, object], tmp_path: Path
+) -> None:
+    """The standard's dropout with its inputs of ratio and mode stored."""
+    model = onnx.ModelProto()
+    model.CopyFrom(standard["training_dropout"].model)  # type: ignore[attr-defined]
+    x, r, t = model.graph.input
+    stored = [onnx.numpy_helper.from_array(np.asarray(ratio, np.float32), r.name)]
+    if mode is not None:
+        stored.append(onnx.numpy_helper.from_array(np.asarray(mode), t.name))
+    else:
+        model.graph.node[0].input[2] = ""
+    model.graph.initializer.extend(stored)
+    del model.graph.input[1:]
+    report = _scanned(model, tmp_path / "model.onnx")
+    assert x.name == model.graph.input[0].name
+    assert bool(report.findings) == (mode is True and ratio > 0)
+
+
+def test_what_is_run_gives_the_outputs_of_the_standard(
+    standard: dict[str, object], tmp_path: Path
+) -> None:
+    """As the file stands and as it is deployed; a dropout that drops is random, and left out."""
+    pytest.importorskip("onnxruntime")
+    from normcheck.live.loading.onnx_session import OnnxModel
+
+    apart = {}
+    ran = 0
+    for name, case in standard.items():
+        if name.startswith("training_dropout") and "zero_ratio" not in name:
+            continue
+        path = tmp_path / f"{name}.onnx"
+        onnx.save(case.model, path)  # type: ignore[attr-defined]
+        for optimised in (False, True):
+            model = OnnxModel(path, optimised=optimised)
+            for given, wanted in case.data_sets:  # type: ignore[attr-defined]
+                fed = {i.name: np.asarray(v) for i, v in zip(model.inputs, given, strict=True)}
+                for ours, theirs in zip(model.run(fed), wanted, strict=True):
+                    ran += 1
+                    if not np.allclose(ours, theirs, rtol=_CLOSE, atol=_CLOSE):
+                        apart[name, optimised] = float(np.abs(ours - theirs).max())
+    assert not apart
+    assert ran > 200
 
 
 MEAN = np.array([0.5, -1.0, 2.0, 0.25], np.float32)
@@ -149,3 +212,38 @@ def test_statistics_that_are_computed_from_the_batch_are_no_given_ones(tmp_path:
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     assert "NC205" in {f.rule for f in _scanned(model, tmp_path / "model.onnx").findings}
+
+
+def test_a_graph_without_nodes_is_read(tmp_path: Path) -> None:
+    """An input that is given back, and statistics that nothing takes."""
+    helper, numbers = onnx.helper, onnx.numpy_helper
+    through = helper.make_tensor_value_info("x", 1, [2, 3])
+    stored = [
+        numbers.from_array(np.ones(3, np.float32), f"norm.{part}")
+        for part in ("running_mean", "running_var")
+    ]
+    for name, graph in {
+        "identity": helper.make_graph([], "g", [through], [through]),
+        "tensors": helper.make_graph([], "g", [], [], stored),
+    }.items():
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+        report = _scanned(model, tmp_path / f"{name}.onnx")
+        assert sum(len(m.layers) for m in report.models) == (name == "tensors")
+
+
+def test_models_of_the_standard_are_read() -> None:
+    """Its networks, whose weights are made up, and what torch's first exporter wrote."""
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data"
+    paths = [*folder.glob("light/*.onnx"), *folder.glob("pytorch-*/*/model.onnx")]
+    if not paths:
+        pytest.skip("the package came without its data")
+    operators = ("BatchNormalization", "InstanceNormalization", "LRN")
+    norms = 0
+    for path in paths:
+        wanted = sum(n.op_type in operators for n in onnx.load(path).graph.node)
+        report = scan(path)
+        assert not report.errors, path
+        assert sum(len(m.layers) for m in report.models) == wanted, path
+        assert "NC204" not in {f.rule for f in report.findings}, path
+        norms += wanted
+    assert norms > 300

@@ -208,6 +208,39 @@ def test_what_is_no_misread_gain(changes: dict[str, object]) -> None:
     assert judge("NC506", *layers, gains("layers.3.norm", **changes)) == []
 
 
+def _layer_norms(spreads: list[float], mean: float = 0.0, seed: int = 0) -> list[NormLayer]:
+    """LayerNorms whose gains are drawn with these deviations."""
+    rng = np.random.default_rng(seed)
+    return [
+        plain_norm(f"blocks.{i}.ln", weight=values(rng.normal(mean, s, 96)))
+        for i, s in enumerate(spreads)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gains_of_all_layers_drawn_around_zero(seed: int) -> None:
+    """An initialisation that went through every parameter."""
+    found = only(judge("NC506", *_layer_norms([0.02] * 4, seed=seed)))
+    assert (found.discriminator, len(found.layers)) == ("drawn", 4)
+    assert evidence(found)["deviation of the gains"] == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        _layer_norms([0.02] * 4, mean=1.0),
+        _layer_norms([0.1, 0.2, 0.4, 0.3]),
+        _layer_norms([0.02] * 2),
+        [gains(f"blocks.{i}.norm", RNG.normal(0, 0.02, 96), bias=None) for i in range(4)],
+        [plain_norm(f"{i}", weight=values(np.tile(signed(48, 96), 1))) for i in range(4)],
+    ],
+    ids=["around 1", "trained around 0", "two layers", "RMSNorm", "not normal"],
+)
+def test_gains_that_were_not_drawn_around_zero(layers: list[NormLayer]) -> None:
+    """Ordinary gains, a convention of 1 + weight that was trained, and too little to tell."""
+    assert judge("NC506", *layers) == []
+
+
 def test_work_grows_with_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers of a layer are looked at a few times, not once for every other layer."""
     looked = [0]

@@ -1,9 +1,14 @@
 """NC212: power-iteration vectors that are no unit vectors."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from normcheck.findings import Confidence, Severity
+import normcheck
+from normcheck.findings import Confidence, Finding, Severity
 from tests.rules.layers import batch_norm, evidence, judge, only, spectral, thresholds
 
 RULE = "stale-spectral-norm"
@@ -89,3 +94,54 @@ def test_nothing_to_judge_is_silent() -> None:
     """No spectral normalization, or vectors without values."""
     assert judge(RULE, batch_norm()) == []
     assert judge(RULE, power_iterations=(spectral("conv", weight_u=[]), spectral("fc"))) == []
+
+
+def _net(*, old: bool, transposed: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    wrap = nn.utils.spectral_norm if old else nn.utils.parametrizations.spectral_norm
+    conv: nn.Module = (
+        nn.ConvTranspose2d(16, 16, 3, padding=1) if transposed else nn.Conv2d(16, 32, 3, padding=1)
+    )
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), wrap(conv))
+
+
+def _found(net: nn.Module, file: Path) -> list[Finding]:
+    torch.save(net.state_dict(), file)
+    return [f for f in normcheck.scan(file).findings if f.rule == "NC212"]
+
+
+def _train(net: nn.Module, steps: int) -> None:
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(steps):
+        net(torch.randn(4, 3, 9, 9)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_vectors_of_trained_weights(tmp_path: Path, *, old: bool, transposed: bool) -> None:
+    """A step of the optimizer lies between weights and vectors, and tells nothing."""
+    net = _net(old=old, transposed=transposed)
+    _train(net, 20)
+    assert _found(net, tmp_path / "net.pt") == []
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_vectors_that_were_never_iterated(tmp_path: Path, *, old: bool, transposed: bool) -> None:
+    """Drawn again after training: of length 1, and of no weight."""
+    net = _net(old=old, transposed=transposed)
+    _train(net, 20)
+    for name, buffer in net.named_buffers():
+        if name.endswith(("_u", "_v")):
+            buffer.copy_(nn.functional.normalize(torch.randn_like(buffer), dim=0))
+    found = only(_found(net, tmp_path / "net.pt"))
+    assert (found.severity, found.discriminator) == (Severity.WARNING, "drawn")
+    assert "of other weights" in found.detail
+
+
+def test_a_new_model(tmp_path: Path) -> None:
+    """The old function draws its vectors and iterates in the first forward pass: info."""
+    assert only(_found(_net(old=True), tmp_path / "net.pt")).severity is Severity.INFO
+    assert _found(_net(old=False), tmp_path / "other.pt") == []

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from normcheck.findings import Finding
+from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.rule import CannotTell, Subject
-from normcheck.rules.statistics.belonging_evidence import readings
 from normcheck.rules.statistics.foreign_stats import check
 from tests.norms.settled import anatomy, conv_net, settle
 

@@ -14,8 +14,8 @@ from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.statistics.cause import Cause
-from normcheck.rules.statistics.exchanged_values import exchanged, with_statistics
+from normcheck.rules.evidence.cause import Cause
+from normcheck.rules.evidence.exchanged_values import exchanged, with_statistics
 from normcheck.wording import percent, plural
 
 UNEXPLAINED = 0.35
@@ -39,6 +39,8 @@ model's is 0.90 at least, the lower one 1.03 at most. The ratio of variances tel
 kind: it is a property of the data, of e^0.1 to e^4.9 in healthy models, for inputs correlate."""
 MUCH_TOO_LARGE = 1.4
 """The same where few layers tell a factor above 1."""
+FEWEST_FAINT = 2
+"""Layers whose means differ from 0 by more than rounding, of which anything is said."""
 FEWEST_SLOPES, FEWEST_LARGE = 3, 6
 """Layers of which such a factor is read; for one that is too large more of them, as a border or a
 pooling that was told wrongly makes the prediction too small."""
@@ -55,6 +57,8 @@ PEERS_FIT = 0.9
 FEWEST_PEERS = 2
 LAYER_UNEXPLAINED = 0.3
 """A single layer is accused only when it is clearly off and two peers are clearly right."""
+LAYER_TELLS = 0.02
+"""Mean of (stored mean / σ)² from which a single layer's means are more than noise."""
 
 
 def whole_model(fits: Sequence[Fit]) -> Cause | None:
@@ -109,6 +113,10 @@ def drifted(fits: Sequence[Fit]) -> Cause | None:
 def _apart(
     fits: Sequence[Fit], most_explained: float, most_correlated: float, cause: Cause
 ) -> Cause | None:
+    # Where hardly any mean differs from 0, what of them is not predicted is noise.
+    fits = [f for f in fits if f.energy > FAINT]
+    if len(fits) < FEWEST_FAINT:
+        return None
     explained = _over_channels(fits, [min(max(f.explained, -1.0), 1.0) for f in fits])
     correlation = _over_channels(fits, [f.correlation for f in fits])
     alive = _over_channels(fits, [f.scale_correlation for f in fits])
@@ -214,6 +222,7 @@ def odd_layers(fits: Sequence[Fit]) -> tuple[list[Fit], list[Fit]]:
 def _does_not_fit(fit: Fit) -> bool:
     return (
         fit.explained < LAYER_UNEXPLAINED
+        and fit.energy > LAYER_TELLS
         and fit.correlation < UNCORRELATED
         and fit.scale_correlation < ALIVE
     )

@@ -6,7 +6,7 @@ healthy models of two dozen families reach; ``benchmarks/file_verdicts.py`` meas
 """
 
 from collections.abc import Sequence
-from math import log
+from math import log, sqrt
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from normcheck.norms.belonging.links import Weights
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.statistics.evidence_apart import (
+from normcheck.rules.evidence.evidence_apart import (
     Reading,
     behind_activations,
     of_first,
@@ -32,8 +32,14 @@ FEWEST_PROVEN = 2
 """Links in an ``nn.Sequential`` that speak together: names leave nothing to be guessed there."""
 MOST = 0.5
 """Share of the links that must fit before one that only its block's names make certain counts."""
+OF_A_SUM = 0.5
+"""Correlation of a norm's means with β of the norm before it, from which that one is added: 32
+independent values reach it in 3 of a thousand."""
 TELLING = 0.02
 """Mean of (stored mean / σ)² from which a single link's means are more than noise."""
+OFF_ALONE = 0.15
+"""Root mean square of what is not predicted, in deviations, from which a single link counts in
+full: healthy ones reach as much, and where means hardly differ from 0 little is left of them."""
 VARIED = 0.25
 """Standard deviation of log variances from which they can follow anything."""
 FOLLOWS = 0.8
@@ -213,20 +219,41 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
         if f.stored_mean.size >= FEWEST_CHANNELS
         and f.energy > TELLING
         and f.link.kind is not Weights.DEPTHWISE
+        and not _may_be_a_sum(f)
     ]
     if not large:
         return []
-    worst = min(large, key=lambda f: f.correlation)
+    worst = max(large, key=_apart)
     return [
         Reading(
             "one link",
-            1 - worst.correlation,
+            _apart(worst),
             0.28,
             "The means of one layer right behind another do not follow its weights: 1 minus their "
             "correlation",
             (worst.link.target.path,),
         )
     ]
+
+
+def _apart(fit: Fit) -> float:
+    """1 minus the correlation of stored and predicted means, less where they are hardly off."""
+    off = sqrt(max(fit.energy * (1 - fit.explained), 0.0))
+    return (1 - fit.correlation) * min(1.0, off / OFF_ALONE)
+
+
+def _may_be_a_sum(fit: Fit) -> bool:
+    """Whether the norm before is added to what the weights make of it, as the means show."""
+    shift = fit.link.source.bias
+    if is_proven(fit) or shift is None or shift.size != fit.stored_mean.size:
+        return False
+    if not (_spread_of(shift.numbers) and _spread_of(fit.stored_mean)):
+        return False
+    return float(np.corrcoef(shift.numbers, fit.stored_mean)[0, 1]) > OF_A_SUM
+
+
+def _spread_of(numbers: np.typing.NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(numbers).all()) and float(np.ptp(numbers)) > 0
 
 
 def _spread(variances: np.typing.NDArray[np.float64]) -> float:

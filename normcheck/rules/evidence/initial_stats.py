@@ -113,6 +113,13 @@ def told_by_optimizer(finding: Finding, trace: GradientTrace) -> Finding:
     return replace(told, confidence=Confidence.MEDIUM, detail=told.detail + unless)
 
 
+def told_of(trace: GradientTrace) -> str:
+    """What an optimizer's averages of gradients show of the last steps, a sentence."""
+    used = "batch" if trace.used is Used.BATCH else "stored"
+    shows = f"The optimizer shows that these layers used {used} statistics in the last steps: "
+    return shows + _numbers(trace)
+
+
 def _numbers(trace: GradientTrace) -> str:
     if trace.ratios:
         low, high = min(trace.ratios), max(trace.ratios)

@@ -13,7 +13,7 @@ from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.statistics.cause import Cause
+from normcheck.rules.evidence.cause import Cause
 
 FITS = 0.85
 """Median alignment from which values that were put back fit."""

@@ -1,0 +1,207 @@
+"""How much of the lost accuracy a repair without data brings back.
+
+Run from the repository root as ``python -m benchmarks.repair_without_data``. The convolutional
+networks of ``small_networks.py``, trained on digits, on patches of photographs, and on digits on
+patches of photographs; their statistics are lost, or replaced by those of a network of another
+seed, in all norms or in all but the first; and two cases that must be refused: an average of the
+weights with the statistics of the last step, and 3 % of the initial value left. What is brought
+back is (repaired - broken) / (intact - broken), in accuracy on samples that were held out.
+"""
+
+import argparse
+import copy
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.small_networks import (
+    IMAGE_STYLES,
+    Data,
+    Trained,
+    _network,
+    _split,
+    digits,
+    patches,
+)
+from normcheck import NormcheckError, fix
+
+OTHER_INPUT = ("one-dimensional", "transformer")
+"""Styles that are refused: most of their norms stand behind no convolution over an image."""
+CASES = ("lost", "all but the first lost", "foreign", "all but the first foreign")
+REFUSED = ("averaged weights", "3 % of the initial value")
+TOLD = 2.0
+"""Points of accuracy that have to be lost for a share of them to mean anything."""
+
+State = dict[str, torch.Tensor]
+
+
+def composed() -> Data:
+    """Digits, twice their size and in a colour, on patches of two photographs; 10 classes."""
+    from sklearn.datasets import load_digits, load_sample_images
+
+    random, found, photos = np.random.default_rng(2), load_digits(), load_sample_images().images
+    images = []
+    for digit in found.images / 16:
+        photo = photos[random.integers(2)] / 255.0
+        top, left = (random.integers(size - 32) for size in photo.shape[:2])
+        behind = photo[top : top + 32 : 2, left : left + 32 : 2].transpose(2, 0, 1)
+        large = np.kron(digit, np.ones((2, 2)))
+        ink = sum(np.roll(large, step, (0, 1)) for step in ((0, 0), (1, 0), (0, 1), (1, 1))) / 4
+        colour = 0.5 + 0.5 * random.random(3)
+        images.append(0.8 * behind * (1 - ink) + ink * colour[:, None, None])
+    x = np.stack(images)
+    x = (x - x.mean((0, 2, 3), keepdims=True)) / x.std((0, 2, 3), keepdims=True)
+    return _split("composed", x, found.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What became of one case."""
+
+    network: str
+    case: str
+    intact: float
+    broken: float
+    repaired: float | None
+    """None where it was refused."""
+    why: str
+    changed: float | None = None
+    """Share of decisions on fields."""
+
+    @property
+    def share(self) -> float:
+        """Of the lost accuracy that is back."""
+        assert self.repaired is not None  # noqa: S101  (asked of repaired ones only)
+        return (self.repaired - self.broken) / (self.intact - self.broken)
+
+
+def norms(model: nn.Module) -> list[str]:
+    """Paths of the batch norms, in the order in which they are registered."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)]
+
+
+def broken(trained: Trained, other: Trained) -> Iterator[tuple[str, State]]:
+    """The state dict of each case."""
+    paths = norms(trained.model)
+    lost = {
+        f"{path}.{name}": torch.full_like(trained.state[f"{path}.{name}"], value)
+        for path in paths
+        for name, value in (("running_mean", 0.0), ("running_var", 1.0), ("num_batches_tracked", 0))
+    }
+    foreign = {name: other.state[name] for name in lost}
+    own = {name: trained.state[name] for name in lost if name.startswith(f"{paths[0]}.")}
+    for case, bad in (("lost", lost), ("foreign", foreign)):
+        yield case, trained.state | bad
+        yield f"all but the first {case}", trained.state | bad | own
+    yield "averaged weights", trained.state | trained.averaged
+    left = {
+        name: 0.97 * value + (0.03 if name.endswith("var") else 0.0)
+        for name, value in trained.state.items()
+        if ".running_" in name
+    }
+    yield "3 % of the initial value", trained.state | left
+
+
+def measured(trained: Trained, other: Trained, *, guessed: bool) -> Iterator[Said]:
+    """What a repair makes of each case of one network."""
+    intact = 100 * trained.accuracy(trained.state)
+    shape = None if guessed else "x".join(map(str, trained.data.x.shape[1:]))
+    for case, state in broken(trained, other):
+        before = 100 * trained.accuracy(state)
+        model = copy.deepcopy(trained.model)
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(state, Path(folder) / "broken.pt")
+            out = Path(folder) / "repaired.pt"
+            try:
+                result = fix(
+                    f"{folder}/broken.pt", out, model=lambda m=model: m, without_data=True,
+                    input_shape=shape,
+                )  # fmt: skip
+            except NormcheckError as error:
+                yield Said(trained.name, case, intact, before, None, error.message)
+                continue
+            found = result.models[0].estimated
+            assert found is not None and found.emergency is not None  # noqa: S101, PT018
+            changed = found.proof.after.flips
+            if result.refused:
+                why = "; ".join(found.objections)
+                yield Said(trained.name, case, intact, before, None, why, changed)
+                continue
+            after = 100 * trained.accuracy(torch.load(out))
+            fitted = found.emergency.fitted_to
+            yield Said(trained.name, case, intact, before, after, fitted, changed)
+
+
+def table(said: list[Said]) -> Iterator[str]:
+    """A row for each case, as Markdown."""
+    yield "| statistics | networks | intact | broken | repaired | brought back | worse |"
+    yield "|---|---|---|---|---|---|---|"
+    cases: dict[str, list[Said]] = defaultdict(list)
+    for entry in said:
+        cases[entry.case].append(entry)
+    for case, entries in cases.items():
+        done = [e for e in entries if e.repaired is not None]
+        told = [e for e in done if e.intact - e.broken >= TOLD]
+        if not told:
+            yield f"| {case} | {len(entries)} | refused in {len(entries) - len(done)} | | | | |"
+            continue
+        means = [np.mean([getattr(e, n) for e in told]) for n in ("intact", "broken", "repaired")]
+        low, middle = np.quantile([e.share for e in told], (0.1, 0.5))
+        worse = sum(e.repaired < e.broken for e in done if e.repaired is not None)
+        cells = " | ".join(f"{mean:.1f} %" for mean in means)
+        yield (
+            f"| {case} | {len(told)} of {len(entries)} | {cells} | {middle:.2f} by the median, "
+            f"{low:.2f} in nine of ten | {worse} of {len(done)} |"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.repair_without_data")
+    parser.add_argument("--folder", type=Path, default=Path("benchmarks/.networks"))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--styles", default="", help="only these, by commas")
+    parser.add_argument("--sets", default="digits,patches,composed")
+    parser.add_argument("--guessed", action="store_true", help="leave the shape to be guessed")
+    parser.add_argument("--append", type=Path, help="keep what was measured as JSON lines there")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    wanted = [s for s in chosen.styles.split(",") if s] or list(IMAGE_STYLES)
+    sets = [build() for build in (digits, patches, composed) if build.__name__ in chosen.sets]
+    said: list[Said] = []
+    if chosen.append and chosen.append.exists():
+        said = [Said(**json.loads(line)) for line in chosen.append.read_text().splitlines()]
+    done = {entry.network for entry in said}
+    for style in wanted:
+        for data in sets:
+            for seed in range(chosen.seeds):
+                pair = [
+                    _network(chosen.folder, style, IMAGE_STYLES[style], data, s)
+                    for s in (seed, (seed + 1) % max(2, chosen.seeds))
+                ]
+                if pair[0].name in done:
+                    continue
+                found = list(measured(*pair, guessed=chosen.guessed))
+                said += found
+                print(f"\r{pair[0].name:60}", end="", file=sys.stderr)
+                if chosen.append:
+                    with chosen.append.open("a", encoding="utf-8") as kept:
+                        kept.writelines(json.dumps(asdict(e)) + "\n" for e in found)
+    print()
+    print("\n".join(table([s for s in said if not s.network.startswith(OTHER_INPUT)])))
+    others = [s for s in said if s.network.startswith(OTHER_INPUT)]
+    print(f"\nother input: refused in {sum(s.repaired is None for s in others)} of {len(others)}")
+
+
+if __name__ == "__main__":
+    main()

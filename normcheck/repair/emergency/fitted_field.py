@@ -1,0 +1,85 @@
+"""The random field that stands in for data, fitted to the first norm where that is intact."""
+
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.feeding.smooth_fields import Smoothness, smooth_fields
+from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, is_linear, response_of
+from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.seen import CallSite
+from normcheck.norms.belonging.first_norm import CHANNELS, NEIGHBOURS
+
+GREY = Smoothness(0.7, 0.5)
+COLOURED = Smoothness(0.9, 0.9)
+"""Where nothing tells: of the smoothnesses tried on the networks of
+``benchmarks/repair_without_data.py`` the ones that brought back most of small images of one
+channel, and of photographs, whose three channels nearly agree."""
+_COLOURS = 3
+_PIXELS = 1 << 18
+"""Of all fields of one trial."""
+_FEWEST, _MOST = 16, 64
+"""Fields of one trial."""
+_SCATTER = 0.6
+"""Root mean square of log variance ratios up to which the first norm fits a field: 0.11 to 0.46
+of intact ones."""
+_LEFTOVER = 0.45
+"""The same of its means, in deviations; as the rule on foreign statistics has it."""
+
+
+@lazy_dataclass()
+class Field:
+    """A random field that images are drawn from."""
+
+    shape: tuple[int, int, int]
+    smoothness: Smoothness
+    factor: float = 1.0
+    offsets: tuple[float, ...] = (0.0,)
+    """Of each channel, or one for all."""
+    fitted: bool = False
+    """Whether it is fitted to the first norm."""
+
+    def drawn(self, count: int, seed: int) -> Tensor:
+        """Images of it, ``(count, C, H, W)``."""
+        offsets = torch.tensor(self.offsets).reshape(1, -1, 1, 1)
+        return self.factor * smooth_fields(count, self.shape, self.smoothness, seed) + offsets
+
+
+def likeliest_field(
+    regimes: Regimes, seen: Collected, first: CallSite | None, shape: tuple[int, int, int]
+) -> Field:
+    """The field under which the first norm's statistics come about; the usual one without it.
+
+    Args:
+        regimes: Runs the model.
+        seen: What eval mode gives each norm.
+        first: The first norm to run, where its statistics may be intact; None otherwise.
+        shape: Channels, height and width of the input.
+    """
+    usual = Field(shape, COLOURED if shape[0] == _COLOURS else GREY)
+    if first is None or first not in seen.stored:
+        return usual
+    mean, variance = (np.asarray(t.numpy(), np.float64) for t in seen.stored[first])
+    stored = StoredFirst(mean, variance, seen.eps[first])
+    count = min(_MOST, max(_FEWEST, _PIXELS // (shape[1] * shape[2])))
+    if not is_linear(regimes, first, usual.drawn(2, 0)):
+        return usual
+    best, closest = usual, _SCATTER
+    across = CHANNELS if shape[0] > 1 else CHANNELS[:1]
+    for smoothness in (Smoothness(*pair) for pair in product(NEIGHBOURS, across)):
+        x = smooth_fields(count, shape, smoothness, 0)
+        response = response_of(regimes, first, x)
+        if response is None or len(response.means) < EQUATIONS * (response.means.shape[1] - 1):
+            return usual
+        parts = stored.fitted(response, 1.0)
+        left = stored.leftover(response)
+        if parts is None or left is None or left > _LEFTOVER:
+            continue
+        scatter = stored.scatter(response, parts)
+        if scatter < closest:
+            best = Field(shape, smoothness, float(parts[0]), tuple(map(float, parts[1:-1])), True)
+            closest = scatter
+    return best

@@ -1,0 +1,262 @@
+"""The statistics of one model of a file, estimated on random fields instead of data."""
+
+from collections.abc import Iterator
+from dataclasses import field, replace
+
+import torch
+from torch import Tensor, nn
+
+from normcheck.errors import NormcheckError
+from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.batches import Batch, Feed
+from normcheck.live.feeding.feed import device_of, feed_for
+from normcheck.live.loading.load_model import load
+from normcheck.live.loading.model_factory import Fitting, fitting
+from normcheck.live.probes.regime_comparison import regime
+from normcheck.live.run_request import Feeding, Running
+from normcheck.live.watching.batch_norm_call import BatchNormCall
+from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.own_values import address_of
+from normcheck.live.watching.reachable_modules import reachable
+from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.seen import CallSite
+from normcheck.live.watching.untouched import untouched
+from normcheck.repair.emergency.fitted_field import GREY, Field, likeliest_field
+from normcheck.repair.emergency.permission import Accused, in_words
+from normcheck.repair.emergency.trained_with import shown_lost
+from normcheck.repair.estimating.changed_tensors import changes_of, layer_repair, place_in_file
+from normcheck.repair.estimating.estimate import Estimate, Estimator, Tracked, tracked_norms
+from normcheck.repair.estimating.proof import UNSETTLED
+from normcheck.repair.repair_request import Fixing
+from normcheck.repair.repair_result import Emergency, Estimated, ModelRepair, Proof
+from normcheck.saved.checkpoint import Checkpoint, SavedModel
+from normcheck.wording import number, percent, plural
+
+_AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_VALUES = 1 << 20
+"""Of one channel over all fields."""
+_FEWEST, _MOST = 64, 256
+"""Fields to estimate from, where the user does not say how many."""
+_BATCH = 32
+_JUDGES = 128
+"""Fields on which decisions are compared."""
+_IMAGE = 4
+"""Dimensions of a batch of images."""
+_CONVOLUTIONAL = 0.5
+"""Share of the norms, at least, that stand behind convolutions over a plane."""
+_MILD = 0.6
+"""Share of decisions on fields that has to change where statistics are only unlike the weights.
+Random fields are near no class: under fitted ones 0.18 to 0.59 change of networks that are healthy,
+0.43 to 0.91 where statistics were lost
+(15 networks of ``benchmarks/repair_without_data.py``)."""
+_DATA = "give data: normcheck fix with --data re-estimates statistics exactly"
+
+
+def estimated_on_fields(
+    checkpoint: Checkpoint, saved: SavedModel, how: Fixing, accused: Accused
+) -> ModelRepair:
+    """Estimate statistics that are lost or foreign on smooth random fields.
+
+    Args:
+        checkpoint: The file, open.
+        saved: The model in it.
+        how: What the user wants.
+        accused: The layers that it is about.
+
+    Raises:
+        NormcheckError: The model cannot be made or run, is none of images, or too little would
+            change for an estimate without data to be the lesser evil.
+    """
+    running = how.running
+    assert running is not None  # noqa: S101  (only called with one)
+    loaded = load(checkpoint, saved, running.loading)
+    model = loaded.module
+    device = device_of(running.device)
+    with untouched(model):
+        model.to(device)
+        reached = reachable(model)
+        tracked = tracked_norms(reached)
+        forward = Forward(model, device, _AUTOCAST.get(running.autocast))
+        regimes = Regimes(forward, reached, set(), lambda n: running.progress("estimating", n))
+        fit = fitting(model, saved.tensors, running.loading.prefix)
+        with mode(model, training=False):
+            try:
+                shape = _image_shape(model, forward, running.feeding)
+                found = _Model(regimes, tracked, fit, accused).estimated(shape, running)
+            except Interrupted as error:
+                raise NormcheckError(f"the model fails on random images: {error}") from error
+        statistics = found.estimate.statistics
+        layers = tuple(layer_repair(tracked[n], *statistics[n]) for n in statistics)
+    changes, notes = changes_of(saved, model, tracked, found.estimate, fit)
+    return ModelRepair(
+        where=saved.where,
+        changes=tuple(changes),
+        estimated=Estimated(
+            source="smooth random fields",
+            shapes="x".join(map(str, shape)),
+            samples=found.estimate.samples,
+            passes=found.estimate.rounds,
+            residual=found.estimate.residual,
+            device=str(device),
+            layers=layers,
+            proof=found.proof,
+            objections=found.objections,
+            emergency=Emergency(
+                in_words(accused),
+                found.field.smoothness.neighbours,
+                found.fitted_to,
+                found.kept,
+            ),
+        ),
+        notes=(*loaded.notes, *notes),
+    )
+
+
+def _image_shape(model: nn.Module, forward: Forward, feeding: Feeding) -> tuple[int, int, int]:
+    """Channels, height and width of the images that the model takes."""
+    feed = feed_for(model, forward, replace(feeding, data=None))
+    args = feed.batches[0].args
+    x = args[0] if len(args) == 1 and not feed.batches[0].kwargs else None
+    if not isinstance(x, Tensor) or x.ndim != _IMAGE or not x.is_floating_point():
+        raise NormcheckError(
+            f"the model takes {feed.batches[0].shapes() or 'no tensor'}, no image of floating "
+            "numbers: smooth random fields can stand in for images only",
+            f"say which shape it takes, --input-shape 3x224x224, if that was guessed; or {_DATA}",
+        )
+    return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
+
+
+@lazy_dataclass(frozen=False)
+class _Order:
+    """What runs, in its order."""
+
+    places: dict[CallSite, int | None] = field(default_factory=dict)
+    """Number of the tracked norm whose statistics are taken there."""
+    dimensions: dict[int, int] = field(default_factory=dict)
+    """Of the input of each tracked norm."""
+
+
+@lazy_dataclass(eq=False)
+class _Found:
+    """What one model gave."""
+
+    estimate: Estimate
+    """Of the norms that change only."""
+    proof: Proof
+    objections: tuple[str, ...]
+    field: Field
+    fitted_to: str
+    kept: tuple[str, ...]
+
+
+@lazy_dataclass(eq=False)
+class _Model:
+    """A live model, and what its file says against its statistics."""
+
+    regimes: Regimes
+    tracked: list[Tracked]
+    fit: Fitting
+    accused: Accused
+
+    def estimated(self, shape: tuple[int, int, int], running: Running) -> _Found:
+        """The statistics, and what changes by them."""
+        order, seen = self._order(shape)
+        against = {n for n in order.dimensions if self._place(n) in self.accused.layers}
+        doubtful = {n for n in order.dimensions if self._place(n) in self.accused.doubtful}
+        self._check(order, against)
+        place, first = next(iter(order.places.items()))
+        candidate = first is not None and first not in against
+        images = likeliest_field(self.regimes, seen, place if candidate else None, shape)
+        changed = against | (doubtful - {first} if images.fitted else doubtful)
+        # A first norm that stays although no field fits it must not see the field's units.
+        used = changed | (
+            {first} if candidate and not images.fitted and first is not None else set()
+        )
+        samples = running.feeding.samples or min(
+            _MOST, max(_FEWEST, _VALUES // (shape[1] * shape[2]))
+        )
+        numbers = sorted(used)
+        estimator = Estimator(self.regimes, [self.tracked[n] for n in numbers])
+        batches = _batches(images.drawn(samples, running.seed))
+        estimate = estimator.estimated(lambda: batches)
+        statistics = {numbers[k]: v for k, v in estimate.statistics.items()}
+        kept = {n: v for n, v in statistics.items() if n in changed}
+        fresh = _batches(images.drawn(min(samples, _JUDGES), running.seed + 1))
+        before = estimator.outputs(fresh)
+        after = estimator.outputs(
+            fresh, {k: estimate.statistics[k] for k, n in enumerate(numbers) if n in kept}
+        )
+        changes = regime("after", after, before)
+        if not self.accused.lost and changes.flips is not None and changes.flips < _MILD:
+            raise NormcheckError(
+                f"statistics are only mildly off ({percent(changes.flips)} of the decisions on "
+                "random images would change): without data they would get worse",
+                _DATA,
+            )
+        lost = not self.accused.untold or shown_lost(before, after)
+        proof = Proof(
+            regime("before", before, before), changes, "",
+            "other fields of the same kind, which are no data",
+        )  # fmt: skip
+        return _Found(
+            replace(estimate, statistics=kept),
+            proof,
+            tuple(_against(estimate, lost=lost)),
+            images,
+            self.tracked[first].path if images.fitted and first is not None else "",
+            tuple(t.path for n, t in enumerate(self.tracked) if n not in kept),
+        )
+
+    def _order(self, shape: tuple[int, int, int]) -> tuple[_Order, Collected]:
+        addresses = [address_of(norm.mean) for norm in self.tracked]
+        numbers = {place: n for n, place in enumerate(addresses) if place is not None}
+        order, seen = _Order(), Collected()
+
+        def how(call: BatchNormCall) -> None:
+            mean, _ = call.statistics
+            where = None if mean is None or call.training else address_of(mean)
+            number_ = None if where is None else numbers.get(where)
+            order.places.setdefault(call.place, number_)
+            if number_ is not None:
+                order.dimensions[number_] = call.input.ndim
+            seen.take(call)
+
+        for _ in self.regimes.run((Batch((Field(shape, GREY).drawn(2, 0),)),), how):
+            pass
+        return order, seen
+
+    def _place(self, n: int) -> str:
+        return place_in_file(self.tracked[n].path, self.fit)
+
+    def _check(self, order: _Order, against: set[int]) -> None:
+        if not against:
+            raise NormcheckError(
+                "the norms that the file's findings name do not run in this model",
+                "is --model the network that the file is of?",
+            )
+        flat = [n for n, dimensions in order.dimensions.items() if dimensions != _IMAGE]
+        first = next(iter(order.places.values()))
+        if first in flat or len(flat) > (1 - _CONVOLUTIONAL) * len(order.dimensions):
+            raise NormcheckError(
+                f"{plural(len(flat), 'norm')} of {len(order.dimensions)} stand behind no "
+                "convolution over an image: random fields say nothing of what they are given",
+                _DATA,
+            )
+
+
+def _batches(images: Tensor) -> tuple[Batch, ...]:
+    return Feed((Batch((images,)),), "", real=False).rebatched(_BATCH).batches
+
+
+def _against(estimate: Estimate, *, lost: bool) -> Iterator[str]:
+    if estimate.residual > UNSETTLED:
+        yield (
+            f"the statistics do not reproduce themselves: after {plural(estimate.rounds, 'pass')} "
+            f"one more still moves a channel by {number(estimate.residual)} standard deviations"
+        )
+    if not lost:
+        yield (
+            "nothing tells whether the statistics were lost, or the weights trained with 0 and 1 "
+            "(in eval mode throughout), which new ones would ruin: force it only if the model "
+            "guesses as it is, and was trained with model.train()"
+        )

@@ -1,0 +1,167 @@
+"""Whether a file may be repaired without data, and which of its layers: what the file alone says.
+
+No torch. Only statistics that are lost or of other weights are worth an estimate without data;
+for those that are a little off it would be the greater evil.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from normcheck.errors import NormcheckError
+from normcheck.findings import Finding, Severity
+from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.norms.find_norms import anatomy_of
+from normcheck.rules import catalogue
+from normcheck.rules.evidence.initial_stats import FIX_LOST, FIX_TRAINED
+from normcheck.rules.rule import CannotTell, Subject
+from normcheck.rules.settled_by_run import settled
+from normcheck.wording import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normcheck.norms.anatomy import Anatomy
+    from normcheck.norms.belonging.gradient_trace import GradientTrace
+    from normcheck.saved.checkpoint import Checkpoint, SavedModel
+
+_LOST = frozenset({"NC101", "NC102", "NC104", "NC105", "NC107", "NC109", "NC113"})
+"""Rules on statistics that are gone or impossible: the layers that they name, and no others."""
+_FOREIGN = "NC108"
+"""The rule on statistics of other weights."""
+_RESET = "NC102"
+"""The rule on 0 and 1 beside a count of batches: train mode has moved them before."""
+_UNDER_WARMED = "NC103"
+_MOST = 0.5
+"""Share of the layers from which all may be of other weights: those that are not named stand
+behind no weights that could tell."""
+_DATA = "normcheck fix with --data re-estimates them exactly"
+
+
+@lazy_dataclass()
+class Accused:
+    """What the file says of its own statistics."""
+
+    layers: frozenset[str]
+    """Paths in the file of the layers whose statistics are lost or of other weights."""
+    doubtful: frozenset[str]
+    """Those that nothing speaks for or against, where most of the others are of other weights."""
+    reasons: tuple[str, ...]
+    """In words, by what that is known."""
+    lost: bool
+    """Whether any are lost or impossible, and not only unlike the weights."""
+    untold: bool
+    """Whether all are at 0 and 1, and nothing in the file tells that the weights were not trained
+    with these."""
+
+
+def accused_layers(checkpoint: Checkpoint, saved: SavedModel) -> Accused:
+    """The layers whose statistics may be replaced without data.
+
+    Args:
+        checkpoint: The file, open.
+        saved: The model in it.
+
+    Raises:
+        NormcheckError: None; with what would help instead.
+    """
+    anatomies = {model.where: anatomy_of(model) for model in checkpoint.models}
+    findings = _findings(checkpoint, saved, anatomies)
+    grave = [f for f in findings if f.rule in _LOST or f.rule == _FOREIGN]
+    own = anatomies[saved.where]
+    if not grave:
+        raise _too_mild(findings, own)
+    trained = next((f for f in grave if f.fix == FIX_TRAINED), None)
+    if trained is not None:
+        raise NormcheckError(f"{trained.title}: statistics of 0 and 1 are right", FIX_TRAINED)
+    for other in checkpoint.models:
+        if other is not saved and _is_healthier(checkpoint, other, anatomies, own):
+            raise NormcheckError(
+                f"the file holds a healthier copy of the model at {other.where!r}",
+                f"use that one: its statistics are as they should be; or {_DATA}",
+            )
+    layers = {path for f in grave for path in f.layers}
+    tracked = {layer.path for layer in own.layers if layer.uses_statistics}
+    foreign = {path for f in grave if f.rule == _FOREIGN for path in f.layers}
+    most = bool(foreign) and len(foreign) >= _MOST * len(tracked)
+    return Accused(
+        frozenset(layers),
+        frozenset(tracked - layers) if most else frozenset(),
+        tuple(f"{f.rule} ({f.title})" for f in grave),
+        any(f.rule in _LOST for f in grave),
+        all(layer.at_initial_values for layer in own.layers if layer.path in tracked)
+        and not any(f.rule == _RESET or f.fix == FIX_LOST for f in grave),
+    )
+
+
+def _too_mild(findings: list[Finding], anatomy: Anatomy) -> NormcheckError:
+    if not any(layer.uses_statistics for layer in anatomy.layers):
+        return NormcheckError(
+            "the model has no norm with running statistics",
+            "LayerNorm, GroupNorm and InstanceNorm have none: nothing to re-estimate",
+        )
+    warm = next((f for f in findings if f.rule == _UNDER_WARMED), None)
+    if warm is not None:
+        return NormcheckError(
+            f"statistics are only mildly off ({warm.title}): without data they would get worse",
+            f"--unwarm takes out what is left of the initial value, exactly; or {_DATA}",
+        )
+    return NormcheckError(
+        "nothing in the file says that its statistics are lost or of other weights: without data "
+        "they would get worse",
+        _DATA,
+    )
+
+
+def _is_healthier(
+    checkpoint: Checkpoint, other: SavedModel, anatomies: dict[str, Anatomy], own: Anatomy
+) -> bool:
+    """Whether another model of the file is the same network with nothing against it."""
+    theirs = anatomies[other.where]
+    if [(x.kind.name, x.features) for x in theirs.layers] != [
+        (x.kind.name, x.features) for x in own.layers
+    ]:
+        return False
+    findings = _findings(checkpoint, other, anatomies)
+    return all(x.has_statistics for x in theirs.layers if x.uses_statistics) and not any(
+        f.rule in (*_LOST, _FOREIGN, _UNDER_WARMED) for f in findings
+    )
+
+
+def _findings(
+    checkpoint: Checkpoint, saved: SavedModel, anatomies: dict[str, Anatomy]
+) -> list[Finding]:
+    """Warnings and errors of the rules on statistics, of the file alone."""
+
+    def gradients(paths: Sequence[str]) -> GradientTrace | None:
+        if not checkpoint.optimizer_states:
+            return None
+        from normcheck.norms.belonging.gradient_trace import (
+            gradient_trace,  # for training checkpoints only
+        )
+
+        layers = anatomies[saved.where].layers
+        return gradient_trace(saved, layers, paths, checkpoint.optimizer_states)
+
+    subject = Subject(
+        anatomies[saved.where],
+        siblings=tuple(a for where, a in anatomies.items() if where != saved.where),
+        optimizer_steps=checkpoint.optimizer_steps,
+        alone=saved.alone,
+        gradients=gradients,
+    )
+    found = [f for rule in catalogue.select(["NC1"], []) for f in _judged(rule.judge(subject))]
+    return [f for f in settled(found, None) if f.severity is not Severity.INFO]
+
+
+def _judged(findings: Iterator[Finding]) -> Iterator[Finding]:
+    try:
+        yield from findings
+    except CannotTell:
+        return
+
+
+def in_words(accused: Accused) -> str:
+    """By what it is known, for a report."""
+    return fold(accused.reasons)

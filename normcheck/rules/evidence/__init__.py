@@ -1,0 +1,1 @@
+"""What several rules on stored statistics share: readings, causes, counts, words."""

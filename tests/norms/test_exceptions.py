@@ -1,0 +1,65 @@
+"""One link of a model with an activation of its own, where names give both one place."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from normcheck.findings import Severity
+from normcheck.runs.scan import scan
+from tests.norms.settled import anatomy, settle
+
+pytestmark = pytest.mark.kernels
+
+WIDTH = 32
+
+
+class FeedForward(nn.Module):
+    """A transformer's block with BatchNorm: a residual stream, then two layers of two norms."""
+
+    def __init__(self) -> None:
+        """With names that count layers, not blocks."""
+        super().__init__()
+        self.embed, self.norm0 = nn.Linear(8, WIDTH), nn.BatchNorm1d(WIDTH)
+        self.mix = nn.Linear(WIDTH, WIDTH)
+        self.norm1 = nn.BatchNorm1d(WIDTH)
+        self.fc1, self.norm2 = nn.Linear(WIDTH, 2 * WIDTH), nn.BatchNorm1d(2 * WIDTH)
+        self.fc2, self.norm3 = nn.Linear(2 * WIDTH, WIDTH), nn.BatchNorm1d(WIDTH)
+        self.out = nn.Linear(WIDTH, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """No activation between ``norm1`` and ``fc1``, a ReLU between ``norm2`` and ``fc2``."""
+        tokens = self.norm0(self.embed(x))
+        tokens = self.norm1(tokens + self.mix(tokens).tanh())
+        tokens = tokens + self.norm3(self.fc2(self.norm2(self.fc1(tokens)).relu()))
+        scores: torch.Tensor = self.out(tokens)
+        return scores
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_places_of_one_name(tmp_path: Path, seed: int) -> None:
+    """``norm1``, ``fc1``, ``norm2``, ``fc2``: each link is explained, and nothing is accused."""
+    torch.manual_seed(seed)
+    model = settle(FeedForward(), 8, seed=seed)
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    by_target = {fit.link.target.path: fit for fit in agreement.fits}
+    assert by_target["norm2"].activation == "no activation"
+    assert by_target["norm2"].explained > 0.95
+    assert by_target["norm3"].explained > 0.9
+    assert not [f for f in scan([tmp_path / "model.pt"]).findings if f.severity.rank]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("norm", ["norm2", "norm3"])
+def test_an_exception_excuses_no_other_statistics(tmp_path: Path, norm: str, seed: int) -> None:
+    """Channels in another order fit under none of the activations."""
+    torch.manual_seed(seed)
+    state = settle(FeedForward(), 8, seed=seed).state_dict()
+    order = torch.randperm(state[f"{norm}.running_mean"].numel())
+    for leaf in ("running_mean", "running_var"):
+        state[f"{norm}.{leaf}"] = state[f"{norm}.{leaf}"][order]
+    torch.save(state, tmp_path / "model.pt")
+    found = scan([tmp_path / "model.pt"]).findings
+    assert [f.rule for f in found if f.severity is not Severity.INFO] == ["NC108"]
