@@ -28,6 +28,7 @@ def fill(folder: Path, count: int, seed: int = 0) -> None:
         count: Files.
         seed: Of everything in them.
     """
+    torch.set_num_threads(1)  # of small networks: more wait for each other
     for number in range(count):
         choice = random.Random(f"{seed} {number}")  # noqa: S311  # no secret
         torch.manual_seed(choice.randrange(1 << 30))
