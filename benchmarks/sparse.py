@@ -104,7 +104,8 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: object) -> object:
         if isinstance(value, _Tensor):
-            shape = value.stored.shape
+            # A tuple of its own each time, as torch writes it: pickle would recall a known one.
+            shape = (*value.stored.shape,)
             stride = torch.empty(shape, device="meta").stride()
             arguments = (("storage here", value.stored, value.key), 0, shape, stride, False)
             return torch._utils._rebuild_tensor_v2, (*arguments, OrderedDict())  # noqa: SLF001
@@ -125,6 +126,7 @@ def torch_zip(path: Path, state: OrderedDict[str, Stored]) -> Made:
     members: list[tuple[str, int, bytes | None]] = [
         ("archive/data.pkl", pickled.tell(), pickled.getvalue()),
         ("archive/byteorder", 6, b"little"),
+        ("archive/version", 2, b"3\n"),
     ]
     members += [
         (f"archive/data/{i}", stored.nbytes, stored.data) for i, stored in enumerate(state.values())

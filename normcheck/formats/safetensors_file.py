@@ -5,6 +5,7 @@ bfloat16 and no 8-bit floats, and it maps the whole file.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 
 from normcheck.errors import UnreadableError
@@ -51,6 +52,10 @@ SHARDING_INFO = "DCP_SHARDING_INFO"
 _PIECE = (
     "one rank's piece of a model that several ranks saved, and not the whole of it: scan the folder"
 )
+_INTEGER = frozenset((int,))
+_PAST_INTEGERS = 1 << 63
+_strides = lru_cache(1 << 12)(contiguous_strides)
+"""Of shapes that were found to be short tuples of integers."""
 _PACKED = DType("packed", 1, None)
 """Element types below a byte (F4, F6): listed, but their values are not read."""
 
@@ -148,13 +153,15 @@ def _tensor(source: Source, name: str, described: object, begin: int, limits: Li
         raise _invalid(source, name)
     region = PlainRegion(source, begin + span[0], nbytes)
     storage = Storage(name, dtype, nbytes, region=region)
-    strides = contiguous_strides(tuple(shape))
-    return checked_tensor(storage, 0, tuple(shape), strides, limits=limits)
+    lengths = tuple(shape)
+    return checked_tensor(storage, 0, lengths, _strides(lengths), limits=limits)
 
 
 def _lengths(value: object) -> bool:
-    return isinstance(value, list) and all(
-        type(n) is int and n >= 0 and n.bit_length() < 64 for n in value
+    return (
+        isinstance(value, list)
+        and _INTEGER.issuperset(map(type, value))
+        and (not value or (min(value) >= 0 and max(value) < _PAST_INTEGERS))
     )
 
 

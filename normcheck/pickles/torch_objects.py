@@ -57,6 +57,8 @@ def storage_key(value: object) -> str:
     Raises:
         UnreadableError: Anything else.
     """
+    if type(value) is str and len(value) < 20 and value.isdecimal() and value.isascii():
+        return value
     if not isinstance(value, str | int) or len(brief(value)) > 40:
         raise UnreadableError(
             f"a storage has the key {brief(value)}", "the file is damaged; save it again"

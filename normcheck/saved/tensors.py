@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import prod
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from normcheck.saved.dtypes import HALVES, Array, DType, decode
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.source import Source
 from normcheck.wording import in_short
+
+_INTEGER = frozenset((int,))
+_PAST_INTEGERS = 1 << 63
+"""Lengths, steps and offsets of torch have 63 bits."""
 
 
 class Region(Protocol):
@@ -218,6 +223,27 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+class _Extent(NamedTuple):
+    """A shape with its strides; one for all the tensors that have them."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    elements: int
+    reach: int
+    """Elements of the storage from the tensor's first to behind its last."""
+
+
+@lru_cache(1 << 12)
+def _extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> _Extent | None:
+    """What integers as lengths and steps, of equal number, come to; None for impossible ones."""
+    numbers = (*shape, *strides)
+    # Empty dimensions are left to the full look: others of such a tensor count, too.
+    if numbers and (min(numbers) < 0 or max(numbers) >= _PAST_INTEGERS or 0 in shape):
+        return None
+    reach = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    return _Extent(shape, strides, prod(shape), reach)
+
+
 def checked_tensor(
     storage: Storage,
     offset: object,
@@ -243,6 +269,26 @@ def checked_tensor(
         UnreadableError: Not integers, negative, or outside the storage.
         RefusedError: More elements than the limits allow.
     """
+    element = dtype or storage.dtype
+    if (
+        type(offset) is int
+        and 0 <= offset < _PAST_INTEGERS
+        and type(shape) is tuple
+        and type(strides) is tuple
+        and len(shape) == len(strides) <= limits.dimensions
+        # Before they are compared with numbers that are known: True is 1, and so is 1.0.
+        and _INTEGER.issuperset(map(type, shape + strides))
+    ):
+        known = _extent(shape, strides)
+        if (
+            known is not None
+            and known.elements <= limits.tensor_elements
+            and (offset + known.reach) * element.itemsize <= storage.nbytes
+        ):
+            return TensorRef(
+                element, known.shape, known.strides, offset, storage, requires_grad=requires_grad
+            )
+    # What is left is impossible, has no elements, or is written in an odd way: a full look.
     lengths, steps, starts = _integers(shape), _integers(strides), _integers((offset,))
     if min((*lengths, *steps, *starts)) < 0 or len(lengths) != len(steps):
         raise UnreadableError(
@@ -257,7 +303,6 @@ def checked_tensor(
             f"{limits.tensor_elements:.3g} elements in {limits.dimensions} dimensions",
             "no model is that large: the file is damaged or malicious",
         )
-    element = dtype or storage.dtype
     begin = starts[0]
     last = begin + sum((n - 1) * s for n, s in zip(lengths, steps, strict=True))
     if prod(lengths) and (last + 1) * element.itemsize > storage.nbytes:

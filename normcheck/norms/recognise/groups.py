@@ -28,9 +28,10 @@ def grouped(tensors: Mapping[str, TensorRef]) -> list[Group]:
         if "/" in leaf:  # Keras
             path = name[: name.rindex("/")]
             leaf = name[len(path) + 1 :]
-        if path not in groups:
-            groups[path] = Group(path, {}, len(groups))
-        groups[path].leaves[leaf] = tensor
+        group = groups.get(path)
+        if group is None:
+            group = groups[path] = Group(path, {}, len(groups))
+        group.leaves[leaf] = tensor
     return list(groups.values())
 
 

@@ -30,6 +30,7 @@ _TORCHRL_DECAY = 0.9999
 """Default of both; what VecNormV2 stores falls short by ``decay ** count``."""
 _CORRECTED = 0.01
 """Up to that share of what it falls short the stored moments are taken as they are."""
+_COUNTED = frozenset(_COUNTS)
 KIND = BY_NAME["observation norm"]
 
 
@@ -44,6 +45,8 @@ def is_observation_norm(leaves: Mapping[str, TensorRef | None], named: Named | N
     """
     if named is not None:
         return "weight" not in leaves
+    if len(leaves) < 3 or _COUNTED.isdisjoint(leaves):
+        return False  # as nearly all modules are told at once
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}
     if set(there) in (_SUMS_OF_TORCHRL, _MOMENTS_OF_TORCHRL):
         first, second = (t for name, t in there.items() if name != "count")

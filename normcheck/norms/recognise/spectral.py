@@ -21,9 +21,9 @@ def power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
     """Vectors of ``spectral_norm``, old (``weight_u``) and as a parametrization (``_u``)."""
     vectors: dict[str, dict[str, TensorRef]] = {}
     for name, tensor in model.tensors.items():
-        path, _, leaf = name.rpartition(".")
-        if tensor.ndim != 1:
+        if not name.endswith(("_u", "_v")) or tensor.ndim != 1:
             continue
+        path, _, leaf = name.rpartition(".")
         if (leaf in ("_u", "_v") and ".parametrizations." in f".{path}.") or (
             leaf.endswith(("_u", "_v")) and f"{path}.{leaf[:-2]}_orig".lstrip(".") in model.tensors
         ):

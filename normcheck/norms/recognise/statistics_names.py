@@ -228,6 +228,8 @@ def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
     kind = next((kind for own, kind in _OWN_LEAVES if names == own), None)
     if kind == "ActNorm" and not any(flag in leaves for flag in FLAGS):
         return None  # two tensors of any layer
+    if kind is None:
+        return None
     sizes = {leaves[name].numel for name in names}
     return kind if len(sizes) == 1 and sizes.pop() > 1 else None
 

@@ -1,0 +1,169 @@
+"""This checkout against another commit, and against others who read the same files.
+
+    python benchmarks/before_after.py [--commit 11a9f13] [--rounds 5] [--files 2000]
+                                      [--tensors 100000] [--equal] [--only NAME ...]
+
+Whole processes in turn: one small file, a folder of small files of which no two are alike (see
+``different_files.py``), and files of many tensors (see ``sparse.py``). A ratio is the median of the
+rounds' ratios of processor seconds, those of worker processes included. ``--equal`` compares the
+reports of both commits on the same files instead, without what names version and time. picklescan
+and hayward look for code in pickles and at nothing else; ``torch.load`` and ``load_file`` build the
+tensors and judge nothing. What is not installed is left out: ``pip install picklescan hayward``.
+"""
+
+import argparse
+import io
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from different_files import fill
+from machine import described
+from sparse import many_tensors, sharded, torch_zip
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE, THERE = "this checkout", "the other commit"
+SCAN = [sys.executable, "-m", "normcheck", "scan", "-f", "json-lines", "--exit-zero"]
+LOAD = "import sys, torch; torch.load(sys.argv[1], weights_only=True, mmap=True)"
+LOAD_FILE = "import sys; from safetensors.torch import load_file; load_file(sys.argv[1])"
+_CHANGING = ("version", "normcheck_version", "seconds", "started", "time")
+"""Fields of a report that tell of the run and not of the file."""
+
+
+def checkout(commit: str, folder: Path) -> Path:
+    """The files of a commit, in a folder."""
+    packed = subprocess.run(
+        ["git", "archive", commit], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def measured(words: list[str], cwd: Path, environment: dict[str, str]) -> tuple[float, float]:
+    """Processor seconds of a run with all its processes, and megabytes of the largest."""
+    pid = os.posix_spawn(
+        "/bin/sh", ["sh", "-c", 'cd "$0" && exec "$@" >/dev/null 2>&1', str(cwd), *words],
+        environment,
+    )  # fmt: skip
+    _, status, usage = os.wait4(pid, 0)
+    if os.waitstatus_to_exitcode(status) not in (0, 1):
+        raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def rivals(kind: str, target: Path) -> dict[str, list[str]]:
+    """The commands of others that are installed, for one kind of target."""
+    found: dict[str, list[str]] = {}
+    if kind in ("one small file", "torch zip"):
+        found["torch.load, mmap"] = [sys.executable, "-c", LOAD, str(target)]
+    if kind == "safetensors":
+        found["load_file"] = [sys.executable, "-c", LOAD_FILE, str(target)]
+    else:
+        for name, words in (("picklescan", ["-p"]), ("hayward", ["scan"])):
+            beside = str(Path(sys.executable).parent)
+            program = shutil.which(name, path=beside) or shutil.which(name)
+            if program is not None:
+                found[name] = [program, *words, str(target)]
+    return found
+
+
+def compared(kind: str, target: Path, other: Path, rounds: int, pycache: Path) -> None:
+    """One row for each who reads the target: seconds, memory, and our part of its seconds."""
+    # Installed programs come compiled; ours is not to be compiled anew in every round.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(pycache), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    lines = {HERE: ([*SCAN, str(target)], ROOT), THERE: ([*SCAN, str(target)], other)}
+    lines |= {name: (words, pycache) for name, words in rivals(kind, target).items()}
+    for words, cwd in lines.values():
+        measured(words, cwd, environment)  # once unmeasured: compiled, and files in memory
+    runs = [
+        {name: measured(words, cwd, environment) for name, (words, cwd) in lines.items()}
+        for _ in range(rounds)
+    ]
+    for name in lines:
+        seconds, megabytes = (
+            statistics.median(values) for values in zip(*(run[name] for run in runs), strict=True)
+        )
+        part = statistics.median(run[HERE][0] / run[name][0] for run in runs)
+        print(
+            f"{kind:<24} {name:<18} {seconds:8.2f} s {megabytes:7.0f} MB  "
+            f"ours is {part:5.2f} of it",
+            flush=True,
+        )
+
+
+def report(target: Path, cwd: Path) -> list[Any]:
+    """What a checkout says of every file of a target, without what tells of the run."""
+    done = subprocess.run([*SCAN, str(target)], cwd=cwd, capture_output=True, text=True, check=True)
+
+    def told(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: told(part) for name, part in value.items() if name not in _CHANGING}
+        return [told(part) for part in value] if isinstance(value, list) else value
+
+    return [told(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def equal(kind: str, target: Path, other: Path) -> bool:
+    """Whether both checkouts say the same; the first line that differs is shown."""
+    ours, theirs = report(target, ROOT), report(target, other)
+    different = [i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]]
+    print(f"{kind}: {len(ours):,} and {len(theirs):,} lines, {len(different):,} differ", flush=True)
+    if different:
+        print(json.dumps(theirs[different[0]])[:2000], json.dumps(ours[different[0]])[:2000],
+              sep="\n")  # fmt: skip
+    return not different and len(ours) == len(theirs)
+
+
+def targets(folder: Path, files: int, tensors: int) -> dict[str, Path]:
+    """Every target by its kind, made when it is asked for."""
+    many, named = folder / "many", OrderedDict(many_tensors(tensors))
+    many.mkdir()
+    fill(many, files)
+    torch_zip(folder / "many.pt", named)
+    sharded(folder / "shards", named, 1)
+    return {
+        "one small file": ROOT / "sample_models" / "digits-healthy.pt",
+        "different small files": many,
+        "torch zip": folder / "many.pt",
+        "safetensors": folder / "shards" / "model-00001-of-00001.safetensors",
+    }
+
+
+def main() -> int:
+    """Print the table, or whether the reports are equal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--commit", default="11a9f13")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--tensors", type=int, default=100_000)
+    parser.add_argument("--equal", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[], help="kinds of targets, as in the table")
+    parser.add_argument("--also", nargs="*", type=Path, default=[], help="files to compare too")
+    options = parser.parse_args()
+    print(described())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        other = checkout(options.commit, folder / "other")
+        made = targets(folder, options.files, options.tensors)
+        made |= {path.name: path.resolve() for path in options.also}
+        chosen = {k: v for k, v in made.items() if not options.only or k in options.only}
+        if options.equal:
+            told = [equal(kind, path, other) for kind, path in chosen.items()]
+            return 0 if all(told) else 1
+        for kind, path in chosen.items():
+            compared(kind, path, other, options.rounds, folder / "compiled")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
