@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from normcheck.compare.model_snapshot import Snapshot
-from normcheck.compare.movement import Change, LayerChange, Step
+from normcheck.compare.movement import LayerChange, Movement, Step
 from normcheck.compare.rounding import moved
 from normcheck.compare.transform import Transformation, transformation
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -44,14 +44,14 @@ class _Lengths:
         self.any = True
         return changed
 
-    def change(self) -> Change | None:
+    def change(self) -> Movement | None:
         """Length of the difference over the longer of the two; None where nothing was added."""
         if not self.any:
             return None
         longer = max(self.a, self.b)
         if not math.isfinite(longer + self.difference):
-            return Change(math.inf if self.moved else 0.0, self.moved)
-        return Change(math.sqrt(self.difference / longer) if longer > 0 else 0.0, self.moved)
+            return Movement(math.inf if self.moved else 0.0, self.moved)
+        return Movement(math.sqrt(self.difference / longer) if longer > 0 else 0.0, self.moved)
 
 
 def measured(
@@ -117,7 +117,7 @@ def _parts(a: NormLayer, b: NormLayer) -> Iterable[tuple[str, Values, Values]]:
             yield (name, *pair)
 
 
-def _layers(old: Snapshot, new: Snapshot, weights: dict[str, Change]) -> Iterable[LayerChange]:
+def _layers(old: Snapshot, new: Snapshot, weights: dict[str, Movement]) -> Iterable[LayerChange]:
     for path, a in old.layers.items():
         b = new.layers.get(path)
         if b is None or (a.features and b.features and a.features != b.features):
@@ -155,7 +155,7 @@ def _differ(a: Values, b: Values) -> bool:
     return bool(moved(a.numbers, b.numbers, a.dtype, b.dtype).any())
 
 
-def _affine(a: NormLayer, b: NormLayer) -> Change | None:
+def _affine(a: NormLayer, b: NormLayer) -> Movement | None:
     lengths = _Lengths()
     for before, after in ((a.weight, b.weight), (a.bias, b.bias)):
         if before is not None and after is not None and before.size == after.size:
@@ -174,7 +174,7 @@ def _both(a: Values | None, b: Values | None) -> tuple[Values, Values] | None:
     return a, b
 
 
-def _mean(a: NormLayer, b: NormLayer) -> Change | None:
+def _mean(a: NormLayer, b: NormLayer) -> Movement | None:
     """Root mean square of the shifts in standard deviations."""
     means = _both(a.running_mean, b.running_mean)
     if means is None:
@@ -185,7 +185,7 @@ def _mean(a: NormLayer, b: NormLayer) -> Change | None:
         squares = np.where(mask, (y.numbers - x.numbers) ** 2 / _unit(a, b, x.size), 0.0)
     squares = squares[np.isfinite(squares)]
     distance = math.sqrt(float(squares.mean())) if squares.size else 0.0
-    return Change(distance, bool(mask.any()))
+    return Movement(distance, bool(mask.any()))
 
 
 def _unit(a: NormLayer, b: NormLayer, channels: int) -> Floats:
@@ -201,7 +201,7 @@ def _unit(a: NormLayer, b: NormLayer, channels: int) -> Floats:
     return unit
 
 
-def _variance(a: NormLayer, b: NormLayer) -> Change | None:
+def _variance(a: NormLayer, b: NormLayer) -> Movement | None:
     """Median of the absolute logarithm of the ratio."""
     variances = _both(a.running_var, b.running_var)
     if variances is None:
@@ -211,7 +211,7 @@ def _variance(a: NormLayer, b: NormLayer) -> Change | None:
     finite = np.isfinite(x.numbers) & np.isfinite(y.numbers)
     before, after = np.maximum(x.numbers[finite], 0), np.maximum(y.numbers[finite], 0)
     if not before.size:
-        return Change(0.0, bool(mask.any()))
+        return Movement(0.0, bool(mask.any()))
     floor = _FLOOR * max(float(before.mean()), float(after.mean())) + 1e-30
     ratios = np.where(mask[finite], np.log((after + floor) / (before + floor)), 0.0)
-    return Change(median(np.abs(ratios)), bool(mask.any()))
+    return Movement(median(np.abs(ratios)), bool(mask.any()))

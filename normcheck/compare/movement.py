@@ -13,7 +13,7 @@ from normcheck.saved.clocks import Clock
 
 
 @lazy_dataclass()
-class Change:
+class Movement:
     """How far numbers moved from one checkpoint to another."""
 
     distance: float
@@ -33,13 +33,13 @@ class LayerChange:
     features: int | None
     weights_path: str = ""
     """The layer whose output is most probably normalised here; empty where none is known."""
-    weights: Change | None = None
+    weights: Movement | None = None
     """Of that layer's weight and bias: length of the difference over their length."""
-    affine: Change | None = None
+    affine: Movement | None = None
     """Of γ and β together, likewise."""
-    mean: Change | None = None
+    mean: Movement | None = None
     """Of running_mean: root mean square over channels, in standard deviations."""
-    variance: Change | None = None
+    variance: Movement | None = None
     """Of running_var: median over channels of the absolute logarithm of the ratio."""
     batches: tuple[float | None, float | None] = (None, None)
     """Whole ``num_batches_tracked`` before and after; None where absent or no count."""
@@ -106,7 +106,7 @@ class Step:
     old: int
     """Number of the side, from 0."""
     new: int
-    weights: Change | None
+    weights: Movement | None
     """All weights outside norms, taken together; None where no tensor could be compared."""
     tensors_moved: int
     tensors: int

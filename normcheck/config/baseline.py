@@ -23,7 +23,7 @@ _WRITE_AGAIN = "write it again with: normcheck scan TARGET --write-baseline"
 
 
 @lazy_dataclass(order=True)
-class Entry:
+class KnownFinding:
     """One known finding on one layer; ``layer`` is None for a finding that names none."""
 
     model: str
@@ -53,7 +53,7 @@ class Baseline:
     """A baseline that was read or is about to be written."""
 
     path: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[KnownFinding, ...]
 
     @property
     def folder(self) -> Path:
@@ -70,14 +70,14 @@ class Baseline:
         except ValueError:  # another drive
             return spelt(Path(path).as_posix())
 
-    def entries_of(self, findings: Iterable[Finding]) -> tuple[Entry, ...]:
+    def entries_of(self, findings: Iterable[Finding]) -> tuple[KnownFinding, ...]:
         """One entry for each layer of each finding, sorted, without doubles."""
         made = {entry.key: entry for finding in findings for entry in self._of(finding)}
         return tuple(sorted(made.values(), key=_order))
 
-    def _of(self, finding: Finding) -> list[Entry]:
+    def _of(self, finding: Finding) -> list[KnownFinding]:
         layers: Sequence[str | None] = finding.layers or (None,)
-        entry = Entry(
+        entry = KnownFinding(
             model=self.name_of(finding.model),
             where=spelt(finding.where),
             rule=finding.rule,
@@ -135,7 +135,7 @@ class Matcher:
                 return True
         return False
 
-    def unseen(self, judged: Iterable[tuple[str, str]]) -> tuple[Entry, ...]:
+    def unseen(self, judged: Iterable[tuple[str, str]]) -> tuple[KnownFinding, ...]:
         """Entries that matched nothing although their rule judged their model.
 
         Args:
@@ -175,7 +175,7 @@ def read_baseline(path: Path) -> Baseline:
     return Baseline(path, tuple(entries))
 
 
-def _entry(path: Path, number: int, value: Any) -> Entry:
+def _entry(path: Path, number: int, value: Any) -> KnownFinding:
     fields = ("model", "where", "rule", "layer", "discriminator", "message")
     texts: dict[str, Any] = {}
     if isinstance(value, dict):
@@ -183,7 +183,7 @@ def _entry(path: Path, number: int, value: Any) -> Entry:
     sound = all(isinstance(t, str) or (n == "layer" and t is None) for n, t in texts.items())
     if not texts or not sound:
         raise UsageError(f"{path}: entry {number} is damaged", _WRITE_AGAIN)
-    entry = Entry(**texts)
+    entry = KnownFinding(**texts)
     if entry.fingerprint != value.get("fingerprint"):
         raise UsageError(
             f"{path}: the fingerprint of entry {number} does not fit the entry",
@@ -228,7 +228,7 @@ def renewed(
     return Baseline(path, tuple(sorted(entries.values(), key=_order)))
 
 
-def _order(entry: Entry) -> tuple[str, str, str, str, str]:
+def _order(entry: KnownFinding) -> tuple[str, str, str, str, str]:
     return (entry.model, entry.where, entry.rule, entry.layer or "", entry.discriminator)
 
 

@@ -5,7 +5,7 @@ from dataclasses import field
 from pathlib import Path
 
 from normcheck.config.examination import ModelSettings
-from normcheck.config.flags.settings_flags import Judging, Outputs
+from normcheck.config.flags.settings_flags import Judging, OutputFlags
 from normcheck.config.policy import LayerIgnore
 from normcheck.findings import Severity
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -27,7 +27,7 @@ class FileSettings:
     path: Path | None = None
     """None where there is no file."""
     judging: Judging = field(default_factory=Judging)
-    outputs: Outputs = field(default_factory=Outputs)
+    outputs: OutputFlags = field(default_factory=OutputFlags)
     models: tuple[ModelSettings, ...] = ()
     layer_ignores: tuple[LayerIgnore, ...] = ()
     rules: tuple[RuleSettings, ...] = ()

@@ -7,9 +7,9 @@ table in the documentation are made from these.
 from collections.abc import Iterator
 
 from normcheck.config.flags.flag import Declared, flags_of
-from normcheck.config.flags.flag import Key as Form
-from normcheck.config.flags.running_flags import Probing, Run
-from normcheck.config.flags.settings_flags import Configuration, Judging, Outputs
+from normcheck.config.flags.flag import FileKey as Form
+from normcheck.config.flags.running_flags import Probing, RunFlags
+from normcheck.config.flags.settings_flags import Configuration, Judging, OutputFlags
 from normcheck.lazy_dataclass import lazy_dataclass
 
 
@@ -53,13 +53,13 @@ def _named(entry: Declared, form: Form) -> Key:
 
 
 TOP = (
-    *keys_of(Judging, Outputs),
+    *keys_of(Judging, OutputFlags),
     Key("models", "table of tables by pattern", "{}", "settings of some models, see below"),
     Key("per-layer-ignores", "table by pattern", "{}", "findings on layers that are as wanted"),
     Key("rules", "table of tables by rule", "{}", "severity and thresholds of a rule"),
 )
 
-MODEL = tuple(model_keys_of(Judging, Run, Probing))
+MODEL = tuple(model_keys_of(Judging, RunFlags, Probing))
 
 IGNORE = (
     Key("rules", "list of selectors", "", "the rules that are ignored on these layers"),
@@ -68,7 +68,7 @@ IGNORE = (
 
 ENVIRONMENT = {
     f"NORMCHECK_{entry.key.upper().replace('-', '_')}": entry.name
-    for entry in flags_of(Configuration, Judging, Outputs)
+    for entry in flags_of(Configuration, Judging, OutputFlags)
     if entry.flag.variable
 }
 """Variables that CI sets, and the flags that they stand for; a flag wins."""

@@ -10,7 +10,7 @@ from normcheck.config.discover import shown
 from normcheck.config.examination import ModelSettings
 from normcheck.config.file_values import FileSettings, RuleSettings
 from normcheck.config.flags.flag import filled
-from normcheck.config.flags.settings_flags import Judging, Outputs
+from normcheck.config.flags.settings_flags import Judging, OutputFlags
 from normcheck.config.keys import IGNORE, MODEL, TOP, Key
 from normcheck.config.policy import LayerIgnore
 from normcheck.errors import ConfigError, UsageError
@@ -43,7 +43,7 @@ def parse(table: dict[str, Any], path: Path) -> FileSettings:
     return FileSettings(
         path=path,
         judging=filled(Judging, said),
-        outputs=filled(Outputs, said),
+        outputs=filled(OutputFlags, said),
         models=tuple(_model(entry, name) for name, entry in file.tables("models")),
         layer_ignores=tuple(_ignores(file.child("per-layer-ignores"))),
         rules=tuple(_rules(file.child("rules"))),

@@ -7,7 +7,7 @@ from normcheck.errors import UnreadableError
 from normcheck.saved.tensors import Storage, TensorRef
 
 
-class Weights:
+class TensorLoader:
     """Turns references into tensors, each storage once."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.configured_run import configured_run
 from normcheck.pipeline.given import Given
 from normcheck.pipeline.judge import BUG, Asides
-from normcheck.pipeline.judge_file import Known, judge_models
+from normcheck.pipeline.judge_file import KnownModel, judge_models
 from normcheck.pipeline.results import FileResult, Verdicts
 from normcheck.report.report import ModelReport
 from normcheck.saved.checkpoint import Checkpoint
@@ -168,9 +168,9 @@ def _examine_module(
     checkpoint = Checkpoint(name, "in memory", size, (saved,))
     try:
         outcome = run_live(module, examination.running or Running())
-        known = Known(saved, outcome.anatomy, outcome.run, notes)
+        known = KnownModel(saved, outcome.anatomy, outcome.run, notes)
     except NormcheckError as error:
-        known = Known(saved, anatomy_of(saved), None, notes)
+        known = KnownModel(saved, anatomy_of(saved), None, notes)
         if isinstance(error, NoValuesError) and examination.running is None:
             # Nobody asked for a run, and there is nothing to run: no fault of the module.
             known = replace(known, notes=(*notes, f"not run: {error.message}"))
@@ -199,21 +199,23 @@ def _result(
 
 def _known(
     checkpoint: Checkpoint, examination: Examination, asides: Asides, *, explicit: bool
-) -> list[Known]:
+) -> list[KnownModel]:
     """What is known of each model: from the file, and from running it where that is wanted."""
     budget = examination.weights_budget
     anatomies = [anatomy_of(model, weights_budget=budget) for model in checkpoint.models]
     running = configured_run(checkpoint.name, examination)
     if isinstance(running, HeldBack):
         held = f"not run: {running.why}"
-        return [Known(m, a, held=held) for m, a in zip(checkpoint.models, anatomies, strict=True)]
+        return [
+            KnownModel(m, a, held=held) for m, a in zip(checkpoint.models, anatomies, strict=True)
+        ]
     if running is not None and is_remote(checkpoint.name):
         message = f"{checkpoint.name}: not run: only read, as it lies at an address"
         asides.errors.append(Failure(checkpoint.name, message, "download it, and run the copy"))
         running = None
     if running is None:
-        return [Known(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
-    known: list[Known] = []
+        return [KnownModel(m, a) for m, a in zip(checkpoint.models, anatomies, strict=True)]
+    known: list[KnownModel] = []
     from normcheck.live.process.run_models import (
         ran,
     )  # what runs models is not needed to read files
@@ -224,7 +226,7 @@ def _known(
         if error is not None and not explicit and not running.loading.model:
             # Nobody asked for this very file: what cannot be run is only read.
             note, error = f"not run: {error.message}", None
-        known.append(Known(model, outcome.anatomy, outcome.run, (note,) if note else ()))
+        known.append(KnownModel(model, outcome.anatomy, outcome.run, (note,) if note else ()))
         if error is not None:
             place = f" ({model.where})" if model.where else ""
             message = f"{checkpoint.name}{place}: not run: {error.message}"

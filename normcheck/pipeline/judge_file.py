@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @lazy_dataclass(eq=False)
-class Known:
+class KnownModel:
     """One model and all that is known of it before rules judge."""
 
     model: SavedModel
@@ -42,7 +42,7 @@ class Known:
 
 def judge_models(
     checkpoint: Checkpoint,
-    models: Sequence[Known],
+    models: Sequence[KnownModel],
     rules: tuple[Rule, ...],
     wishes: frozenset[Wish],
     asides: Asides,
@@ -62,8 +62,8 @@ def judge_models(
 
 def _judged(
     checkpoint: Checkpoint,
-    known: Known,
-    models: Sequence[Known],
+    known: KnownModel,
+    models: Sequence[KnownModel],
     rules: tuple[Rule, ...],
     wishes: frozenset[Wish],
     asides: Asides,
@@ -108,7 +108,9 @@ def _judged(
     return report, replace(verdicts, vouched=certificate_of(report.layers).earned)
 
 
-def _gradients(checkpoint: Checkpoint, known: Known, paths: Sequence[str]) -> GradientTrace | None:
+def _gradients(
+    checkpoint: Checkpoint, known: KnownModel, paths: Sequence[str]
+) -> GradientTrace | None:
     if not checkpoint.optimizer_states:
         return None
     from normcheck.norms.belonging.gradient_trace import (

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from normcheck.norms.layer import Momentum, NormLayer
-from normcheck.repair.repair_result import Change
+from normcheck.repair.repair_result import TensorEdit
 from normcheck.rules.rule import assumed_momentum
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
@@ -18,7 +18,7 @@ _UNDER_WARMED = 0.01
 """Residue of the initial value from which a scan calls statistics under-warmed."""
 
 
-def whole_counts(saved: SavedModel) -> tuple[list[Change], str]:
+def whole_counts(saved: SavedModel) -> tuple[list[TensorEdit], str]:
     """Counts that counting cannot give, as the nearest whole number, or 0 where they mean none.
 
     Returns:
@@ -31,7 +31,7 @@ def whole_counts(saved: SavedModel) -> tuple[list[Change], str]:
             sane = math.isfinite(value) and 0 <= value < _MOST
             if not sane or ref.dtype.floating:
                 whole = np.array([round(value) if sane else 0], dtype=np.int64)
-                changes.append(Change(name, ref, whole, whole_numbers=True))
+                changes.append(TensorEdit(name, ref, whole, whole_numbers=True))
     if not changes:
         return [], ""
     paths = [change.name.removesuffix(COUNT).rstrip(".") for change in changes]

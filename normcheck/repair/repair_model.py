@@ -7,7 +7,7 @@ from normcheck.live.torch_there import require_torch
 from normcheck.repair.batch_counts import whole_counts
 from normcheck.repair.editing.training_flags import training_flags
 from normcheck.repair.repair_request import Fixing
-from normcheck.repair.repair_result import Change, ModelRepair
+from normcheck.repair.repair_result import ModelRepair, TensorEdit
 from normcheck.repair.time_limit import stopped_after
 from normcheck.repair.unwarm import unwarmed
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
@@ -66,7 +66,7 @@ def _estimated(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> ModelR
     return reestimated(checkpoint, saved, how)
 
 
-def _kept(change: Change, whole: list[Change]) -> Change:
+def _kept(change: TensorEdit, whole: list[TensorEdit]) -> TensorEdit:
     """A change that also has to become a whole number where another repair says so."""
     named = any(other.name == change.name for other in whole)
     return replace(change, whole_numbers=True) if named else change

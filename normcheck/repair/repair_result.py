@@ -10,7 +10,7 @@ from normcheck.shown import Shown
 
 
 @lazy_dataclass(eq=False)
-class Change:
+class TensorEdit:
     """New values for one tensor of a file."""
 
     name: str
@@ -82,7 +82,7 @@ class ModelRepair:
     """The repairs of one model of a file."""
 
     where: str
-    changes: tuple[Change, ...]
+    changes: tuple[TensorEdit, ...]
     flags: tuple[int, ...] = ()
     """Places in the file of training flags to be set to False."""
     done: tuple[str, ...] = ()

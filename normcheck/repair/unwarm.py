@@ -12,7 +12,7 @@ import numpy as np
 from normcheck.errors import NormcheckError
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Momentum, NormLayer
-from normcheck.repair.repair_result import Change
+from normcheck.repair.repair_result import TensorEdit
 from normcheck.rules.rule import count_is_trusted
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.wording import fold, percent, plural
@@ -21,7 +21,7 @@ _LEFT = 1e-6
 """Residue below which nothing is worth changing: float32 would round it away."""
 
 
-def unwarmed(saved: SavedModel, momentum: float | None) -> tuple[list[Change], str]:
+def unwarmed(saved: SavedModel, momentum: float | None) -> tuple[list[TensorEdit], str]:
     """New statistics for all layers in which part of the initial value is left.
 
     Args:
@@ -45,7 +45,7 @@ def unwarmed(saved: SavedModel, momentum: float | None) -> tuple[list[Change], s
         )
     if momentum is None and not count_is_trusted(layers):
         raise _not_described()
-    changes: list[Change] = []
+    changes: list[TensorEdit] = []
     for layer, r in cold:
         changes.extend(_changes(saved, layer, r))
     worst = max(r for _, r in cold)
@@ -73,7 +73,7 @@ def _residue(layer: NormLayer, given: float | None) -> float:
     return float((1 - momentum) ** layer.batches.value) if 0 < momentum < 1 else 0.0
 
 
-def _changes(saved: SavedModel, layer: NormLayer, r: float) -> Iterator[Change]:
+def _changes(saved: SavedModel, layer: NormLayer, r: float) -> Iterator[TensorEdit]:
     assert layer.running_mean is not None  # noqa: S101  (has_statistics)
     assert layer.running_var is not None  # noqa: S101
     variance = (layer.running_var.numbers - r) / (1 - r)
@@ -93,7 +93,7 @@ def _changes(saved: SavedModel, layer: NormLayer, r: float) -> Iterator[Change]:
     ):
         ref = saved.tensors.get(prefix + name)
         if ref is not None:
-            yield Change(prefix + name, ref, values)
+            yield TensorEdit(prefix + name, ref, values)
 
 
 def _not_described() -> NormcheckError:

@@ -17,7 +17,7 @@ Links inside blocks reach half of the norms of a ResNet, and more of most others
 
 
 @lazy_dataclass()
-class Group:
+class AlikeLayers:
     """Layers that stand the same way for the same reason."""
 
     why: str
@@ -29,9 +29,9 @@ class Group:
 class Certificate:
     """How the layers of one model stand."""
 
-    vouched: tuple[Group, ...]
-    accused: tuple[Group, ...]
-    untold: tuple[Group, ...]
+    vouched: tuple[AlikeLayers, ...]
+    accused: tuple[AlikeLayers, ...]
+    untold: tuple[AlikeLayers, ...]
 
     @property
     def earned(self) -> bool:
@@ -39,7 +39,7 @@ class Certificate:
         everything = self.share(self.vouched, self.accused, self.untold)
         return everything > 0 and not self.accused and self.share(self.vouched) >= ENOUGH
 
-    def share(self, *parts: tuple[Group, ...]) -> float:
+    def share(self, *parts: tuple[AlikeLayers, ...]) -> float:
         """The share of the channels in these groups; 0 for a model without norms."""
         total = sum(_weight(g) for g in (*self.vouched, *self.accused, *self.untold))
         return sum(_weight(g) for part in parts for g in part) / total if total else 0.0
@@ -61,7 +61,7 @@ def certificate_of(layers: Iterable[LayerSummary]) -> Certificate:
     for layer in layers:
         groups.setdefault((layer.standing, layer.why), []).append(layer)
     made = {
-        key: Group(key[1], tuple(n.path for n in alike), sum(n.features or 0 for n in alike))
+        key: AlikeLayers(key[1], tuple(n.path for n in alike), sum(n.features or 0 for n in alike))
         for key, alike in groups.items()
     }
     by = {
@@ -76,7 +76,7 @@ def certificate_of(layers: Iterable[LayerSummary]) -> Certificate:
     return Certificate(by[Standing.VOUCHED], by[Standing.ACCUSED], by[Standing.UNTOLD])
 
 
-def count(groups: Sequence[Group]) -> int:
+def count(groups: Sequence[AlikeLayers]) -> int:
     """Layers in some groups."""
     return sum(len(group.layers) for group in groups)
 
@@ -101,10 +101,10 @@ _MOST = 3
 """Reasons that are told; more is for who asks for every layer."""
 
 
-def _reason(group: Group, *, alone: bool) -> str:
+def _reason(group: AlikeLayers, *, alone: bool) -> str:
     return group.why if alone else f"{len(group.layers)}: {group.why}"
 
 
-def _weight(group: Group) -> int:
+def _weight(group: AlikeLayers) -> int:
     # A layer of unknown size is one layer all the same.
     return max(group.channels, len(group.layers))

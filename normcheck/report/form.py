@@ -45,7 +45,7 @@ class View:
     """The command and its words, but for those of outputs; empty where none was given."""
 
 
-class Stream(Protocol):
+class GrowingForm(Protocol):
     """A form of the report that grows with its parts."""
 
     def part(self, part: Part) -> str:
@@ -58,14 +58,14 @@ class Stream(Protocol):
 
 
 @lazy_dataclass()
-class Form:
+class ReportForm:
     """One form of the report, with a renderer for each thing that there is to tell."""
 
     name: str
     """As ``--format`` takes it."""
     suffix: str
     """What files of it are called: ``.json``."""
-    scan: Callable[[View], Stream]
+    scan: Callable[[View], GrowingForm]
     diff: Callable[[Diff, View], str] | None = None
     """None where a comparison of several files has no place in it."""
     fix: Callable[[Repair, View], str] | None = None
@@ -75,7 +75,7 @@ class Form:
     """Raises UsageError where what it takes is not installed; None where it takes nothing."""
 
 
-def of_findings(name: str, suffix: str, render: Callable[[Report, Path], str]) -> Form:
+def of_findings(name: str, suffix: str, render: Callable[[Report, Path], str]) -> ReportForm:
     """A form that shows findings, skipped rules and errors, which every report has.
 
     Args:
@@ -83,7 +83,7 @@ def of_findings(name: str, suffix: str, render: Callable[[Report, Path], str]) -
         suffix: What files of it are called.
         render: Writes a whole report, with file names relative to a folder.
     """
-    return Form(
+    return ReportForm(
         name,
         suffix,
         scan=lambda view: Whole(render, view.root),

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from normcheck.report.form import Form
+    from normcheck.report.form import ReportForm
 
 _HOMES = {
     "text": "people.text_form",
@@ -22,7 +22,7 @@ NAMES = tuple(_HOMES)
 """In the order of the documentation."""
 
 
-def form_of(name: str) -> "Form":
+def form_of(name: str) -> "ReportForm":
     """The form that a name stands for.
 
     Raises:
@@ -30,5 +30,5 @@ def form_of(name: str) -> "Form":
     """
     if name not in _HOMES:
         raise ValueError(f"no form of the report is called {name!r}")
-    form: Form = import_module(f"normcheck.report.{_HOMES[name]}").FORM
+    form: ReportForm = import_module(f"normcheck.report.{_HOMES[name]}").FORM
     return form

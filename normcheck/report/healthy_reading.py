@@ -12,7 +12,7 @@ from normcheck.wording import fold, plural
 
 
 @lazy_dataclass()
-class Reading:
+class HealthyReading:
     """A verdict in a few words, and the sentences below it."""
 
     title: str
@@ -22,14 +22,14 @@ class Reading:
     """Whether a check mark stands before it."""
 
 
-def reading(model: ModelReport) -> Reading:
+def reading(model: ModelReport) -> HealthyReading:
     """What may be said of a model in which nothing loud was found."""
     if not model.layers:
         nothing = "Nothing to judge: no normalization layers"
         if model.form == Form.STATE_DICT:
             # InstanceNorm and LayerNorm without affine parameters leave no trace in one.
             nothing += " with parameters or statistics in this file"
-        return Reading(nothing, "", earned=False)
+        return HealthyReading(nothing, "", earned=False)
     certificate = certificate_of(model.layers)
     run = model.run
     said = sentences(certificate)
@@ -39,24 +39,24 @@ def reading(model: ModelReport) -> Reading:
     on_data = run is not None and run.drifts
     if not certificate.earned and run is not None and on_data:
         title = "Nothing wrong in the file; your data leave the statistics open"
-        return Reading(title, " ".join([_on_data(run), *said]), earned=False)
+        return HealthyReading(title, " ".join([_on_data(run), *said]), earned=False)
     if not certificate.earned:
         title = "Nothing found, but too little speaks for these layers"
-        return Reading(title, " ".join(said), earned=False)
+        return HealthyReading(title, " ".join(said), earned=False)
     if run is not None and on_data:
         title = "Nothing wrong in the file, in its forwards or on your data"
-        return Reading(title, " ".join([_on_data(run), *said]), earned=True)
+        return HealthyReading(title, " ".join([_on_data(run), *said]), earned=True)
     if all(layer.eval_uses == OWN_INPUT for layer in model.layers) and not certificate.untold:
         text = (
             "These norms compute from their current input and store no statistics: the same "
             "input gives the same output in train and eval mode."
         )
         title = "Nothing here can go stale"
-        return Reading(title, " ".join(filter(None, [text, left_out])), earned=True)
+        return HealthyReading(title, " ".join(filter(None, [text, left_out])), earned=True)
     if any(layer.mean is not None and layer.variance is not None for layer in model.layers):
         said.append("Whether they fit your data, only a run on that data (--data) can tell.")
     if model.rules and all(code.startswith("NC7") for code in model.rules):
-        return Reading(
+        return HealthyReading(
             "Nothing wrong in the training that was watched", " ".join(said), earned=True
         )
     title = (
@@ -64,7 +64,7 @@ def reading(model: ModelReport) -> Reading:
         if run is None
         else "Nothing wrong in the file or in its forwards"
     )
-    return Reading(title, " ".join(said), earned=True)
+    return HealthyReading(title, " ".join(said), earned=True)
 
 
 def _left_out(model: ModelReport) -> str:

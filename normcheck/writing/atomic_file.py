@@ -20,7 +20,7 @@ from normcheck.errors import UsageError
 from normcheck.writing.destination import Destination, Kind
 from normcheck.writing.file_attributes import as_before
 from normcheck.writing.streams import FileOut, Out
-from normcheck.writing.temporary_file import OPEN_MOVES, Part, hidden
+from normcheck.writing.temporary_file import OPEN_MOVES, PartialFile, hidden
 from normcheck.writing.write_errors import told
 
 _NOT_ALWAYS = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
@@ -124,7 +124,7 @@ def _exists(said: str) -> UsageError:
     return UsageError(f"{said} exists already", "name another file, or move it")
 
 
-def _named(part: Part, target: Path, said: str) -> None:
+def _named(part: PartialFile, target: Path, said: str) -> None:
     """Give the finished file a name that nothing has.
 
     Raises:
@@ -148,7 +148,7 @@ def _named(part: Part, target: Path, said: str) -> None:
                 target.unlink()
 
 
-def _exchanged(part: Part, target: Path, backup: Path) -> None:
+def _exchanged(part: PartialFile, target: Path, backup: Path) -> None:
     """Put a new file in the old one's place, which stays under another name."""
     # A run that was killed right here has left the same file under both names.
     kept = backup.exists() and backup.samefile(target)

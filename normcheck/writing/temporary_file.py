@@ -30,7 +30,7 @@ class _TakenError(Exception):
 
 
 @lazy_dataclass(frozen=False)
-class Part:
+class PartialFile:
     """A hidden file, open."""
 
     path: Path
@@ -44,7 +44,7 @@ class Part:
 
 
 @contextmanager
-def hidden(place: Destination, like: os.stat_result | None = None) -> Iterator[Part]:
+def hidden(place: Destination, like: os.stat_result | None = None) -> Iterator[PartialFile]:
     """A new hidden file, which is gone in the end unless it was moved.
 
     Args:
@@ -64,7 +64,7 @@ def hidden(place: Destination, like: os.stat_result | None = None) -> Iterator[P
         part = None
         try:
             _make(path, bits, opened)
-            part = Part(path, opened[0])
+            part = PartialFile(path, opened[0])
             yield part
             return
         except _TakenError:

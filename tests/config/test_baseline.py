@@ -9,7 +9,7 @@ import pytest
 
 from normcheck.config.baseline import (
     Baseline,
-    Entry,
+    KnownFinding,
     Matcher,
     read_baseline,
     render_baseline,
@@ -66,7 +66,7 @@ def test_round_trip(folder: Path) -> None:
 
 def test_fingerprints_are_the_same_everywhere() -> None:
     """A hash that is written into files must never change."""
-    entry = Entry("runs/model.pt", "ema", "NC101", "stem.bn", "trained", "any message")
+    entry = KnownFinding("runs/model.pt", "ema", "NC101", "stem.bn", "trained", "any message")
     assert entry.fingerprint == replace(entry, message="another").fingerprint
     assert entry.fingerprint == "370303c70ba44b70"
     others = [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from normcheck.config.examination import Examination, ModelSettings
-from normcheck.config.flags.settings_flags import Configuration, Flags, Judging, Outputs
+from normcheck.config.flags.settings_flags import Configuration, Flags, Judging, OutputFlags
 from normcheck.config.merge import DEFAULT, Resolved, resolve, with_baseline
 from normcheck.config.policy import Policy
 from normcheck.errors import ConfigError, UsageError
@@ -54,7 +54,7 @@ def test_the_ladder(tmp_path: Path) -> None:
     assert variable.formats == ("sarif",)
     assert origin(variable, "fail-on") == "NORMCHECK_FAIL_ON"
     judging = Judging(fail_on="error", min_confidence="high")
-    flags = Flags(Outputs(("junit", "text")), judging)
+    flags = Flags(OutputFlags(("junit", "text")), judging)
     flag = merged(tmp_path, text, flags, NORMCHECK_FAIL_ON="warning", NORMCHECK_FORMAT="sarif")
     assert flag.policy.fail_on is Severity.ERROR
     assert flag.formats == ("junit", "text")

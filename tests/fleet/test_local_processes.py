@@ -12,7 +12,7 @@ from selectors import DefaultSelector
 
 import pytest
 
-from normcheck.config.baseline import Baseline, Entry
+from normcheck.config.baseline import Baseline, KnownFinding
 from normcheck.config.examination import Examination
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.errors import NormcheckError
@@ -48,7 +48,7 @@ def every_form(report: Report) -> list[str]:
 
 def test_the_report_does_not_depend_on_the_number_of_processes(mixed: Path) -> None:
     """The same bytes in every form, with ignores and a baseline, from one process and three."""
-    known = Entry("runs/mixed-modes-module.pt", "", "NC202", "block.first.norm")
+    known = KnownFinding("runs/mixed-modes-module.pt", "", "NC202", "block.first.norm")
     policy = Policy(
         layer_ignores=(LayerIgnore("stem.*", ("NC101",), "known"), LayerIgnore("neck.*", ("ALL",))),
         baseline=Baseline(Path("baseline.json"), (known,)),

@@ -12,7 +12,7 @@ from normcheck.cli.flags.command_flags import NAMES, command
 from normcheck.cli.flags.scan_flags import Scan
 from normcheck.cli.flags.typer_commands import typer_command
 from normcheck.cli.quick_parser import quickly
-from normcheck.config.flags.flag import Argument, Flag, Key, declared, filled, flags_of
+from normcheck.config.flags.flag import Argument, FileKey, Flag, declared, filled, flags_of
 from normcheck.config.flags.settings_flags import Flags, Judging
 from normcheck.config.keys import keys_of
 from normcheck.config.merge import resolve
@@ -26,7 +26,7 @@ class Another:
     targets: Annotated[tuple[str, ...], Argument("TARGET", "A file.")] = ()
     max_layers: Annotated[
         int | None,
-        Flag("Most layers.", metavar="N", key=Key("whole number", "3", "most layers", "count")),
+        Flag("Most layers.", metavar="N", key=FileKey("whole number", "3", "most layers", "count")),
     ] = None
 
 

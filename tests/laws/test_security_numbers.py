@@ -12,7 +12,7 @@ from torch import nn
 from normcheck import platforms
 from normcheck.cli.flags import limit_words as bounds
 from normcheck.cli.flags.run_words import requested
-from normcheck.config.flags.running_flags import Run
+from normcheck.config.flags.running_flags import RunFlags
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.feeding import user_data as data
@@ -65,7 +65,7 @@ def test_bounds_of_the_process_in_which_models_run(monkeypatch: pytest.MonkeyPat
     apart = bounds.isolation(600.0, "", jobs=2, off=False)
     assert apart is not None
     assert apart.memory_bytes == 3 * 1000 * 4096 // 4 // 2
-    running = requested(Run(run=True))
+    running = requested(RunFlags(run=True))
     assert running is not None
     assert running.isolation is not None
     assert running.isolation.seconds == 600

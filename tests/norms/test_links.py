@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.links import Link, Weights, find_links
+from normcheck.norms.belonging.links import Link, WeightStructure, find_links
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Confidence
 from normcheck.sources.source import FileSource
@@ -30,12 +30,12 @@ def _between(weights: nn.Module, norm: Callable[[int], nn.Module], out: int = 16
 @pytest.mark.parametrize(
     ("weights", "norm", "shape", "kind"),
     [
-        (nn.Linear(16, 16), nn.BatchNorm1d, (16,), Weights.LINEAR),
-        (nn.Conv1d(16, 16, 3), nn.BatchNorm1d, (16, 9), Weights.CONVOLUTION),
-        (nn.Conv2d(16, 16, 3), nn.BatchNorm2d, (16, 9, 9), Weights.CONVOLUTION),
-        (nn.Conv3d(16, 16, 3), nn.BatchNorm3d, (16, 5, 5, 5), Weights.CONVOLUTION),
-        (nn.Conv2d(16, 16, 3, groups=16), nn.BatchNorm2d, (16, 9, 9), Weights.DEPTHWISE),
-        (nn.Conv2d(16, 16, 3, groups=4), nn.BatchNorm2d, (16, 9, 9), Weights.GROUPED),
+        (nn.Linear(16, 16), nn.BatchNorm1d, (16,), WeightStructure.LINEAR),
+        (nn.Conv1d(16, 16, 3), nn.BatchNorm1d, (16, 9), WeightStructure.CONVOLUTION),
+        (nn.Conv2d(16, 16, 3), nn.BatchNorm2d, (16, 9, 9), WeightStructure.CONVOLUTION),
+        (nn.Conv3d(16, 16, 3), nn.BatchNorm3d, (16, 5, 5, 5), WeightStructure.CONVOLUTION),
+        (nn.Conv2d(16, 16, 3, groups=16), nn.BatchNorm2d, (16, 9, 9), WeightStructure.DEPTHWISE),
+        (nn.Conv2d(16, 16, 3, groups=4), nn.BatchNorm2d, (16, 9, 9), WeightStructure.GROUPED),
     ],
 )
 @pytest.mark.parametrize("whole", [False, True])
@@ -44,7 +44,7 @@ def test_every_kind_of_weights(
     weights: nn.Module,
     norm: Callable[[int], nn.Module],
     shape: tuple[int, ...],
-    kind: Weights,
+    kind: WeightStructure,
     *,
     whole: bool,
 ) -> None:
@@ -60,7 +60,7 @@ def test_transposed_convolution_is_told_by_its_shape(tmp_path: Path) -> None:
     """Its first dimension is the inputs'."""
     model = _between(nn.ConvTranspose2d(16, 24, 4, 2, 1), nn.BatchNorm2d, 24)
     (link,) = _links(settle(model, 16, 9, 9), tmp_path)
-    assert link.kind is Weights.TRANSPOSED
+    assert link.kind is WeightStructure.TRANSPOSED
 
 
 def test_prelu_between_gives_its_slopes(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_module_tells_the_axes_of_a_transposed_convolution(
     """As many outputs as inputs look like a convolution; the module knows better."""
     model = settle(_between(weights, nn.BatchNorm2d, out), 16, 6, 6)
     (link,) = _links(model, tmp_path, whole=True)
-    assert link.kind is Weights.TRANSPOSED
+    assert link.kind is WeightStructure.TRANSPOSED
     assert (link.groups, link.seen) == (groups, seen)
     agreement = anatomy_of(read_checkpoint(tmp_path / "model.pt").models[0]).agreement
     assert agreement is not None

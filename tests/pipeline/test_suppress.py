@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from normcheck.config.baseline import Baseline, Entry
+from normcheck.config.baseline import Baseline, KnownFinding
 from normcheck.config.examination import Examination, ModelSettings
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Confidence, Finding, Severity, SuppressedBy
@@ -91,7 +91,7 @@ def test_too_mild_and_too_unsure() -> None:
 
 def test_ignores_come_before_the_baseline() -> None:
     """What an ignore took does not make a baseline entry used."""
-    entries = tuple(Entry("model.pt", "", "NC101", layer) for layer in LAYERS)
+    entries = tuple(KnownFinding("model.pt", "", "NC101", layer) for layer in LAYERS)
     policy = Policy(
         layer_ignores=(ignore("head.bn"),), baseline=Baseline(Path("known.json"), entries)
     )

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from normcheck.cli.flags.run_words import requested
-from normcheck.config.flags.running_flags import Run
+from normcheck.config.flags.running_flags import RunFlags
 from normcheck.repair.repair_request import Fixing
 from sample_models.networks import DigitsNet
 from tests.conftest import SAMPLES
@@ -22,7 +22,7 @@ TRAINED_IN_EVAL = SAMPLES / "never-updated-trained-in-eval.pt"
 def wanted(output: Path | None = None, **more: object) -> Fixing:
     """A re-estimation of the sample network on the sample data."""
     run = {name: more.pop(name) for name in ("model", "data", "prefix", "trust") if name in more}
-    words = Run(**{"model": MODEL, "data": DATA, "samples": 10_000, "batch_size": 512, **run})  # type: ignore[arg-type]
+    words = RunFlags(**{"model": MODEL, "data": DATA, "samples": 10_000, "batch_size": 512, **run})  # type: ignore[arg-type]
     return Fixing(str(output) if output else "", running=requested(words), **more)  # type: ignore[arg-type]
 
 

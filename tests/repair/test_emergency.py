@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import normcheck
 from normcheck import NormcheckError
 from normcheck.cli.flags.run_words import requested
-from normcheck.config.flags.running_flags import Run
+from normcheck.config.flags.running_flags import RunFlags
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.feeding.smooth_fields import Smoothness, smooth_fields
 from normcheck.repair.emergency.on_fields import estimated_on_fields
@@ -217,7 +217,7 @@ def test_few_changed_decisions_are_mild() -> None:
     checkpoint = read_checkpoint(HEALTHY)
     (saved,) = checkpoint.models
     paths = frozenset(p.removesuffix(".running_var") for p in saved.tensors if "running_var" in p)
-    asked = requested(Run(model="sample_models.networks:DigitsNet", input_shape=(SHAPE,)))
+    asked = requested(RunFlags(model="sample_models.networks:DigitsNet", input_shape=(SHAPE,)))
     how = Fixing("", running=asked, without_data=True)
     foreign = Accused(paths - {"stem.norm"}, frozenset(), ("unlike the weights",), False, False)
     with pytest.raises(NormcheckError, match="only mildly off") as raised:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from normcheck.config.baseline import Baseline, Entry
+from normcheck.config.baseline import Baseline, KnownFinding
 from normcheck.config.examination import Examination
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Confidence, Evidence, Finding, Severity, Skipped
@@ -83,8 +83,8 @@ def _by_file(report: Report) -> Iterator[Report]:
 
 def everything() -> Report:
     """A scan in the folder of the samples with all that a report can hold."""
-    known = Entry("mixed-modes-module.pt", "", "NC202", "block.first.norm", "left in train")
-    gone = Entry("nan-statistics.pt", "", "NC101", "stem.norm", "trained")
+    known = KnownFinding("mixed-modes-module.pt", "", "NC202", "block.first.norm", "left in train")
+    gone = KnownFinding("nan-statistics.pt", "", "NC101", "stem.norm", "trained")
     policy = Policy(
         min_confidence=Confidence.HIGH,
         layer_ignores=(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from normcheck.compare.movement import Change, Comparison
+from normcheck.compare.movement import Comparison, Movement
 from normcheck.report.diff_report import Diff
 from normcheck.report.machines.diff_json import render_diff_json
 from normcheck.report.people.diff_text import render_diff_text
@@ -76,7 +76,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 def test_values_in_the_table() -> None:
     """Identical, absent, tiny, large, and how counts went on."""
-    tiny, large = Change(1e-9, moved=True), Change(3.0, moved=True)
+    tiny, large = Movement(1e-9, moved=True), Movement(3.0, moved=True)
     table = _rows(
         _text(
             comparison(
@@ -98,7 +98,7 @@ def test_values_in_the_table() -> None:
 
 def test_trends() -> None:
     """A bar a step, scaled to the row; a dot where nothing moved, a blank where it was not."""
-    half = Change(0.05, moved=True)
+    half = Movement(0.05, moved=True)
     steps = [
         step(layer("a", stats=MOVED), layer("b")),
         step(layer("a", stats=half), layer("b")),
@@ -115,7 +115,7 @@ def test_trends() -> None:
 
 def test_a_long_series_is_condensed() -> None:
     """Sixteen bars at most; a single large step still shows."""
-    small = Change(0.001, moved=True)
+    small = Movement(0.001, moved=True)
     steps = [step(layer(stats=MOVED if i == 57 else small)) for i in range(100)]
     sides = tuple(
         replace(comparison(steps[0]).sides[0], target=f"epoch-{i}.pt") for i in range(101)
@@ -184,6 +184,6 @@ def test_json_carries_every_step_and_layer() -> None:
 
 def test_json_has_no_infinity() -> None:
     """Numbers that JSON lacks are strings."""
-    endless = comparison(step(layer(weights=Change(inf, moved=True))))
+    endless = comparison(step(layer(weights=Movement(inf, moved=True))))
     value = json.loads(render_diff_json(_of(endless)), parse_constant=lambda _: 1 / 0)
     assert value["comparisons"][0]["total"]["layers"][0]["weights"]["distance"] == "inf"

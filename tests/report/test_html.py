@@ -20,7 +20,7 @@ from normcheck.repair.repair_result import Emergency, LayerRepair
 from normcheck.report.form import View
 from normcheck.report.forms import form_of
 from normcheck.report.page import template
-from normcheck.report.page.svg import Frame
+from normcheck.report.page.svg import Axes
 from tests.conftest import PATIENCE
 from tests.report.everything import HOSTILE, clean, everything, hostile, hostile_repair, render
 
@@ -122,7 +122,7 @@ def test_pages_of_rules_are_read_as_pages() -> None:
 def test_labels_of_axes_have_room() -> None:
     """A long number moves the frame; it is not cut off at the edge of the figure."""
     for top in (0.5, 48_544.0, -1.234e-05, 65_504.0):
-        frame = Frame("x", (0, 1), (min(0.0, top), max(1.0, top)), y_label="running_var")
+        frame = Axes("x", (0, 1), (min(0.0, top), max(1.0, top)), y_label="running_var")
         svg = frame.svg()
         for x, word in re.findall(r'x="(\d+)" y="[^"]*" text-anchor="end">([^<]+)<', svg):
             assert int(x) - 6.6 * len(word) >= 16 or len(word) < 5, (top, word)

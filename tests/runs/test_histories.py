@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from normcheck.compare.movement import Change
+from normcheck.compare.movement import Movement
 from normcheck.findings import Severity
 from normcheck.report.people.diff_text import render_diff_text
 from normcheck.report.people.text_style import TextStyle
@@ -309,7 +309,7 @@ def test_values_without_end(net: Net, tmp_path: Path) -> None:
     diff = compared(*(save(m, tmp_path, f"{i}.pt") for i, m in enumerate((old, new, old))))
     first = diff.comparisons[0].steps[0].layers
     changes = {n.path: n for n in first}
-    assert changes["neck.1"].weights == Change(math.inf, moved=True)
-    assert changes["backbone.1"].weights == Change(0.0, moved=False)
+    assert changes["neck.1"].weights == Movement(math.inf, moved=True)
+    assert changes["backbone.1"].weights == Movement(0.0, moved=False)
     assert [n.path for n in first if n.stats_moved] == ["backbone.1", "backbone.4"]
     assert "inf %" in render_diff_text(diff, TextStyle())

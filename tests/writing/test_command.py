@@ -117,7 +117,7 @@ def test_a_reader_that_stops_is_an_error(start: Start, tmp_path: Path) -> None:
 
 def test_lines_come_one_by_one(tmp_path: Path) -> None:
     """Each line of JSON Lines is in the pipe before the next file is read."""
-    from normcheck.cli.screen.output_places import Look, Output
+    from normcheck.cli.screen.output_places import Look, OutputPlace
     from normcheck.cli.screen.streamed_outputs import opened
     from normcheck.config.examination import Examination
     from normcheck.report.machines.as_json_lines import FORM
@@ -126,7 +126,7 @@ def test_lines_come_one_by_one(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    output = Output("json-lines", str(fifo))
+    output = OutputPlace("json-lines", str(fifo))
     try:
         with opened([output], Look(), nullcontext, print) as sinks:
             for part in parts([SICK, HEALTHY], Examination(), wishes=FORM.needs):

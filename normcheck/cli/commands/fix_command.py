@@ -11,7 +11,14 @@ from normcheck.cli.flags.limit_words import read_limits
 from normcheck.cli.flags.run_words import progress, requested
 from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.error_messages import report_note
-from normcheck.cli.screen.output_places import Look, Output, pair, utf8_for_programs, view, write
+from normcheck.cli.screen.output_places import (
+    Look,
+    OutputPlace,
+    pair,
+    utf8_for_programs,
+    view,
+    write,
+)
 from normcheck.config.flags.settings_flags import Flags
 from normcheck.config.merge import resolve
 from normcheck.errors import UsageError
@@ -51,24 +58,24 @@ def run_fix(words: Fix) -> int:
         destinations.spare([result.written.backup], "the file as it was")
     utf8_for_programs(outputs)
     for output in outputs:
-        if output == Output("text", STDOUT) and words.screen.quiet and not result.refused:
+        if output == OutputPlace("text", STDOUT) and words.screen.quiet and not result.refused:
             continue
         # The copy may be what stdout carries; what is said of it goes beside it then.
         if to_stdout and output.file == STDOUT:
-            sys.stderr.write(_rendered(result, words, Output(output.form, "stderr")))
+            sys.stderr.write(_rendered(result, words, OutputPlace(output.form, "stderr")))
         else:
             write(_rendered(result, words, output), output.file)
     return REFUSED if result.refused else 0
 
 
-def _destinations(words: Fix, outputs: Sequence[Output], *, to_stdout: bool) -> Destinations:
+def _destinations(words: Fix, outputs: Sequence[OutputPlace], *, to_stdout: bool) -> Destinations:
     """Where the copy goes and what is said of it: all of them looked at before any work.
 
     Raises:
         UsageError: Two are one place, one is an input, or a form cannot be made here.
     """
     for output in outputs:
-        if to_stdout and output == Output("html", STDOUT):
+        if to_stdout and output == OutputPlace("html", STDOUT):
             raise UsageError(
                 "the repaired copy and the page are two outputs for stdout",
                 "give the page a file: --report fix.html",
@@ -177,7 +184,7 @@ def _running(words: Fix) -> Running | None:
     return indispensable_run(place_of(words.target), known)
 
 
-def _rendered(result: Repair, words: Fix, output: Output) -> str:
+def _rendered(result: Repair, words: Fix, output: OutputPlace) -> str:
     render = form_of(output.form).fix
     assert render is not None  # noqa: S101  (the flag takes no other form)
     look = Look(words.screen.color, words.screen.quiet, words.screen.verbose > 0)

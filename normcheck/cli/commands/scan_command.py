@@ -13,11 +13,11 @@ from normcheck.cli.flags.run_words import requested
 from normcheck.cli.flags.scan_flags import Scan
 from normcheck.cli.screen.destinations import Destinations
 from normcheck.cli.screen.error_messages import report_error, report_note
-from normcheck.cli.screen.output_places import Look, Output, pair, write
+from normcheck.cli.screen.output_places import Look, OutputPlace, pair, write
 from normcheck.cli.screen.progress import watched
 from normcheck.cli.screen.streamed_outputs import opened
 from normcheck.config.examination import Examination
-from normcheck.config.flags.reading_flags import Reading, Remote
+from normcheck.config.flags.reading_flags import ReadingFlags, Remote
 from normcheck.config.merge import Resolved, resolve, with_baseline
 from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
@@ -79,7 +79,7 @@ def _examination(words: Scan, resolved: Resolved) -> Examination:
     return replace(examination, weights_budget=most)
 
 
-def limited(examination: Examination, reading: Reading, remote: Remote) -> Examination:
+def limited(examination: Examination, reading: ReadingFlags, remote: Remote) -> Examination:
     """The examination with the limits of ``--limit``, and where servers may lead.
 
     Raises:
@@ -114,7 +114,7 @@ def _scan(
     examination: Examination,
     policy: Policy,
     resolved: Resolved,
-    outputs: Sequence[Output],
+    outputs: Sequence[OutputPlace],
     destinations: Destinations,
 ) -> Tally:
     """Scan, write each part of the report as it comes, and return the counts."""
@@ -147,7 +147,7 @@ def _scan(
     return tally
 
 
-def _wishes(words: Scan, outputs: Sequence[Output]) -> frozenset[Wish]:
+def _wishes(words: Scan, outputs: Sequence[OutputPlace]) -> frozenset[Wish]:
     """What the outputs need of each file while it is read."""
     wishes = frozenset(wish for output in outputs for wish in form_of(output.form).needs)
     if words.plot:

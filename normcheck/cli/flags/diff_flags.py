@@ -5,8 +5,8 @@ from typing import Annotated
 
 from normcheck.cli.flags.exit_flags import Exit
 from normcheck.config.flags.flag import Argument, Flag
-from normcheck.config.flags.reading_flags import Reading, Remote
-from normcheck.config.flags.running_flags import Probing, Run
+from normcheck.config.flags.reading_flags import ReadingFlags, Remote
+from normcheck.config.flags.running_flags import Probing, RunFlags
 from normcheck.config.flags.screen_flags import Screen
 from normcheck.config.flags.settings_flags import Flags
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -38,8 +38,8 @@ class Diff:
     ] = False
     flags: Flags = field(default_factory=Flags)
     exit: Exit = field(default_factory=Exit)
-    run: Run = field(default_factory=Run)
+    run: RunFlags = field(default_factory=RunFlags)
     probing: Probing = field(default_factory=Probing)
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadingFlags = field(default_factory=ReadingFlags)
     remote: Remote = field(default_factory=Remote)
     screen: Screen = field(default_factory=Screen)

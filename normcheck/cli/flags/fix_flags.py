@@ -4,8 +4,8 @@ from dataclasses import field
 from typing import Annotated
 
 from normcheck.config.flags.flag import Argument, Flag
-from normcheck.config.flags.reading_flags import Reading
-from normcheck.config.flags.running_flags import Run
+from normcheck.config.flags.reading_flags import ReadingFlags
+from normcheck.config.flags.running_flags import RunFlags
 from normcheck.config.flags.screen_flags import Screen
 from normcheck.config.flags.settings_flags import Configuration
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -40,7 +40,7 @@ class Fix:
         bool, Flag("Replace the file itself, keeping the original as FILE.bak.")
     ] = False
     force: Annotated[bool, Flag("Write the copy even if it would be refused.")] = False
-    run: Run = field(default_factory=Run)
+    run: RunFlags = field(default_factory=RunFlags)
     holdout: Annotated[
         str,
         Flag(
@@ -85,5 +85,5 @@ class Fix:
         Flag("Write what is said to this file. Default: stdout (-).", metavar="FILE"),
     ] = ()
     configuration: Configuration = field(default_factory=Configuration)
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadingFlags = field(default_factory=ReadingFlags)
     screen: Screen = field(default_factory=Screen)

@@ -9,7 +9,7 @@ from typing import Any
 
 from normcheck.cli.flags.limit_words import isolation
 from normcheck.config.flags.flag import flags_of
-from normcheck.config.flags.running_flags import Probing, Run
+from normcheck.config.flags.running_flags import Probing, RunFlags
 from normcheck.errors import UsageError
 from normcheck.live.run_request import Feeding, Loading, Progress, Running
 from normcheck.wording import printable
@@ -25,7 +25,7 @@ _WITHOUT_RUN = ("samples", "time_limit")
 
 
 def requested(
-    words: Run, probing: Probing = _PROBING, *, jobs: int = 1, samples: int = 256
+    words: RunFlags, probing: Probing = _PROBING, *, jobs: int = 1, samples: int = 256
 ) -> Running | None:
     """The run that the flags ask for; None where they ask for none.
 

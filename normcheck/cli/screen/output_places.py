@@ -21,7 +21,7 @@ _PIPE_WIDTH = 80
 
 
 @lazy_dataclass()
-class Output:
+class OutputPlace:
     """One form of the report and the file that it goes to; ``-`` is stdout."""
 
     form: str
@@ -40,7 +40,7 @@ class Look:
     """What was asked, for who wants to ask it again."""
 
 
-def pair(forms: Sequence[str], files: Sequence[str], flag: str = "-o") -> tuple[Output, ...]:
+def pair(forms: Sequence[str], files: Sequence[str], flag: str = "-o") -> tuple[OutputPlace, ...]:
     """Each form with its file, in the order given; stdout for one form without a file.
 
     Args:
@@ -67,10 +67,10 @@ def pair(forms: Sequence[str], files: Sequence[str], flag: str = "-o") -> tuple[
             f"two formats for {', '.join(sorted(same)).replace(STDOUT, 'stdout', 1)}",
             f"the first {flag} belongs to the first -f, the second to the second",
         )
-    return tuple(Output(*both) for both in zip(forms, places, strict=True))
+    return tuple(OutputPlace(*both) for both in zip(forms, places, strict=True))
 
 
-def utf8_for_programs(outputs: Sequence[Output]) -> None:
+def utf8_for_programs(outputs: Sequence[OutputPlace]) -> None:
     """Make stdout UTF-8 with plain line feeds where a form for programs goes there.
 
     JSON is UTF-8 by its standard and XML says that it is, whatever the code page of the
@@ -81,7 +81,7 @@ def utf8_for_programs(outputs: Sequence[Output]) -> None:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
 
-def view(output: Output, look: Look) -> "View":
+def view(output: OutputPlace, look: Look) -> "View":
     """How a report is to look at the place where it goes."""
     from normcheck.report.form import View
     from normcheck.report.people.text_style import TextStyle

@@ -121,7 +121,7 @@ def _made() -> "tuple[Progress, TaskID]":
     )
     from rich.text import Text
 
-    class Files(ProgressColumn):
+    class FileProgress(ProgressColumn):
         def render(self, task: Task) -> Text:
             total = f" of {task.total:,.0f}" if task.total is not None else ""
             rate = f" · {task.speed:,.1f}/s" if task.speed else ""
@@ -129,7 +129,7 @@ def _made() -> "tuple[Progress, TaskID]":
 
     bar = Progress(
         BarColumn(bar_width=24),
-        Files(),
+        FileProgress(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

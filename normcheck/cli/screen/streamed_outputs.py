@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-from normcheck.cli.screen.output_places import Look, Output, utf8_for_programs, view
+from normcheck.cli.screen.output_places import Look, OutputPlace, utf8_for_programs, view
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.report.form import Stream
+from normcheck.report.form import GrowingForm
 from normcheck.report.forms import form_of
 from normcheck.report.part import Part
 from normcheck.report.tally import Tally
@@ -51,15 +51,15 @@ class Sinks:
 class _Opened:
     """One output, ready to be written."""
 
-    form: Stream
-    output: Output
+    form: GrowingForm
+    output: OutputPlace
     place: Destination
     out: Out
 
 
 @contextmanager
 def opened(
-    outputs: Sequence[Output], look: Look, pause: Pause, announce: Announce
+    outputs: Sequence[OutputPlace], look: Look, pause: Pause, announce: Announce
 ) -> Iterator[Sinks]:
     """The outputs, ready to be written; files are there whole at the end, or not at all.
 

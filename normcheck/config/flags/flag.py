@@ -16,7 +16,7 @@ Group = TypeVar("Group")
 
 
 @lazy_dataclass()
-class Key:
+class FileKey:
     """What a flag is in a table of a configuration file."""
 
     form: str
@@ -47,9 +47,9 @@ class Flag:
     """Whether its occurrences are counted: ``-vv``."""
     completes_rules: bool = False
     """Whether a shell offers the codes and names of rules."""
-    key: Key | None = None
+    key: FileKey | None = None
     """What it is at the top of a configuration file."""
-    model_key: Key | None = None
+    model_key: FileKey | None = None
     """What it is in an entry for some models."""
     unset: str = "none"
     """What holds where nobody says anything, as a file would have it; a key has its default."""

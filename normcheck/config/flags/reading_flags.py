@@ -7,7 +7,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 
 
 @lazy_dataclass()
-class Reading:
+class ReadingFlags:
     """Bounds of reading one file."""
 
     limit: Annotated[

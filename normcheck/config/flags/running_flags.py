@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from normcheck.config.flags.flag import Flag, Key
+from normcheck.config.flags.flag import FileKey, Flag
 from normcheck.lazy_dataclass import lazy_dataclass
 
 
 @lazy_dataclass()
-class Run:
+class RunFlags:
     """The model and what it is fed."""
 
     run: Annotated[
@@ -19,7 +19,7 @@ class Run:
         Flag(
             "Factory that builds the model of a state dict. Implies --run.",
             metavar="PKG.MOD:NAME",
-            model_key=Key(
+            model_key=FileKey(
                 "package.module:function", "none", "factory that builds the model", "factory"
             ),
         ),
@@ -29,7 +29,7 @@ class Run:
         Flag(
             "The factory's arguments, as a JSON object or list.",
             metavar="JSON",
-            model_key=Key("table", "{}", "keyword arguments of the factory", "arguments"),
+            model_key=FileKey("table", "{}", "keyword arguments of the factory", "arguments"),
         ),
     ] = ""
     prefix: Annotated[
@@ -55,7 +55,7 @@ class Run:
             "Data to run on: .npy .npz .pt .safetensors, a folder of images, or pkg.mod:loader. "
             "Implies --run.",
             metavar="DATA",
-            model_key=Key(
+            model_key=FileKey(
                 "path or package.module:function", "none", "inputs as the model meets them", "data"
             ),
         ),
@@ -66,7 +66,7 @@ class Run:
             "Shape of random input without the batch: 3x224x224, 128:long, name=16x32; one per "
             "input.",
             metavar="SHAPE",
-            model_key=Key(
+            model_key=FileKey(
                 "list of sizes", "none", "shape of one sample, where there is no data", "shape"
             ),
         ),
@@ -77,7 +77,7 @@ class Run:
             "Samples per batch, as in training. Default: the loader's, or 32.",
             metavar="N",
             minimum=0,
-            model_key=Key("whole number", "none", "samples in a batch", "count"),
+            model_key=FileKey("whole number", "none", "samples in a batch", "count"),
         ),
     ] = None
     samples: Annotated[
@@ -100,7 +100,9 @@ class Run:
         Flag(
             "Where to run: cpu, cuda, cuda:1, mps.",
             metavar="DEVICE",
-            model_key=Key("text", "none", "where to run the model: cpu, cuda, cuda:1, mps", "text"),
+            model_key=FileKey(
+                "text", "none", "where to run the model: cpu, cuda, cuda:1, mps", "text"
+            ),
         ),
     ] = "cpu"
     autocast: Annotated[

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Annotated
 
 from normcheck.config.choices import CONFIDENCES, FAILING, FORMATS, SEVERITIES
-from normcheck.config.flags.flag import Flag, Key
+from normcheck.config.flags.flag import FileKey, Flag
 from normcheck.lazy_dataclass import lazy_dataclass
 
 
@@ -36,8 +36,10 @@ class Judging:
             "Run only these rules: codes, names or prefixes, with commas. Default: all.",
             metavar="RULES",
             completes_rules=True,
-            key=Key("list of selectors", '["ALL"]', "rules to run", "selectors"),
-            model_key=Key("list of selectors", "as the run", "rules for these models", "selectors"),
+            key=FileKey("list of selectors", '["ALL"]', "rules to run", "selectors"),
+            model_key=FileKey(
+                "list of selectors", "as the run", "rules for these models", "selectors"
+            ),
         ),
     ] = None
     extend_select: Annotated[
@@ -46,7 +48,7 @@ class Judging:
             "Run these rules in addition to those of the configuration.",
             metavar="RULES",
             completes_rules=True,
-            key=Key("list of selectors", "[]", "rules to run besides", "selectors", adds=True),
+            key=FileKey("list of selectors", "[]", "rules to run besides", "selectors", adds=True),
         ),
     ] = None
     ignore: Annotated[
@@ -55,14 +57,14 @@ class Judging:
             "Leave out these rules; the more specific selector wins.",
             metavar="RULES",
             completes_rules=True,
-            key=Key(
+            key=FileKey(
                 "list of selectors",
                 "[]",
                 "rules to leave out; the more specific word wins",
                 "selectors",
                 adds=True,
             ),
-            model_key=Key(
+            model_key=FileKey(
                 "list of selectors", "[]", "rules to leave out for these models", "selectors"
             ),
         ),
@@ -72,7 +74,9 @@ class Judging:
         Flag(
             "Suppress milder findings. Default: info.",
             choices=SEVERITIES,
-            key=Key("error, warning or info", '"info"', "milder findings are suppressed", "one_of"),
+            key=FileKey(
+                "error, warning or info", '"info"', "milder findings are suppressed", "one_of"
+            ),
         ),
     ] = None
     min_confidence: Annotated[
@@ -80,7 +84,7 @@ class Judging:
         Flag(
             "Suppress less certain findings. Default: low.",
             choices=CONFIDENCES,
-            key=Key(
+            key=FileKey(
                 "high, medium or low", '"low"', "less certain findings are suppressed", "one_of"
             ),
         ),
@@ -90,7 +94,9 @@ class Judging:
         Flag(
             "Exit with 1 for findings of this severity or worse. Default: warning.",
             choices=FAILING,
-            key=Key("error or warning", '"warning"', "exit with 1 from this severity on", "one_of"),
+            key=FileKey(
+                "error or warning", '"warning"', "exit with 1 from this severity on", "one_of"
+            ),
             variable=True,
         ),
     ] = None
@@ -99,7 +105,7 @@ class Judging:
         Flag(
             "Exit with 2 if a rule or file was skipped.",
             off="--no-strict",
-            key=Key(
+            key=FileKey(
                 "true or false", "false", "exit with 2 where a rule or file was skipped", "switch"
             ),
         ),
@@ -109,13 +115,13 @@ class Judging:
         Flag(
             "Suppress the findings listed in this file.",
             metavar="FILE",
-            key=Key("path", "none", "findings that are known already", "path"),
+            key=FileKey("path", "none", "findings that are known already", "path"),
         ),
     ] = None
 
 
 @lazy_dataclass()
-class Outputs:
+class OutputFlags:
     """The forms of the report, and the files that they go to."""
 
     formats: Annotated[
@@ -127,7 +133,7 @@ class Outputs:
             short="-f",
             metavar="FORMAT",
             choices=FORMATS,
-            key=Key(f"one of {', '.join(FORMATS)}", '"text"', "form of the report", "one_of"),
+            key=FileKey(f"one of {', '.join(FORMATS)}", '"text"', "form of the report", "one_of"),
             variable=True,
         ),
     ] = ()
@@ -148,6 +154,6 @@ class Outputs:
 class Flags:
     """All that is merged with what the configuration and the environment say."""
 
-    outputs: Outputs = field(default_factory=Outputs)
+    outputs: OutputFlags = field(default_factory=OutputFlags)
     judging: Judging = field(default_factory=Judging)
     configuration: Configuration = field(default_factory=Configuration)

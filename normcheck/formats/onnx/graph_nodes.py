@@ -5,7 +5,7 @@ from dataclasses import field, replace
 
 from normcheck.formats.onnx.flattened_graph import Call, Flat
 from normcheck.formats.onnx.fused_operators import with_activation, with_sum
-from normcheck.formats.onnx.known_values import Known, number_of, whole_of
+from normcheck.formats.onnx.known_values import KnownValues, number_of, whole_of
 from normcheck.formats.onnx.operators import MICROSOFT, operator_of
 from normcheck.formats.onnx.source_modules import Provenance, provenance
 from normcheck.formats.onnx.source_names import unnamed
@@ -28,7 +28,7 @@ class Converted:
     folded: list[tuple[str, bool | None]] = field(default_factory=list)
 
 
-def convert(flat: Flat, known: Known) -> Converted:
+def convert(flat: Flat, known: KnownValues) -> Converted:
     """The nodes of all calls.
 
     Args:
@@ -56,7 +56,7 @@ def convert(flat: Flat, known: Known) -> Converted:
     return converted
 
 
-def _parts(call: Call, known: Known, made_by: Mapping[str, Call]) -> dict[str, str]:
+def _parts(call: Call, known: KnownValues, made_by: Mapping[str, Call]) -> dict[str, str]:
     """The inputs of a call by their part, the weights as they are stored."""
     if call.op_type in _GEMM and call.domain in ("", MICROSOFT):
         weight = "weight" if whole_of(call, "transB", 0) else "transposed_weight"
@@ -77,7 +77,7 @@ def _parts(call: Call, known: Known, made_by: Mapping[str, Call]) -> dict[str, s
 
 
 def _nodes(
-    call: Call, parts: dict[str, str], source: Provenance, known: Known, computed: set[str]
+    call: Call, parts: dict[str, str], source: Provenance, known: KnownValues, computed: set[str]
 ) -> Iterator[Node]:
     operator = operator_of(call)
     target = f"{call.domain}.{call.op_type}" if call.domain else call.op_type
@@ -146,7 +146,7 @@ def _batch_norm(node: Node, source: Provenance, computed: set[str]) -> Node:
     return replace(node, operands=operands, settings=settings)
 
 
-def _without_made_up_affine(node: Node, source: Provenance, known: Known) -> Node:
+def _without_made_up_affine(node: Node, source: Provenance, known: KnownValues) -> Node:
     """ONNX asks for γ and β; where the source has none, exporters write ones and zeros."""
     operands = dict(node.operands)
     norm = "batch_norm" in source.operator or "instance_norm" in source.operator

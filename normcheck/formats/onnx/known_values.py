@@ -14,7 +14,7 @@ _FOLDED = frozenset({"Shape", "Size", "Range", "Add", "Sub"})
 _COPIES = frozenset({"Identity", "Cast", "CastLike"})
 
 
-class Known:
+class KnownValues:
     """Values by name, as far as the file gives them."""
 
     def __init__(self, flat: Flat) -> None:

@@ -7,7 +7,7 @@ comparison of uniform numbers.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from normcheck.formats.onnx.known_values import Known
+from normcheck.formats.onnx.known_values import KnownValues
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import Node, Op, Setting
 
@@ -27,7 +27,7 @@ class _Found:
     instead_of: tuple[Node, ...]
 
 
-def put_together(nodes: list[Node], outputs: Iterable[str], known: Known) -> list[Node]:
+def put_together(nodes: list[Node], outputs: Iterable[str], known: KnownValues) -> list[Node]:
     """The nodes, with those of a known pattern replaced by one at the place of the last.
 
     Args:
@@ -51,7 +51,7 @@ def put_together(nodes: list[Node], outputs: Iterable[str], known: Known) -> lis
 class _Around:
     """A list of nodes by their values."""
 
-    def __init__(self, nodes: list[Node], outputs: set[str], known: Known) -> None:
+    def __init__(self, nodes: list[Node], outputs: set[str], known: KnownValues) -> None:
         self.known = known
         self._outputs = outputs
         self.made_by = {value: node for node in nodes for value in node.outputs}

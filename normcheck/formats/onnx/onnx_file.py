@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from normcheck.errors import NoModelError, UnreadableError
 from normcheck.formats.onnx.flattened_graph import Call, Flat, Flattener
 from normcheck.formats.onnx.graph_nodes import convert
-from normcheck.formats.onnx.known_values import Known
+from normcheck.formats.onnx.known_values import KnownValues
 from normcheck.formats.onnx.lowered_operators import put_together
 from normcheck.formats.onnx.protobuf_wire import damaged, lean
 from normcheck.formats.onnx.source_names import unnamed, with_names
@@ -127,7 +127,7 @@ def _in_order(flat: Flat) -> Flat:
 
 
 def _model(flat: Flat) -> SavedModel:
-    known = Known(flat)
+    known = KnownValues(flat)
     converted = convert(flat, known)
     nodes = put_together(converted.nodes, flat.outputs, known)
     named, tensors = with_names(nodes, known)
@@ -155,7 +155,7 @@ def _model(flat: Flat) -> SavedModel:
     )
 
 
-def _scalars(nodes: list[Node], known: Known) -> dict[str, float]:
+def _scalars(nodes: list[Node], known: KnownValues) -> dict[str, float]:
     """The stored numbers among the inputs of nodes."""
     found = {}
     for node in nodes:

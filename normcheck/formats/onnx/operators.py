@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from normcheck.formats.onnx.flattened_graph import Call
-from normcheck.formats.onnx.known_values import Known, input_of, number_of, rounded, whole_of
+from normcheck.formats.onnx.known_values import KnownValues, input_of, number_of, rounded, whole_of
 from normcheck.saved.graph import Op, Setting
 
 Settings = dict[str, Setting]
-_Read = Callable[[Call, Known], Settings]
+_Read = Callable[[Call, KnownValues], Settings]
 
 MICROSOFT = "com.microsoft"
 
@@ -29,7 +29,7 @@ class Operator:
     """Settings that depend on the attributes and inputs."""
 
 
-def _batch_norm(call: Call, known: Known) -> Settings:
+def _batch_norm(call: Call, known: KnownValues) -> Settings:
     momentum = number_of(call, "momentum", 0.9)
     settings = _eps(call, known)
     # What is kept of the old value; torch's momentum is the share of the new one.
@@ -43,7 +43,7 @@ def _batch_norm(call: Call, known: Known) -> Settings:
     return settings
 
 
-def _dropout(call: Call, known: Known) -> Settings:
+def _dropout(call: Call, known: KnownValues) -> Settings:
     ratio, training = input_of(call, 1), input_of(call, 2)
     settings: Settings = {"p": rounded(number_of(call, "ratio", 0.5))}
     if call.version >= 12 or call.domain == MICROSOFT:
@@ -56,7 +56,7 @@ def _dropout(call: Call, known: Known) -> Settings:
     return settings
 
 
-def _bias_dropout(call: Call, known: Known) -> Settings:
+def _bias_dropout(call: Call, known: KnownValues) -> Settings:
     training = input_of(call, 4)
     settings: Settings = {
         "p": rounded(known.scalar(input_of(call, 3))) if input_of(call, 3) else 0.5
@@ -64,7 +64,7 @@ def _bias_dropout(call: Call, known: Known) -> Settings:
     return settings | _mode_in(training, known)
 
 
-def _mode_in(value: str, known: Known) -> Settings:
+def _mode_in(value: str, known: KnownValues) -> Settings:
     """The mode that an input of an operator gives: none is eval mode."""
     number = known.scalar(value) if value else 0.0
     if number is not None:
@@ -72,11 +72,11 @@ def _mode_in(value: str, known: Known) -> Settings:
     return {"mode_input": value} if value in known.inputs else {}
 
 
-def _eps(call: Call, _known: Known) -> Settings:
+def _eps(call: Call, _known: KnownValues) -> Settings:
     return {"eps": rounded(number_of(call, "epsilon", 1e-5))}
 
 
-def _layer_norm(call: Call, known: Known) -> Settings:
+def _layer_norm(call: Call, known: KnownValues) -> Settings:
     axis = whole_of(call, "axis", -1)
     settings = _eps(call, known)
     rank = len(known.shape(input_of(call, 0)) or ())
@@ -90,16 +90,16 @@ def _layer_norm(call: Call, known: Known) -> Settings:
     return settings
 
 
-def _last_axis(call: Call, known: Known) -> Settings:
+def _last_axis(call: Call, known: KnownValues) -> Settings:
     return {**_eps(call, known), "dim": (-1,)}
 
 
-def _group_norm(call: Call, known: Known) -> Settings:
+def _group_norm(call: Call, known: KnownValues) -> Settings:
     groups = whole_of(call, "groups", 0) or whole_of(call, "num_groups", 0)
     return {**_eps(call, known), "num_groups": groups or None}
 
 
-def _mean_variance(call: Call, _known: Known) -> Settings:
+def _mean_variance(call: Call, _known: KnownValues) -> Settings:
     axes = call.attributes.get("axes", (0, 2, 3))
     settings: Settings = {"eps": 1e-9, "dim": axes}
     if isinstance(axes, tuple) and 0 in axes:
@@ -107,11 +107,11 @@ def _mean_variance(call: Call, _known: Known) -> Settings:
     return settings
 
 
-def _lp_norm(call: Call, _known: Known) -> Settings:
+def _lp_norm(call: Call, _known: KnownValues) -> Settings:
     return {"p": whole_of(call, "p", 2), "dim": (whole_of(call, "axis", -1),)}
 
 
-def _local_response_norm(call: Call, _known: Known) -> Settings:
+def _local_response_norm(call: Call, _known: KnownValues) -> Settings:
     return {
         "size": call.attributes.get("size"),
         "alpha": number_of(call, "alpha", 1e-4),
@@ -120,7 +120,7 @@ def _local_response_norm(call: Call, _known: Known) -> Settings:
     }
 
 
-def _convolution(call: Call, _known: Known) -> Settings:
+def _convolution(call: Call, _known: KnownValues) -> Settings:
     settings: Settings = {"groups": whole_of(call, "group", 1)}
     for theirs, ours in (("strides", "stride"), ("pads", "padding"), ("dilations", "dilation")):
         if theirs in call.attributes:
@@ -128,27 +128,27 @@ def _convolution(call: Call, _known: Known) -> Settings:
     return settings
 
 
-def _pool(call: Call, _known: Known) -> Settings:
+def _pool(call: Call, _known: KnownValues) -> Settings:
     named = {"kernel_shape": "kernel_size", "strides": "stride", "pads": "padding"}
     return {ours: call.attributes[k] for k, ours in named.items() if k in call.attributes}
 
 
-def _slope(call: Call, _known: Known) -> Settings:
+def _slope(call: Call, _known: KnownValues) -> Settings:
     return {"negative_slope": rounded(number_of(call, "alpha", 0.01))}
 
 
-def _alpha(call: Call, _known: Known) -> Settings:
+def _alpha(call: Call, _known: KnownValues) -> Settings:
     return {"alpha": rounded(number_of(call, "alpha", 1.0))}
 
 
-def _hard_sigmoid(call: Call, _known: Known) -> Settings:
+def _hard_sigmoid(call: Call, _known: KnownValues) -> Settings:
     return {
         "alpha": rounded(number_of(call, "alpha", 0.2)),
         "beta": rounded(number_of(call, "beta", 0.5)),
     }
 
 
-def _clip(call: Call, known: Known) -> Settings:
+def _clip(call: Call, known: KnownValues) -> Settings:
     settings: Settings = {"activation": "hardtanh"}
     for position, part in ((1, "min"), (2, "max")):
         value = input_of(call, position)
@@ -160,24 +160,24 @@ def _clip(call: Call, known: Known) -> Settings:
     return settings
 
 
-def _gelu(call: Call, _known: Known) -> Settings:
+def _gelu(call: Call, _known: KnownValues) -> Settings:
     return {"approximate": str(call.attributes.get("approximate", "none"))}
 
 
-def _quick_gelu(call: Call, _known: Known) -> Settings:
+def _quick_gelu(call: Call, _known: KnownValues) -> Settings:
     """``x · sigmoid(alpha · x)``: SiLU where alpha is 1."""
     return {"activation": "SiLU" if number_of(call, "alpha", 1.702) == 1 else "quick GELU"}
 
 
 def _second_number(part: str) -> _Read:
-    def read(call: Call, known: Known) -> Settings:
+    def read(call: Call, known: KnownValues) -> Settings:
         number = known.scalar(input_of(call, 1))
         return {} if number is None else {part: number}
 
     return read
 
 
-def _mean(call: Call, known: Known) -> Settings:
+def _mean(call: Call, known: KnownValues) -> Settings:
     settings: Settings = {"keepdim": whole_of(call, "keepdims", 1) == 1}
     axes = call.attributes.get("axes")
     if axes is None and input_of(call, 1):
@@ -189,11 +189,11 @@ def _mean(call: Call, known: Known) -> Settings:
     return settings
 
 
-def _concatenate(call: Call, _known: Known) -> Settings:
+def _concatenate(call: Call, _known: KnownValues) -> Settings:
     return {"dim": whole_of(call, "axis", 1)}
 
 
-def _transpose(call: Call, _known: Known) -> Settings:
+def _transpose(call: Call, _known: KnownValues) -> Settings:
     return {"dims": call.attributes["perm"]} if "perm" in call.attributes else {}
 
 

@@ -51,7 +51,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorSpan:
     """Where in the file the values of a tensor lie."""
 
     offset: int
@@ -71,7 +71,7 @@ class Lean:
     note: str
     """The key of a tensor's external data under which the number of its place stands. No file
     can know it: it is drawn anew each time."""
-    places: tuple[Place, ...]
+    places: tuple[TensorSpan, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +126,7 @@ def lean(source: Source, message_type: Any, budget: Budget) -> Lean:
     """
     window = _Window(source, budget)
     note = f"normcheck {secrets.token_hex(8)}"
-    places: list[Place] = []
+    places: list[TensorSpan] = []
     position, schema = 0, _schema(message_type, {})
     whole = _Open(0, source.size, schema, 0, 0)
     stack = [whole]
@@ -157,7 +157,7 @@ def lean(source: Source, message_type: Any, budget: Budget) -> Lean:
             entry = _entry(note, len(places))
             message.instead(start, position + length, [entry], len(entry))
             message.noted = True
-            places.append(Place(position, length, _NAMES[number]))
+            places.append(TensorSpan(position, length, _NAMES[number]))
         else:
             text = number in schema.texts and wire_type == _LENGTH_DELIMITED
             packed = wire_type == _LENGTH_DELIMITED and not text and number not in schema.plain

@@ -8,7 +8,7 @@ the part of a node tell which tensor of the source it means.
 import re
 from dataclasses import field, replace
 
-from normcheck.formats.onnx.known_values import Known
+from normcheck.formats.onnx.known_values import KnownValues
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.graph import NORMS, Node, Op
 from normcheck.saved.tensors import TensorRef, contiguous_strides
@@ -22,7 +22,7 @@ _BROADCAST = (Op.GROUP_NORM, Op.PRELU)
 
 
 @lazy_dataclass(frozen=False, eq=False)
-class Named:
+class NamedNodes:
     """The nodes, with their tensors by the names of the source."""
 
     nodes: tuple[Node, ...] = ()
@@ -35,14 +35,14 @@ def unnamed(value: str) -> bool:
     return _UNNAMED.match(value) is not None
 
 
-def with_names(nodes: list[Node], known: Known) -> tuple[Named, dict[str, TensorRef]]:
+def with_names(nodes: list[Node], known: KnownValues) -> tuple[NamedNodes, dict[str, TensorRef]]:
     """The nodes, and the tensors that they take as weights and statistics, by name.
 
     Args:
         nodes: With the stored values as operands.
         known: Where those are.
     """
-    named = Named()
+    named = NamedNodes()
     tensors: dict[str, TensorRef] = {}
     taken = {v for n in nodes for p, v in n.operands.items() if p in _PARTS and not unnamed(v)}
     named.nodes = tuple(_named(node, known, tensors, taken, named.replaced) for node in nodes)
@@ -51,7 +51,7 @@ def with_names(nodes: list[Node], known: Known) -> tuple[Named, dict[str, Tensor
 
 def _named(
     node: Node,
-    known: Known,
+    known: KnownValues,
     tensors: dict[str, TensorRef],
     taken: set[str],
     replaced: set[str],

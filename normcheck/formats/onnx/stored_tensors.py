@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcheck.errors import UnreadableError
-from normcheck.formats.onnx.protobuf_wire import Place
+from normcheck.formats.onnx.protobuf_wire import TensorSpan
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.saved.tensors import (
     PlainRegion,
@@ -117,7 +117,7 @@ class LeftOut:
 
     source: Source
     note: str
-    places: tuple[Place, ...]
+    places: tuple[TensorSpan, ...]
 
     def region(self, tensor: "TensorProto", dtype: DType) -> PlainRegion | None:
         """Where the values of a tensor lie in the file; None where they were parsed with it."""

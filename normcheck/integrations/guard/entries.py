@@ -55,7 +55,7 @@ def _nothing() -> Callable[..., None]:
     return functools.partial(sys.audit, "hook")
 
 
-class Entry:
+class WatchedModule:
     """A module whose call may be a forward, and what was seen of it since the last step."""
 
     __slots__ = ("burst", "forwards", "module", "norms", "taught")
@@ -84,8 +84,8 @@ class Entries:
         self,
         model: nn.Module,
         norms: Sequence[WatchedNorm],
-        before: Callable[[Entry, tuple[Any, ...]], None],
-        after: Callable[[Entry], None],
+        before: Callable[[WatchedModule, tuple[Any, ...]], None],
+        after: Callable[[WatchedModule], None],
     ) -> None:
         """Hook them.
 
@@ -100,7 +100,7 @@ class Entries:
         self._after = after
         self._handles: list[RemovableHandle] = []
         self.entries = [
-            Entry(module, [norm for norm in norms if _holds(module, norm)])
+            WatchedModule(module, [norm for norm in norms if _holds(module, norm)])
             for module in _modules(model, {id(norm.module) for norm in norms})
         ]
         for entry in self.entries:
@@ -116,7 +116,7 @@ class Entries:
             handle.remove()
         self._handles.clear()
 
-    def _entering(self, entry: Entry) -> Callable[..., None]:
+    def _entering(self, entry: WatchedModule) -> Callable[..., None]:
         def enter(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
             self._depth += 1
             if self._depth == 1:
@@ -128,7 +128,7 @@ class Entries:
 
         return enter
 
-    def _leaving(self, entry: Entry) -> Callable[..., None]:
+    def _leaving(self, entry: WatchedModule) -> Callable[..., None]:
         def leave(*_words: Any) -> None:
             # A forward that raised may have left calls within it open.
             self._depth = max(0, self._depth - 1)

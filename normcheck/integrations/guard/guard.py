@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from normcheck.errors import GuardError, GuardWarning, UsageError
 from normcheck.findings import Failure, Finding, Severity
-from normcheck.integrations.guard.entries import Entries, Entry, Quiet, core_of, in_backward
+from normcheck.integrations.guard.entries import Entries, Quiet, WatchedModule, core_of, in_backward
 from normcheck.integrations.guard.guard_report import findings_of, guard_report
 from normcheck.integrations.guard.loop import Check, Loop, is_sampled
 from normcheck.integrations.guard.modes import EvalModeSteps, ForwardsWithoutLearning
@@ -149,7 +149,7 @@ class Guard:
             ranks=self._ranks.ranks,
         )
 
-    def _before(self, entry: Entry, inputs: tuple[Any, ...]) -> None:
+    def _before(self, entry: WatchedModule, inputs: tuple[Any, ...]) -> None:
         if self._paused or self._closed or in_backward():
             return
         loop = self._loop
@@ -159,7 +159,7 @@ class Guard:
         gradients = torch.is_grad_enabled()
         self._safely(self._begin, entry, gradients)
 
-    def _begin(self, entry: Entry, gradients: bool) -> None:
+    def _begin(self, entry: WatchedModule, gradients: bool) -> None:
         for check in self._checks:
             check.before(entry, gradients=gradients)
 
@@ -167,7 +167,7 @@ class Guard:
         for check in self._checks:
             check.step(norms)
 
-    def _after(self, entry: Entry) -> None:
+    def _after(self, entry: WatchedModule) -> None:
         if not self._closed:
             self._safely(self._look.after, entry)
 

@@ -11,7 +11,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 if TYPE_CHECKING:
     from torch import nn
 
-    from normcheck.integrations.guard.entries import Entry
+    from normcheck.integrations.guard.entries import WatchedModule
     from normcheck.integrations.guard.watched_norms import WatchedNorm
     from normcheck.live.training_record import Incident
 
@@ -37,7 +37,7 @@ class Loop:
 class Check(Protocol):
     """One thing that a healthy loop does not do."""
 
-    def before(self, entry: Entry, *, gradients: bool) -> None:
+    def before(self, entry: WatchedModule, *, gradients: bool) -> None:
         """A forward begins, outside of a backward pass.
 
         Args:
@@ -45,7 +45,7 @@ class Check(Protocol):
             gradients: Whether it records what ``backward`` needs.
         """
 
-    def after(self, entry: Entry) -> None:
+    def after(self, entry: WatchedModule) -> None:
         """It ended."""
 
     def step(self, norms: Sequence[WatchedNorm]) -> None:
@@ -67,10 +67,10 @@ class Silent:
         """
         self.loop = loop
 
-    def before(self, entry: Entry, *, gradients: bool) -> None:
+    def before(self, entry: WatchedModule, *, gradients: bool) -> None:
         """Nothing."""
 
-    def after(self, entry: Entry) -> None:
+    def after(self, entry: WatchedModule) -> None:
         """Nothing."""
 
     def step(self, norms: Sequence[WatchedNorm]) -> None:

@@ -11,7 +11,7 @@ from normcheck.integrations.guard.user_line import CHECKPOINTING, named, user_fr
 from normcheck.live.training_record import EvalSteps, IdleForwards
 
 if TYPE_CHECKING:
-    from normcheck.integrations.guard.entries import Entry
+    from normcheck.integrations.guard.entries import WatchedModule
     from normcheck.integrations.guard.watched_norms import WatchedNorm
 
 PATIENCE = 3
@@ -86,7 +86,7 @@ class ForwardsWithoutLearning(Silent):
         """How many there were before each."""
         self._gaps = 0
         """Steps before which one or two forwards ran without gradients."""
-        self._counted: set[Entry] = set()
+        self._counted: set[WatchedModule] = set()
 
     def answered(self) -> None:
         """A backward pass has reached the model's parameters."""
@@ -94,7 +94,7 @@ class ForwardsWithoutLearning(Silent):
             self._usual[self._unanswered] += 1
             self._unanswered = 0
 
-    def before(self, entry: Entry, *, gradients: bool) -> None:
+    def before(self, entry: WatchedModule, *, gradients: bool) -> None:
         """Count it, and tell where it cannot belong to a step."""
         if gradients:
             entry.taught = True
@@ -123,7 +123,7 @@ class ForwardsWithoutLearning(Silent):
             entry.burst = 0
         self._counted.clear()
 
-    def _too_many(self, entry: Entry) -> bool:
+    def _too_many(self, entry: WatchedModule) -> bool:
         total = self._usual.total()
         if total < _SETTLED:
             return False
@@ -131,7 +131,7 @@ class ForwardsWithoutLearning(Silent):
         regular = often >= _REGULAR * total
         return regular and self._unanswered > 2 * usual + 2 and _updates(entry)
 
-    def _tell(self, entry: Entry, forwards: int, *, without_gradients: bool) -> None:
+    def _tell(self, entry: WatchedModule, forwards: int, *, without_gradients: bool) -> None:
         self._done = True
         self.loop.tell(
             IdleForwards(
@@ -144,6 +144,6 @@ class ForwardsWithoutLearning(Silent):
         )
 
 
-def _updates(entry: Entry) -> bool:
+def _updates(entry: WatchedModule) -> bool:
     """Whether the forward updates statistics that are being trained."""
     return any(norm.updating and not norm.frozen for norm in entry.norms)

@@ -13,7 +13,7 @@ from normcheck.integrations.guard.loop import Loop, Silent
 from normcheck.live.training_record import RanksApart
 
 if TYPE_CHECKING:
-    from normcheck.integrations.guard.entries import Entry
+    from normcheck.integrations.guard.entries import WatchedModule
     from normcheck.integrations.guard.watched_norms import WatchedNorm
 
 _FIRST = 8
@@ -39,7 +39,7 @@ class AllRanks(Silent):
         self._done = False
         self.ranks = 1
 
-    def before(self, entry: Entry, *, gradients: bool) -> None:
+    def before(self, entry: WatchedModule, *, gradients: bool) -> None:
         """Write what this process has, where it is time."""
         if self.loop.steps < self._next or not gradients or self._done:
             return

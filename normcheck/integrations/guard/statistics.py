@@ -17,7 +17,7 @@ from normcheck.live.training_record import CountedTwice, NonFiniteBatch, SmallBa
 from normcheck.rules.training.few_samples_per_batch import FEW
 
 if TYPE_CHECKING:
-    from normcheck.integrations.guard.entries import Entry
+    from normcheck.integrations.guard.entries import WatchedModule
     from normcheck.integrations.guard.watched_norms import WatchedNorm
 
 _SIGHTINGS = 3
@@ -37,14 +37,14 @@ class CloserLook(Silent):
         self.order: list[WatchedNorm] = []
         """The norms in the order in which they ran last, in train mode."""
         self._handles: list[RemovableHandle] = []
-        self._now: Entry | None = None
+        self._now: WatchedModule | None = None
         self._started: dict[WatchedNorm, int] = {}
-        self._made: dict[Entry, dict[WatchedNorm, tuple[int, int]]] = {}
+        self._made: dict[WatchedModule, dict[WatchedNorm, tuple[int, int]]] = {}
         """Updates of each norm by the forward, and its number of updates after it."""
         self._said: set[WatchedNorm] = set()
         self._twice = 0
 
-    def before(self, entry: Entry, *, gradients: bool) -> None:
+    def before(self, entry: WatchedModule, *, gradients: bool) -> None:
         """Look at the norms of this forward, where it is one of those that are sampled."""
         if not self.loop.sampled or not gradients or entry in self._made:
             return
@@ -59,7 +59,7 @@ class CloserLook(Silent):
             hook = Quiet(self._noting(norm))
             self._handles.append(norm.module.register_forward_pre_hook(hook))
 
-    def after(self, entry: Entry) -> None:
+    def after(self, entry: WatchedModule) -> None:
         """Take the hooks away, and judge what the norms were given."""
         if self._now is not entry:
             return
@@ -144,7 +144,7 @@ class StandingStill(Silent):
         self._then: dict[WatchedNorm, _Then] = {}
         self._said: set[WatchedNorm] = set()
 
-    def before(self, entry: Entry, *, gradients: bool) -> None:
+    def before(self, entry: WatchedModule, *, gradients: bool) -> None:
         """A norm that is not in train mode now has no statistics that should move."""
         if self.loop.sampled and gradients:
             for norm in entry.norms:

@@ -21,7 +21,7 @@ _NUMBERS = re.compile(r"\d+")
 
 
 @lazy_dataclass()
-class Failed:
+class FailedShape:
     """One shape that the model did not take."""
 
     shapes: tuple[Shape, ...]
@@ -45,7 +45,7 @@ def counted_modules() -> Iterator[list[int]]:
         hook.remove()
 
 
-def most_telling(failures: Sequence[Failed]) -> Failed:
+def most_telling(failures: Sequence[FailedShape]) -> FailedShape:
     """The failure to show, of at least one.
 
     First what came furthest through the modules. Among those that came as far, the error that
@@ -58,7 +58,7 @@ def most_telling(failures: Sequence[Failed]) -> Failed:
     return max(deep, key=lambda failure: often[_alike(failure)])  # the first of equals
 
 
-def in_brief(failures: Sequence[Failed]) -> str:
+def in_brief(failures: Sequence[FailedShape]) -> str:
     """How many shapes were tried, and the error that says most."""
     if not failures:
         return "no shape was tried"
@@ -73,5 +73,5 @@ def in_brief(failures: Sequence[Failed]) -> str:
     return f"{tried}; {same} failed with: {chosen.error}"
 
 
-def _alike(failure: Failed) -> str:
+def _alike(failure: FailedShape) -> str:
     return _NUMBERS.sub("0", failure.error)

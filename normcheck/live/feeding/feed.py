@@ -8,7 +8,7 @@ from torch import nn
 
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.feeding.failed_trials import Failed, counted_modules, in_brief
+from normcheck.live.feeding.failed_trials import FailedShape, counted_modules, in_brief
 from normcheck.live.feeding.synthetic_input import guesses, made, parse
 from normcheck.live.feeding.user_data import all_alike, read_data, readings
 from normcheck.live.input_shape import Shape
@@ -90,7 +90,7 @@ def _attempts(item: object, model: nn.Module, forward: Forward) -> Iterator[tupl
 
 def _by_trial(model: nn.Module, forward: Forward) -> list[Shape]:
     start = time.monotonic()
-    failures: list[Failed] = []
+    failures: list[FailedShape] = []
     for shapes in guesses(model):
         if len(failures) >= _TRIALS or time.monotonic() - start > _TRIAL_SECONDS:
             break
@@ -98,7 +98,7 @@ def _by_trial(model: nn.Module, forward: Forward) -> list[Shape]:
             error = forward.error(made(shapes, 2, model))
         if error is None:
             return shapes
-        failures.append(Failed(tuple(shapes), error, count[0]))
+        failures.append(FailedShape(tuple(shapes), error, count[0]))
     raise NormcheckError(
         f"no input was found that the model takes ({in_brief(failures)})",
         "give its shape without the batch, --input-shape 3x224x224, or --data",

@@ -20,7 +20,7 @@ from normcheck.live.batches import Batch, evenly, joined
 from normcheck.live.feeding.image_folder import image_rows
 from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
-from normcheck.live.torch_tensors import Weights
+from normcheck.live.torch_tensors import TensorLoader
 from normcheck.platforms import names_object
 from normcheck.sources.limits import DEFAULT_LIMITS
 from normcheck.sources.place import local
@@ -184,7 +184,7 @@ def _safetensors(path: Path) -> Any:
         if length is None:
             raise UsageError(f"--data {path}: not a safetensors file", "check the file")
         found, _ = read_safetensors(source, length, DEFAULT_LIMITS)
-        weights = Weights()
+        weights = TensorLoader()
         return {name: weights.tensor(ref) for name, ref in found.items()}
     finally:
         source.close()

@@ -5,7 +5,7 @@ from torch import nn
 
 from normcheck.errors import NormcheckError
 from normcheck.live.loading.run_program import Program
-from normcheck.live.torch_tensors import Weights
+from normcheck.live.torch_tensors import TensorLoader
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 
 
@@ -21,7 +21,7 @@ def load_exported(checkpoint: Checkpoint, saved: SavedModel, *, trust: bool) -> 
         NormcheckError: It cannot be run, or not without trust.
     """
     if saved.form is Form.EXPORTED and isinstance(saved.root, dict):
-        weights = Weights()
+        weights = TensorLoader()
         tensors = {name: weights.tensor(ref) for name, ref in saved.tensors.items()}
         parameters = frozenset(n for n, ref in saved.tensors.items() if ref.requires_grad)
         try:

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.loading.nothing_fits import nothing_fits
-from normcheck.live.torch_tensors import Weights
+from normcheck.live.torch_tensors import TensorLoader
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
 from normcheck.sources.place import is_remote
@@ -262,7 +262,7 @@ def load(
             f"its tensors do not fit the model: {'; '.join(problems)}",
             "check --model and --model-args; a variant under other names is chosen with --prefix",
         )
-    weights = Weights()
+    weights = TensorLoader()
     state = {
         fit.own_prefix + name.removeprefix(fit.prefix): weights.tensor(ref)
         for name, ref in saved.tensors.items()

@@ -16,7 +16,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from normcheck.errors import NormcheckError, UnreadableError
-from normcheck.live.torch_tensors import Weights
+from normcheck.live.torch_tensors import TensorLoader
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord, attributes_of
 from normcheck.saved.tensors import TensorRef
 
@@ -104,7 +104,7 @@ class _Maker:
     def __init__(self) -> None:
         self.foreign: set[str] = set()
         self._made: dict[int, Any] = {}
-        self._weights = Weights()
+        self._weights = TensorLoader()
 
     def make(self, value: object) -> Any:
         """The live counterpart of one value of the file."""

@@ -38,7 +38,7 @@ without a look at them; no export of a model of dense tensors has any of them.""
 _INNER = ("wrap_with_set_grad_enabled", "wrap_with_autocast", "cond")
 
 
-class Part(nn.Module):
+class ProgramPart(nn.Module):
     """A module of the model that was exported: its tensors, and a place for its operators.
 
     Operators are called through the part that they were made from, so that whoever watches
@@ -54,13 +54,13 @@ class Part(nn.Module):
 class _Step:
     """One operator, ready to be called."""
 
-    part: Part
+    part: ProgramPart
     call: Callable[[Arguments], Any]
     outputs: tuple[Any, ...]
     last_uses: tuple[str, ...] = ()
 
 
-class Program(Part):
+class Program(ProgramPart):
     """An exported program as a module.
 
     Args:
@@ -82,7 +82,7 @@ class Program(Part):
     ) -> None:
         """Prepare every operator; nothing runs yet."""
         super().__init__()
-        self._parts: dict[str, Part] = {"": self}
+        self._parts: dict[str, ProgramPart] = {"": self}
         self._held: dict[str, str] = {}
         for name, tensor in tensors.items():
             path, _, leaf = name.rpartition(".")
@@ -132,10 +132,10 @@ class Program(Part):
             for name in step.last_uses:
                 values.pop(name, None)
 
-    def _part(self, path: str) -> Part:
+    def _part(self, path: str) -> ProgramPart:
         if path not in self._parts:
             above, _, name = path.rpartition(".")
-            self._parts[path] = part = Part()
+            self._parts[path] = part = ProgramPart()
             self._part(above).add_module(name, part)
         return self._parts[path]
 

@@ -24,7 +24,7 @@ from normcheck.live.probes.regime_comparison import (
 from normcheck.live.watching.forward import Interrupted, mode
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Moments, student_quantile
-from normcheck.live.watching.regimes import Collected, Outputs, Regimes, Statistics, distance
+from normcheck.live.watching.regimes import Collected, RegimeOutputs, Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
 from normcheck.live.watching.untouched import untouched
 from normcheck.wording import number
@@ -126,7 +126,7 @@ def against_data(
     )
 
 
-def _without_statistics(regimes: Regimes, feed: Feed, at_eval: Outputs) -> AgainstData:
+def _without_statistics(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs) -> AgainstData:
     """Of a model whose norms store nothing: only its outputs can be told."""
     train, note = _in_train_mode(regimes, feed)
     measured = [regime("eval", at_eval, at_eval)]
@@ -154,8 +154,8 @@ def _without_statistics(regimes: Regimes, feed: Feed, at_eval: Outputs) -> Again
 
 
 def _crossed(
-    regimes: Regimes, feed: Feed, at_eval: Outputs
-) -> tuple[Statistics, float, tuple[Outputs, Outputs]]:
+    regimes: Regimes, feed: Feed, at_eval: RegimeOutputs
+) -> tuple[Statistics, float, tuple[RegimeOutputs, RegimeOutputs]]:
     """Re-estimate on one half, judge on the other, both ways.
 
     Args:
@@ -169,7 +169,7 @@ def _crossed(
     """
     halves = feed.halves()
     found = [regimes.estimated(half) for half in halves]
-    stored, given = Outputs([], []), Outputs([], [])
+    stored, given = RegimeOutputs([], []), RegimeOutputs([], [])
     for start, half in enumerate(halves):
         rows = range(start, feed.samples, 2)
         # Without a loop over companions an output is its sample's own: it need not run again.
@@ -257,7 +257,7 @@ def _drift(
     )
 
 
-def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
+def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[RegimeOutputs | None, str]:
     """As ``model.train()`` is, dropout and all."""
     model = regimes.forward.model
     if regimes.forward.fixed_mode:
@@ -275,4 +275,4 @@ def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[Outputs | None, str]:
                     labels.append(None if batch.labels is None else batch.labels.cpu())
     except Interrupted as error:
         return None, f"train mode failed: {error}"
-    return Outputs(mains, labels).together(), ""
+    return RegimeOutputs(mains, labels).together(), ""

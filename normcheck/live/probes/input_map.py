@@ -22,7 +22,7 @@ from normcheck.live.misfit import InputMap
 from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, response_of
 from normcheck.live.probes.regime_comparison import answers, changed_answers
 from normcheck.live.watching.forward import Interrupted
-from normcheck.live.watching.regimes import Collected, Outputs, Regimes, distance
+from normcheck.live.watching.regimes import Collected, RegimeOutputs, Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
 _SAMPLES = 128
@@ -57,7 +57,7 @@ def read_input(
     regimes: Regimes,
     feed: Feed,
     seen: Collected,
-    at_eval: Outputs,
+    at_eval: RegimeOutputs,
     distances: Mapping[CallSite, float],
 ) -> ReadInput:
     """Hold the first norm against the input, and look for the input that it was meant for.
@@ -130,7 +130,7 @@ def _most_left(before: float) -> float:
 
 
 def _tried(
-    regimes: Regimes, feed: Feed, shown: InputMap, seen: Collected, at_eval: Outputs
+    regimes: Regimes, feed: Feed, shown: InputMap, seen: Collected, at_eval: RegimeOutputs
 ) -> InputMap | None:
     """The same with what all norms and the answers make of it, in eval mode as it is."""
 

@@ -15,7 +15,13 @@ from normcheck.live.probes.still_training import and_ran, still_training
 from normcheck.live.watching.changed_state import changed_each_time, state_of
 from normcheck.live.watching.forward import Forward, Interrupted, mode, of_export
 from normcheck.live.watching.observe import watching
-from normcheck.live.watching.outputs import Output, difference, relative, same, same_structure
+from normcheck.live.watching.outputs import (
+    ForwardOutput,
+    difference,
+    relative,
+    same,
+    same_structure,
+)
 from normcheck.live.watching.reachable_modules import Reached
 from normcheck.live.watching.seen import CallSite, Seen
 from normcheck.live.watching.untouched import untouched
@@ -43,7 +49,7 @@ class _Probe:
     def model(self) -> nn.Module:
         return self.forward.model
 
-    def watched(self, batch: Batch, *, without_dropout: bool = False) -> tuple[Output, Seen]:
+    def watched(self, batch: Batch, *, without_dropout: bool = False) -> tuple[ForwardOutput, Seen]:
         """A forward, and what ran in it."""
         with watching(self.model, batch.size, self.reached) as watch:
             watch.without_dropout = without_dropout
@@ -161,7 +167,7 @@ def _blame(probe: _Probe, second: Batch, *, row: bool) -> Blame | None:
         return None
 
 
-def _companions(probe: _Probe, output: Output) -> float | None:
+def _companions(probe: _Probe, output: ForwardOutput) -> float | None:
     """How much the first sample's output depends on which others are in the batch."""
     try:
         other = probe.forward(probe.others)
@@ -171,7 +177,7 @@ def _companions(probe: _Probe, output: Output) -> float | None:
     return _first_sample(output, other, probe.batch.size, probe.others.size)
 
 
-def _alone(probe: _Probe, output: Output) -> float | None:
+def _alone(probe: _Probe, output: ForwardOutput) -> float | None:
     """The same against the sample alone, less what another batch size does by itself."""
     try:
         single = probe.forward(probe.batch.rows([0]))
@@ -186,7 +192,9 @@ def _alone(probe: _Probe, output: Output) -> float | None:
     return max(0.0, found - 10 * rounding)
 
 
-def _first_sample(first: Output, second: Output, size: int, other_size: int) -> float | None:
+def _first_sample(
+    first: ForwardOutput, second: ForwardOutput, size: int, other_size: int
+) -> float | None:
     worst: float | None = None
     for name, tensor in first.tensors.items():
         other = second.tensors.get(name)
@@ -206,7 +214,7 @@ def _sample(tensor: Tensor, size: int) -> Tensor | None:
     return None
 
 
-def _not_finite(probe: _Probe, output: Output) -> tuple[float, Blame | None]:
+def _not_finite(probe: _Probe, output: ForwardOutput) -> tuple[float, Blame | None]:
     values = lost = 0
     for tensor in output.tensors.values():
         if tensor.is_floating_point():
@@ -244,7 +252,7 @@ class _Modes:
     draws: tuple[Draw, ...] = ()
 
 
-def _modes(probe: _Probe, output: Output) -> _Modes:
+def _modes(probe: _Probe, output: ForwardOutput) -> _Modes:
     """Train mode with dropout off against eval mode, on the same batch."""
     if probe.forward.fixed_mode:
         return _Modes()

@@ -11,7 +11,7 @@ from torch import Tensor
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import Answers, Decisiveness, Regime
 from normcheck.live.watching import outputs
-from normcheck.live.watching.regimes import Outputs
+from normcheck.live.watching.regimes import RegimeOutputs
 
 _FEWEST_CLASSES = 3
 """With two, the margin in deviations is the same for every sample, and any input is decided."""
@@ -24,7 +24,7 @@ _CLIP_SCALE = 5.0
 """The same for squared errors, in medians of the differences."""
 
 
-def regime(name: str, measured: Outputs, against: Outputs) -> Regime:
+def regime(name: str, measured: RegimeOutputs, against: RegimeOutputs) -> Regime:
     """What one way of normalising gives.
 
     Args:
@@ -57,7 +57,7 @@ def difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     )
 
 
-def _losses(measured: Outputs) -> Tensor | None:
+def _losses(measured: RegimeOutputs) -> Tensor | None:
     """The loss of each sample; None without labels that fit."""
     found = []
     for main, labels in zip(measured.mains, measured.labels, strict=True):
@@ -68,7 +68,7 @@ def _losses(measured: Outputs) -> Tensor | None:
     return torch.cat(found) if found else None
 
 
-def _right(measured: Outputs) -> Tensor | None:
+def _right(measured: RegimeOutputs) -> Tensor | None:
     """Whether each sample's answer is right, as a share where it has several.
 
     The sample is the unit: the pixels of one image are not independent. None without labels
@@ -83,7 +83,7 @@ def _right(measured: Outputs) -> Tensor | None:
     return torch.cat(found) if found else None
 
 
-def changed_answers(stored: Outputs, given: Outputs) -> tuple[int | None, int | None]:
+def changed_answers(stored: RegimeOutputs, given: RegimeOutputs) -> tuple[int | None, int | None]:
     """Samples that are answered better under ``given``, and better under ``stored``."""
     before, after = _right(stored), _right(given)
     if before is None or after is None or before.shape != after.shape:
@@ -91,7 +91,7 @@ def changed_answers(stored: Outputs, given: Outputs) -> tuple[int | None, int | 
     return int((before < after).sum()), int((before > after).sum())
 
 
-def answers(measured: Outputs) -> Answers | None:
+def answers(measured: RegimeOutputs) -> Answers | None:
     """Right answers, and those that guessing would give; None without one label a sample."""
     decided: list[Tensor] = []
     wanted: list[Tensor] = []
@@ -115,7 +115,7 @@ def answers(measured: Outputs) -> Answers | None:
     return Answers(right, len(answered), max(guessed, 1 / classes), classes)
 
 
-def loss_gain(stored: Outputs, given: Outputs) -> float | None:
+def loss_gain(stored: RegimeOutputs, given: RegimeOutputs) -> float | None:
     """Paired t of the loss that falls from ``stored`` to ``given``; None without a loss."""
     before, after = _losses(stored), _losses(given)
     if before is None or after is None or before.shape != after.shape or len(before) < 2:
@@ -133,7 +133,7 @@ def loss_gain(stored: Outputs, given: Outputs) -> float | None:
     return t if np.isfinite(t) else None
 
 
-def decisiveness(stored: Outputs, given: Outputs) -> Decisiveness | None:
+def decisiveness(stored: RegimeOutputs, given: RegimeOutputs) -> Decisiveness | None:
     """Margins of the decisions of the same samples; None where outputs are not classes."""
     before, after = _scores(stored), _scores(given)
     if before is None or after is None or before.shape != after.shape or len(before) < 2:
@@ -156,7 +156,7 @@ def decisiveness(stored: Outputs, given: Outputs) -> Decisiveness | None:
     )
 
 
-def _scores(measured: Outputs) -> Tensor | None:
+def _scores(measured: RegimeOutputs) -> Tensor | None:
     """Scores of classes, ``(N, C)``; None where the outputs are something else."""
     if not measured.mains or any(m.ndim != 2 or m.shape[1] < 2 for m in measured.mains):
         return None
@@ -197,7 +197,7 @@ def regrouped(feed: Feed) -> tuple[Feed, Tensor]:
 
 
 def effect(
-    at_eval: Outputs, at_batch: Outputs, among_others: Outputs, order: Tensor
+    at_eval: RegimeOutputs, at_batch: RegimeOutputs, among_others: RegimeOutputs, order: Tensor
 ) -> float | None:
     """``|eval - batch| / |batch - batch'|``, the calibrated effect size.
 

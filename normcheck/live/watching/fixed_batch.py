@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from normcheck.live.batches import Batch
-from normcheck.live.watching.outputs import Output, flattened
+from normcheck.live.watching.outputs import ForwardOutput, flattened
 
 
-def in_batches(run: Callable[[Batch], Any], size: int, batch: Batch) -> Output:
+def in_batches(run: Callable[[Batch], Any], size: int, batch: Batch) -> ForwardOutput:
     """The outputs for all samples of a batch, ``size`` of them at a time.
 
     The last call is filled up with samples from the beginning. What the companions of a sample
@@ -32,4 +32,4 @@ def in_batches(run: Callable[[Batch], Any], size: int, batch: Batch) -> Output:
             joined[name] = torch.cat([piece[name] for piece in pieces])[:count]
         else:
             joined[name] = first
-    return Output(joined)
+    return ForwardOutput(joined)

@@ -10,7 +10,7 @@ from torch import nn
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.fixed_batch import in_batches
-from normcheck.live.watching.outputs import Output, flattened
+from normcheck.live.watching.outputs import ForwardOutput, flattened
 
 
 def of_export(model: nn.Module, name: str) -> Any:
@@ -56,7 +56,7 @@ class Forward:
                 return tensor.dtype
         return torch.float32
 
-    def __call__(self, batch: Batch) -> Output:
+    def __call__(self, batch: Batch) -> ForwardOutput:
         """The output for one batch, in whatever mode the model is.
 
         Raises:
@@ -86,7 +86,7 @@ class Forward:
             return str(error)
         return None if output.tensors else "it returned no tensor"
 
-    def _output(self, batch: Batch) -> Output:
+    def _output(self, batch: Batch) -> ForwardOutput:
         size = self.fixed_batch
         if size is None or size == batch.size:
             return flattened(self.model(*batch.args, **batch.kwargs))

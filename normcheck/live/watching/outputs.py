@@ -14,7 +14,7 @@ _MAIN_NAMES = ("logits", "out", "output", "outputs", "pred", "prediction", "pred
 
 
 @lazy_dataclass(eq=False)
-class Output:
+class ForwardOutput:
     """The tensors of one forward, by where they sit in what it returned."""
 
     tensors: Mapping[str, Tensor]
@@ -36,9 +36,9 @@ class Output:
         return next(iter(found.values()), None)
 
 
-def flattened(value: Any) -> Output:
+def flattened(value: Any) -> ForwardOutput:
     """All tensors in what a forward returned, with names that tell where they sat."""
-    return Output(dict(_walk("", value, _DEPTH)))
+    return ForwardOutput(dict(_walk("", value, _DEPTH)))
 
 
 def _walk(name: str, value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
@@ -70,7 +70,7 @@ def _join(name: str, key: str) -> str:
     return f"{name}.{key}" if name else key
 
 
-def same(first: Output, second: Output) -> bool:
+def same(first: ForwardOutput, second: ForwardOutput) -> bool:
     """Whether two outputs are equal, bit for bit but for NaN, which equals itself here."""
     if first.tensors.keys() != second.tensors.keys():
         return False
@@ -85,14 +85,14 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return bool(torch.allclose(a.float(), b.float(), rtol=0, atol=0, equal_nan=True))
 
 
-def same_structure(first: Output, second: Output) -> bool:
+def same_structure(first: ForwardOutput, second: ForwardOutput) -> bool:
     """Whether two outputs have the same tensors of the same shapes."""
     return {name: t.shape for name, t in first.tensors.items()} == {
         name: t.shape for name, t in second.tensors.items()
     }
 
 
-def difference(first: Output, second: Output) -> float:
+def difference(first: ForwardOutput, second: ForwardOutput) -> float:
     """The largest relative difference of any floating output: ``|a - b| / |b|`` in L2.
 
     Infinite where shapes differ; a NaN on one side only counts as infinite as well.

@@ -20,7 +20,7 @@ _PLAIN = frozenset({Tensor, nn.Parameter})
 
 
 @lazy_dataclass()
-class Reading:
+class ValueAccess:
     """How the values of one tensor can be had."""
 
     take: Callable[[], Tensor] | None = None
@@ -36,7 +36,7 @@ class Reading:
     this one holds."""
 
 
-def reading_of(tensor: Tensor) -> Reading:
+def reading_of(tensor: Tensor) -> ValueAccess:
     """How to read a tensor, found out without touching memory that is not its own.
 
     Nothing of it is kept, and the tensor is not changed. A wrapper is asked once, to see
@@ -48,15 +48,15 @@ def reading_of(tensor: Tensor) -> Reading:
     try:
         reason, absent = without_values(tensor)
         if reason:
-            return Reading(reason=reason, absent=absent)
+            return ValueAccess(reason=reason, absent=absent)
         memory = own_memory(tensor)
         with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001
             quantised = tensor.is_quantized
         if memory is not None and not quantised:
-            return Reading(memory=memory)
+            return ValueAccess(memory=memory)
         return _asked(tensor)
     except Exception as error:  # code of the subclass, which may raise anything
-        return Reading(reason=f"{named(tensor)}: {_brief(error)}")
+        return ValueAccess(reason=f"{named(tensor)}: {_brief(error)}")
 
 
 def own_memory(tensor: Tensor, *, freed: bool = False) -> torch.UntypedStorage | None:
@@ -188,18 +188,18 @@ def _without_memory(tensor: Tensor) -> tuple[str, bool]:
     return "", False
 
 
-def _asked(tensor: Tensor) -> Reading:
+def _asked(tensor: Tensor) -> ValueAccess:
     """A way that a user would take, tried once."""
     size = tensor.numel() * max(tensor.element_size(), 4)
     if size > DEFAULT_LIMITS.tensor_bytes:
-        return Reading(reason=f"{named(tensor)} takes {size:,} bytes when it is written out")
+        return ValueAccess(reason=f"{named(tensor)} takes {size:,} bytes when it is written out")
     if is_distributed(tensor):
         return _local(tensor)
     take = _way(tensor)
     made = take()
     if own_memory(made) is None or made.shape != tensor.shape or made.is_quantized:
-        return Reading(reason=f"{named(tensor)} gives no plain tensor")
-    return Reading(take)
+        return ValueAccess(reason=f"{named(tensor)} gives no plain tensor")
+    return ValueAccess(take)
 
 
 def is_distributed(tensor: Any) -> bool:
@@ -207,7 +207,7 @@ def is_distributed(tensor: Any) -> bool:
     return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
 
 
-def _local(tensor: Any) -> Reading:
+def _local(tensor: Any) -> ValueAccess:
     """What this process holds: the whole would have to be gathered from all of them."""
 
     def take() -> Tensor:
@@ -216,21 +216,21 @@ def _local(tensor: Any) -> Reading:
             return local.wait() if hasattr(local, "wait") else local  # type: ignore[no-any-return]
 
     if any(placement.is_partial() for placement in tensor.placements):
-        return Reading(reason="a DTensor that is still to be summed over processes")
+        return ValueAccess(reason="a DTensor that is still to be summed over processes")
     local = take()
     inside = reading_of(local)
     if inside.reason:
-        return Reading(reason=f"a DTensor over {inside.reason}", absent=inside.absent)
+        return ValueAccess(reason=f"a DTensor over {inside.reason}", absent=inside.absent)
     if inside.take is not None:
         own, whole = inside.take, local.shape == tensor.shape
-        return Reading(own) if whole else Reading(reason=f"a DTensor over {named(local)}")
+        return ValueAccess(own) if whole else ValueAccess(reason=f"a DTensor over {named(local)}")
     if local.shape == tensor.shape:
-        return Reading(take)
+        return ValueAccess(take)
     held = "x".join(map(str, local.shape))
     whole_shape = "x".join(map(str, tensor.shape))
     uneven = [d for d, (n, m) in enumerate(zip(local.shape, tensor.shape, strict=True)) if n != m]
     reason = f"a DTensor of which this process holds a part, {held} of {whole_shape}"
-    return Reading(take, reason=reason, cut=uneven[0] if len(uneven) == 1 else None)
+    return ValueAccess(take, reason=reason, cut=uneven[0] if len(uneven) == 1 else None)
 
 
 def _way(tensor: Any) -> Callable[[], Tensor]:

@@ -19,7 +19,7 @@ from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.input_moments import Moments
 from normcheck.live.watching.observe import Activation, watching
-from normcheck.live.watching.outputs import Output
+from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.reachable_modules import Reached
 from normcheck.live.watching.seen import CallSite
 
@@ -79,7 +79,7 @@ class Regimes:
         how: Intervene | None,
         activation: Activation | None = None,
         activations: list[int] | None = None,
-    ) -> Iterator[tuple[Batch, Output]]:
+    ) -> Iterator[tuple[Batch, ForwardOutput]]:
         """Forwards of all batches, each batch norm going through ``how``.
 
         Args:
@@ -99,16 +99,18 @@ class Regimes:
             self.tick(batch.size)
             yield batch, output
 
-    def stored(self, feed: Feed, collected: Collected | None = None) -> Outputs:
+    def stored(self, feed: Feed, collected: Collected | None = None) -> RegimeOutputs:
         """As eval mode is."""
 
         def how(call: BatchNormCall) -> None:
             if collected is not None:
                 collected.take(call)
 
-        return Outputs.of(self.run(feed.batches, how))
+        return RegimeOutputs.of(self.run(feed.batches, how))
 
-    def batch(self, feed: Feed, collected: Collected | None = None, *, size: int = 0) -> Outputs:
+    def batch(
+        self, feed: Feed, collected: Collected | None = None, *, size: int = 0
+    ) -> RegimeOutputs:
         """With the statistics of each batch, all else as in eval mode.
 
         Args:
@@ -125,11 +127,11 @@ class Regimes:
                 return None
             return call.with_group_statistics(size) if size else call.with_batch_statistics()
 
-        return Outputs.of(self.run(feed.batches, how))
+        return RegimeOutputs.of(self.run(feed.batches, how))
 
     def given(
         self, feed: Feed, statistics: Statistics, collected: Collected | None = None
-    ) -> Outputs:
+    ) -> RegimeOutputs:
         """With other statistics than the stored ones, where there are any."""
 
         def how(call: BatchNormCall) -> object:
@@ -138,9 +140,11 @@ class Regimes:
             found = statistics.get(call.place)
             return None if found is None or call.training else call.with_statistics(*found)
 
-        return Outputs.of(self.run(feed.batches, how))
+        return RegimeOutputs.of(self.run(feed.batches, how))
 
-    def estimated(self, feed: Feed, rounds: int = 20, in_order: int = _MOST_PASSES) -> Estimated:
+    def estimated(
+        self, feed: Feed, rounds: int = 20, in_order: int = _MOST_PASSES
+    ) -> DataStatistics:
         """Statistics that reproduce themselves in eval mode.
 
         In one batch, batch statistics are the statistics of all the data: every layer is
@@ -172,7 +176,7 @@ class Regimes:
             again = self._in_order(feed, first, in_order)
             if again.residual < _residual(moves, statistics):
                 return replace(again, rounds=done + again.rounds)
-        return Estimated(statistics, _residual(moves, statistics), done)
+        return DataStatistics(statistics, _residual(moves, statistics), done)
 
     def _again(
         self, feed: Feed, statistics: Estimates, settled: frozenset[CallSite] | None = None
@@ -200,7 +204,7 @@ class Regimes:
         moves = {p: _moved(statistics[p], following[p]) for p in following}
         return {**statistics, **following}, moves
 
-    def _in_order(self, feed: Feed, statistics: Estimates, most: int) -> Estimated:
+    def _in_order(self, feed: Feed, statistics: Estimates, most: int) -> DataStatistics:
         """Layer by layer in the order in which they run: as many passes as that takes.
 
         A norm's statistics stand once all before it stand; then a pass gives them exactly.
@@ -210,7 +214,7 @@ class Regimes:
         for standing in range(passes):
             statistics, _ = self._again(feed, statistics, frozenset(order[:standing]))
         _, moves = self._again(feed, statistics)
-        return Estimated(statistics, _residual(moves, statistics), passes + 1)
+        return DataStatistics(statistics, _residual(moves, statistics), passes + 1)
 
 
 Estimates = dict[CallSite, tuple[Tensor, Tensor]]
@@ -224,7 +228,7 @@ _NINE_IN_TEN = 0.9
 
 
 @lazy_dataclass(eq=False)
-class Estimated:
+class DataStatistics:
     """Statistics of the data, and how well they reproduce themselves."""
 
     statistics: dict[CallSite, tuple[Tensor, Tensor]]
@@ -261,14 +265,14 @@ def distance(mean_r: Tensor, var_r: Tensor, mean: Tensor, var: Tensor, eps: floa
 
 
 @lazy_dataclass(frozen=False)
-class Outputs:
+class RegimeOutputs:
     """The main outputs of all batches under one regime, and the labels."""
 
     mains: list[Tensor]
     labels: list[Tensor | None]
 
     @classmethod
-    def of(cls, forwards: Iterator[tuple[Batch, Output]]) -> Outputs:
+    def of(cls, forwards: Iterator[tuple[Batch, ForwardOutput]]) -> RegimeOutputs:
         """Gather them; batches without a per-sample output are left out."""
         mains, labels = [], []
         for batch, output in forwards:
@@ -278,11 +282,11 @@ class Outputs:
                 labels.append(None if batch.labels is None else batch.labels.cpu())
         return cls(mains, labels)
 
-    def together(self) -> Outputs:
+    def together(self) -> RegimeOutputs:
         """The same as of one batch; itself where they have several shapes."""
         return self.rows(range(sum(map(len, self.mains)))) or self
 
-    def rows(self, index: range) -> Outputs | None:
+    def rows(self, index: range) -> RegimeOutputs | None:
         """Those of some samples, by the order in which they were fed.
 
         Returns:
@@ -293,4 +297,4 @@ class Outputs:
         labels = [label for label in self.labels if label is not None]
         chosen = torch.arange(sum(map(len, self.mains)))[index.start : index.stop : index.step]
         told = torch.cat(labels)[chosen] if len(labels) == len(self.mains) else None
-        return Outputs([torch.cat(self.mains)[chosen]], [told])
+        return RegimeOutputs([torch.cat(self.mains)[chosen]], [told])

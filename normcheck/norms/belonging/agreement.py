@@ -19,7 +19,7 @@ from normcheck.norms.belonging.likeliest_activation import (
     is_certain,
     likeliest,
 )
-from normcheck.norms.belonging.links import Link, Weights
+from normcheck.norms.belonging.links import Link, WeightStructure
 from normcheck.norms.belonging.prediction import (
     Fit,
     Hypothesis,
@@ -327,12 +327,14 @@ def _turned(links: list[Link]) -> list[Link]:
     here = [max(p.scores) for link in sample if (p := Prediction(link, plain)).finite]
     if not here or median(here) >= FITS_AS_IT_IS:
         return links
-    turned = [replace(link, kind=Weights.TRANSPOSED, either_way=False) for link in sample]
+    turned = [replace(link, kind=WeightStructure.TRANSPOSED, either_way=False) for link in sample]
     there = [max(p.scores) for link in turned if (p := Prediction(link, plain)).finite]
     if len(there) < len(here) or median(there) < max(FITS_AS_IT_IS, median(here) + CLEARLY_TURNED):
         return links
     return [
-        replace(link, kind=Weights.TRANSPOSED, either_way=False) if link.either_way else link
+        replace(link, kind=WeightStructure.TRANSPOSED, either_way=False)
+        if link.either_way
+        else link
         for link in links
     ]
 

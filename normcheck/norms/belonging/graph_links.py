@@ -16,7 +16,7 @@ from normcheck.norms.belonging.inflow import (
     norms_of,
     steps_of,
 )
-from normcheck.norms.belonging.links import Link, Weights, role_of, usable
+from normcheck.norms.belonging.links import Link, WeightStructure, role_of, usable
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.recognise.from_graph import GraphNorms
 from normcheck.norms.weight_layout import of_node, stored_weights, weights_value
@@ -135,7 +135,7 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
                 "connected in the graph" + ("" if certain else ", through a sum or pooling"),
             ),
             inflow=inflow,
-            groups=_groups(made) if kind is Weights.TRANSPOSED else 1,
+            groups=_groups(made) if kind is WeightStructure.TRANSPOSED else 1,
             seen=_seen(made),
         )
 
@@ -159,7 +159,7 @@ def _seen(node: Node) -> float | None:
 def _fits(
     inflow: Inflow,
     node: Node,
-    kind: Weights,
+    kind: WeightStructure,
     weights: TensorRef,
     bias: TensorRef | None,
     target: NormLayer,
@@ -169,16 +169,16 @@ def _fits(
     if not channels or not weights.numel or weights.dtype.name.startswith("complex"):
         return False
     makes, takes = weights.shape[:2]
-    if kind is Weights.TRANSPOSED:
+    if kind is WeightStructure.TRANSPOSED:
         makes, takes = takes * _groups(node), makes
     if bias is not None and bias.numel != makes:
         return False
     if makes != target.features:
         return False
     match kind:
-        case Weights.LINEAR:
+        case WeightStructure.LINEAR:
             return takes % channels == 0
-        case Weights.DEPTHWISE | Weights.GROUPED:
+        case WeightStructure.DEPTHWISE | WeightStructure.GROUPED:
             return channels % takes == 0 and makes % (channels // takes) == 0
         case _:
             return takes == channels
@@ -229,17 +229,17 @@ def _stored_weights(node: Node, tracer: Tracer) -> TensorRef | None:
     return weights
 
 
-def _kind(node: Node, weights: TensorRef, target: NormLayer) -> Weights | None:
+def _kind(node: Node, weights: TensorRef, target: NormLayer) -> WeightStructure | None:
     if node.op is not Op.CONVOLUTION:
-        return Weights.LINEAR if weights.shape[0] == target.features else None
+        return WeightStructure.LINEAR if weights.shape[0] == target.features else None
     groups = node.settings.get("groups")
     if node.settings.get("transposed") is True:
         layout = of_node(node)
         makes = layout.outputs(weights.shape) if layout is not None else None
         known = makes == target.features and _seen(node) is not None
-        return Weights.TRANSPOSED if known else None
+        return WeightStructure.TRANSPOSED if known else None
     if weights.shape[0] != target.features or not isinstance(groups, int):
         return None
     if groups == 1:
-        return Weights.CONVOLUTION
-    return Weights.DEPTHWISE if weights.shape[1] == 1 else Weights.GROUPED
+        return WeightStructure.CONVOLUTION
+    return WeightStructure.DEPTHWISE if weights.shape[1] == 1 else WeightStructure.GROUPED

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.steps import Step
+from normcheck.norms.belonging.steps import ModuleStep
 from normcheck.norms.layer import NormLayer, Values
 
 FEWEST_NEW = 8
@@ -51,7 +51,7 @@ class Growth:
     """Whether equal statistics show that channels are joined; else only the sizes do."""
 
 
-def growths(steps: list[Step]) -> Iterator[Growth]:
+def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
     """The steps in which the channels of a model grow by what weights make.
 
     Args:
@@ -83,7 +83,7 @@ def growths(steps: list[Step]) -> Iterator[Growth]:
             yield Growth(place, _part(other, new), grown, proven=equal[at_end] > 0)
 
 
-def _grown_from(before: list[Step], target: NormLayer, makes: int) -> NormLayer | None:
+def _grown_from(before: list[ModuleStep], target: NormLayer, makes: int) -> NormLayer | None:
     """The latest norm before weights whose channels are those of the target without the new."""
     norms = [step.norm for step in before if step.norm is not None][-_BACK:]
     for norm in reversed(norms):

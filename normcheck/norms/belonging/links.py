@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.grown import Grown, growths
 from normcheck.norms.belonging.module_tree import Between
-from normcheck.norms.belonging.steps import NUMBER, Step, norm_first, steps_of, usual_order
+from normcheck.norms.belonging.steps import NUMBER, ModuleStep, norm_first, steps_of, usual_order
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.weight_layout import Layout, layouts_of, strides_of
@@ -31,7 +31,7 @@ _SIDE_BRANCH = re.compile(
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
 
 
-class Weights(StrEnum):
+class WeightStructure(StrEnum):
     """How the weights between two norms combine their inputs."""
 
     LINEAR = "linear"
@@ -50,7 +50,7 @@ class Link:
     weights: TensorRef
     bias: TensorRef | None
     target: NormLayer
-    kind: Weights
+    kind: WeightStructure
     role: str
     """What links at the same place of other blocks share: their names without numbers."""
     recognition: Recognition
@@ -154,7 +154,7 @@ class _Told:
         return cls(tree, layouts_of(model), strides_of(model))
 
 
-def _links(steps: list[Step], told: _Told, *, ordered: bool) -> Iterator[Link]:
+def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[Link]:
     grown = {growth.place: growth for growth in growths(steps)}
     for index, step in enumerate(steps):
         if not step.is_weights or index + 1 >= len(steps):
@@ -192,10 +192,10 @@ def _links(steps: list[Step], told: _Told, *, ordered: bool) -> Iterator[Link]:
             ),
             slopes,
             grown=growth.grown if growth is not None and growth.proven else None,
-            either_way=kind is Weights.CONVOLUTION
+            either_way=kind is WeightStructure.CONVOLUTION
             and layout is None
             and weights.shape[0] == weights.shape[1],
-            groups=makes // weights.shape[1] if kind is Weights.TRANSPOSED else 1,
+            groups=makes // weights.shape[1] if kind is WeightStructure.TRANSPOSED else 1,
             seen=1 / prod(strides) if strides else None,
             among=told.tree.activations(source.path, step.path) if told.tree is not None else (),
         )
@@ -215,7 +215,7 @@ def usable(source: NormLayer, target: NormLayer) -> bool:
 
 def _weights_kind(
     weights: TensorRef, made_of: int, makes: int, layout: Layout | None
-) -> Weights | None:
+) -> WeightStructure | None:
     """How ``weights`` leads from so many channels to so many; None where it cannot.
 
     Args:
@@ -230,19 +230,19 @@ def _weights_kind(
     out, inner = weights.shape[:2]
     if weights.ndim == 2:
         usual = layout is None or not layout.inputs_first
-        return Weights.LINEAR if (out, inner) == (makes, made_of) and usual else None
+        return WeightStructure.LINEAR if (out, inner) == (makes, made_of) and usual else None
     if layout is not None and layout.inputs_first:
         fits = out == made_of and layout.outputs(weights.shape) == makes
-        return Weights.TRANSPOSED if fits and layout.fits(weights.shape) else None
+        return WeightStructure.TRANSPOSED if fits and layout.fits(weights.shape) else None
     if out == makes:
         if inner == made_of:
-            return Weights.CONVOLUTION
+            return WeightStructure.CONVOLUTION
         if inner == 1 and out == made_of:
-            return Weights.DEPTHWISE
+            return WeightStructure.DEPTHWISE
         if made_of % inner == 0 and out % (made_of // inner) == 0:
-            return Weights.GROUPED
+            return WeightStructure.GROUPED
     if (out, inner) == (made_of, makes) and layout is None:
-        return Weights.TRANSPOSED
+        return WeightStructure.TRANSPOSED
     return None
 
 

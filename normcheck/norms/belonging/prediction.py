@@ -21,7 +21,7 @@ import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS, Normals, after_prelu
-from normcheck.norms.belonging.links import Link, Weights
+from normcheck.norms.belonging.links import Link, WeightStructure
 from normcheck.norms.belonging.weighted_sums import behind_weights, shares_seen
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
@@ -290,8 +290,8 @@ def _from_graph(
     each = [moments(inflow, hypothesis.pool) for hypothesis in hypotheses]
     mean = np.stack([m for m, _ in each], axis=1)
     variance = np.stack([v for _, v in each], axis=1)
-    taken = link.weights.shape[0 if link.kind is Weights.TRANSPOSED else 1]
-    if link.kind is Weights.LINEAR and taken % mean.shape[0] == 0:
+    taken = link.weights.shape[0 if link.kind is WeightStructure.TRANSPOSED else 1]
+    if link.kind is WeightStructure.LINEAR and taken % mean.shape[0] == 0:
         # Flattened: the positions of a channel lie side by side.
         return np.repeat(mean, taken // mean.shape[0], 0), np.repeat(
             variance, taken // mean.shape[0], 0

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"\d+")
 
 
 @lazy_dataclass()
-class Step:
+class ModuleStep:
     """One module that has tensors, in the order of the model."""
 
     path: str
@@ -38,7 +38,7 @@ class Step:
         return self.norm is None and set(self.leaves) == {"weight"} and not self.is_weights
 
 
-def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[Step]:
+def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[ModuleStep]:
     """The modules with tensors, in the order of the file."""
     leaves: dict[str, dict[str, TensorRef]] = {}
     for name, tensor in model.tensors.items():
@@ -47,10 +47,10 @@ def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[Step]:
     norms = {
         path: layer for layer in layers if layer.reached for path in (layer.path, *layer.aliases)
     }
-    return _as_run([Step(path, named, norms.get(path)) for path, named in leaves.items()])
+    return _as_run([ModuleStep(path, named, norms.get(path)) for path, named in leaves.items()])
 
 
-def _as_run(steps: list[Step]) -> list[Step]:
+def _as_run(steps: list[ModuleStep]) -> list[ModuleStep]:
     """The modules with the norms of a block behind their weights, where shapes prove it.
 
     A block may register ``bn1, conv1, bn2, conv2`` and run ``conv1`` first. Where it changes the
@@ -69,16 +69,16 @@ def _as_run(steps: list[Step]) -> list[Step]:
     return run
 
 
-def _parent(step: Step) -> str:
+def _parent(step: ModuleStep) -> str:
     return step.path.rpartition(".")[0]
 
 
-def _names(steps: list[Step], block: tuple[int, ...]) -> tuple[str, ...]:
+def _names(steps: list[ModuleStep], block: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(NUMBER.sub("#", _parent(steps[i])) + steps[i].path.rpartition(".")[2]
                  for i in block)  # fmt: skip
 
 
-def _norms_first(block: list[Step]) -> bool:
+def _norms_first(block: list[ModuleStep]) -> bool:
     """Whether a block is norm, weights, norm, weights and so on."""
     pairs = list(zip(block[::2], block[1::2], strict=False))
     return len(block) % 2 == 0 and all(
@@ -86,7 +86,7 @@ def _norms_first(block: list[Step]) -> bool:
     )
 
 
-def _proofs(steps: list[Step], block: tuple[int, ...]) -> Iterator[bool]:
+def _proofs(steps: list[ModuleStep], block: tuple[int, ...]) -> Iterator[bool]:
     """For each pair whose channels prove it: whether the norm runs behind the weights."""
     for norm, place in zip(block[::2], block[1::2], strict=True):
         layer = steps[norm].norm
@@ -102,7 +102,7 @@ def _proofs(steps: list[Step], block: tuple[int, ...]) -> Iterator[bool]:
             yield False
 
 
-def usual_order(step: Step) -> tuple[list[tuple[int, int, str]], int, int]:
+def usual_order(step: ModuleStep) -> tuple[list[tuple[int, int, str]], int, int]:
     """Within a block: by the last number of the name, and weights before their norm."""
     parent, _, last = step.path.rpartition(".")
     numbers = NUMBER.findall(last)
@@ -116,7 +116,7 @@ def usual_order(step: Step) -> tuple[list[tuple[int, int, str]], int, int]:
     )
 
 
-def norm_first(step: Step) -> tuple[list[tuple[int, int, str]], int, int]:
+def norm_first(step: ModuleStep) -> tuple[list[tuple[int, int, str]], int, int]:
     """Within a block: by the last number of the name, and a norm before its weights."""
     parts, number, kind = usual_order(step)
     return parts, number, -kind

@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from normcheck.norms.belonging.links import Link, Weights
+from normcheck.norms.belonging.links import Link, WeightStructure
 from normcheck.norms.layer import Floats
 from normcheck.norms.weight_layout import Layout
 from normcheck.saved.dtypes import Array
@@ -26,7 +26,7 @@ from normcheck.saved.tensor_blocks import in_blocks
 BORDERS = (0.0, 0.03, 0.07, 0.14, 0.25, 0.5, 1.0)
 """Values of f: images of no border, 32, 16, 8, 4, 2 pixels and of one, in which a padded
 convolution sees zeros around its middle (deep networks on small images end there)."""
-_APART = (Weights.LINEAR, Weights.CONVOLUTION)
+_APART = (WeightStructure.LINEAR, WeightStructure.CONVOLUTION)
 """Weights whose rows are output channels that see every input: they are read in blocks."""
 
 
@@ -49,7 +49,7 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
         UnreadableError: The file ends early, or its checksum is wrong.
     """
     weights = link.weights
-    turned = link.kind is Weights.TRANSPOSED
+    turned = link.kind is WeightStructure.TRANSPOSED
     inner = weights.shape[0] // link.groups if turned else weights.shape[1]
     # A depthwise convolution is one with as many groups as channels.
     groups = means.shape[0] // inner
@@ -88,7 +88,7 @@ def shares_seen(link: Link) -> tuple[float, ...]:
     dimension, at stride 4 every fourth, and a first one on a single pixel just one of 4 × 4.
     Where the file tells the stride, it is that, or the single pixel.
     """
-    if link.kind is not Weights.TRANSPOSED:
+    if link.kind is not WeightStructure.TRANSPOSED:
         return (1.0,)
     if link.seen is not None:
         return tuple(dict.fromkeys((1.0, link.seen, 1 / prod(link.weights.shape[2:]))))
@@ -116,7 +116,7 @@ def _rows(block: Array, link: Link) -> Array:
 
     Sums of some thousand products are exact to 10^-6 in it, and take half the time.
     """
-    if link.kind is Weights.TRANSPOSED:
+    if link.kind is WeightStructure.TRANSPOSED:
         block = Layout(inputs_first=True, groups=link.groups).rows(block)
     return (
         block

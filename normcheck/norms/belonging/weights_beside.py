@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from normcheck.norms.belonging.steps import NUMBER, Step, steps_of, usual_order
+from normcheck.norms.belonging.steps import NUMBER, ModuleStep, steps_of, usual_order
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.weight_layout import Layout, layouts_of, possible
 from normcheck.saved.checkpoint import SavedModel
@@ -40,8 +40,8 @@ def weights_beside(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str
 
 
 def _making(
-    norm: Step, before: list[Step], features: int, known: Mapping[str, Layout]
-) -> list[Step]:
+    norm: ModuleStep, before: list[ModuleStep], features: int, known: Mapping[str, Layout]
+) -> list[ModuleStep]:
     """The layers before a norm that make as many features, the likeliest first.
 
     Args:
@@ -50,8 +50,8 @@ def _making(
         features: Of the norm.
         known: Layouts that the model tells.
     """
-    sure: list[Step] = []
-    turned: list[Step] = []
+    sure: list[ModuleStep] = []
+    turned: list[ModuleStep] = []
     for step in before:
         shape = step.leaves["weight"].shape
         layout = known.get(step.weight_name)

@@ -15,7 +15,7 @@ from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.norms.recognise.statistics_names import (
-    Named,
+    StatisticsNames,
     as_in_torch,
     named_statistics,
     squared,
@@ -73,7 +73,7 @@ def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
     return tuple(found)
 
 
-def _with_names_of_torch(record: ModuleRecord) -> tuple[ModuleRecord, Named | None]:
+def _with_names_of_torch(record: ModuleRecord) -> tuple[ModuleRecord, StatisticsNames | None]:
     """A module whose statistics have other names, with those of torch."""
     own = {**record.parameters, **record.buffers}
     leaves = {name: tensor for name, tensor in own.items() if tensor is not None}
@@ -90,7 +90,7 @@ def _with_names_of_torch(record: ModuleRecord) -> tuple[ModuleRecord, Named | No
     return replace(record, parameters=parameters, buffers={**torch, **buffers}), named
 
 
-def _observes(record: ModuleRecord, named: Named | None) -> bool:
+def _observes(record: ModuleRecord, named: StatisticsNames | None) -> bool:
     own = record.buffers if named is None else {**record.parameters, **record.buffers}
     return is_observation_norm(own, named)
 
@@ -216,7 +216,7 @@ def _first(
 
 
 def _layer(
-    record: ModuleRecord, kind: NormKind, recognition: Recognition, named: Named | None
+    record: ModuleRecord, kind: NormKind, recognition: Recognition, named: StatisticsNames | None
 ) -> NormLayer:
     tensors = {**record.plain_tensors, **record.parameters, **record.buffers}
     unread: dict[str, str] = {}

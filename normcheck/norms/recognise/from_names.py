@@ -20,7 +20,7 @@ from normcheck.norms.recognise.groups import (
     with_names_of_torch,
     without_aliases,
 )
-from normcheck.norms.recognise.known_momenta import Known, known_library, momentum_at
+from normcheck.norms.recognise.known_momenta import LibraryMomentum, known_library, momentum_at
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.norms.recognise.statistics_names import (
     shaped_otherwise,
@@ -91,7 +91,7 @@ def norm_layers(
     )
 
 
-def _with_momentum_of(library: Known, layer: NormLayer) -> NormLayer:
+def _with_momentum_of(library: LibraryMomentum, layer: NormLayer) -> NormLayer:
     momentum = momentum_at(library, layer.path) if layer.has_statistics else None
     if momentum is None or layer.momentum is not None:
         return layer

@@ -5,7 +5,11 @@ from dataclasses import dataclass, replace
 
 from normcheck.norms.kinds import NormKind
 from normcheck.norms.layer import Recognition
-from normcheck.norms.recognise.statistics_names import Named, as_in_torch, named_statistics
+from normcheck.norms.recognise.statistics_names import (
+    StatisticsNames,
+    as_in_torch,
+    named_statistics,
+)
 from normcheck.saved.tensors import TensorRef
 
 
@@ -16,7 +20,7 @@ class Group:
     path: str
     leaves: dict[str, TensorRef]
     position: int
-    named: Named | None = None
+    named: StatisticsNames | None = None
     """Where it has running statistics under names that are not torch's; ``leaves`` has torch's."""
 
 

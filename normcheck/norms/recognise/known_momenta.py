@@ -11,7 +11,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 
 
 @lazy_dataclass()
-class Known:
+class LibraryMomentum:
     """One library's models."""
 
     library: str
@@ -24,7 +24,7 @@ class Known:
 
 
 KNOWN = (
-    Known(
+    LibraryMomentum(
         "pytorch-tabnet 4.1 (tab_network.py)",
         (
             re.compile(r"(^|\.)encoder\.initial_bn\.running_mean$"),
@@ -37,7 +37,7 @@ KNOWN = (
             (re.compile(r"\.bn\.bn$"), 0.02),
         ),
     ),
-    Known(
+    LibraryMomentum(
         "efficientnet_pytorch 0.7.1 (utils.py: batch_norm_momentum 0.99 of the old value)",
         (
             re.compile(r"(^|\.)_conv_stem\.weight$"),
@@ -49,7 +49,7 @@ KNOWN = (
 )
 
 
-def known_library(names: Collection[str]) -> Known | None:
+def known_library(names: Collection[str]) -> LibraryMomentum | None:
     """The library whose models have such names; None where it is none that is known here."""
     for known in KNOWN:
         if all(any(pattern.search(name) for name in names) for pattern in known.names):
@@ -57,6 +57,6 @@ def known_library(names: Collection[str]) -> Known | None:
     return None
 
 
-def momentum_at(known: Known, path: str) -> float | None:
+def momentum_at(known: LibraryMomentum, path: str) -> float | None:
     """What the library gives a norm at ``path`` by default."""
     return next((m for pattern, m in known.momenta if pattern.search(path)), None)

@@ -13,7 +13,7 @@ import numpy as np
 from normcheck.norms.kinds import BY_NAME
 from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, Values
 from normcheck.norms.layer_numbers import read_count, read_values
-from normcheck.norms.recognise.statistics_names import Named
+from normcheck.norms.recognise.statistics_names import StatisticsNames
 from normcheck.saved.tensors import TensorRef
 
 _MEANS = ("running_mean", "_mean", "mean", "_running_mean")
@@ -34,7 +34,9 @@ _COUNTED = frozenset(_COUNTS)
 KIND = BY_NAME["observation norm"]
 
 
-def is_observation_norm(leaves: Mapping[str, TensorRef | None], named: Named | None = None) -> bool:
+def is_observation_norm(
+    leaves: Mapping[str, TensorRef | None], named: StatisticsNames | None = None
+) -> bool:
     """Whether a module's own tensors are a mean, a spread of the same shape, and a count.
 
     Without a count they are the constants of a preprocessing.
@@ -68,7 +70,7 @@ def is_observation_norm(leaves: Mapping[str, TensorRef | None], named: Named | N
 
 
 def observation_norm(
-    path: str, leaves: Mapping[str, TensorRef | None], named: Named | None = None
+    path: str, leaves: Mapping[str, TensorRef | None], named: StatisticsNames | None = None
 ) -> NormLayer:
     """The layer that such tensors are.
 

@@ -60,7 +60,7 @@ TORCH = ("running_mean", "running_var")
 
 
 @lazy_dataclass()
-class Named:
+class StatisticsNames:
     """Which of a module's tensors are its running statistics."""
 
     mean: str
@@ -90,7 +90,7 @@ class Named:
         return self.convention.kind if self.convention is not None else ""
 
 
-def named_statistics(leaves: Mapping[str, TensorRef]) -> Named | None:
+def named_statistics(leaves: Mapping[str, TensorRef]) -> StatisticsNames | None:
     """The running statistics among a module's own tensors, under names that are not torch's.
 
     Args:
@@ -105,7 +105,7 @@ def named_statistics(leaves: Mapping[str, TensorRef]) -> Named | None:
         pair = leaves.get(known.mean), leaves.get(known.variance)
         if _is_pair(*pair):
             count = known.count if known.count in leaves else _count(leaves)
-            return Named(known.mean, known.variance, False, count, known)
+            return StatisticsNames(known.mean, known.variance, False, count, known)
     for name, mean in leaves.items():
         told = _MEAN.search(name)
         if told is None:
@@ -121,7 +121,7 @@ def named_statistics(leaves: Mapping[str, TensorRef]) -> Named | None:
                 # A deviation beside the variance that it is the root of.
                 better = _variance_beside(leaves, name, told) if not is_variance else None
                 chosen = better or other
-                return Named(
+                return StatisticsNames(
                     name, chosen, chosen == other and not is_variance, _count(leaves), None
                 )
     return None
@@ -158,7 +158,7 @@ def _count(leaves: Mapping[str, TensorRef]) -> str | None:
     return next((name for name in COUNTS if name in leaves and leaves[name].numel == 1), None)
 
 
-def as_in_torch(leaves: Mapping[str, TensorRef], named: Named) -> dict[str, TensorRef]:
+def as_in_torch(leaves: Mapping[str, TensorRef], named: StatisticsNames) -> dict[str, TensorRef]:
     """A module's tensors under the names that torch has for them."""
     size = leaves[named.mean].numel
     weight, bias = affine_of(leaves, size)

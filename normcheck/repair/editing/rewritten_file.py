@@ -14,7 +14,7 @@ import numpy as np
 from normcheck.errors import NormcheckError
 from normcheck.repair.editing.patched_copy import single_source
 from normcheck.repair.editing.tensor_edits import encoded
-from normcheck.repair.repair_result import Change, ModelRepair
+from normcheck.repair.repair_result import ModelRepair, TensorEdit
 from normcheck.saved.checkpoint import Checkpoint, Form
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.sources.source import FileSource
@@ -41,11 +41,11 @@ def needs_new_file(models: Sequence[ModelRepair]) -> str:
     return ""
 
 
-def _grows(change: Change) -> bool:
+def _grows(change: TensorEdit) -> bool:
     return change.whole_numbers and change.ref is not None and change.ref.dtype.floating
 
 
-def new_dtype(change: Change, beside: Mapping[str, DType]) -> DType:
+def new_dtype(change: TensorEdit, beside: Mapping[str, DType]) -> DType:
     """The type that a tensor is written in: its own, or that of the file's other statistics."""
     if change.ref is not None and not _grows(change):
         return change.ref.dtype
@@ -89,7 +89,7 @@ def _beside(checkpoint: Checkpoint, model: ModelRepair) -> dict[str, DType]:
 
 
 def _safetensors(
-    source: FileSource, changes: Sequence[Change], beside: Mapping[str, DType]
+    source: FileSource, changes: Sequence[TensorEdit], beside: Mapping[str, DType]
 ) -> Writer:
     length = int.from_bytes(source.read_at(0, _LENGTH_BYTES), "little")
     header: dict[str, Any] = json.loads(source.read_at(_LENGTH_BYTES, length))

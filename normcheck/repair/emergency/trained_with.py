@@ -10,7 +10,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from normcheck.live.watching.regimes import Outputs
+from normcheck.live.watching.regimes import RegimeOutputs
 
 _FAINT = 0.5
 """Deviation of the scores over the inputs, in parts of that under the new statistics, below which
@@ -25,7 +25,7 @@ weights decide anything: those that learned nothing, or with 0 and 1, leave more
 _CLASSES = 3
 
 
-def shown_lost(stored: Outputs, given: Outputs) -> bool:
+def shown_lost(stored: RegimeOutputs, given: RegimeOutputs) -> bool:
     """Whether the scores show that the weights were not trained with the stored 0 and 1.
 
     Args:
@@ -42,7 +42,7 @@ def shown_lost(stored: Outputs, given: Outputs) -> bool:
     return spread_before < _FAINT * spread_after or beside_after > _CLEARER * beside_before
 
 
-def _scores(measured: Outputs) -> Tensor | None:
+def _scores(measured: RegimeOutputs) -> Tensor | None:
     if not measured.mains or any(m.ndim != 2 or m.shape[1] < _CLASSES for m in measured.mains):
         return None
     found = torch.cat([main.double() for main in measured.mains])

@@ -14,7 +14,7 @@ from normcheck.norms.layer import NormLayer
 from normcheck.repair.batch_counts import COUNT, outdated_count
 from normcheck.repair.editing.named_tensors import all_tensors, joined
 from normcheck.repair.estimating.estimate import Estimate, Tracked
-from normcheck.repair.repair_result import Change, LayerRepair
+from normcheck.repair.repair_result import LayerRepair, TensorEdit
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.dtypes import Array
 from normcheck.saved.tensors import TensorRef
@@ -37,7 +37,7 @@ def _median(values: Array) -> float:
 
 def changes_of(
     saved: SavedModel, model: nn.Module, tracked: list[Tracked], estimate: Estimate, fit: Fitting
-) -> tuple[list[Change], list[str]]:
+) -> tuple[list[TensorEdit], list[str]]:
     """New values for the tensors of the file, under every name that the file has for them."""
     known = all_tensors(saved)
     anatomy = {layer.path: layer for layer in anatomy_of(saved, judge_links=False).layers}
@@ -67,7 +67,7 @@ def place_in_file(path: str, fit: Fitting) -> str:
 class _Found:
     """The changes of one model, and what has to be said of them."""
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[TensorEdit] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     recounted: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
@@ -83,16 +83,16 @@ class _Found:
         """Note the new tensors of one layer."""
         for name, values in zip(("running_mean", "running_var"), statistics, strict=True):
             full = joined(place, name)
-            self.changes.append(Change(full, known.get(full), values.numpy()))
+            self.changes.append(TensorEdit(full, known.get(full), values.numpy()))
         full = joined(place, COUNT)
         count, zero = known.get(full), np.zeros((), dtype=np.int64)
         if any(change.ref is None for change in self.changes[-2:]):
             self.added.append(place)
             if count is None and norm.module._buffers.get(COUNT) is not None:  # noqa: SLF001
-                self.changes.append(Change(full, None, zero, whole_numbers=True))
+                self.changes.append(TensorEdit(full, None, zero, whole_numbers=True))
         if count is not None and outdated_count(layer, count):
             self.recounted.append(place)
-            self.changes.append(Change(full, count, zero))
+            self.changes.append(TensorEdit(full, count, zero))
 
     def notes(self) -> list[str]:
         """What a user should know."""

@@ -27,7 +27,7 @@ _DEFAULT_BATCH = 64
 
 
 @lazy_dataclass(frozen=False)
-class Stream:
+class BatchStream:
     """Batches that can be gone through again and again.
 
     Random draws of a loader (its order, augmentation) are the same in each pass, as far as they
@@ -90,7 +90,7 @@ class Stream:
                 yield batch if len(rows) == size else batch.rows(rows)
 
 
-def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
+def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> BatchStream:
     """The data that the user gave.
 
     Files, folders, tensors and lists are in memory; a loader or a data set gives one batch after
@@ -133,17 +133,17 @@ def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
     return _streamed(model, forward, value, source, feeding.samples)
 
 
-def _in_memory(model: nn.Module, forward: Forward, feeding: Feeding) -> Stream:
+def _in_memory(model: nn.Module, forward: Forward, feeding: Feeding) -> BatchStream:
     whole = not isinstance(feeding.data, list)
     if whole and not feeding.batch_size:
         feeding = replace(feeding, batch_size=_DEFAULT_BATCH)
     feed = feed_for(model, forward, feeding)
-    return Stream(lambda: iter(feed.batches), feed.source, feed.batches[0].shapes())
+    return BatchStream(lambda: iter(feed.batches), feed.source, feed.batches[0].shapes())
 
 
 def _streamed(
     model: nn.Module, forward: Forward, loader: Iterable[Any], source: str, most: int
-) -> Stream:
+) -> BatchStream:
     generator = _generator(loader)
     state = torch.zeros(0) if generator is None else generator.get_state()
 
@@ -172,7 +172,7 @@ def _streamed(
             yield batch
 
     shapes = next(batches()).shapes()
-    return Stream(batches, source, shapes)
+    return BatchStream(batches, source, shapes)
 
 
 def _reading(items: Iterator[Any], model: nn.Module, forward: Forward, source: str) -> int:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.outputs import Output
+from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import Reached
-from normcheck.live.watching.regimes import Outputs, Regimes
+from normcheck.live.watching.regimes import RegimeOutputs, Regimes
 from normcheck.repair.estimating.population import Population
 
 ROUNDS = 20
@@ -104,9 +104,9 @@ class Estimator:
             fewest = min((p.count for p in found.values()), default=0)
         return Estimate(known, residual if known else 0.0, done, samples, fewest)
 
-    def outputs(self, batches: Iterable[Batch], given: Estimates | None = None) -> Outputs:
+    def outputs(self, batches: Iterable[Batch], given: Estimates | None = None) -> RegimeOutputs:
         """The model's outputs with the stored statistics, or with others."""
-        return Outputs.of(self._run(batches, given or {}, None))
+        return RegimeOutputs.of(self._run(batches, given or {}, None))
 
     def _pass(self, passes: Passes, given: Estimates | None) -> tuple[dict[int, Population], int]:
         found: dict[int, Population] = {}
@@ -117,7 +117,7 @@ class Estimator:
 
     def _run(
         self, batches: Iterable[Batch], given: Estimates | None, found: dict[int, Population] | None
-    ) -> Iterator[tuple[Batch, Output]]:
+    ) -> Iterator[tuple[Batch, ForwardOutput]]:
         """Forwards; ``given`` None normalises by each batch."""
         addresses = [address_of(tracked.mean) for tracked in self.tracked]
         places = {place: number for number, place in enumerate(addresses) if place is not None}

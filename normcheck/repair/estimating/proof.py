@@ -14,8 +14,8 @@ from normcheck.live.probes.regime_comparison import (
     loss_gain,
     regime,
 )
-from normcheck.live.watching.regimes import Outputs
-from normcheck.repair.estimating.data_stream import Stream
+from normcheck.live.watching.regimes import RegimeOutputs
+from normcheck.repair.estimating.data_stream import BatchStream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
 from normcheck.rules.data_verdict import CLEARER, Verdict, judged
@@ -45,7 +45,9 @@ class Judged:
     """Whether the objection is only that nobody could tell."""
 
 
-def crossed(estimator: Estimator, data: Stream, samples: int) -> tuple[Outputs, Outputs]:
+def crossed(
+    estimator: Estimator, data: BatchStream, samples: int
+) -> tuple[RegimeOutputs, RegimeOutputs]:
     """Outputs with the stored statistics, and with those of samples that are not judged.
 
     Each half is predicted with the statistics of the other.
@@ -56,7 +58,7 @@ def crossed(estimator: Estimator, data: Stream, samples: int) -> tuple[Outputs, 
         samples: How many there are.
     """
     step = max(1, -(-samples // JUDGES))
-    before, after = Outputs([], []), Outputs([], [])
+    before, after = RegimeOutputs([], []), RegimeOutputs([], [])
     for half in (0, 1):
         # Python binds late: the half is an argument, not a variable of the loop.
         estimate = estimator.estimated(lambda half=half: data.every_other(half))  # type: ignore[misc]
@@ -68,8 +70,8 @@ def crossed(estimator: Estimator, data: Stream, samples: int) -> tuple[Outputs, 
 
 
 def held_out(
-    estimator: Estimator, estimate: Estimate, holdout: Stream, samples: int
-) -> tuple[Outputs, Outputs]:
+    estimator: Estimator, estimate: Estimate, holdout: BatchStream, samples: int
+) -> tuple[RegimeOutputs, RegimeOutputs]:
     """Outputs of other data with the stored statistics, and with those estimated."""
     step = max(1, -(-samples // JUDGES))
     before = estimator.outputs(holdout.thinned(step))
@@ -77,7 +79,7 @@ def held_out(
 
 
 def judge(
-    outputs: tuple[Outputs, Outputs],
+    outputs: tuple[RegimeOutputs, RegimeOutputs],
     estimate: Estimate,
     judged_by: str,
     *,

@@ -17,7 +17,7 @@ from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Collected, Regimes, Tick
 from normcheck.live.watching.untouched import untouched
 from normcheck.repair.estimating.changed_tensors import changes_of, layer_repair
-from normcheck.repair.estimating.data_stream import Stream, open_stream
+from normcheck.repair.estimating.data_stream import BatchStream, open_stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator, tracked_norms
 from normcheck.repair.estimating.proof import Judged, crossed, held_out, judge
 from normcheck.repair.repair_request import Fixing
@@ -131,7 +131,7 @@ def _measured(
     return estimate, verdict, data.source, data.shapes
 
 
-def _other_code(regimes: Regimes, data: Stream) -> OtherCode | None:
+def _other_code(regimes: Regimes, data: BatchStream) -> OtherCode | None:
     """The function that the stored statistics fit, where it is another than the code's."""
     batches, samples = [], 0
     for batch in data:

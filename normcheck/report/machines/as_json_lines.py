@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from normcheck.findings import Severity
-from normcheck.report.form import Form, Wish
+from normcheck.report.form import ReportForm, Wish
 from normcheck.report.machines.as_json import SCHEMA_VERSION, entries
 from normcheck.report.machines.json_text import json_line
 from normcheck.report.part import Part
@@ -96,4 +96,6 @@ def _beside_models(report: Report) -> Iterator[str]:
     yield from (entry.model for entry in report.skipped)
 
 
-FORM = Form("json-lines", ".jsonl", scan=lambda _view: JsonLines(), needs=frozenset({Wish.LINES}))
+FORM = ReportForm(
+    "json-lines", ".jsonl", scan=lambda _view: JsonLines(), needs=frozenset({Wish.LINES})
+)

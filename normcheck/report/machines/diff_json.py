@@ -6,7 +6,7 @@ from typing import Any
 
 from normcheck.compare.exports.export_match import ExportMatch
 from normcheck.compare.hyperparameters import HyperparameterChange
-from normcheck.compare.movement import Change, Comparison, LayerChange, Side, Step
+from normcheck.compare.movement import Comparison, LayerChange, Movement, Side, Step
 from normcheck.compare.movement_story import motion, story
 from normcheck.compare.transform import Transformation
 from normcheck.live.output_match import OutputMatch
@@ -137,7 +137,7 @@ def _layer(layer: LayerChange) -> dict[str, Any]:
     }
 
 
-def _change(change: Change | None) -> dict[str, Any] | None:
+def _change(change: Movement | None) -> dict[str, Any] | None:
     if change is None:
         return None
     distance = change.distance

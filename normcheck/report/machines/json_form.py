@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from normcheck.report.form import Form, View
+from normcheck.report.form import ReportForm, View
 from normcheck.report.machines.as_json import Json
 
 if TYPE_CHECKING:
@@ -15,4 +15,4 @@ def _diff(diff: "Diff", _view: View) -> str:
     return render_diff_json(diff)
 
 
-FORM = Form("json", ".json", scan=lambda _view: Json(), diff=_diff)
+FORM = ReportForm("json", ".json", scan=lambda _view: Json(), diff=_diff)

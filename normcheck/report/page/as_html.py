@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Finding, Severity
-from normcheck.report.form import Form, View, Wish
+from normcheck.report.form import ReportForm, View, Wish
 from normcheck.report.page import template
 from normcheck.report.page.contents import (
     Section,
@@ -163,7 +163,7 @@ def _fix(repair: Repair, view: View) -> str:
     return fix_page(repair, view)
 
 
-FORM = Form(
+FORM = ReportForm(
     "html",
     ".html",
     scan=Page,

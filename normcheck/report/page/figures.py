@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.agreement import AGREES
-from normcheck.report.page.svg import Frame, bars, clipped, reach
+from normcheck.report.page.svg import Axes, bars, clipped, reach
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _by_depth(layers: Sequence[LayerSummary]) -> Iterator[Figure]:
     last = float(len(stored) - 1)
     x = (-0.5, last + 0.5)
     ends = ((0.0, clipped(stored[0].path)), (last, clipped(stored[-1].path)))
-    mean = Frame(
+    mean = Axes(
         f"Running means of {plural(len(stored), 'layer')} by depth", x,
         reach([v for _, s in means for v in (s.smallest, s.largest)]), 330, 180,
         y_label="running_mean", x_ticks=ends,
@@ -86,7 +86,7 @@ def _by_depth(layers: Sequence[LayerSummary]) -> Iterator[Figure]:
         mean.span(place, spread.smallest, spread.largest)
     mean.line([(place, spread.median) for place, spread in means])
     low, high = reach([v for _, *values in variances for v in values])
-    variance = Frame(
+    variance = Axes(
         f"Running variances of {plural(len(stored), 'layer')} by depth", x, (low, high), 330, 180,
         y_label="running_var", x_ticks=ends,
         y_ticks=((low, number(10**low)), (high, number(10**high))),
@@ -109,7 +109,7 @@ def _predicted(model: ModelReport, accused: frozenset[str]) -> Iterator[Figure]:
     drawings = []
     for link in links[:_MOST_PANELS]:
         ends = reach([*link.predicted, *link.stored])
-        frame = Frame(
+        frame = Axes(
             f"{link.target}: {percent(link.explained)} of the stored means explained", ends, ends,
             170, 150,
         )  # fmt: skip
@@ -149,7 +149,7 @@ def figures_of_comparison(comparison: Comparison) -> Iterator[Figure]:
             if not values:
                 continue
             y = reach([v for _, v in values], least=0.0)
-            frame = Frame(
+            frame = Axes(
                 f"{label} by step", (0.0, float(len(steps) - 1)), y, 330, 170, x_ticks=names
             )
             frame.line(values)

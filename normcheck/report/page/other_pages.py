@@ -22,7 +22,7 @@ from normcheck.report.people.fix_text import rests_on
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
-    from normcheck.compare.movement import Change, Comparison
+    from normcheck.compare.movement import Comparison, Movement
     from normcheck.findings import Finding
     from normcheck.repair.repair_result import ModelRepair, Repair
     from normcheck.report.diff_report import Diff
@@ -99,11 +99,11 @@ def _compared(comparison: Comparison, found: list[Finding], anchor: str) -> Sect
     )
 
 
-def _share(change: Change | None) -> str:
+def _share(change: Movement | None) -> str:
     return "–" if change is None else percent(change.distance)
 
 
-def _sd(change: Change | None) -> str:
+def _sd(change: Movement | None) -> str:
     return "–" if change is None else f"{number(change.distance)} sd"
 
 

@@ -27,7 +27,7 @@ def clipped(name: str) -> str:
 
 
 @lazy_dataclass(frozen=False)
-class Frame:
+class Axes:
     """A figure with two axes, to which marks are added."""
 
     title: str

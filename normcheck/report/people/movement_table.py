@@ -5,7 +5,7 @@ from math import exp, isfinite, log
 
 from rich.text import Text
 
-from normcheck.compare.movement import Change, Comparison, LayerChange
+from normcheck.compare.movement import Comparison, LayerChange, Movement
 from normcheck.findings import Finding, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.people.console import PROSE
@@ -129,7 +129,7 @@ def _line(cells: Sequence[str], columns: Sequence[_Column]) -> str:
     return _GAP.join(parts).rstrip()
 
 
-def _share(change: Change | None) -> str:
+def _share(change: Movement | None) -> str:
     if change is None:
         return "–"
     if not change.moved:
@@ -137,7 +137,7 @@ def _share(change: Change | None) -> str:
     return percent(change.distance) if change.distance >= _SMALLEST_SHOWN else "<0.001 %"
 
 
-def _deviations(change: Change | None) -> str:
+def _deviations(change: Movement | None) -> str:
     if change is None:
         return "–"
     if not change.moved:
@@ -145,13 +145,13 @@ def _deviations(change: Change | None) -> str:
     return f"{number(change.distance)} σ" if change.distance >= _SMALLEST_SHOWN else "<0.001 σ"
 
 
-def _ratio(change: Change | None) -> str:
+def _ratio(change: Movement | None) -> str:
     """The median change as a share, beyond doubling as a factor."""
     if change is None or not change.moved:
         return "–" if change is None else "="
     if change.distance >= log(2):
         return f"×{number(exp(min(change.distance, 700.0)))}"
-    return _share(Change(exp(change.distance) - 1, moved=True))
+    return _share(Movement(exp(change.distance) - 1, moved=True))
 
 
 def _count(layer: LayerChange) -> str:
@@ -166,7 +166,7 @@ def _trend(
     header: str,
     comparison: Comparison,
     rows: list[LayerChange],
-    of: Callable[[LayerChange], Change | None],
+    of: Callable[[LayerChange], Movement | None],
     priority: int,
 ) -> _Column:
     """One bar a step, each row scaled to its own largest."""
@@ -175,7 +175,7 @@ def _trend(
     return _Column(header, cells, priority)
 
 
-def _bars(changes: Sequence[Change | None]) -> str:
+def _bars(changes: Sequence[Movement | None]) -> str:
     size = -(-len(changes) // LONGEST_TREND)
     stretches = [changes[i : i + size] for i in range(0, len(changes), size)]
     distances = [c.distance for c in changes if c is not None and isfinite(c.distance)]
@@ -183,7 +183,7 @@ def _bars(changes: Sequence[Change | None]) -> str:
     return "".join(_bar(stretch, largest) for stretch in stretches)
 
 
-def _bar(changes: Sequence[Change | None], largest: float) -> str:
+def _bar(changes: Sequence[Movement | None], largest: float) -> str:
     known = [c for c in changes if c is not None]
     if not known:
         return " "

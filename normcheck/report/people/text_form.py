@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from normcheck.report.form import Form, Stream, View
+from normcheck.report.form import GrowingForm, ReportForm, View
 
 if TYPE_CHECKING:
     from normcheck.repair.repair_result import Repair
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # Each renderer is imported where it is wanted: counts need no rich.
 
 
-def _scan(view: View) -> Stream:
+def _scan(view: View) -> GrowingForm:
     if view.statistics:
         from normcheck.report.people.rule_counts import StatisticsText
 
@@ -33,4 +33,4 @@ def _fix(repair: "Repair", view: View) -> str:
     return render_fix_text(repair, view.style)
 
 
-FORM = Form("text", ".txt", scan=_scan, diff=_diff, fix=_fix)
+FORM = ReportForm("text", ".txt", scan=_scan, diff=_diff, fix=_fix)

@@ -12,12 +12,12 @@ import numpy as np
 
 from normcheck.norms.belonging.agreement import AGREES, FAINT, Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
-from normcheck.norms.belonging.links import Weights
+from normcheck.norms.belonging.links import WeightStructure
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.evidence_apart import (
-    Reading,
+    Indication,
     behind_activations,
     of_first,
     of_growth,
@@ -53,9 +53,9 @@ FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
 
-def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Reading, ...]:
+def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Indication, ...]:
     """All that can be read of one model, whether it speaks against it or not."""
-    found: list[Reading] = []
+    found: list[Indication] = []
     if agreement is not None:
         likely = agreement.likely
         inside = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
@@ -79,7 +79,7 @@ def is_proven(fit: Fit) -> bool:
     return "Sequential" in fit.link.recognition.reason
 
 
-def _together(fits: Sequence[Fit]) -> list[Reading]:
+def _together(fits: Sequence[Fit]) -> list[Indication]:
     """What several links show."""
     paths = tuple(f.link.target.path for f in fits)
     # A pooling that no name tells moves means by a factor; in a Sequential there is no room for it.
@@ -88,14 +88,14 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
         for f in fits
     ]
     found = [
-        Reading(
+        Indication(
             "shift",
             _typical(shifts),
             0.28,
             "Means lie off what the weights predict, by the median so many deviations",
             paths,
         ),
-        Reading(
+        Indication(
             "small variances",
             _typical([-f.log_scale for f in fits]),
             0.35,
@@ -107,7 +107,7 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
     telling = [f for f in fits if f.energy > TELLING]
     if len(telling) >= FEWEST_LINKS and sum(f.stored_mean.size for f in telling) >= FEWEST_TOGETHER:
         found.append(
-            Reading(
+            Indication(
                 "means apart",
                 median([1 - f.correlation for f in telling]),
                 0.12,
@@ -118,7 +118,7 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
     varied = [f for f in fits if _spread(f.predicted_variance) > VARIED]
     if len(varied) >= FEWEST_LINKS:
         found.append(
-            Reading(
+            Indication(
                 "variances apart",
                 -median([f.scale_correlation for f in varied]),
                 -0.10,
@@ -130,7 +130,7 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
     if len(following) >= FEWEST_LINKS:
         ratios = [_spread(f.predicted_variance) / _spread(f.stored_variance) for f in following]
         found.append(
-            Reading(
+            Indication(
                 "deviations stored",
                 median(ratios),
                 1 / 0.72,
@@ -139,10 +139,10 @@ def _together(fits: Sequence[Fit]) -> list[Reading]:
                 tuple(f.link.target.path for f in following),
             )
         )
-    depthwise = [f for f in fits if f.link.kind is Weights.DEPTHWISE]
+    depthwise = [f for f in fits if f.link.kind is WeightStructure.DEPTHWISE]
     if len(depthwise) >= FEWEST_LINKS:
         found.append(
-            Reading(
+            Indication(
                 "large variances",
                 median([f.log_scale for f in depthwise]),
                 1.15,
@@ -159,7 +159,7 @@ def _typical(values: Sequence[float]) -> float:
     return median(values) if len(values) >= FEWEST_LINKS else min(values)
 
 
-def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
+def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Indication]:
     """One factor between means and weights, where the way between the norms is certain.
 
     Where it is proven, a quarter of the links may lie on the other side: borders and distributions
@@ -181,7 +181,7 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
     ]
     channels = sum(f.stored_mean.size for f in told)
     sure = len(proven) >= FEWEST_PROVEN
-    matrices = [f for f in told if f.link.kind is Weights.LINEAR and f.alignment > CLOSELY]
+    matrices = [f for f in told if f.link.kind is WeightStructure.LINEAR and f.alignment > CLOSELY]
     if len(told) >= (FEWEST_PROVEN if sure else FEWEST_LINKS) and channels >= FEWEST_CHANNELS:
         threshold = log(1.15) if sure else log(1.2)
     elif len(told) == len(matrices) == 1 and matrices[0].stored_mean.size >= FEWEST_CHANNELS:
@@ -192,7 +192,7 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
     slopes = sorted(log(f.slope) for f in told)
     quarter = len(slopes) // 4 if sure else 0
     return [
-        Reading(
+        Indication(
             "one factor",
             max(slopes[quarter], -slopes[len(slopes) - 1 - quarter]),
             threshold,
@@ -203,7 +203,7 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Reading]:
     ]
 
 
-def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
+def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Indication]:
     """The single certain link that fits worst.
 
     Names can lie: a block may run in another order than its modules were registered in. So it
@@ -218,14 +218,14 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Reading]:
         for f in inside
         if f.stored_mean.size >= FEWEST_CHANNELS
         and f.energy > TELLING
-        and f.link.kind is not Weights.DEPTHWISE
+        and f.link.kind is not WeightStructure.DEPTHWISE
         and not _may_be_a_sum(f)
     ]
     if not large:
         return []
     worst = max(large, key=_apart)
     return [
-        Reading(
+        Indication(
             "one link",
             _apart(worst),
             0.28,

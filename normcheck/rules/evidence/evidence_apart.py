@@ -16,7 +16,7 @@ FEWEST_RECTIFIED = 3
 
 
 @lazy_dataclass()
-class Reading:
+class Indication:
     """One number that may speak against statistics."""
 
     key: str
@@ -38,10 +38,10 @@ class Reading:
         return f"{self.says} ({number(self.value)}, at most {number(self.threshold)} elsewhere)."
 
 
-def of_first(first: FirstNorm) -> list[Reading]:
+def of_first(first: FirstNorm) -> list[Indication]:
     """What the first norm shows, whose weights the input reaches."""
     found = [
-        Reading(
+        Indication(
             "first norm",
             first.leftover,
             0.45,
@@ -51,7 +51,7 @@ def of_first(first: FirstNorm) -> list[Reading]:
     ]
     if first.spread is not None:
         found.append(
-            Reading(
+            Indication(
                 "first variances",
                 abs(first.spread - 1),
                 0.45,
@@ -64,7 +64,7 @@ def of_first(first: FirstNorm) -> list[Reading]:
     return found
 
 
-def of_growth(fits: Sequence[Fit]) -> list[Reading]:
+def of_growth(fits: Sequence[Fit]) -> list[Indication]:
     """Norms that share channels by concatenation: the one whose statistics differ most."""
     shared = [(f.link.grown.apart, f.link) for f in fits if f.link.grown is not None]
     if not shared:
@@ -72,7 +72,7 @@ def of_growth(fits: Sequence[Fit]) -> list[Reading]:
     apart, link = max(shared, key=lambda pair: pair[0])
     of = link.grown.of if link.grown is not None else ""
     return [
-        Reading(
+        Indication(
             "shared channels",
             apart,
             0.28,
@@ -83,12 +83,12 @@ def of_growth(fits: Sequence[Fit]) -> list[Reading]:
     ]
 
 
-def behind_activations(fits: Sequence[Fit]) -> list[Reading]:
+def behind_activations(fits: Sequence[Fit]) -> list[Indication]:
     """Norms behind a ReLU: mean and variance of rectified values are tied to each other."""
     if len(fits) < FEWEST_RECTIFIED:
         return []
     return [
-        Reading(
+        Indication(
             "rectified",
             median([max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]),
             0.45,

@@ -76,7 +76,7 @@ from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
-from normcheck.rules.evidence.evidence_apart import Reading
+from normcheck.rules.evidence.evidence_apart import Indication
 from normcheck.rules.evidence.mismatch_causes import (
     TOO_LARGE,
     TOO_SMALL,
@@ -172,7 +172,7 @@ def _of_another_copy(copied: Copied) -> Finding:
     )
 
 
-def _of_readings(subject: Subject, against: Sequence[Reading]) -> Finding:
+def _of_readings(subject: Subject, against: Sequence[Indication]) -> Finding:
     """One or more readings that speak against statistics: what each shows, and how sure."""
     paths = {path for reading in against for path in reading.layers}
     several = len({r.key for r in against}) > 1

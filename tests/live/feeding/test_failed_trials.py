@@ -7,15 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError
-from normcheck.live.feeding.failed_trials import Failed, counted_modules, in_brief, most_telling
+from normcheck.live.feeding.failed_trials import (
+    FailedShape,
+    counted_modules,
+    in_brief,
+    most_telling,
+)
 from normcheck.live.feeding.feed import feed_for
 from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward
 
 
-def failed(error: str, modules: int = 0, side: int = 8) -> Failed:
-    return Failed((Shape((3, side, side)),), error, modules)
+def failed(error: str, modules: int = 0, side: int = 8) -> FailedShape:
+    return FailedShape((Shape((3, side, side)),), error, modules)
 
 
 def test_the_furthest() -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.probes import regime_comparison as comparison
 from normcheck.live.watching import outputs
-from normcheck.live.watching.outputs import Output, flattened
-from normcheck.live.watching.regimes import Outputs
+from normcheck.live.watching.outputs import ForwardOutput, flattened
+from normcheck.live.watching.regimes import RegimeOutputs
 
 pytestmark = pytest.mark.kernels
 
@@ -76,22 +76,24 @@ def test_endless_structures() -> None:
 
 def test_main_output() -> None:
     """Logits before anything else, then the first floating output with a row for each sample."""
-    whole = Output({"hidden": torch.zeros(2, 9), "ids": torch.zeros(2, dtype=torch.long),
+    whole = ForwardOutput({"hidden": torch.zeros(2, 9), "ids": torch.zeros(2, dtype=torch.long),
                     "logits": A, "loss": torch.zeros(())})  # fmt: skip
     assert whole.main(2) is A
     assert whole.main(5) is None
-    assert Output({"ids": torch.zeros(2, dtype=torch.long), "z": B}).main(2) is B
+    assert ForwardOutput({"ids": torch.zeros(2, dtype=torch.long), "z": B}).main(2) is B
 
 
 def test_equality_of_outputs() -> None:
     """NaN equals itself, a structure or a bit that differs does not."""
-    nan = Output({"a": torch.tensor([float("nan"), 1])})
-    assert outputs.same(nan, Output({"a": torch.tensor([float("nan"), 1])}))
-    assert not outputs.same(nan, Output({"a": torch.tensor([float("nan"), 1 + 1e-6])}))
-    assert not outputs.same(nan, Output({"b": nan.tensors["a"]}))
-    assert outputs.difference(nan, Output({"a": torch.zeros(2)})) == float("inf")
-    assert outputs.difference(Output({"a": B * 1.1}), Output({"a": B})) == pytest.approx(0.1)
-    assert outputs.difference(Output({"a": A}), Output({"a": A})) == 0
+    nan = ForwardOutput({"a": torch.tensor([float("nan"), 1])})
+    assert outputs.same(nan, ForwardOutput({"a": torch.tensor([float("nan"), 1])}))
+    assert not outputs.same(nan, ForwardOutput({"a": torch.tensor([float("nan"), 1 + 1e-6])}))
+    assert not outputs.same(nan, ForwardOutput({"b": nan.tensors["a"]}))
+    assert outputs.difference(nan, ForwardOutput({"a": torch.zeros(2)})) == float("inf")
+    assert outputs.difference(
+        ForwardOutput({"a": B * 1.1}), ForwardOutput({"a": B})
+    ) == pytest.approx(0.1)
+    assert outputs.difference(ForwardOutput({"a": A}), ForwardOutput({"a": A})) == 0
 
 
 @pytest.mark.parametrize(
@@ -156,8 +158,8 @@ def test_labels_below_zero() -> None:
     assert outputs.loss(torch.eye(2), torch.tensor([-1, 1])) is None
 
 
-def measured(*mains: Tensor, labels: Tensor | None = None) -> Outputs:
-    return Outputs(list(mains), [labels for _ in mains])
+def measured(*mains: Tensor, labels: Tensor | None = None) -> RegimeOutputs:
+    return RegimeOutputs(list(mains), [labels for _ in mains])
 
 
 def test_comparison_of_regimes() -> None:
@@ -247,7 +249,7 @@ def test_regrouped() -> None:
     assert set(found[:4].tolist()) != set(range(4))
     eval_mode, batch = [rows * 3], [rows * 2]
     at = comparison.effect(
-        Outputs(eval_mode, [None]), Outputs(batch, [None]),
-        Outputs([2 * rows[order] + 1], [None]), order,
+        RegimeOutputs(eval_mode, [None]), RegimeOutputs(batch, [None]),
+        RegimeOutputs([2 * rows[order] + 1], [None]), order,
     )  # fmt: skip
     assert at == pytest.approx(float(rows.norm()) / 20**0.5)

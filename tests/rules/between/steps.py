@@ -3,23 +3,23 @@
 from dataclasses import replace
 from typing import Any
 
-from normcheck.compare.movement import Change, Comparison, LayerChange, Side, Step
+from normcheck.compare.movement import Comparison, LayerChange, Movement, Side, Step
 from normcheck.findings import Finding
 from normcheck.norms.kinds import Family
 from normcheck.rules.catalogue import find
 from normcheck.rules.rule import Subject
 from tests.rules.layers import model
 
-STILL = Change(0.0, moved=False)
-MOVED = Change(0.1, moved=True)
+STILL = Movement(0.0, moved=False)
+MOVED = Movement(0.1, moved=True)
 
 
 def layer(
     path: str = "bn",
     *,
-    weights: Change | None = MOVED,
-    affine: Change | None = MOVED,
-    stats: Change | None = MOVED,
+    weights: Movement | None = MOVED,
+    affine: Movement | None = MOVED,
+    stats: Movement | None = MOVED,
     batches: tuple[float | None, float | None] = (1000, 1100),
     **changes: Any,
 ) -> LayerChange:
@@ -56,7 +56,7 @@ def unlearned(path: str = "bn", **changes: Any) -> LayerChange:
 
 def step(
     *layers: LayerChange,
-    weights: Change | None = MOVED,
+    weights: Movement | None = MOVED,
     optimizer: tuple[int | None, int | None] = (None, None),
     number: int = 0,
 ) -> Step:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from normcheck.compare.movement import Change, LayerChange, Step
+from normcheck.compare.movement import LayerChange, Movement, Step
 from normcheck.findings import Confidence, Severity
 from normcheck.norms.kinds import Family
 from normcheck.rules.between.batches_per_step import SLACK
@@ -175,7 +175,7 @@ class TestStatsMovedAlone:
 
 def _rank(shift: float, ratio: float = 0.0) -> LayerChange:
     return replace(
-        unlearned(batches=(7, 7)), mean=Change(shift, moved=True), variance=Change(ratio, True)
+        unlearned(batches=(7, 7)), mean=Movement(shift, moved=True), variance=Movement(ratio, True)
     )
 
 
