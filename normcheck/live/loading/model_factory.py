@@ -61,14 +61,22 @@ def imported(spec: str, flag: str) -> Any:
         ) from error
     for part in attribute.split("."):
         if not hasattr(value, part):
-            names = vars(value) if hasattr(value, "__dict__") else dir(value)
-            public = [name for name in names if not name.startswith("_")]
+            names = _names_in(value)
             raise UsageError(
                 f"{flag} {spec}: {module_name} has no {attribute}",
-                f"it has {', '.join(public[:_SHOWN])}" if public else "",
+                f"it has {', '.join(names[:_SHOWN])}" if names else "",
             )
         value = getattr(value, part)
     return value
+
+
+def _names_in(value: Any) -> list[str]:
+    """Public names in a module or object; of a module its own ones, if it defines any."""
+    held = vars(value) if hasattr(value, "__dict__") else dict.fromkeys(dir(value))
+    public = [name for name in held if not name.startswith("_")]
+    home = getattr(value, "__name__", None)
+    own = [name for name in public if getattr(held[name], "__module__", None) == home]
+    return own or public
 
 
 def _module(name: str) -> Any:

@@ -125,7 +125,7 @@ def test_not_of_the_form(spec: str) -> None:
         ("script_of_user:f", "importing script_of_user failed: SystemExit: 2", "current"),
         (".relative:f", "importing .relative failed", "current"),
         ("absent.py:f", "absent.py: no such file", "name a Python file"),
-        ("nets_of_user:absent", "nets_of_user has no absent", "it has sys, nn, count, Net, zoo"),
+        ("nets_of_user:absent", "nets_of_user has no absent", "it has Net, zoo, ready"),
         ("nets_of_user:zoo.large", "nets_of_user has no zoo.large", "it has small, deep"),
         ("nets_of_user:count", "neither a function nor a class", "name a factory"),
         ("nets_of_user:nothing", "made a dict, not an nn.Module", "returns the model"),
