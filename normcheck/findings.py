@@ -1,5 +1,6 @@
 """What rules say: a finding, how severe and how sure it is, and the numbers it rests on."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -81,7 +82,7 @@ class Finding:
         return f"{self.title}: {fold(self.layers)}" if self.layers else self.title
 
 
-@lazy_dataclass()
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """A rule that could not judge a model, or a file that was passed over, and why."""
 

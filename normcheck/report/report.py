@@ -35,7 +35,7 @@ class Standing(StrEnum):
     """Neither."""
 
 
-@lazy_dataclass()
+@dataclass(frozen=True, slots=True)
 class Spread:
     """How the values of one statistic are spread over the channels of a layer."""
 

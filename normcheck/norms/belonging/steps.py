@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 
-from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import NormLayer
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
@@ -13,7 +13,7 @@ NUMBER = re.compile(r"\d+")
 """What names of blocks and modules count by."""
 
 
-@lazy_dataclass()
+@dataclass(frozen=True, slots=True)
 class ModuleStep:
     """One module that has tensors, in the order of the model."""
 
