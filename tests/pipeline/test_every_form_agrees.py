@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.distributed import checkpoint as dcp
@@ -69,6 +69,25 @@ def exact(report: Report) -> set[tuple[str, str, tuple[str, ...]]]:
     }
 
 
+def unheard(report: Report, other: Report) -> set[tuple[str, str, tuple[str, ...]]]:
+    """What the values prove in one report and the other neither says nor explains.
+
+    A cause that is known takes in what follows from it: exchanged means and variances explain
+    negative variances, but only where the order of the layers shows the exchange.
+    """
+    explained = {
+        path
+        for finding in other.findings
+        if strength(finding) is Strength.EXPLAINS
+        for path in finding.layers
+    }
+    return {
+        statement
+        for statement in exact(report) - exact(other)
+        if 2 * len(explained.intersection(statement[2])) <= len(statement[2])
+    }
+
+
 @pytest.fixture(scope="module")
 def healthy() -> nn.Module:
     """A network whose statistics belong to its weights."""
@@ -101,6 +120,7 @@ mixed = st.lists(one, min_size=BLOCKS, max_size=BLOCKS)
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(faults=alike | mixed)
+@example(faults=["swapped"] * BLOCKS)
 def test_every_form_makes_the_same_statements(
     tmp_path_factory: pytest.TempPathFactory, healthy: nn.Module, faults: list[str]
 ) -> None:
@@ -116,7 +136,9 @@ def test_every_form_makes_the_same_statements(
         (here,) = report.models
         assert {n.path: n.standing for n in here.layers} == standing, form.__name__
     for form in OTHERS:
-        assert exact(scan(form(model, folder))) == exact(usual), form.__name__
+        report = scan(form(model, folder))
+        assert not unheard(usual, report), form.__name__
+        assert not unheard(report, usual), form.__name__
 
 
 def test_a_checkpoint_in_memory_tells_what_its_file_tells(tmp_path: Path) -> None:
