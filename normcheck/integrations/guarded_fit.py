@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class GuardedFit:
-    """To be inherited before the trainer's own class of callbacks.
+    """To be inherited before the trainer's own class of callbacks, where it has one.
 
     Args:
         frozen: Patterns of norms that stay in eval mode on purpose.

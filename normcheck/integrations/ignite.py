@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 
-from normcheck.integrations.guard.guard import Guard, guard
+from normcheck.integrations.guard.guard import guard
+from normcheck.integrations.guarded_fit import GuardedFit
 from normcheck.integrations.saved_files import scan_saved
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from normcheck.report.report import Report
 
-
-class GuardHandler:
+class GuardHandler(GuardedFit):
     """Watches the runs of a trainer, and scans the checkpoint that they leave.
 
     Args:
@@ -42,20 +41,10 @@ class GuardHandler:
         strict: bool = False,
     ) -> None:
         """See the class."""
+        super().__init__(frozen=frozen, select=select, ignore=ignore, strict=strict)
         self._model = model
         self._optimizer = optimizer
         self._checkpoint = checkpoint
-        self._words: dict[str, Any] = {
-            "frozen": frozen,
-            "select": select,
-            "ignore": ignore,
-            "strict": strict,
-        }
-        self._strict = strict
-        self.guard: Guard | None = None
-        """The guard of the last run; ``guard.report()`` says what it saw."""
-        self.saved: Report | None = None
-        """The scan of what the last run saved; None where it saved nothing."""
 
     def attach(self, trainer: Engine) -> GuardHandler:
         """Watch a trainer.
