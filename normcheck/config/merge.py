@@ -109,11 +109,10 @@ def _file(said: Configuration, environment: Mapping[str, str], folder: Path) -> 
         return FileSettings()
     name = said.config or environment.get("NORMCHECK_CONFIG")
     if name:
-        from normcheck.config.parse import parse
-
         path = folder / local(name, "--config")
-        return parse(named(path), path)
-    found = discover(folder)
+        found: tuple[Path, dict[str, Any]] | None = path, named(path)
+    else:
+        found = discover(folder)
     if found is None:
         return FileSettings()
     from normcheck.config.parse import parse

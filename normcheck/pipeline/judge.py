@@ -60,11 +60,12 @@ def judge(
             message = f"rule {rule.code} failed on {name}: {type(error).__name__}: {error}"
             trace = _trace()
             asides.errors.append(Failure(name, message, BUG, rule.code, where, trace))
-    if subject.run is None:
-        return Verdicts(where, tuple(weighed(found)), tuple(ran))
-    from normcheck.rules.settled_by_run import settled  # most scans run nothing
+    found = weighed(found)
+    if subject.run is not None:
+        from normcheck.rules.settled_by_run import settled  # most scans run nothing
 
-    return Verdicts(where, tuple(settled(found, subject.run)), tuple(ran))
+        found = settled(found, subject.run)
+    return Verdicts(where, tuple(found), tuple(ran))
 
 
 def concerned(rules: Iterable[Rule], subject: Subject) -> tuple[Rule, ...]:

@@ -15,11 +15,8 @@ from normcheck.rules.data.meant_input import heals, meant_input
 from normcheck.rules.data_verdict import ENOUGH_LABELS, Verdict, verdict
 from normcheck.rules.evidence.initial_stats import trained_in_eval
 from normcheck.rules.harm import Harm
-from normcheck.rules.statistics.histories import weighed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from normcheck.live.measurement import Run
 
 _ON_STATISTICS = frozenset({"NC101", "NC102", "NC103", "NC107", "NC108", "NC109"})
@@ -37,16 +34,15 @@ _HARM = ("NC1", "NC2", "NC3", "NC4")
 _NO_HARM = "Re-estimating them would not help: on your data eval mode is right as it is."
 
 
-def settled(findings: Sequence[Finding], run: Run | None) -> list[Finding]:
+def settled(findings: list[Finding], run: Run) -> list[Finding]:
     """The findings in the light of a run on data.
 
     Args:
-        findings: Of one model.
-        run: What running it showed; None where it was not run.
+        findings: Of one model, weighed.
+        run: What running it showed.
     """
-    findings = weighed(findings)
-    judged = verdict(run) if run else None
-    if run is None or judged is None:
+    judged = verdict(run)
+    if judged is None:
         return findings
     on_file = [f for f in findings if f.rule in _ON_STATISTICS and _open(f)]
     named = {layer for finding in on_file for layer in finding.layers}

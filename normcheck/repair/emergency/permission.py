@@ -16,7 +16,7 @@ from normcheck.norms.find_norms import anatomy_of
 from normcheck.rules import catalogue
 from normcheck.rules.evidence.initial_stats import FIX_LOST, FIX_TRAINED
 from normcheck.rules.rule import CannotTell, Subject
-from normcheck.rules.settled_by_run import settled
+from normcheck.rules.statistics.histories import weighed
 from normcheck.wording import fold
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _findings(
         gradients=gradients,
     )
     found = [f for rule in catalogue.select(["NC1"], []) for f in _judged(rule.judge(subject))]
-    return [f for f in settled(found, None) if f.severity is not Severity.INFO]
+    return [f for f in weighed(found) if f.severity is not Severity.INFO]
 
 
 def _judged(findings: Iterator[Finding]) -> Iterator[Finding]:
