@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from normcheck.errors import RefusedError, UnreadableError
-from normcheck.saved.dtypes import HALVES, Array, DType, decode
+from normcheck.saved.dtypes import Array, DType, decode
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.source import Source
 from normcheck.wording import in_short
@@ -151,8 +151,7 @@ class TensorRef:
     @property
     def readable(self) -> bool:
         """Whether the values can be had from this file."""
-        known = self.dtype.code is not None or self.dtype.name in HALVES
-        return known and self.storage is not None and self.storage.available
+        return self.dtype.readable and self.storage is not None and self.storage.available
 
     def with_flags(self, *, parameter: bool, requires_grad: bool) -> "TensorRef":
         """The same tensor as a parameter."""
