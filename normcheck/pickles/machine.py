@@ -10,12 +10,13 @@ opcodes are those of PEP 3154 and PEP 574, as ``pickletools`` documents them.
 import io
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, ClassVar
 
 from normcheck.errors import RefusedError
 from normcheck.pickles.handler import Handler
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord
+from normcheck.pickles.memo import ANY, Memo
 from normcheck.pickles.opcodes import COSTS, TABLE, text_of
 from normcheck.pickles.safe_keys import hashable
 from normcheck.pickles.window import PickleWindow, damaged
@@ -65,6 +66,7 @@ class InertUnpickler(PickleWindow):
         persistent: Turns a persistent id into a value; None where there should be none.
         limits: Bounds, see :class:`Limits`.
         budget: What the file's other pickles have cost; a new one where None.
+        asked: Places of the memo that the pickle may ask for, see :func:`asked_for`.
     """
 
     table: ClassVar[Mapping[bytes, Handler]] = TABLE
@@ -83,6 +85,7 @@ class InertUnpickler(PickleWindow):
         persistent: Callable[[object], object] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         budget: Budget | None = None,
+        asked: Container[int] = ANY,
     ) -> None:
         """See the class."""
         super().__init__(stream, size, limits, budget)
@@ -92,7 +95,7 @@ class InertUnpickler(PickleWindow):
         # Stacks that wait below a mark, as CPython's own reader has them: what a mark has
         # collected is then a list already.
         self._below: list[list[Any]] = []
-        self._memo: dict[int, object] = {}
+        self._memo = Memo(asked)
 
     # One long loop: a method for each of its branches takes twice as long.
     def load(self) -> object:  # noqa: C901, PLR0912, PLR0915
@@ -106,6 +109,7 @@ class InertUnpickler(PickleWindow):
         try:
             # What the loop holds in names of its own is exchanged around every call.
             costs, handlers, memo, budget = _COSTS, self._handlers, self._memo, self.budget
+            near, far, asked = memo.near, memo.far, memo.asked
             window, safe, stack = self._window, self._safe, self._stack
             count = taken = 0
             round_end = self._round()
@@ -126,14 +130,19 @@ class InertUnpickler(PickleWindow):
                     count = taken = 0
                     round_end = self._round()
                 if opcode == _PUT:
-                    memo[window[at]] = stack[-1]
+                    place, value = window[at], stack[-1]
                     at += 1
+                    if place == len(near) and not far:
+                        near.append(value)
+                    else:
+                        memo[place] = value
                 elif opcode == _INT1:
                     stack.append(window[at])
                     at += 1
                 elif opcode == _GET:
-                    stack.append(memo[window[at]])
+                    place = window[at]
                     at += 1
+                    stack.append(near[place] if place < len(near) else memo[place])
                 elif opcode in _TEXTS:
                     begin = at + (4 if opcode == _TEXT else 1)
                     end = begin + int.from_bytes(window[at:begin], "little")
@@ -155,8 +164,12 @@ class InertUnpickler(PickleWindow):
                     stack = self._below.pop()
                     stack.append(items)
                 elif opcode == _LONG_PUT:
-                    memo[int.from_bytes(window[at : at + 4], "little")] = stack[-1]
+                    place, value = int.from_bytes(window[at : at + 4], "little"), stack[-1]
                     at += 4
+                    if place == len(near) and not far:
+                        near.append(value if place in asked else None)
+                    else:
+                        memo[place] = value
                 elif opcode == _MEMOIZE:
                     memo[len(memo)] = stack[-1]
                 elif opcode == _LONG_GET:
@@ -257,7 +270,7 @@ class InertUnpickler(PickleWindow):
         items, self._stack = self._stack, self._below.pop()
         return items
 
-    # ---- the memo: a dictionary, so that an index costs nothing by being large ----------
+    # ---- the memo ------------------------------------------------------------------------
 
     def remember(self, index: int) -> None:
         """Keep the top of the stack under ``index``."""
