@@ -17,6 +17,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.machine import InertUnpickler
 from normcheck.pickles.memo import asked_for
 from normcheck.pickles.torch_objects import constructors, storage_dtype, storage_key
+from normcheck.saved.dtypes import DType
 from normcheck.saved.tensors import Region, Storage
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source
@@ -105,6 +106,7 @@ def read_pickled(
     big_endian = _is_big_endian(source, archive, places.byteorder, budget)
     before, behind = places.storages.split("{}")
     storages: dict[str, Storage] = {}
+    classes: dict[int, tuple[object, DType]] = {}
 
     def persistent(saved_id: object) -> object:
         if places.package and isinstance(saved_id, tuple) and saved_id[:1] == ("reduce_package",):
@@ -114,7 +116,10 @@ def read_pickled(
         _, cls, named, location, numel, *_ = saved_id
         key = storage_key(named)
         if key not in storages:
-            dtype = storage_dtype(cls)
+            known = classes.get(id(cls))
+            if known is None:
+                known = classes[id(cls)] = (cls, storage_dtype(cls))
+            dtype = known[1]
             if type(numel) is not int or numel < 0:
                 raise UnreadableError(f"{source.name}: storage {key:.40} has no valid length")
             nbytes = numel * dtype.itemsize

@@ -67,27 +67,34 @@ def is_torn(names: Iterable[str]) -> bool:
     True
     """
     here: list[str] = []
-    prefixes: list[str] = []
-    closed: set[str] = set()
-    last_number: dict[str, int] = {}
+    # Of each module that is open, from the model down: the names of its children that were met,
+    # and the last number among them. Of one that is left nothing is kept: to come back is enough.
+    met: list[set[str]] = [set()]
+    last: list[int] = [0]
+    above: str | None = None
     for name in names:
-        path = name.split(".", _DEEPEST)[:_DEEPEST][:-1]
-        if path == here:
+        before = name[: name.rfind(".") + 1]
+        if before == above:
             continue
+        above = before
+        path = name.split(".", _DEEPEST)[:_DEEPEST][:-1]
         shared = 0
-        while shared < min(len(path), len(here)) and path[shared] == here[shared]:
+        for part, open_part in zip(path, here, strict=False):
+            if part != open_part:
+                break
             shared += 1
-        closed.update(prefixes[shared:])
-        del prefixes[shared:]
+        del met[shared + 1 :], last[shared + 1 :]
         for part in path[shared:]:
-            parent = prefixes[-1] if prefixes else ""
             if part.isdecimal() and len(part) < 10:
-                if int(part) < last_number.get(parent, 0):
+                number = int(part)
+                if number < last[-1]:
                     return True
-                last_number[parent] = int(part)
-            prefixes.append(f"{parent}.{part}")
-            if prefixes[-1] in closed:
+                last[-1] = number
+            if part in met[-1]:
                 return True
+            met[-1].add(part)
+            met.append(set())
+            last.append(0)
         here = path
     return False
 

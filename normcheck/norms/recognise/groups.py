@@ -70,32 +70,36 @@ def modules_of(tensors: Mapping[str, TensorRef], *, torch_names: bool = True) ->
         torch_names: Give statistics of other names those of torch.
     """
     positions: dict[str, int] = {}
-    firsts: list[_Leaf] = []
+    firsts: list[str] = []
+    leaves: list[str] = []
+    shapes: list[tuple[int, ...]] = []
     several: dict[int, list[_Leaf]] = {}
     for name, shape in zip(tensors, shapes_of(tensors), strict=True):
         path, _, leaf = name.rpartition(".")
         if "/" in leaf:  # Keras
             path = name[: name.rindex("/")]
             leaf = name[len(path) + 1 :]
-        count = len(firsts)
-        position = positions.setdefault(path, count)
-        if position == count:
-            firsts.append((intern(leaf), name, shape))
+        position = positions.setdefault(path, len(firsts))
+        if position == len(firsts):
+            firsts.append(name)
+            leaves.append(intern(leaf))
+            shapes.append(shape)
         else:
-            several.setdefault(position, [firsts[position]]).append((leaf, name, shape))
+            first = (leaves[position], firsts[position], shapes[position])
+            several.setdefault(position, [first]).append((leaf, name, shape))
     found = Modules(positions, Weights([], []), [])
     for path, position in positions.items():
         if position in several:
             _add(found, path, position, several[position], tensors, torch_names)
             continue
-        leaf, name, shape = firsts[position]
+        leaf, shape = leaves[position], shapes[position]
         if leaf == _WEIGHT:
             found.weights.add(position, shape)
             if not is_norm_shaped(shape, None):
                 continue
         elif leaf not in _ALONE:
             continue
-        found.likely.append(Group(path, {leaf: tensors[name]}, position))
+        found.likely.append(Group(path, {leaf: tensors[firsts[position]]}, position))
     return found
 
 
