@@ -226,6 +226,13 @@ class StoredRegion(InPlace):
         return self._member
 
     @property
+    def checksum(self) -> int:
+        """As the directory has it; 0 where none was written."""
+        if self._directory is not None:
+            return self._directory.checksums[self._place]
+        return self.member.CRC
+
+    @property
     def offset(self) -> int:
         """Where in the file the bytes begin."""
         if self._offset is None:
@@ -255,7 +262,7 @@ class StoredRegion(InPlace):
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
         whole = length == self.nbytes
-        if self._checked or not has_checksum(self.member):
+        if self._checked or not self.checksum:
             return self.source.read_at(self.offset + start, length)
         if not whole and self.nbytes > _SMALL:
             return self._read_on(start, length)
@@ -264,7 +271,7 @@ class StoredRegion(InPlace):
         for piece in range(0, 0 if whole else self.nbytes, _PIECE):
             part = self.source.read_at(self.offset + piece, min(_PIECE, self.nbytes - piece))
             checksum = zlib.crc32(part, checksum)
-        _compare(self.source, self.member, checksum)
+        self._compare(checksum)
         self._checked = True
         return data if whole else self.source.read_at(self.offset + start, length)
 
@@ -277,9 +284,13 @@ class StoredRegion(InPlace):
             self._passed += length
             self._checksum = zlib.crc32(data, self._checksum)
             if self._passed == self.nbytes:
-                _compare(self.source, self.member, self._checksum)
+                self._compare(self._checksum)
                 self._checked = True
         return data
+
+    def _compare(self, checksum: int) -> None:
+        if checksum != self.checksum:
+            _compare(self.source, self.member, checksum)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """What a pickle keeps: any place may be taken, and what cannot be asked for is not kept."""
 
-import datetime
+import datetime as dt
 import io
 import pickle
 import random
@@ -44,7 +44,7 @@ def things() -> list[Any]:
     return [
         {name: (shared, [number], name) for number, name in enumerate(names)},
         [names, list(reversed(names)), {"j": names[:40]}, b"j\x01\x01\0\0", "g300\n"],
-        [datetime.timedelta(number) for number in range(3)],
+        [dt.timedelta(number) for number in range(3)],
         {"z": 1 + 2j, "s": {1, 2}, "nested": [[[["x"] * 3]]]},
     ]
 
