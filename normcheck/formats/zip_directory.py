@@ -19,9 +19,9 @@ LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
 ENCRYPTED = 0x1 | 0x40 | 0x2000
 """Flags: encrypted, strongly encrypted, its header masked."""
 UTF8 = 0x800
-PER_DIRECTORY_BYTE = 16
-"""Memory per byte of an archive's directory, from above: 46 bytes and a name become an
-object of about 500, its name and its place by name."""
+_PER_DIRECTORY_BYTE = 8
+"""Memory per byte of an archive's directory in columns, from above: 46 bytes and a name become a
+name and its place by name, some 300 bytes while tables grow."""
 _END = struct.Struct("<4s8xIIH")
 """Signature, size and place of the directory, length of a comment."""
 _LOCATOR = struct.Struct("<4sIQI")
@@ -144,7 +144,7 @@ def read_directory(source: Source, budget: Budget) -> Directory | None:
     if found is None:
         return None
     begin, size = found
-    budget.spend(size * PER_DIRECTORY_BYTE)
+    budget.spend(size * _PER_DIRECTORY_BYTE)
     directory = Directory(begin)
     return directory if _fill(directory, source.read_at(begin, size)) else None
 

@@ -16,7 +16,6 @@ from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.zip_directory import (
     ENCRYPTED,
     LOCAL_HEADER,
-    PER_DIRECTORY_BYTE,
     UTF8,
     Archive,
     Directory,
@@ -35,6 +34,9 @@ _PADDING = 128
 """Bytes of extra field before a member's data that are fetched with it; torch aligns to 64."""
 _PAGE = 4096
 """Bytes of a packed member up to which its ratio says nothing."""
+_PER_DIRECTORY_BYTE = 16
+"""Memory per byte of an archive's directory, from above: 46 bytes and a name become an
+object of about 500, its name and its place by name."""
 _FETCH = "the file is damaged; fetch it again"
 _REWRITTEN = "the archive was changed or made to harm; fetch it again, or save it again with torch"
 
@@ -57,7 +59,7 @@ def _directory(source: Source, budget: Budget) -> Archive:
     columns = None if is_distant(source) else read_directory(source, budget)
     if columns is not None:
         return columns
-    raw = counted_stream(source, budget, PER_DIRECTORY_BYTE)
+    raw = counted_stream(source, budget, _PER_DIRECTORY_BYTE)
     try:
         archive = zipfile.ZipFile(raw)
     except _DIRECTORY_ERRORS as error:
