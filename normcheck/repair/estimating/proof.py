@@ -20,9 +20,10 @@ from normcheck.live.watching.regimes import RegimeOutputs
 from normcheck.repair.estimating.data_stream import BatchStream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
-from normcheck.rules.data_verdict import CLEARER, Verdict, judged
+from normcheck.rules.data_verdict import Verdict, judged
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import CLEARER
 from normcheck.wording import number, percent, plural
 
 FEWEST_SAMPLES = 32

@@ -44,8 +44,9 @@ import numpy as np
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.data.unfamiliar_input import unfamiliar
-from normcheck.rules.data_verdict import MATERIAL, Verdict, share_off, verdict
+from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import MATERIAL, share_off
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number, percent, plural
 
