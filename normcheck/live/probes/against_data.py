@@ -8,12 +8,14 @@ import torch
 
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import AgainstData, Drift, NormRun
+from normcheck.live.probes.against_constant import skill
 from normcheck.live.probes.batch_noise import batch_noise
 from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.probes.regime_comparison import (
     answers,
+    calibrated_gain,
     changed_answers,
     decisiveness,
     effect,
@@ -112,6 +114,7 @@ def against_data(
         train_healed=in_train[0],
         train_harmed=in_train[1],
         loss_t=gain,
+        calibrated_t=calibrated_gain(*crossed) if settled else None,
         decisiveness=decisiveness(*crossed) if settled else None,
         closings=closings(regimes, wide, estimated, off or order) if settled and ranked else (),
         noise=noise,
@@ -120,6 +123,8 @@ def against_data(
         notes=tuple(notes),
         answers=answers(at_eval),
         given_answers=answers(crossed[1]) if settled else None,
+        skill=skill(at_eval),
+        given_skill=skill(crossed[1]) if settled else None,
         other_code=other_code(regimes, wide, evaluated) if ranked and told.map is None else None,
         input_map=told.map,
         first_leftover=told.leftover,
@@ -150,6 +155,7 @@ def _without_statistics(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs) ->
         domains=None,
         notes=(note,) if note else (),
         answers=answers(at_eval),
+        skill=skill(at_eval),
     )
 
 
