@@ -139,7 +139,7 @@ def calibrated_gain(stored: RegimeOutputs, given: RegimeOutputs) -> float | None
     Each set of scores is divided by the one temperature under which its loss is least (Guo et
     al., On Calibration of Modern Neural Networks, 2017). Statistics that are off make all scores
     larger or smaller, which moves the loss of every sample and no answer; of harmless networks
-    the plain t reaches 8 by it, this one 2.8.
+    the plain t reaches 8 by it, this one 4.1.
 
     Returns:
         None without labels of classes.
