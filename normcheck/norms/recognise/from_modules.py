@@ -225,7 +225,9 @@ def _layer(
         return read_values(tensors.get(name), name, unread)
 
     fused = kind.name == "fused conv-BatchNorm"
-    weight = _first(tensors, _WEIGHT_NAMES[1:] if fused else _WEIGHT_NAMES)
+    by_time = kind.name == "temporal-effective BatchNorm"
+    names = _WEIGHT_NAMES[:1] if by_time else _WEIGHT_NAMES[1:] if fused else _WEIGHT_NAMES
+    weight = _first(tensors, names)
     bias = _first(tensors, _BIAS_NAMES[1:] if fused else _BIAS_NAMES)
     attributes = record.attributes
     mean, variance = values("running_mean"), values("running_var")

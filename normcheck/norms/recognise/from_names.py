@@ -4,16 +4,20 @@ Only running statistics are certain. A pair of one-dimensional ``weight`` and ``
 a norm of some kind; what kind, its name and the state dict's metadata can tell.
 """
 
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
-from operator import itemgetter
 
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
+from normcheck.norms.recognise.affine_kind import (
+    NORM_BASE_VERSION,
+    kind_of_affine,
+    matrices,
+    named_part,
+    neighbour_of,
+)
 from normcheck.norms.recognise.groups import (
     Group,
     grouped,
@@ -23,6 +27,7 @@ from normcheck.norms.recognise.groups import (
 from normcheck.norms.recognise.known_momenta import LibraryMomentum, known_library, momentum_at
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.norms.recognise.statistics_names import (
+    is_scaled_by_time,
     shaped_otherwise,
     squared,
     told_by_leaves,
@@ -30,24 +35,6 @@ from normcheck.norms.recognise.statistics_names import (
 )
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
-
-_NORM_BASE_VERSION = 2
-"""``_version`` of BatchNorm and InstanceNorm in ``_metadata``; every other torch module
-that has the leaves of a norm is at 1."""
-
-_NAMED = re.compile(
-    r"""norm                      # norm1, input_layernorm, LayerNorm, group_norm, final_norm
-    | (?:^|_)(?:ln|bn|gn)(?:$|_|\d)   # ln_1, ln1, bn2, _bn0, gn
-    | (?:bn|ln)$              # conv1bn
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-_NOT_NAMED = re.compile(r"normaliz|(?:weight|spectral)_?norm|normal(?:_|$)", re.IGNORECASE)
-_LAYER_NAMED = re.compile(r"layer_?norm|(?:^|_)ln(?:$|_|\d)|ln$", re.IGNORECASE)
-_GROUP_NAMED = re.compile(r"group_?norm|(?:^|_)gn(?:$|_|\d)", re.IGNORECASE)
-_BATCH_NAMED = re.compile(r"batch_?norm|(?:^|_)bn(?:$|_|\d)|bn$", re.IGNORECASE)
-_NEIGHBOURS = 12
-"""Weights looked at on either side of a norm for the layer that it belongs to."""
 
 
 def norm_layers(
@@ -60,7 +47,7 @@ def norm_layers(
         versions: Module path to version, from ``_metadata`` where there is one.
     """
     groups = [with_names_of_torch(group) for group in grouped(tensors)]
-    weights = _matrices(groups)
+    weights = matrices(groups)
     # A model's own parameters, beside its modules, are those of no layer.
     modules = [group for group in groups if group.path or len(groups) == 1]
     observed = {group.path for group in modules if is_observation_norm(group.leaves, group.named)}
@@ -80,7 +67,7 @@ def norm_layers(
             count.add(found[-1])
             continue
         version = versions.get(group.path)
-        norm_base = None if version is None else version == _NORM_BASE_VERSION
+        norm_base = None if version is None else version == NORM_BASE_VERSION
         found.append(_layer(group, *known, norm_base))
         count.add(found[-1])
     if library is not None:
@@ -105,24 +92,15 @@ class Surroundings:
         """Group the tensors by the layers that they belong to, once for all norms."""
         groups = grouped(tensors)
         self._positions = {group.path: group.position for group in groups}
-        self._matrices = _matrices(groups)
+        self.matrices = matrices(groups)
 
     def batch_norm_at(self, path: str, features: int) -> NormKind:
         """Which BatchNorm the one at ``path`` is, by the weights around it."""
         position = self._positions.get(path)
         if position is None:
             return batch_norm(None)
-        neighbour = _neighbour(position, features, self._matrices)
+        neighbour = neighbour_of(position, features, self.matrices)
         return batch_norm(neighbour.ndim - 2 if neighbour else None)
-
-
-def _matrices(groups: list[Group]) -> list[tuple[int, TensorRef]]:
-    """The weights of the layers between which norms stand, with their places."""
-    return [
-        (group.position, weight)
-        for group in groups
-        if (weight := group.leaves.get("weight")) is not None and weight.ndim >= 2
-    ]
 
 
 def _recognise(
@@ -135,15 +113,19 @@ def _recognise(
     own = told_by_leaves(leaves)
     if own is not None:
         return BY_NAME[own], Recognition(Confidence.MEDIUM, f"has {', '.join(sorted(leaves))}")
+    if is_scaled_by_time(leaves):
+        return BY_NAME["temporal-effective BatchNorm"], Recognition(
+            Confidence.LOW, "has weight, bias and a scale of other length, but no statistics"
+        )
     weight, bias = _affine(leaves)
     if weight is None or not _norm_shaped(weight, bias):
         return None
-    named = _named_part(group.path)
+    named = named_part(group.path)
     version = versions.get(group.path)
-    kind, why = _affine_kind(named, version, weight, bias, weights, group.position)
+    kind, why = kind_of_affine(named, version, weight, bias, weights, group.position)
     if named:
         return kind, Recognition(Confidence.MEDIUM, f"called {named}, {why}")
-    if version == _NORM_BASE_VERSION:
+    if version == NORM_BASE_VERSION:
         return kind, Recognition(Confidence.HIGH, why)
     if bias is not None and weight.numel > 1 and "scale" not in leaves:
         # No module of torch.nn but a norm has a weight and a bias of one and the same
@@ -169,29 +151,12 @@ def _with_statistics(
         return BY_NAME[special], Recognition(sure, reason)
     if weight is not None and weight.ndim > 1:
         return BY_NAME["fused conv-BatchNorm"], Recognition(sure, f"{reason} beside a weight")
-    neighbour = _neighbour(group.position, leaves[statistics[0]].numel, weights)
+    neighbour = neighbour_of(group.position, leaves[statistics[0]].numel, weights)
     if neighbour is None:
         return batch_norm(None), Recognition(sure, reason)
     return batch_norm(neighbour.ndim - 2), Recognition(
         sure, f"{reason}; beside a weight of {neighbour.ndim} dimensions"
     )
-
-
-def _neighbour(
-    position: int, features: int, weights: list[tuple[int, TensorRef]]
-) -> TensorRef | None:
-    """The layer whose outputs, or inputs, a norm most likely normalises."""
-    # By bisection: a model may have many thousands of norms, and of weights.
-    here = bisect_left(weights, position, key=itemgetter(0))
-    first = bisect_left(weights, position - _NEIGHBOURS, key=itemgetter(0))
-    last = bisect_right(weights, position + _NEIGHBOURS, key=itemgetter(0))
-    before = [w for _, w in weights[first:here]][::-1]
-    after = [w for p, w in weights[here:last] if p > position]
-    # Transposed convolutions have their inputs first.
-    makes = [w for w in before if w.shape[0] == features or (w.ndim > 2 and w.shape[1] == features)]
-    takes = [w for w in after if w.shape[1] == features]
-    nearest = [*makes[:1], *takes[:1], *before[:1], *after[:1]]
-    return nearest[0] if nearest else None
 
 
 def _affine(leaves: Mapping[str, TensorRef]) -> tuple[TensorRef | None, TensorRef | None]:
@@ -213,53 +178,6 @@ def _norm_shaped(weight: TensorRef, bias: TensorRef | None) -> bool:
     return sum(length > 1 for length in weight.shape) <= 1
 
 
-def _named_part(path: str) -> str:
-    """The part of the path that calls itself a norm; empty where none does.
-
-    The last part counts, and the one before it where the last is only a number.
-    """
-    parts = path.split(".")
-    last = parts[-1]
-    candidates = [last] if not last.isdecimal() or len(parts) == 1 else [last, parts[-2]]
-    for part in candidates:
-        if _NAMED.search(part) and not _NOT_NAMED.search(part):
-            return part
-    return ""
-
-
-def _affine_kind(
-    named: str,
-    version: int | None,
-    weight: TensorRef,
-    bias: TensorRef | None,
-    weights: list[tuple[int, TensorRef]],
-    position: int,
-) -> tuple[NormKind, str]:
-    """The kind of a norm that has γ, perhaps β, and no statistics, and why."""
-    neighbour = _neighbour(position, weight.numel, weights)
-    convolutional = neighbour is not None and neighbour.ndim > 2
-    if version == _NORM_BASE_VERSION:
-        why = "metadata of BatchNorm or InstanceNorm, without statistics"
-        if _BATCH_NAMED.search(named):
-            return batch_norm(neighbour.ndim - 2 if neighbour is not None else None), why
-        # Hardly any BatchNorm is built without statistics, hardly any InstanceNorm with them.
-        dimensions = min(3, max(1, neighbour.ndim - 2)) if neighbour is not None else 2
-        return BY_NAME[f"InstanceNorm{dimensions}d"], why
-    if weight.ndim > 1 and sum(length > 1 for length in weight.shape) > 1:
-        return BY_NAME["LayerNorm"], f"weight and bias of {weight.ndim} dimensions"
-    if bias is None:
-        return BY_NAME["RMSNorm"], "a weight of one value a feature, no bias"
-    if re.search(r"rms", named, re.IGNORECASE):
-        return BY_NAME["RMSNorm"], "weight and bias of one value a feature"
-    if _GROUP_NAMED.search(named):
-        return BY_NAME["GroupNorm"], "weight and bias of one value a channel"
-    if _LAYER_NAMED.search(named) or not convolutional:
-        return BY_NAME["LayerNorm"], "weight and bias of one value a feature"
-    if _BATCH_NAMED.search(named) and version is None:
-        return batch_norm(neighbour.ndim - 2 if neighbour else None), "but without statistics"
-    return BY_NAME["LayerNorm or GroupNorm"], "weight and bias of one value a channel"
-
-
 def _layer(
     group: Group, kind: NormKind, recognition: Recognition, norm_base: bool | None
 ) -> NormLayer:
@@ -278,7 +196,9 @@ def _layer(
         known = group.named.convention
         variance = squared(variance) if group.named.deviation else variance
     learned = kind.name == "ActNorm"
-    weight = values("gamma") if fused else values("weight", "gamma", "scale")
+    by_time = kind.name == "temporal-effective BatchNorm"
+    scales = ("weight", "gamma") if by_time else ("weight", "gamma", "scale")
+    weight = values("gamma") if fused else values(*scales)
     bias = values("beta") if fused else values("bias", "beta", "offset")
     if learned:
         weight, bias = values("scale", "log_scale", "s"), values("loc", "shift", "t")

@@ -191,6 +191,10 @@ def shaped_otherwise(leaves: Mapping[str, TensorRef]) -> str | None:
         return "EvoNorm-B"
     if mean is None or variance is None or mean.ndim == 0:
         return None
+    steps = leaves.get("scale")
+    if steps is not None and (weight is not None or steps.numel != mean.numel):
+        # One number a time step. Without γ and β, as many as features are γ.
+        return "temporal-effective BatchNorm" if steps.ndim == 1 else None
     if mean.ndim == 2 and variance.shape == mean.shape and min(mean.shape) > 1:
         return "BatchNorm by type"
     # Means of scalars alone, variances of scalars, vectors and tensors: γ and β likewise.
@@ -232,6 +236,15 @@ def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
         return None
     sizes = {leaves[name].numel for name in names}
     return kind if len(sizes) == 1 and sizes.pop() > 1 else None
+
+
+def is_scaled_by_time(leaves: Mapping[str, TensorRef]) -> bool:
+    """Whether γ, β and a scale for each time step are what is left of a temporal-effective norm."""
+    if leaves.keys() != {"weight", "bias", "scale"}:
+        return False
+    weight, bias, scale = (leaves[name] for name in ("weight", "bias", "scale"))
+    same = weight.shape == bias.shape and weight.ndim == scale.ndim == 1
+    return same and scale.numel != weight.numel > 1
 
 
 def was_never_set(leaves: Mapping[str, TensorRef | None]) -> bool:
