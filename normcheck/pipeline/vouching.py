@@ -166,6 +166,8 @@ def _may_be_batch_norm(layer: NormLayer) -> bool:
         return layer.norm_base and layer.kind.family is not Family.INSTANCE
     if layer.weight is None or layer.kind.family is Family.RMS:
         return False
+    if layer.kind.name == "EvoNorm-S":
+        return True  # EvoNorm-B has the same parameters
     if _BATCH_NAME.search(layer.path):
         return True  # whatever the last part of its name says
     if _SURE_NAME.search(layer.path) or layer.kind.family is Family.GROUP:

@@ -109,7 +109,9 @@ def _recognise(
     leaves = group.leaves
     statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
     if statistics:
-        return _with_statistics(group, statistics, weights)
+        version = versions.get(group.path)
+        norm_base = None if version is None else version == NORM_BASE_VERSION
+        return _with_statistics(group, statistics, weights, norm_base)
     own = told_by_leaves(leaves)
     if own is not None:
         return BY_NAME[own], Recognition(Confidence.MEDIUM, f"has {', '.join(sorted(leaves))}")
@@ -136,7 +138,10 @@ def _recognise(
 
 
 def _with_statistics(
-    group: Group, statistics: list[str], weights: list[tuple[int, TensorRef]]
+    group: Group,
+    statistics: list[str],
+    weights: list[tuple[int, TensorRef]],
+    norm_base: bool | None,
 ) -> tuple[NormKind, Recognition]:
     leaves = group.leaves
     weight = leaves.get("weight")
@@ -146,7 +151,7 @@ def _with_statistics(
         sure, reason = group.named.confidence, group.named.reason
         if group.named.kind:
             return BY_NAME[group.named.kind], Recognition(sure, reason)
-    special = shaped_otherwise(leaves)
+    special = shaped_otherwise(leaves, norm_base=norm_base)
     if special is not None:
         return BY_NAME[special], Recognition(sure, reason)
     if weight is not None and weight.ndim > 1:
