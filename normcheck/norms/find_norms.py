@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging import spikes
 from normcheck.norms.belonging.agreement import Agreement, agreement_with
 from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
@@ -73,7 +74,11 @@ def _in_either_order(
     model: SavedModel, layers: tuple[NormLayer, ...], budget: int | None
 ) -> Agreement | None:
     """How statistics fit the weights, in the order of the file or in the other that blocks have."""
+    if spikes.has_neurons(model, layers):
+        return spikes.unjudged(layers)
     found = agreement_with(lambda: find_links(model, layers), layers, budget)
+    if found is not None and spikes.explain(found):
+        return spikes.unjudged(layers)
     if found is None or not found.misses:
         return found
     otherwise = links_if_registered_otherwise(model, layers)

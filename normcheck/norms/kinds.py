@@ -93,6 +93,10 @@ KINDS = (
         "γ and β per feature (β optional)",
         "transformers, RNNs, NLP; any batch size",
         f"{_TORCH_NORM}.LayerNorm",
+        "*.ChanLN",
+        "*.CumLN",
+        "*.FeatsGlobLN",
+        "*.GlobLN",
     ),
     own_input_kind(
         "LayerNorm2d",

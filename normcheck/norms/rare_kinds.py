@@ -54,6 +54,23 @@ RARE_KINDS = (
         "*.ThresholdDependentBatchNorm2d",
         "*.ThresholdDependentBatchNorm3d",
     ),
+    NormKind(
+        "temporal-effective BatchNorm",
+        Family.BATCH,
+        "time, batch, H, W",
+        BATCH_TRAIN,
+        BATCH_EVAL,
+        RUNNING,
+        BATCH_SIZE,
+        "γ and β per feature, and a scale for each time step",
+        _SPIKES,
+        same_in_both_modes=False,
+        classes=(
+            "*.TemporalEffectiveBatchNorm1d",
+            "*.TemporalEffectiveBatchNorm2d",
+            "*.TemporalEffectiveBatchNorm3d",
+        ),
+    ),
     batch_kind(
         "BatchNorm by type",
         "nodes of each type",

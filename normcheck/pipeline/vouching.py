@@ -43,7 +43,9 @@ FOLLOWS = 0.1
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
 BY_KIND = "nothing stored that could go stale"
-_SURE_NAME = re.compile(r"layer_?norm|group_?norm|rms|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE)
+_SURE_NAME = re.compile(
+    r"layer_?norm|group_?norm|(?:^|[._])rms|rms_?norm|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE
+)
 _BATCH_NAME = re.compile(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
 
 
@@ -165,8 +167,10 @@ def _may_be_batch_norm(layer: NormLayer) -> bool:
     """Whether a layer without statistics in a state dict might be a batch norm that lost them."""
     if layer.norm_base is not None:
         return layer.norm_base and layer.kind.family is not Family.INSTANCE
-    if layer.bias is None or layer.weight is None or layer.kind.family is Family.RMS:
+    if layer.weight is None or layer.kind.family is Family.RMS:
         return False
+    if layer.kind.name == "EvoNorm-S":
+        return True  # EvoNorm-B has the same parameters
     if _BATCH_NAME.search(layer.path):
         return True  # whatever the last part of its name says
     if _SURE_NAME.search(layer.path) or layer.kind.family is Family.GROUP:

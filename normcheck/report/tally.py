@@ -47,6 +47,10 @@ class ModelCount:
     """Codes of its errors and warnings."""
 
 
+_FIRST = 100
+"""Files without a model that are named where nothing else was found."""
+
+
 @lazy_dataclass(frozen=False)
 class Tally:
     """Counts over the parts of a report."""
@@ -67,6 +71,8 @@ class Tally:
     """Codes of rules that could not judge, by what they need."""
     passed_over: int = 0
     """Files without a model."""
+    first_passed_over: list[str] = field(default_factory=list)
+    """What the first of them are."""
     errors: list[Failure] = field(default_factory=list)
     unused: list[Unused] = field(default_factory=list)
     rules: dict[str, RuleCount] = field(default_factory=dict)
@@ -133,6 +139,8 @@ class Tally:
                 self.needs.setdefault(entry.remedy, set()).add(entry.rule)
             else:
                 self.passed_over += 1
+                if self.passed_over <= _FIRST:
+                    self.first_passed_over.append(entry.reason)
 
     def _sick(self, head: tuple[str, str], findings: Iterable[Finding], order: int) -> None:
         loud = [f for f in findings if f.severity is not Severity.INFO]

@@ -267,7 +267,9 @@ def affine_untouched(layer: NormLayer) -> bool:
     Training moves every channel by another amount. The one value need not be 1: the last
     norm of a residual block starts at 0, and weight decay shrinks all channels alike.
     """
-    if layer.weight is None or layer.weight.size == 0:
+    if layer.weight is None:
+        return layer.bias is not None and bool(np.all(layer.bias.numbers == 0))
+    if layer.weight.size == 0:
         return False
     return bool(np.all(layer.weight.numbers == layer.weight.numbers[0])) and (
         layer.bias is None or bool(np.all(layer.bias.numbers == 0))

@@ -214,12 +214,17 @@ def test_strict_does_not_mind(tmp_path: Path, command: Any) -> None:
 
 
 def test_nothing_but_others(tmp_path: Path, command: Any) -> None:
-    """Exit code 3 counts them, and says how to see them."""
-    (tmp_path / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    run = command("scan", str(tmp_path))
-    assert run.returncode == 3
-    assert "(1 file without a model)" in run.stderr
-    assert "-v" in run.stderr
+    """Exit code 3 says what a few are; of many, how to see them."""
+    for count in (1, 5):
+        for number in range(count):
+            (tmp_path / f"{number}.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+        run = command("scan", str(tmp_path))
+        assert run.returncode == 3
+        assert f"({count} file" in run.stderr
+        assert ("an HDF5 file" in run.stderr) is (count == 1)
+        assert ("-v" in run.stderr) is (count == 5)
+    told = command("scan", str(tmp_path), "-v").stderr
+    assert told.count("an HDF5 file") == 5
 
 
 def test_damaged(tmp_path: Path, command: Any) -> None:

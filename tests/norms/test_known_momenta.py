@@ -61,3 +61,38 @@ def test_no_name_is_known(tmp_path: Path) -> None:
     """Where torch's default is assumed, what 0.01 would leave is said as well."""
     (finding,) = report_on(save(other(20), tmp_path / "few.pt")).findings
     assert "At momentum 0.01, which many libraries have, it would be 82 %." in finding.detail
+
+
+TRANSFORMERS = {
+    ("mobilenet_v1.conv_stem.normalization", "mobilenet_v1.layer.0.normalization"): (0.9997,) * 2,
+    (
+        "mobilenet_v2.conv_stem.first_conv.normalization",
+        "mobilenet_v2.layer.0.expand_1x1.normalization",
+    ): (0.997, 0.997),
+    (
+        "efficientnet.embeddings.batchnorm",
+        "efficientnet.encoder.blocks.1.expansion.expand_bn",
+        "efficientnet.encoder.blocks.1.depthwise_conv.depthwise_norm",
+        "efficientnet.encoder.blocks.1.projection.project_bn",
+    ): (0.99, 0.1, 0.99, 0.99),
+}
+
+
+@pytest.mark.parametrize(("paths", "momenta"), TRANSFORMERS.items())
+@pytest.mark.parametrize("kept", [True, False])
+def test_transformers(
+    paths: tuple[str, ...], momenta: tuple[float, ...], kept: bool, tmp_path: Path
+) -> None:
+    """Momenta that its models have from TensorFlow; without the norm that tells it, none."""
+    state = {name: tensor for path in paths for name, tensor in norm(path, 5).items()}
+    if not kept:
+        state = {name.replace(paths[0], "first.norm"): tensor for name, tensor in state.items()}
+    found = layers_in(save(state, tmp_path / "model.pt"))
+    if kept:
+        assert [layer.momentum for layer in found.values()] == list(momenta)
+        assert {layer.eps for layer in found.values()} == {1e-3}
+        # In the others the last batch alone is left, after however few.
+        assert ("NC103" in accused(tmp_path / "model.pt")) is (0.1 in momenta)
+    else:
+        assert {layer.momentum for layer in found.values()} == {None}
+        assert "NC103" in accused(tmp_path / "model.pt")

@@ -94,3 +94,49 @@ def test_variance_alone(tmp_path: Path) -> None:
     (layer,) = report_on(between_convolutions(leaves, tmp_path / "m.pt")).models[0].layers
     assert layer.kind == "EvoNorm-B"
     assert "variance alone" in layer.why
+
+
+def stands(state: dict[str, Tensor], name: str, path: Path) -> tuple[str, Standing]:
+    torch.save(state, path)
+    layers = report_on(path).models[0].layers
+    return next((n.kind, n.standing) for n in layers if n.path == name)
+
+
+def test_gammas_alone(tmp_path: Path) -> None:
+    """BatchNorm through time has γ and no β: without its buffers it is no RMSNorm."""
+    state = {"conv.weight": torch.randn(16, 3, 3, 3)}
+    state |= {f"bn_list.{step}.weight": torch.rand(16) + 0.5 for step in range(4)}
+    assert stands(state, "bn_list.2", tmp_path / "m.pt")[1] is Standing.UNTOLD
+    called_norm = {name.replace("bn_list", "norms"): t for name, t in state.items()}
+    assert stands(called_norm, "norms.2", tmp_path / "m.pt")[1] is Standing.UNTOLD
+    tokens = {"fc.weight": torch.randn(16, 16), "q_norm.weight": torch.rand(16) + 0.5}
+    assert stands(tokens, "q_norm", tmp_path / "m.pt") == ("RMSNorm", Standing.VOUCHED)
+
+
+@pytest.mark.parametrize("inner", ["", ".module"], ids=["norms.0", "norms.0.module"])
+def test_norms_are_not_called_rms(inner: str, tmp_path: Path) -> None:
+    """``norms`` ends in ``rms``, and says nothing of the kind."""
+    path = f"norms.0{inner}"
+    state = {"lins.0.weight": torch.randn(16, 4), "lins.0.bias": torch.randn(16)}
+    state |= {f"{path}.weight": torch.rand(16) + 0.5, f"{path}.bias": torch.randn(16)}
+    kind, _ = stands(state, path, tmp_path / "m.pt")
+    assert "RMS" not in kind
+    if inner:  # nothing calls it a norm: it may be a batch norm
+        assert stands(state, path, tmp_path / "m.pt")[1] is Standing.UNTOLD
+    rms = {name.replace("norms.0", "rms_norms.0"): t for name, t in state.items()}
+    if not inner:
+        assert stands(rms, "rms_norms.0", tmp_path / "m.pt") == ("RMSNorm", Standing.VOUCHED)
+
+
+def test_between_a_matrix_and_a_convolution(tmp_path: Path) -> None:
+    """A norm whose channels a convolution takes is that of an image, whatever made them."""
+    state = {"final.weight": torch.randn(16, 16), "norm1.weight": torch.rand(16) + 0.5}
+    state |= {"norm1.bias": torch.randn(16), "fc1.weight": torch.randn(64, 16, 1, 1)}
+    expected = ("LayerNorm or GroupNorm or BatchNorm", Standing.UNTOLD)
+    assert stands(state, "norm1", tmp_path / "m.pt") == expected
+    state["fc1.weight"] = torch.randn(64, 16)
+    assert stands(state, "norm1", tmp_path / "m.pt") == ("LayerNorm", Standing.VOUCHED)
+    statistics = {"norm1.running_mean": torch.randn(16), "norm1.running_var": torch.rand(16) + 0.5}
+    assert stands(state | statistics, "norm1", tmp_path / "m.pt")[0] == "BatchNorm1d"
+    state["fc1.weight"] = torch.randn(64, 16, 1, 1)
+    assert stands(state | statistics, "norm1", tmp_path / "m.pt")[0] == "BatchNorm2d"

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from normcheck.findings import Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
+from normcheck.report.report import Standing
 from tests.norms.saved import layers_in, save
 from tests.verdict import accused, report_on
 
@@ -221,3 +223,75 @@ def test_parameters_of_their_own(leaves: tuple[str, ...], kind: str, tmp_path: P
     state[f"1.{leaves[2]}"] = torch.ones(C + 1)
     found = layers_in(save(state, tmp_path / "b.pt")).get("1")
     assert found is None or found.kind.name != kind
+
+
+@pytest.mark.parametrize("names", ["Keras", "sb3-contrib", "Paddle", "Chainer"])
+@pytest.mark.parametrize("beta", [False, True], ids=["no affine", "center alone"])
+@pytest.mark.parametrize("whole", [False, True], ids=["state dict", "module"])
+def test_without_gamma(names: str, beta: bool, whole: bool, tmp_path: Path) -> None:
+    """Built without scale, names that are one library's alone tell a norm all the same."""
+
+    def built(mean: Tensor, variance: Tensor) -> nn.Module:
+        module = layer(NAMES[names], mean, variance)
+        del module.weight
+        if not beta:
+            del module.bias
+        return around(module)
+
+    def saved(model: nn.Module) -> Path:
+        return save(model if whole else model.state_dict(), tmp_path / "model.pt")
+
+    found = layers_in(saved(built(MEAN, VARIANCE)))["1"]
+    assert found.kind.family is Family.BATCH
+    assert found.has_statistics
+    assert found.weight is None
+    assert not accused(tmp_path / "model.pt")
+    never = built(torch.zeros(C), torch.ones(C))
+    trained = around(layer(NAMES["Keras"], MEAN, VARIANCE))
+    report = report_on(saved(nn.Sequential(trained, never)))
+    (finding,) = (f for f in report.findings if f.rule in {"NC101", "NC102"})
+    # Without β and a count nothing of its own shows whether it took part.
+    assert (finding.severity is Severity.INFO) is not (beta or bool(NAMES[names][2]))
+
+
+class EvoNorm2dB1(nn.Module):
+    """As timm has it: a variance, γ and β, and no v."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(GAMMA), nn.Parameter(BETA)
+        self.register_buffer("running_var", VARIANCE)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["state dict", "module"])
+def test_variance_alone_by_metadata(whole: bool, tmp_path: Path) -> None:
+    """Metadata of another version than BatchNorm's: no half of its statistics is missing."""
+    model = around(EvoNorm2dB1())
+    path = save(model if whole else model.state_dict(), tmp_path / "model.pt")
+    assert layers_in(path)["1"].kind.name == "EvoNorm-B"
+    assert not accused(path)
+    batch = nn.Sequential(nn.Conv2d(3, C, 1), nn.BatchNorm2d(C)).state_dict()
+    del batch["1.running_mean"], batch["1.num_batches_tracked"]
+    assert accused(save(batch, path)) == {"NC107"}
+
+
+def test_parameters_of_either_evonorm(tmp_path: Path) -> None:
+    """γ, β and v alone are those of EvoNorm-S, and of EvoNorm-B whose variance was not saved."""
+    state = {f"1.{name}": GAMMA for name in ("weight", "bias", "v")}
+    state = {"0.weight": torch.ones(C, 3, 1, 1), **state}
+    (found,) = report_on(save(state, tmp_path / "model.pt")).models[0].layers
+    assert found.standing is Standing.UNTOLD
+
+
+class GlobLN(nn.Module):
+    """As asteroid has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(GAMMA), nn.Parameter(BETA)
+
+
+def test_layer_norms_of_speech(tmp_path: Path) -> None:
+    """Known by their classes, which are not called norms."""
+    path = save(nn.Sequential(nn.Conv1d(3, C, 1), GlobLN()), tmp_path / "model.pt")
+    assert layers_in(path)["1"].kind.name == "LayerNorm"

@@ -119,6 +119,8 @@ def test_slack_for_rounding(dtype: str, share: float, trusted: bool) -> None:
         (new_norm(weight=values([1.0, 0.9]), bias=None), False),
         (new_norm(bias=values([0.0, 1e-9])), False),
         (new_norm(weight=None, bias=None), False),
+        (new_norm(weight=None), True),
+        (new_norm(weight=None, bias=values([0.0, 1e-9])), False),
         (new_norm(weight=values([]), bias=values([])), False),
     ],
 )

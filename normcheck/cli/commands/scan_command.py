@@ -189,6 +189,10 @@ def _write_baseline(report: Report, words: Scan, resolved: Resolved) -> Report:
     return report
 
 
+_NAMED_AT_ONCE = 3
+"""Files without a model that are named where there is nothing else to say."""
+
+
 def _tell(tally: Tally, words: Scan) -> None:
     """Errors, and what else belongs on stderr."""
     tell_errors(tally.errors, words.screen.verbose)
@@ -196,9 +200,15 @@ def _tell(tally: Tally, words: Scan) -> None:
         under = ", ".join(map(shown, words.targets))
         hint = "name a file, or a folder with checkpoints"
         passed = ""
+        named = tally.first_passed_over if words.screen.verbose else []
         if tally.skipped:
             passed = f" ({plural(tally.skipped, 'file')} without a model)"
-            hint += "" if words.screen.verbose else "; -v says what those are that were passed over"
+            if tally.skipped <= _NAMED_AT_ONCE:
+                named = tally.first_passed_over
+            elif not words.screen.verbose:
+                hint += "; -v says what those are that were passed over"
+        for reason in named:
+            report_note(reason)
         report_error(f"no checkpoint under {under}{passed}", hint)
 
 

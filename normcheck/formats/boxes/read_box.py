@@ -44,6 +44,9 @@ _KINDS = (
 )
 """A member that tells what the box is."""
 
+_UNPACK_FIRST = "unpack it and look at what is inside"
+_UNPACK_RANKS = "it holds a folder of torch.distributed.checkpoint: unpack it, and scan that folder"
+
 Read = Callable[[Source, Limits], Checkpoint]
 Known = Callable[[bytes], bool]
 Inside = Source | Inflated
@@ -125,7 +128,7 @@ def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkp
         raise NoModelError(
             f"{source.name}: a {kind or form} of {plural(len(names), 'file')}, none of which holds "
             "a model that is read here",
-            "unpack it and look at what is inside",
+            _UNPACK_RANKS if any(n.endswith(".distcp") for n in names) else _UNPACK_FIRST,
         )
     return _one_checkpoint(source, kind or "archive", found)
 

@@ -50,7 +50,7 @@ def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
     recognised = [
         (record, known, named)
         for record, named in map(_with_names_of_torch, records)
-        if (known := recognise(record)) is not None or _observes(record, named)
+        if (known := recognise(record, named)) is not None or _observes(record, named)
     ]
     fetch_ahead(tensor for record, *_ in recognised for tensor in _own(record))
     found: list[NormLayer] = []
@@ -81,7 +81,7 @@ def _with_names_of_torch(record: ModuleRecord) -> tuple[ModuleRecord, Statistics
     if named is None:
         return record, None
     torch = as_in_torch(leaves, named)
-    if "weight" not in torch and "num_batches_tracked" not in torch:
+    if not named.of_a_norm(torch):
         return record, None
     parameters: dict[str, TensorRef | None] = {
         name: torch.pop(name) for name in ("weight", "bias") if name in torch
@@ -100,8 +100,10 @@ def _own(record: ModuleRecord) -> Iterator[TensorRef | None]:
         yield from (tensor for tensor in tensors.values() if is_norm_sized(tensor))
 
 
-def recognise(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:
-    """What kind of norm a module is, and why; None where it is none."""
+def recognise(
+    record: ModuleRecord, renamed: StatisticsNames | None = None
+) -> tuple[NormKind, Recognition] | None:
+    """What kind of norm a module, perhaps with statistics ``renamed`` to torch's names, is."""
     named = of_class(record.class_path)
     attributes = record.attributes
     statistics = {
@@ -112,7 +114,7 @@ def recognise(record: ModuleRecord) -> tuple[NormKind, Recognition] | None:
         named = BY_NAME["tracking InstanceNorm"]
     if named is not None:
         return named, Recognition(Confidence.HIGH, f"class {record.class_path}")
-    if norm_base or (statistics and _applies_statistics(record)):
+    if norm_base or (statistics and (renamed is not None or _applies_statistics(record))):
         return _with_statistics(record, statistics, norm_base)
     if "normalized_shape" in attributes and (
         "eps" in attributes or "variance_epsilon" in attributes
@@ -225,7 +227,9 @@ def _layer(
         return read_values(tensors.get(name), name, unread)
 
     fused = kind.name == "fused conv-BatchNorm"
-    weight = _first(tensors, _WEIGHT_NAMES[1:] if fused else _WEIGHT_NAMES)
+    by_time = kind.name == "temporal-effective BatchNorm"
+    names = _WEIGHT_NAMES[:1] if by_time else _WEIGHT_NAMES[1:] if fused else _WEIGHT_NAMES
+    weight = _first(tensors, names)
     bias = _first(tensors, _BIAS_NAMES[1:] if fused else _BIAS_NAMES)
     attributes = record.attributes
     mean, variance = values("running_mean"), values("running_var")

@@ -4,8 +4,6 @@ Only running statistics are certain. A pair of one-dimensional ``weight`` and ``
 a norm of some kind; what kind, its name and the state dict's metadata can tell.
 """
 
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +11,12 @@ from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
+from normcheck.norms.recognise.affine_kind import (
+    NORM_BASE_VERSION,
+    kind_of_affine,
+    named_part,
+    neighbour_of,
+)
 from normcheck.norms.recognise.groups import (
     Group,
     Weights,
@@ -23,6 +27,7 @@ from normcheck.norms.recognise.groups import (
 from normcheck.norms.recognise.known_momenta import LibraryMomentum, known_library, momentum_at
 from normcheck.norms.recognise.observation import is_observation_norm, observation_norm
 from normcheck.norms.recognise.statistics_names import (
+    is_scaled_by_time,
     shaped_otherwise,
     squared,
     told_by_leaves,
@@ -30,24 +35,6 @@ from normcheck.norms.recognise.statistics_names import (
 )
 from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
-
-_NORM_BASE_VERSION = 2
-"""``_version`` of BatchNorm and InstanceNorm in ``_metadata``; every other torch module
-that has the leaves of a norm is at 1."""
-
-_NAMED = re.compile(
-    r"""norm                      # norm1, input_layernorm, LayerNorm, group_norm, final_norm
-    | (?:^|_)(?:ln|bn|gn)(?:$|_|\d)   # ln_1, ln1, bn2, _bn0, gn
-    | (?:bn|ln)$              # conv1bn
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-_NOT_NAMED = re.compile(r"normaliz|(?:weight|spectral)_?norm|normal(?:_|$)", re.IGNORECASE)
-_LAYER_NAMED = re.compile(r"layer_?norm|(?:^|_)ln(?:$|_|\d)|ln$", re.IGNORECASE)
-_GROUP_NAMED = re.compile(r"group_?norm|(?:^|_)gn(?:$|_|\d)", re.IGNORECASE)
-_BATCH_NAMED = re.compile(r"batch_?norm|(?:^|_)bn(?:$|_|\d)|bn$", re.IGNORECASE)
-_NEIGHBOURS = 12
-"""Weights looked at on either side of a norm for the layer that it belongs to."""
 
 
 def norm_layers(
@@ -80,7 +67,7 @@ def norm_layers(
             count.add(found[-1])
             continue
         version = versions.get(group.path)
-        norm_base = None if version is None else version == _NORM_BASE_VERSION
+        norm_base = None if version is None else version == NORM_BASE_VERSION
         found.append(_layer(group, *known, norm_base))
         count.add(found[-1])
     # What else has no momentum.
@@ -114,7 +101,7 @@ class Surroundings:
         position = self._positions.get(path)
         if position is None:
             return batch_norm(None)
-        neighbour = _neighbour(position, features, self._weights)
+        neighbour = neighbour_of(position, features, self._weights)
         return batch_norm(len(neighbour) - 2 if neighbour else None)
 
 
@@ -124,19 +111,25 @@ def _recognise(
     leaves = group.leaves
     statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
     if statistics:
-        return _with_statistics(group, statistics, weights)
+        version = versions.get(group.path)
+        norm_base = None if version is None else version == NORM_BASE_VERSION
+        return _with_statistics(group, statistics, weights, norm_base)
     own = told_by_leaves(leaves)
     if own is not None:
         return BY_NAME[own], Recognition(Confidence.MEDIUM, f"has {', '.join(sorted(leaves))}")
+    if is_scaled_by_time(leaves):
+        return BY_NAME["temporal-effective BatchNorm"], Recognition(
+            Confidence.LOW, "has weight, bias and a scale of other length, but no statistics"
+        )
     weight, bias = _affine(leaves)
     if weight is None or not is_norm_shaped(weight.shape, None if bias is None else bias.shape):
         return None
-    named = _named_part(group.path)
+    named = named_part(group.path)
     version = versions.get(group.path)
-    kind, why = _affine_kind(named, version, weight, bias, weights, group.position)
+    kind, why = kind_of_affine(named, version, weight, bias, weights, group.position)
     if named:
         return kind, Recognition(Confidence.MEDIUM, f"called {named}, {why}")
-    if version == _NORM_BASE_VERSION:
+    if version == NORM_BASE_VERSION:
         return kind, Recognition(Confidence.HIGH, why)
     if bias is not None and weight.numel > 1 and "scale" not in leaves:
         # No module of torch.nn but a norm has a weight and a bias of one and the same
@@ -147,7 +140,7 @@ def _recognise(
 
 
 def _with_statistics(
-    group: Group, statistics: list[str], weights: Weights
+    group: Group, statistics: list[str], weights: Weights, norm_base: bool | None
 ) -> tuple[NormKind, Recognition]:
     leaves = group.leaves
     weight = leaves.get("weight")
@@ -157,32 +150,17 @@ def _with_statistics(
         sure, reason = group.named.confidence, group.named.reason
         if group.named.kind:
             return BY_NAME[group.named.kind], Recognition(sure, reason)
-    special = shaped_otherwise(leaves)
+    special = shaped_otherwise(leaves, norm_base=norm_base)
     if special is not None:
         return BY_NAME[special], Recognition(sure, reason)
     if weight is not None and weight.ndim > 1:
         return BY_NAME["fused conv-BatchNorm"], Recognition(sure, f"{reason} beside a weight")
-    neighbour = _neighbour(group.position, leaves[statistics[0]].numel, weights)
+    neighbour = neighbour_of(group.position, leaves[statistics[0]].numel, weights)
     if neighbour is None:
         return batch_norm(None), Recognition(sure, reason)
     return batch_norm(len(neighbour) - 2), Recognition(
         sure, f"{reason}; beside a weight of {len(neighbour)} dimensions"
     )
-
-
-def _neighbour(position: int, features: int, weights: Weights) -> tuple[int, ...] | None:
-    """The shape of the layer whose outputs, or inputs, a norm most likely normalises."""
-    # By bisection: a model may have many thousands of norms, and of weights.
-    positions, shapes = weights.positions, weights.shapes
-    here, behind = bisect_left(positions, position), bisect_right(positions, position)
-    first = bisect_left(positions, position - _NEIGHBOURS)
-    last = bisect_right(positions, position + _NEIGHBOURS)
-    before, after = shapes[first:here][::-1], shapes[behind:last]
-    # Transposed convolutions have their inputs first.
-    makes = [s for s in before if s[0] == features or (len(s) > 2 and s[1] == features)]
-    takes = [s for s in after if s[1] == features]
-    nearest = [*makes[:1], *takes[:1], *before[:1], *after[:1]]
-    return nearest[0] if nearest else None
 
 
 def _affine(leaves: Mapping[str, TensorRef]) -> tuple[TensorRef | None, TensorRef | None]:
@@ -193,53 +171,6 @@ def _affine(leaves: Mapping[str, TensorRef]) -> tuple[TensorRef | None, TensorRe
     if "scale" in leaves and set(leaves) <= {"scale", "bias", "offset"}:
         return leaves["scale"], leaves.get("bias", leaves.get("offset"))
     return None, None
-
-
-def _named_part(path: str) -> str:
-    """The part of the path that calls itself a norm; empty where none does.
-
-    The last part counts, and the one before it where the last is only a number.
-    """
-    parts = path.split(".")
-    last = parts[-1]
-    candidates = [last] if not last.isdecimal() or len(parts) == 1 else [last, parts[-2]]
-    for part in candidates:
-        if _NAMED.search(part) and not _NOT_NAMED.search(part):
-            return part
-    return ""
-
-
-def _affine_kind(
-    named: str,
-    version: int | None,
-    weight: TensorRef,
-    bias: TensorRef | None,
-    weights: Weights,
-    position: int,
-) -> tuple[NormKind, str]:
-    """The kind of a norm that has γ, perhaps β, and no statistics, and why."""
-    neighbour = _neighbour(position, weight.numel, weights)
-    convolutional = neighbour is not None and len(neighbour) > 2
-    if version == _NORM_BASE_VERSION:
-        why = "metadata of BatchNorm or InstanceNorm, without statistics"
-        if _BATCH_NAMED.search(named):
-            return batch_norm(len(neighbour) - 2 if neighbour is not None else None), why
-        # Hardly any BatchNorm is built without statistics, hardly any InstanceNorm with them.
-        dimensions = min(3, max(1, len(neighbour) - 2)) if neighbour is not None else 2
-        return BY_NAME[f"InstanceNorm{dimensions}d"], why
-    if weight.ndim > 1 and sum(length > 1 for length in weight.shape) > 1:
-        return BY_NAME["LayerNorm"], f"weight and bias of {weight.ndim} dimensions"
-    if bias is None:
-        return BY_NAME["RMSNorm"], "a weight of one value a feature, no bias"
-    if re.search(r"rms", named, re.IGNORECASE):
-        return BY_NAME["RMSNorm"], "weight and bias of one value a feature"
-    if _GROUP_NAMED.search(named):
-        return BY_NAME["GroupNorm"], "weight and bias of one value a channel"
-    if _LAYER_NAMED.search(named) or not convolutional:
-        return BY_NAME["LayerNorm"], "weight and bias of one value a feature"
-    if _BATCH_NAMED.search(named) and version is None:
-        return batch_norm(len(neighbour) - 2 if neighbour else None), "but without statistics"
-    return BY_NAME["LayerNorm or GroupNorm"], "weight and bias of one value a channel"
 
 
 def _layer(
@@ -260,7 +191,9 @@ def _layer(
         known = group.named.convention
         variance = squared(variance) if group.named.deviation else variance
     learned = kind.name == "ActNorm"
-    weight = values("gamma") if fused else values("weight", "gamma", "scale")
+    by_time = kind.name == "temporal-effective BatchNorm"
+    scales = ("weight", "gamma") if by_time else ("weight", "gamma", "scale")
+    weight = values("gamma") if fused else values(*scales)
     bias = values("beta") if fused else values("bias", "beta", "offset")
     if learned:
         weight, bias = values("scale", "log_scale", "s"), values("loc", "shift", "t")

@@ -144,8 +144,8 @@ def with_names_of_torch(group: Group) -> Group:
     if named is None:
         return group
     leaves = as_in_torch(group.leaves, named)
-    if "weight" not in leaves and "num_batches_tracked" not in leaves:
-        return group  # constants of a preprocessing
+    if not named.of_a_norm(leaves):
+        return group
     return replace(group, leaves=leaves, named=named)
 
 

@@ -46,6 +46,31 @@ KNOWN = (
         ((re.compile(r"(^|\.|_)bn[012]$"), 0.01),),
         1e-3,
     ),
+    # The shares of the old value in TensorFlow, which torch takes for those of the new one.
+    LibraryMomentum(
+        "transformers 5.24 (modeling_mobilenet_v1.py)",
+        (re.compile(r"(^|\.)conv_stem\.normalization\.running_mean$"),),
+        ((re.compile(r"\.normalization$"), 0.9997),),
+        1e-3,
+    ),
+    LibraryMomentum(
+        "transformers 5.24 (modeling_mobilenet_v2.py)",
+        (re.compile(r"(^|\.)conv_stem\.first_conv\.normalization\.running_mean$"),),
+        ((re.compile(r"\.normalization$"), 0.997),),
+        1e-3,
+    ),
+    LibraryMomentum(
+        "transformers 5.24 (configuration_efficientnet.py)",
+        (
+            re.compile(r"(^|\.)embeddings\.batchnorm\.running_mean$"),
+            re.compile(r"\.depthwise_conv\.depthwise_norm\.running_mean$"),
+        ),
+        (
+            (re.compile(r"\.expand_bn$"), 0.1),
+            (re.compile(r"\.(?:batchnorm|depthwise_norm|project_bn|top_bn)$"), 0.99),
+        ),
+        1e-3,
+    ),
 )
 
 

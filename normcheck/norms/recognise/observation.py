@@ -46,7 +46,7 @@ def is_observation_norm(
         named: Where they were given torch's names.
     """
     if named is not None:
-        return "weight" not in leaves
+        return "weight" not in leaves and named.convention is None
     if len(leaves) < 3 or _COUNTED.isdisjoint(leaves):
         return False  # as nearly all modules are told at once
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}

@@ -79,6 +79,15 @@ class StatisticsNames:
             return f"has {pair}, as {self.convention.library} has it"
         return f"{pair} look like running statistics"
 
+    def of_a_norm(self, leaves: Mapping[str, TensorRef]) -> bool:
+        """Whether the tensors, under torch's names, are not the constants of a preprocessing.
+
+        Those have neither γ nor a count. Names that are one library's alone need neither: its norm
+        may be built without affine.
+        """
+        sure = self.convention is not None and self.confidence is Confidence.HIGH
+        return sure or "weight" in leaves or "num_batches_tracked" in leaves
+
     @property
     def confidence(self) -> Confidence:
         """How sure that is."""
@@ -179,18 +188,25 @@ def squared(spread: Values | None) -> Values | None:
     return Values(np.square(spread.numbers), spread.dtype, spread.requires_grad)
 
 
-def shaped_otherwise(leaves: Mapping[str, TensorRef]) -> str | None:
+def shaped_otherwise(
+    leaves: Mapping[str, TensorRef], *, norm_base: bool | None = None
+) -> str | None:
     """The kind of a norm with torch's names for its statistics, but shapes of its own.
 
     Args:
         leaves: A module's tensors by their last names, a running statistic among them.
+        norm_base: Whether metadata has the version of torch's own BatchNorm; None without any.
     """
     mean, variance = leaves.get("running_mean"), leaves.get("running_var")
     weight, bias = leaves.get("weight"), leaves.get("bias")
-    if mean is None and variance is not None and "v" in leaves:
-        return "EvoNorm-B"
+    if mean is None and variance is not None and ("v" in leaves or norm_base is False):
+        return "EvoNorm-B"  # B1 and B2 have no v
     if mean is None or variance is None or mean.ndim == 0:
         return None
+    steps = leaves.get("scale")
+    if steps is not None and (weight is not None or steps.numel != mean.numel):
+        # One number a time step. Without γ and β, as many as features are γ.
+        return "temporal-effective BatchNorm" if steps.ndim == 1 else None
     if mean.ndim == 2 and variance.shape == mean.shape and min(mean.shape) > 1:
         return "BatchNorm by type"
     # Means of scalars alone, variances of scalars, vectors and tensors: γ and β likewise.
@@ -232,6 +248,15 @@ def told_by_leaves(leaves: Mapping[str, TensorRef]) -> str | None:
         return None
     sizes = {leaves[name].numel for name in names}
     return kind if len(sizes) == 1 and sizes.pop() > 1 else None
+
+
+def is_scaled_by_time(leaves: Mapping[str, TensorRef]) -> bool:
+    """Whether γ, β and a scale for each time step are what is left of a temporal-effective norm."""
+    if leaves.keys() != {"weight", "bias", "scale"}:
+        return False
+    weight, bias, scale = (leaves[name] for name in ("weight", "bias", "scale"))
+    same = weight.shape == bias.shape and weight.ndim == scale.ndim == 1
+    return same and scale.numel != weight.numel > 1
 
 
 def was_never_set(leaves: Mapping[str, TensorRef | None]) -> bool:

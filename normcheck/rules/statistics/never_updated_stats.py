@@ -91,7 +91,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     stale = [n for n in norms if n.at_initial_values and not (n.batches and n.batches.value > 0)]
     trained: list[NormLayer] = []
     if not never_trained(subject):
-        trained = [n for n in stale if n.weight is not None and not affine_untouched(n)]
+        trained = [n for n in stale if (n.weight or n.bias) and not affine_untouched(n)]
     if subject.optimizer_steps or subject.clocks or trained:
         # Without affine parameters a layer shows no training of its own; with trained
         # layers or an optimizer beside it, it took part.

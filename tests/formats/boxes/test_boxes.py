@@ -106,6 +106,15 @@ def test_no_model_in_it(pack: Pack, tmp_path: Path) -> None:
 
 
 @every_packer
+def test_folder_of_ranks_in_it(pack: Pack, tmp_path: Path) -> None:
+    """As NeMo 2 packs it: read from a folder, so the hint says to unpack it."""
+    members = {"weights/.metadata": b"\x80\x02.", "weights/__0_0.distcp": HEALTHY}
+    with pytest.raises(NoModelError) as caught:
+        read_checkpoint(pack(tmp_path / "box", {n: m[:40] for n, m in members.items()}))
+    assert "torch.distributed.checkpoint" in caught.value.hint
+
+
+@every_packer
 def test_damaged_member(pack: Pack, tmp_path: Path) -> None:
     """A checkpoint in a box that cannot be read is an error that names box and member."""
     path = pack(tmp_path / "box", {"model.pt": HEALTHY[: len(HEALTHY) // 2]})

@@ -1,0 +1,131 @@
+"""Spiking networks: their statistics follow spikes, which no norm before them foretells."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from normcheck.norms.belonging import spikes
+from tests.norms.saved import layers_in, save
+from tests.verdict import accused, report_on
+
+C, T, N = 32, 4, 512
+every_seed = pytest.mark.parametrize("seed", range(4))
+
+
+class LIFNode(nn.Module):
+    """A leaky neuron: decays to half, fires from 1 on, and is set back to 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of shape (T, N, C), as the result."""
+        membrane, fired = torch.zeros_like(x[0]), []
+        for now in x:
+            membrane = membrane + (now - membrane) / 2
+            fired.append((membrane >= 1).float())
+            membrane = membrane * (1 - fired[-1])
+        return torch.stack(fired)
+
+
+class TemporalEffectiveBatchNorm1d(nn.BatchNorm1d):
+    """As spikingjelly has it: BatchNorm over time and batch, and a scale for each time step."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.scale = nn.Parameter(torch.linspace(0.8, 1.2, T))
+
+
+def network(norm: Callable[[int], nn.Module], neuron: Callable[[], nn.Module]) -> nn.Sequential:
+    """Six layers whose statistics are those of what really reaches their norms."""
+    steps: list[nn.Module] = []
+    now = torch.randn(T, N, C)
+    for _ in range(6):
+        linear, bn = nn.Linear(C, C), norm(C)
+        with torch.no_grad():
+            linear.weight.copy_(torch.randn(C, C) / C**0.5)
+            bn.weight.uniform_(0.5, 2)
+            bn.bias.uniform_(-1, 1)
+            made = linear(now)
+            bn.running_mean.copy_(made.mean((0, 1)))
+            bn.running_var.copy_(made.var((0, 1)))
+            bn.num_batches_tracked.fill_(1000)
+            made = (made - bn.running_mean) / (bn.running_var + bn.eps).sqrt()
+            now = neuron()(made * bn.weight + bn.bias)
+        steps += [linear, bn, neuron()]
+    return nn.Sequential(*steps).eval()
+
+
+@every_seed
+@pytest.mark.parametrize("whole", [False, True], ids=["state dict", "module"])
+def test_healthy_network_is_not_accused(seed: int, whole: bool, tmp_path: Path) -> None:
+    """A module names its neurons; of a state dict the numbers show that they are spikes."""
+    torch.manual_seed(seed)
+    model = network(nn.BatchNorm1d, LIFNode)
+    path = save(model if whole else model.state_dict(), tmp_path / "m.pt")
+    assert not accused(path)
+    behind = [layer for layer in report_on(path).models[0].layers if layer.path != "1"]
+    assert {layer.why for layer in behind} == {spikes.WHY}
+
+
+@every_seed
+def test_foreign_statistics_are_no_spikes(seed: int, tmp_path: Path) -> None:
+    """What fits no activation is not excused as spikes."""
+    torch.manual_seed(seed)
+    model = network(nn.BatchNorm1d, nn.ReLU)
+    assert not accused(save(model.state_dict(), tmp_path / "healthy.pt"))
+    other = network(nn.BatchNorm1d, nn.ReLU).state_dict()
+    state = {n: other[n] if "running" in n else t for n, t in model.state_dict().items()}
+    assert "NC108" in accused(save(state, tmp_path / "foreign.pt"))
+
+
+def test_a_norm_at_its_initial_values(tmp_path: Path) -> None:
+    """What needs no weights is accused in a spiking network as well."""
+    model = network(nn.BatchNorm1d, LIFNode)
+    norm = model[7]
+    assert isinstance(norm, nn.BatchNorm1d)
+    norm.reset_running_stats()
+    for thing in (model, model.state_dict()):
+        assert accused(save(thing, tmp_path / "m.pt")) & {"NC101", "NC102"}
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["state dict", "module"])
+def test_temporal_effective_norm(whole: bool, tmp_path: Path) -> None:
+    """Known as one norm, by its class or by its scale of another length."""
+    model = network(TemporalEffectiveBatchNorm1d, LIFNode)
+    path = save(model if whole else model.state_dict(), tmp_path / "m.pt")
+    found = layers_in(path)
+    assert {layer.kind.name for layer in found.values()} == {"temporal-effective BatchNorm"}
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    read = found["1"]
+    assert read.weight is not None
+    assert read.running_mean is not None
+    assert read.weight.numbers.tolist() == norm.weight.detach().double().tolist()
+    assert read.running_mean.numbers.tolist() == norm.running_mean.double().tolist()
+    assert not accused(path)
+
+
+def test_temporal_effective_norm_without_affine(tmp_path: Path) -> None:
+    """Its scale is no γ: it has another length."""
+    state = {
+        "0.weight": torch.randn(C, C),
+        "1.running_mean": torch.randn(C),
+        "1.running_var": torch.rand(C) + 0.5,
+        "1.scale": torch.ones(T),
+    }
+    read = layers_in(save(state, tmp_path / "m.pt"))["1"]
+    assert read.kind.name == "temporal-effective BatchNorm"
+    assert read.weight is None
+    state["1.scale"] = torch.ones(C)  # of as many: γ
+    read = layers_in(save(state, tmp_path / "m.pt"))["1"]
+    assert read.kind.name == "BatchNorm1d"
+    assert read.weight is not None
+
+
+def test_temporal_effective_norm_without_buffers(tmp_path: Path) -> None:
+    """γ, β and a scale for each time step: nothing vouches for it."""
+    model = network(TemporalEffectiveBatchNorm1d, LIFNode)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    (found,) = report_on(save(parameters, tmp_path / "m.pt")).models
+    assert {layer.why for layer in found.layers} == {"running statistics not in the file"}
