@@ -21,8 +21,10 @@ from normcheck.live.batches import Batch, Feed
 from normcheck.live.misfit import InputMap
 from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, response_of
 from normcheck.live.probes.regime_comparison import answers, changed_answers
+from normcheck.live.watching.collected import Collected
 from normcheck.live.watching.forward import Interrupted
-from normcheck.live.watching.regimes import Collected, RegimeOutputs, Regimes, distance
+from normcheck.live.watching.regime_outputs import RegimeOutputs
+from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
 _SAMPLES = 128

@@ -84,7 +84,7 @@ def run(
                     forward, reached, per_sample, lambda samples: tell("comparing", samples)
                 )
                 try:
-                    data = against_data(regimes, feed, norm_paths, seen.norms)
+                    data = against_data(regimes, feed, norm_paths, seen)
                 except Interrupted as error:
                     raise NormcheckError(
                         f"the model fails on part of the data: {error}",

@@ -22,6 +22,10 @@ def of_export(model: nn.Module, name: str) -> Any:
     return vars(model).get(name, getattr(type(model), name, None)) if ours else None
 
 
+class Enough(Exception):  # noqa: N818  (an outcome, not an error)
+    """Raised within a forward that has shown what it was run for."""
+
+
 class Interrupted(Exception):  # noqa: N818  (an outcome, not an error)
     """A forward of the model raised; carries its words."""
 
@@ -62,6 +66,7 @@ class Forward:
         Raises:
             Interrupted: The forward raised.
         """
+        # A copy: forwards that change their input in place would feed the next ones with it.
         fed = batch.to(self.device, None if self.autocast else self.dtype)
         self.count += 1
         self.samples += batch.size

@@ -15,10 +15,11 @@ from normcheck.live.loading.model_factory import Fitting, fitting
 from normcheck.live.probes.regime_comparison import regime
 from normcheck.live.run_request import Feeding, Running
 from normcheck.live.watching.batch_norm_call import BatchNormCall
+from normcheck.live.watching.collected import Collected
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import reachable
-from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
 from normcheck.live.watching.untouched import untouched
 from normcheck.repair.emergency.fitted_field import GREY, Field, likeliest_field

@@ -13,7 +13,7 @@ from normcheck.live.batches import Batch, Feed
 from normcheck.live.probes import regime_comparison as comparison
 from normcheck.live.watching import outputs
 from normcheck.live.watching.outputs import ForwardOutput, flattened
-from normcheck.live.watching.regimes import RegimeOutputs
+from normcheck.live.watching.regime_outputs import RegimeOutputs
 
 pytestmark = pytest.mark.kernels
 
