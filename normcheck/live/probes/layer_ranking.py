@@ -14,7 +14,7 @@ from normcheck.live.watching.seen import CallSite
 
 FEW = 16
 """Samples by which all layers are ranked."""
-MORE = 48
+MORE = 32
 """Samples by which those are measured that are named first."""
 NAMED = 4
 _TRIALS = 48
@@ -38,7 +38,7 @@ def closings(
     Returns:
         Layers that were tried alone, the one to blame most first; empty where there is no gap.
     """
-    few = _shares(regimes, feed, estimated, FEW)
+    few = _shares(regimes, feed, estimated, FEW if len(order) > NAMED else MORE)
     if few is None:
         return ()
     pieces = [[place] for place in order] if len(order) <= _TRIALS else _halves(order)
@@ -61,7 +61,8 @@ def closings(
     found.sort()
     shares = {place: -negative for negative, _, place in found}
     first = list(shares)[:NAMED]
-    more = _shares(regimes, feed, estimated, MORE) if feed.samples > FEW else None
+    known = len(order) <= NAMED or feed.samples <= FEW
+    more = None if known else _shares(regimes, feed, estimated, MORE)
     if more is not None:
         shares |= dict(zip(first, more([[place] for place in first]), strict=True))
     ranked = sorted(shares.items(), key=lambda entry: -entry[1])

@@ -25,6 +25,7 @@ from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
 _SAMPLES = 128
+_ANY = 4
 FITS = 0.1
 """Median distance of a layer from its statistics (standard deviations, or log variance ratio) up
 to which it fits."""
@@ -82,7 +83,11 @@ def other_code(
     order = list(stored)
     if len(order) < 2 or (distances is not None and not _from_later(order, distances)):
         return None
-    own, activations = _distances(regimes, some, stored, _Variant(""))
+    # Where distances are known, a few samples tell whether there are activations.
+    own, activations = _distances(
+        regimes, some if distances is None else some.spread(_ANY), stored, _Variant("")
+    )
+    own = own if distances is None else {**distances}
     first = _from_later(order, own)
     if not first:
         return None
