@@ -33,7 +33,7 @@ SAMPLES = 256
 CLASSES = 10
 RESIDUE = 0.3
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-_CALIBRATION = 2048
+_CALIBRATION, _BATCH = 2048, 32
 
 
 @dataclass(slots=True)
@@ -128,14 +128,14 @@ def made(name: str, *, sick: bool) -> tuple[nn.Module, Tensor, Tensor]:
         norm.momentum = None
     model.train()
     with torch.no_grad():
-        for part in range(_CALIBRATION // SAMPLES):
-            model(images(SAMPLES, size, 1 + part))
+        for part in range(_CALIBRATION // _BATCH):
+            model(images(_BATCH, size, 1 + part))
     model.eval()
     for norm in norms:
         norm.momentum = 0.1
-    shown = images(SAMPLES, size, 100)
+    shown = images(SAMPLES, size, 1000)
     with torch.no_grad():
-        labels = torch.cat([model(part).argmax(1) for part in shown.split(32)])
+        labels = torch.cat([model(part).argmax(1) for part in shown.split(_BATCH)])
     if sick:
         for norm in norms:
             norm.running_mean.mul_(1 - RESIDUE)  # type: ignore[union-attr]

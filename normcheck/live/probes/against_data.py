@@ -13,6 +13,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import AgainstData, Mechanics, NormRun
 from normcheck.live.probes.batch_noise import scatter
+from normcheck.live.probes.cost import cost_of
 from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.drifts import drifts_of, is_material
 from normcheck.live.probes.input_map import ReadInput, read_input
@@ -34,7 +35,7 @@ from normcheck.wording import number
 
 UNSETTLED = 0.1
 """Residual, in standard deviations, from which an estimate is no estimate."""
-_FEWEST = 4
+FEWEST = 4
 """Samples below which nothing is compared with data."""
 _MOST_BYTES = 1 << 30
 """Of activations, as far as they can be foreseen, up to which samples go through the model in one
@@ -57,11 +58,13 @@ def against_data(
     Returns:
         None where there are too few samples to say anything.
     """
-    if feed.samples < _FEWEST:
+    if feed.samples < FEWEST:
         return None
     notes: list[str] = []
     evaluated, batchwise = Collected(measures=False), Collected()
-    size, wide = feed.batch_size, _wide(feed, seen.norms)
+    size, wide = feed.batch_size, wide_feed(feed, seen.norms)
+    cost = cost_of(feed, wide, seen, one_mode=regimes.forward.fixed_mode)
+    regimes.expect(cost.samples)
     at_eval = regimes.stored(wide, evaluated).together()
     if not evaluated.stored:
         return _without_statistics(regimes, feed, at_eval, seen)
@@ -100,6 +103,8 @@ def against_data(
     better = (healed or 0) > (harmed or 0) or (gain or 0.0) > 1
     looked_for = bool(off) or better
     ranked = settled and (better or any(is_material(drift) for drift in drifts))
+    if looked_for or ranked:
+        regimes.expect(cost.search)
     distances = _distances(evaluated, batchwise)
     told = read_input(regimes, wide, evaluated, at_eval, distances) if looked_for else ReadInput()
     return AgainstData(
@@ -215,7 +220,7 @@ def _alternating(first: RegimeOutputs, second: RegimeOutputs | None) -> Tensor |
     return found
 
 
-def _wide(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
+def wide_feed(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
     """The same samples in batches as large as memory allows, whole multiples of their size.
 
     What the norms normalise by is given to them, so that one forward stands for many. Half of the

@@ -28,7 +28,7 @@ from normcheck.live.watching.regime_outputs import RegimeOutputs
 from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
-_SAMPLES = 128
+SAMPLES = 128
 OFF = 0.15
 """Median distance of a norm from which it does not fit: standard deviations, or log ratio."""
 FITS = 0.15
@@ -75,7 +75,7 @@ def read_input(
         distances: How far each norm is from its statistics as the input is, each of them behind
             norms that normalise by the batch.
     """
-    batch = feed.spread(_SAMPLES).pooled()
+    batch = feed.spread(SAMPLES).pooled()
     first, *later = seen.stored
     if batch is None or len(batch.args) != 1 or batch.kwargs or not later:
         return ReadInput()

@@ -17,7 +17,7 @@ FEW = 16
 MORE = 32
 """Samples by which those are measured that are named first."""
 NAMED = 4
-_TRIALS = 48
+TRIALS = 48
 """Groups of layers that are tried; models with fewer layers have each tried alone."""
 
 
@@ -41,7 +41,7 @@ def closings(
     few = _shares(regimes, feed, estimated, FEW if len(order) > NAMED else MORE)
     if few is None:
         return ()
-    pieces = [[place] for place in order] if len(order) <= _TRIALS else _halves(order)
+    pieces = [[place] for place in order] if len(order) <= TRIALS else _halves(order)
     queue = [
         (-share, order.index(piece[0]), piece)
         for share, piece in zip(few(pieces), pieces, strict=True)
@@ -53,7 +53,7 @@ def closings(
         negative, number, piece = heapq.heappop(queue)
         if len(piece) == 1:
             found.append((negative, number, piece[0]))
-        elif trials < _TRIALS:
+        elif trials < TRIALS:
             halves = _halves(piece)
             for share, half in zip(few(halves), halves, strict=True):
                 heapq.heappush(queue, (-share, order.index(half[0]), half))

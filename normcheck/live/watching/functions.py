@@ -24,7 +24,7 @@ from normcheck.live.watching.observe import Activation
 from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
-_SAMPLES = 128
+SAMPLES = 128
 _ANY = 4
 FITS = 0.1
 """Median distance of a layer from its statistics (standard deviations, or log variance ratio) up
@@ -34,6 +34,9 @@ OFF = 0.15
 _BETTER = 0.3
 """Part of the largest distance that may be left under the function that was meant."""
 _EPS = (1e-3, 1e-5)
+
+MOST_VARIANTS = 8
+"""That are tried of one model."""
 
 Stored = Mapping[CallSite, tuple[Tensor, Tensor]]
 
@@ -79,7 +82,7 @@ def other_code(
     Returns:
         None where the first norm is off already, all fit, or none of what is tried helps.
     """
-    some, stored, eps = feed.spread(_SAMPLES), seen.stored, seen.eps
+    some, stored, eps = feed.spread(SAMPLES), seen.stored, seen.eps
     order = list(stored)
     if len(order) < 2 or (distances is not None and not _from_later(order, distances)):
         return None

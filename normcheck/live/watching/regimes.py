@@ -26,7 +26,7 @@ from normcheck.live.watching.seen import CallSite
 
 Statistics = Mapping[CallSite, tuple[Tensor, Tensor]]
 """Mean and variance for each batch norm, by where it runs."""
-_CHECKED = 16
+CHECKED = 16
 """Samples by which it is seen that the statistics of one batch reproduce themselves."""
 _MOST_PASSES = 64
 """Layer by layer; deeper models that do not settle otherwise are said not to."""
@@ -43,6 +43,8 @@ class Regimes:
     per_sample: set[CallSite]
     """Places where the operator normalises each sample apart."""
     tick: Tick = lambda _samples: None
+    expect: Tick = lambda _samples: None
+    """Called with the samples that are to come, beyond those of which it was told."""
 
     def run(
         self,
@@ -64,10 +66,12 @@ class Regimes:
                 watch.per_sample |= self.per_sample
                 watch.intervene = how
                 watch.activation = activation
-                output = self.forward(batch)
+                try:
+                    output = self.forward(batch)
+                finally:
+                    self.tick(batch.size)
             if activations is not None:
                 activations[0] = watch.activations
-            self.tick(batch.size)
             yield batch, output
 
     def stored(self, feed: Feed, collected: Collected | None = None) -> RegimeOutputs:
@@ -141,7 +145,7 @@ class Regimes:
             in_order: Most passes layer by layer.
             repeatable: Whether two forwards of the same batch are equal.
         """
-        collected = Collected(kept=_CHECKED)
+        collected = Collected(kept=CHECKED)
         outputs = self.batch(feed, collected)
         if repeatable and len(feed.batches) == 1:
             left = self._left_of_one_batch(feed, collected)
@@ -163,8 +167,8 @@ class Regimes:
     def _left_of_one_batch(self, feed: Feed, collected: Collected) -> float:
         """What another pass would move, by the first samples of a single batch."""
         statistics, batch = collected.statistics(), feed.batches[0]
-        found = Collected(kept=_CHECKED)
-        few = batch.rows(range(min(batch.size, _CHECKED)))
+        found = Collected(kept=CHECKED)
+        few = batch.rows(range(min(batch.size, CHECKED)))
         self.given(replace(feed, batches=(few,)), statistics, found)
         if not statistics.keys() <= found.first.keys() & collected.first.keys():
             return float("inf")

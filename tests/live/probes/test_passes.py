@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.measurement import Mechanics
-from normcheck.live.probes.against_data import against_data
+from normcheck.live.probes.against_data import against_data, wide_feed
 from normcheck.live.probes.batch_noise import NOISE_SIZES, noise_groups, regrouped
+from normcheck.live.probes.cost import cost_of
 from normcheck.live.probes.drifts import TRACE
 from normcheck.live.probes.mechanics import mechanics
 from normcheck.live.probes.train_mode import in_train_mode
@@ -118,6 +119,51 @@ def test_one_batch_is_checked_by_a_few_samples() -> None:
     for place, (mean, variance) in full.statistics.items():
         assert torch.allclose(short.statistics[place][0], mean, atol=1e-5)
         assert torch.allclose(short.statistics[place][1], variance, rtol=1e-4)
+
+
+class Drawing(nn.Module):
+    """Adds noise in train mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With a little noise."""
+        return x + 0.1 * torch.randn_like(x) if self.training else x
+
+
+@pytest.mark.parametrize("size", [32, 256, 7])
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize(
+    "between", [(), (nn.Dropout(0.2),), (Drawing(),)], ids=["plain", "dropout", "drawing"]
+)
+def test_what_is_announced_is_what_it_takes(
+    size: int, labelled: bool, between: tuple[nn.Module, ...]
+) -> None:
+    """Samples and forwards of a healthy model to the last one; at most so many of a sick one."""
+    model = nn.Sequential(settled(convolutional()), *between)
+    x = images()
+    labels = torch.arange(len(x)) % 5 if labelled else None
+    for sick in (False, True):
+        if sick:
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.reset_running_stats()
+        regimes = regimes_of(model)
+        feed = Feed((Batch((x,), {}, labels),), "", True, batch_size=size).rebatched(size)
+        seen = seen_in(regimes, feed)
+        cost = cost_of(feed, wide_feed(feed, seen.norms), seen, one_mode=False)
+        spent, forwards = regimes.forward.samples, regimes.forward.count
+        told, came = [0], [0]
+        regimes.tick = lambda samples, told=told: told.__setitem__(0, told[0] + samples)
+        regimes.expect = lambda samples, came=came: came.__setitem__(0, came[0] + samples)
+        found = against_data(regimes, feed, frozenset(), seen)
+        assert found is not None
+        fed = regimes.forward.samples - spent
+        assert told[0] == fed
+        assert came[0] >= fed
+        if found.closings or (not sick and came[0] > cost.samples):
+            assert cost.samples < fed <= cost.samples + cost.search
+        else:
+            assert (fed, regimes.forward.count - forwards) == (cost.samples, cost.forwards)
+        assert bool(found.closings) == sick
 
 
 class Standardising(nn.Module):
