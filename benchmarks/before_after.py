@@ -34,6 +34,13 @@ HERE, THERE = "this checkout", "the other commit"
 SCAN = [sys.executable, "-m", "normcheck", "scan", "-f", "json-lines", "--exit-zero"]
 LOAD = "import sys, torch; torch.load(sys.argv[1], weights_only=True, mmap=True)"
 LOAD_FILE = "import sys; from safetensors.torch import load_file; load_file(sys.argv[1])"
+_LAUNCH = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
+"""
+"""In a small process of its own: a child counts what its parent held when it was born."""
 _CHANGING = ("version", "normcheck_version", "seconds", "started", "time")
 """Fields of a report that tell of the run and not of the file."""
 
@@ -50,14 +57,14 @@ def checkout(commit: str, folder: Path) -> Path:
 
 def measured(words: list[str], cwd: Path, environment: dict[str, str]) -> tuple[float, float]:
     """Processor seconds of a run with all its processes, and megabytes of the largest."""
-    pid = os.posix_spawn(
-        "/bin/sh", ["sh", "-c", 'cd "$0" && exec "$@" >/dev/null 2>&1', str(cwd), *words],
-        environment,
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCH, *words],
+        cwd=cwd, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    _, status, usage = os.wait4(pid, 0)
-    if os.waitstatus_to_exitcode(status) not in (0, 1):
-        raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    seconds, megabytes, code = done.stdout.split()
+    if int(code) not in (0, 1):
+        raise SystemExit(f"{' '.join(words)} ended with {code}")
+    return float(seconds), float(megabytes)
 
 
 def rivals(kind: str, target: Path) -> dict[str, list[str]]:

@@ -79,16 +79,20 @@ class BatchNormCall:
         Returns:
             The same as for one group where its rows are not those of the samples.
         """
-        x, parts, start = self.input, [], 0
+        x, start = self.input, 0
+        whole: Tensor | None = None
         rows, rest = divmod(len(x), ends[-1])  # tokens, say, of each sample
         if rest:
             return of(self, 0)
         for number, end in enumerate(ends):
             part = x[rows * start : rows * end]
             call = replace(self, args=(part, *self.args[1:]), samples=end - start)
-            parts.append(of(call, number))
+            found = of(call, number)
+            # Written where it belongs: putting pieces together would hold all of it twice.
+            whole = found[0].new_empty(x.shape) if whole is None else whole
+            whole[rows * start : rows * end] = found[0]
             start = end
-        return (torch.cat([part[0] for part in parts]), *parts[-1][1:])
+        return (whole, *found[1:])
 
     def by(self, statistics: tuple[Tensor, Tensor] | None) -> Any:
         """What it gives with these statistics, or for none as it is."""
