@@ -41,6 +41,7 @@ OPEN = "other layers differ from your data, and nothing tells what that does"
 FOLLOWS = 0.1
 """Root mean square of what no input explains of the first norm's means, in deviations, up to which
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
+MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = re.compile(r"layer_?norm|group_?norm|rms|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE)
 _BATCH_NAME = re.compile(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
@@ -86,6 +87,8 @@ def standings(
             if agreement is None:
                 fallback = "no norm feeds it directly"
             why = {**roughly, **unjudged, **_input_told(anatomy.first)}.get(layer.path, fallback)
+            if layer.path in anatomy.places_served:
+                why = MIXED
             found[layer.path] = (Standing.UNTOLD, why)
     return found
 

@@ -15,7 +15,7 @@ def unread_tensors(model: SavedModel) -> dict[str, str]:
     found = {
         name: ref.note or f"element type {ref.dtype.name}"
         for name, ref in model.tensors.items()
-        if not ref.readable
+        if not ref.readable and ref.numel  # of none, none is missing
     }
     return {**found, **model.left_out}
 
