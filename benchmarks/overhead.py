@@ -21,8 +21,8 @@ from resnet import Block, resnet
 from torch import Tensor, nn
 
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.watching.collected import Collected
 from normcheck.live.watching.forward import Forward
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
 

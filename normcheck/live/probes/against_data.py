@@ -26,9 +26,9 @@ from normcheck.live.probes.regime_comparison import (
     regime,
 )
 from normcheck.live.probes.train_mode import in_train_mode
-from normcheck.live.watching.collected import Collected
 from normcheck.live.watching.functions import other_code
-from normcheck.live.watching.regime_outputs import RegimeOutputs
+from normcheck.live.watching.input_moments import Collected
+from normcheck.live.watching.outputs import RegimeOutputs
 from normcheck.live.watching.regimes import Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
 from normcheck.wording import number
@@ -102,7 +102,7 @@ def against_data(
     # are ranked where that is more than a trace.
     better = (healed or 0) > (harmed or 0) or (gain or 0.0) > 1
     looked_for = bool(off) or better
-    ranked = settled and (better or any(is_material(drift) for drift in drifts))
+    ranked = settled and (_told(healed, harmed, gain) or any(map(is_material, drifts)))
     if looked_for or ranked:
         regimes.expect(cost.search)
     distances = _distances(evaluated, batchwise)
@@ -218,6 +218,13 @@ def _alternating(first: RegimeOutputs, second: RegimeOutputs | None) -> Tensor |
     found = one.new_empty(len(one) + len(two), *one.shape[1:])
     found[::2], found[1::2] = one, two
     return found
+
+
+def _told(healed: int | None, harmed: int | None, gain: float | None) -> bool:
+    """Whether answers or losses are near to a verdict, of which luck is one time in twenty."""
+    changed = (healed or 0) + (harmed or 0)
+    z = ((healed or 0) - (harmed or 0)) / max(1, changed) ** 0.5
+    return z >= 2 or (gain or 0.0) + 2 * z >= 3
 
 
 def wide_feed(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from normcheck.live.measurement import Drift
-from normcheck.live.watching.collected import Collected
-from normcheck.live.watching.input_moments import Moments, student_quantile
+from normcheck.live.watching.input_moments import Collected, Moments, student_quantile
 from normcheck.live.watching.seen import CallSite
 
 ERROR_RATE = 0.01

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from normcheck.live.measurement import Answers, Decisiveness, Regime
 from normcheck.live.watching import outputs
-from normcheck.live.watching.regime_outputs import RegimeOutputs
+from normcheck.live.watching.outputs import RegimeOutputs
 
 _FEWEST_CLASSES = 3
 """With two, the margin in deviations is the same for every sample, and any input is decided."""

@@ -18,8 +18,8 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
 from normcheck.live.misfit import OtherCode
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.collected import Collected
 from normcheck.live.watching.forward import Enough, Interrupted
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.observe import Activation
 from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite

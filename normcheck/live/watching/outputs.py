@@ -1,5 +1,7 @@
 """What a forward gives, flattened and compared; any structure, any number of outputs."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.batches import Batch
 
 _DEPTH = 8
 _MAIN_NAMES = ("logits", "out", "output", "outputs", "pred", "prediction", "predictions", "scores")
@@ -199,3 +202,39 @@ def _labelled(labels: Tensor, classes: int) -> Tensor | None:
         return counted if bool(counted.all()) else None
     ignored = (labels == -100) | (labels == 255)
     return counted if bool((counted | ignored).all()) else None
+
+
+@lazy_dataclass(frozen=False)
+class RegimeOutputs:
+    """The main outputs of all batches under one regime, and the labels."""
+
+    mains: list[Tensor]
+    labels: list[Tensor | None]
+
+    @classmethod
+    def of(cls, forwards: Iterator[tuple[Batch, ForwardOutput]]) -> RegimeOutputs:
+        """Gather them; batches without a per-sample output are left out."""
+        mains, labels = [], []
+        for batch, output in forwards:
+            main = output.main(batch.size)
+            if main is not None:
+                mains.append(main.cpu())
+                labels.append(None if batch.labels is None else batch.labels.cpu())
+        return cls(mains, labels)
+
+    def together(self) -> RegimeOutputs:
+        """The same as of one batch; itself where they have several shapes."""
+        return self.rows(range(sum(map(len, self.mains)))) or self
+
+    def rows(self, index: range) -> RegimeOutputs | None:
+        """Those of some samples, by the order in which they were fed.
+
+        Returns:
+            None where outputs have several shapes.
+        """
+        if len({main.shape[1:] for main in self.mains}) != 1:
+            return None
+        labels = [label for label in self.labels if label is not None]
+        chosen = torch.arange(sum(map(len, self.mains)))[index.start : index.stop : index.step]
+        told = torch.cat(labels)[chosen] if len(labels) == len(self.mains) else None
+        return RegimeOutputs([torch.cat(self.mains)[chosen]], [told])

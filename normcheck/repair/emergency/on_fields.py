@@ -15,8 +15,8 @@ from normcheck.live.loading.model_factory import Fitting, fitting
 from normcheck.live.probes.regime_comparison import regime
 from normcheck.live.run_request import Feeding, Running
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.collected import Collected
 from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes

@@ -14,7 +14,7 @@ from normcheck.live.probes.regime_comparison import (
     loss_gain,
     regime,
 )
-from normcheck.live.watching.regime_outputs import RegimeOutputs
+from normcheck.live.watching.outputs import RegimeOutputs
 from normcheck.repair.estimating.data_stream import BatchStream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof

@@ -11,9 +11,9 @@ from normcheck.live.loading.load_model import load
 from normcheck.live.loading.model_factory import fitting
 from normcheck.live.misfit import OtherCode
 from normcheck.live.run_request import Running
-from normcheck.live.watching.collected import Collected
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.functions import other_code
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes, Tick
 from normcheck.live.watching.untouched import untouched

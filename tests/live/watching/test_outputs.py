@@ -11,8 +11,7 @@ from torch import Tensor
 
 from normcheck.live.probes import regime_comparison as comparison
 from normcheck.live.watching import outputs
-from normcheck.live.watching.outputs import ForwardOutput, flattened
-from normcheck.live.watching.regime_outputs import RegimeOutputs
+from normcheck.live.watching.outputs import ForwardOutput, RegimeOutputs, flattened
 
 pytestmark = pytest.mark.kernels
 
