@@ -223,8 +223,8 @@ def _alternating(first: RegimeOutputs, second: RegimeOutputs | None) -> Tensor |
 def _told(healed: int | None, harmed: int | None, gain: float | None) -> bool:
     """Whether answers or losses are near to a verdict, of which luck is one time in twenty."""
     changed = (healed or 0) + (harmed or 0)
-    z = ((healed or 0) - (harmed or 0)) / max(1, changed) ** 0.5
-    return z >= 2 or (gain or 0.0) + 2 * z >= 3
+    z = ((healed or 0) - (harmed or 0)) / float(max(1, changed)) ** 0.5
+    return bool(z >= 2 or (gain or 0.0) + 2 * z >= 3)
 
 
 def wide_feed(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
