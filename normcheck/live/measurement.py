@@ -3,6 +3,7 @@
 from dataclasses import field
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.hits import Answers, Skill
 from normcheck.live.misfit import InputMap, OtherCode
 from normcheck.norms.layer import Floats
 
@@ -222,19 +223,6 @@ class Decisiveness:
     """Mean entropy under re-estimated statistics, in parts of that of guessing."""
 
 
-@lazy_dataclass()
-class Answers:
-    """How many of the user's labels the model hits, and how many it would hit by guessing."""
-
-    right: int
-    samples: int
-    chance: float
-    """Share of right answers without any skill: that of one class in all, or that of the model's
-    own answers dealt out anew, whichever is larger (of labels of nearly one class the first)."""
-    classes: int
-    """Between which the output decides."""
-
-
 @lazy_dataclass(eq=False)
 class AgainstData:
     """The stored statistics and outputs against the user's data."""
@@ -268,9 +256,15 @@ class AgainstData:
     """In eval mode; None without labels of single decisions."""
     given_answers: Answers | None = None
     """Under re-estimated statistics."""
+    skill: Skill | None = None
+    """In eval mode; None without labels of numbers or of many decisions a sample."""
+    given_skill: Skill | None = None
+    """Under re-estimated statistics."""
     other_code: OtherCode | None = None
     input_map: InputMap | None = None
     """Another input than the one that was fed, under which all norms fit."""
+    calibrated_t: float | None = None
+    """``loss_t`` of scores that are divided by the best temperature; None without classes."""
     first_leftover: float | None = None
     """What no input explains of the first norm's means, root mean square in deviations."""
 

@@ -21,7 +21,7 @@ from normcheck.pickles.joined_models import joined, members
 from normcheck.pickles.module_records import is_module, saved_module
 from normcheck.pickles.observation_states import observation_state
 from normcheck.pickles.optimizer_state import optimizer_state
-from normcheck.pickles.state_dicts import named_tensors, state_dict
+from normcheck.pickles.state_dicts import named_tensors, only_tensors, state_dict
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.pickles.training_clocks import training_clocks
 from normcheck.saved.checkpoint import Form, SavedModel
@@ -176,6 +176,9 @@ def _located(root: object, budget: Budget, unpickled: Callable[[bytes], object] 
             found.models.append(model)
             if not any(named_tensors(entries)):
                 continue  # nested dictionaries, all taken
+            if isinstance(value, dict) and only_tensors(entries):
+                gone_through.add(id(value))
+                continue  # nothing else lies in it
         stack.append(_children(where, value, gone_through, tensors=model is None))
     return found
 

@@ -14,51 +14,19 @@ import numpy as np
 
 from normcheck.findings import Confidence, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.layer_numbers import median
-from normcheck.rules.data.skill import at_chance, in_words, sign_test
+from normcheck.rules.data.skill import (
+    both_guess,
+    guesses,
+    in_words,
+    places_in_words,
+    skill_in_words,
+)
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import clearer, harm_of, share_off
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from normcheck.live.measurement import AgainstData, Drift, Run
-    from normcheck.norms.layer import Floats
-
-MATERIAL = 0.1
-"""Lower bound of a shift in standard deviations, or of a log variance ratio, that counts.
-
-Measured on networks for digits: no channel of a healthy model reaches it with 16, 64 or 256
-samples; with 1 % of the initial value left one channel in 128 does."""
-SIGNIFICANT = 0.01
-"""Probability, if neither set of statistics were better, of so many answers changing one way."""
-BETTER = 3.5
-"""Paired t of the losses plus twice the z of the changed answers, from which re-estimated
-statistics count as better; below minus as much, the stored ones do. ``benchmarks/run_verdicts.py``
-measures how often that is wrong and how much harm it finds: the table is in ``docs/running.md``."""
-BETTER_THOUGH_NEAR = 7.2
-"""The same where hardly any channel is off: statistics of the last batches of a training at a
-constant rate lag by as little, in networks that nobody calls sick."""
-NEAR = 0.03
-"""Share of channels off, over all layers, below which that holds."""
-CLEARER = 4.0
-"""Paired t of the margins, in deviations and in scores, and of the entropies from which decisions
-count as clearer without labels: augmentation moves one of them and fine-tuning in eval mode
-another. Below minus as much, the stored ones count as clearer."""
-SURER = (5.0, 10.0)
-"""Paired t of the margins in scores and of the entropies from which that needs no margin in
-deviations, which says nothing of models that seldom decide clearly."""
-MOST_VAGUE = 0.7
-"""Mean entropy under re-estimated statistics, in parts of that of guessing, up to which decisions
-are any: noise leaves 0.7 and more."""
-BEHIND_FIRST = (0.1, 0.3)
-"""Share of a later norm's channels that has to be off, at least and in parts of the first norm's:
-where the first alone is off, it is the input that differs, as clean data do from augmented ones."""
-MADE_UP_FOR = 0.3
-"""Log variance ratio of the first norm, one way, and of a later one, the other way, from which
-weights have made up for another input: fine-tuned with the statistics kept."""
-ENOUGH_LABELS = 200
-"""Labelled samples with which no change for the better means no harm."""
 
 
 @lazy_dataclass(eq=False)
@@ -108,116 +76,37 @@ def verdict(run: Run) -> Verdict | None:
 
 def judged(data: AgainstData) -> Verdict:
     """Judge the stored statistics by what was measured, ``re-estimated`` included."""
-    guesses = at_chance(data.answers)
-    both = guesses and at_chance(data.given_answers)
+    both = both_guess(data)
     # Of two ways to guess, none is the better one, whatever their losses are.
-    harm = Harm.UNKNOWN if both else _harm(data)
+    harm = Harm.UNKNOWN if both else harm_of(data)
     off = tuple(d for d in data.drifts if share_off(d) > 0)
-    return Verdict(harm, _words(harm, data), off, guesses, both)
-
-
-def share_off(drift: Drift) -> float:
-    """The share of a layer's channels that lie provably and materially off."""
-    with np.errstate(invalid="ignore"):
-        return float(np.mean((drift.shift_bound > MATERIAL) | (drift.log_scale_bound > MATERIAL)))
-
-
-def _harm(data: AgainstData) -> Harm:
-    given = data.regime("re-estimated")
-    samples = given.samples if given else 0
-    labelled = _by_labels(data)
-    if labelled is not None:
-        return labelled
-    if data.healed is not None and samples >= ENOUGH_LABELS:
-        return Harm.NONE
-    if data.decisiveness is not None:
-        if clearer(data):
-            return Harm.HINTED
-        if given and given.flips:
-            less_clear = data.decisiveness.t <= -CLEARER
-            return Harm.STORED_RIGHT if less_clear else Harm.UNKNOWN
-        return Harm.NONE
-    return Harm.UNKNOWN if given is None or _changes(data) else Harm.NONE
-
-
-def _by_labels(data: AgainstData) -> Harm | None:
-    """What answers and losses decide; None where they decide nothing, or there are none."""
-    healed, harmed = data.healed or 0, data.harmed or 0
-    if healed > harmed and sign_test(healed, harmed) < SIGNIFICANT:
-        return Harm.PROVEN
-    if harmed > healed and sign_test(harmed, healed) < SIGNIFICANT:
-        return Harm.STORED_RIGHT
-    if data.loss_t is None:
-        return None
-    z = (healed - harmed) / max(1, healed + harmed) ** 0.5
-    better = data.loss_t + 2 * z
-    off = [share_off(drift) for drift in data.drifts]
-    near = bool(off) and sum(off) < NEAR * len(off)
-    if better >= (BETTER_THOUGH_NEAR if near else BETTER) and healed >= harmed:
-        # Numbers have no answers that could change: their loss is all there is.
-        return Harm.SHOWN if data.healed is not None else Harm.PROVEN
-    return Harm.STORED_RIGHT if better <= -BETTER and harmed >= healed else None
-
-
-def clearer(data: AgainstData) -> bool:
-    """Whether decisions are clearer under re-estimated statistics, by every measure of it."""
-    found = data.decisiveness
-    if found is None or found.vague > MOST_VAGUE or not _behind_first(data.drifts):
-        return False
-    margin, entropy = SURER
-    return min(found.t, found.margin_t, found.entropy_t) >= CLEARER or (
-        found.margin_t >= margin and found.entropy_t >= entropy
-    )
-
-
-def _behind_first(drifts: Sequence[Drift]) -> bool:
-    """Whether more than the first norm is off, and not as where weights made up for its input."""
-    if len(drifts) < 2:
-        return True  # a repair measures no drifts
-    shares = [share_off(drift) for drift in drifts]
-    least, part = BEHIND_FIRST
-    if max(shares[1:]) < max(least, part * shares[0]):
-        return False
-    first, *later = (_middle(drift.log_scale) for drift in drifts)
-    opposite = max(later) if first < 0 else -min(later)
-    return not (abs(first) > MADE_UP_FOR and opposite > MADE_UP_FOR)
-
-
-def _middle(values: Floats) -> float:
-    finite = values[np.isfinite(values)]
-    return median(finite) if finite.size else 0.0
-
-
-def _changes(data: AgainstData) -> bool:
-    """Whether outputs change by more than estimating from half of the data explains."""
-    given = data.regime("re-estimated")
-    if given is None or not np.isfinite(given.difference):
-        return True
-    return bool(given.flips) or (data.effect or 0.0) > _HEALTHY_EFFECT
-
-
-_HEALTHY_EFFECT = 1.5
-"""Largest ratio of |eval - batch| to |batch - batch'| that a healthy model showed."""
+    return Verdict(harm, _words(harm, data), off, guesses(data), both)
 
 
 def _words(harm: Harm, data: AgainstData) -> str:
     stored, given = data.regime("eval"), data.regime("re-estimated")
     assert stored is not None  # noqa: S101  (both are there where one is)
     assert given is not None  # noqa: S101
-    before = _accuracy_before(data)
     parts = []
     if data.answers is not None and data.given_answers is not None:
         parts.append(in_words(data.answers, data.given_answers, data.healed or 0, data.harmed or 0))
         if data.loss_t is not None and harm is Harm.SHOWN:
-            parts.append(_loss(data))
-    elif given.accuracy is not None and before is not None:
+            loss = _loss(data)
+            parts.append(f"{loss[0].upper()}{loss[1:]}")
+    elif given.accuracy is not None and stored.accuracy is not None and data.skill:
         parts.append(
-            f"On {plural(given.samples, 'labelled sample')} accuracy is {percent(before)} with the "
-            f"stored statistics and {percent(given.accuracy)} with statistics re-estimated from "
-            "other samples."
+            places_in_words(
+                stored.accuracy,
+                given.accuracy,
+                (data.skill, data.given_skill or data.skill),
+                data.healed or 0,
+                data.harmed or 0,
+            )
         )
     elif given.loss is not None and stored.loss is not None:
-        parts.append(f"On {plural(given.samples, 'labelled sample')}: {_loss(data)}")
+        parts.append(f"On {plural(given.samples, 'labelled sample')} {_loss(data)}")
+        if data.skill is not None:
+            parts.append(f"In eval mode {skill_in_words(data.skill)}.")
     elif given.flips is not None:
         parts.append(
             f"{percent(given.flips)} of {plural(given.samples, 'prediction')} change under "
@@ -229,7 +118,12 @@ def _words(harm: Harm, data: AgainstData) -> str:
         )
     if data.decisiveness is not None and given.accuracy is None:
         clear = data.decisiveness
-        if harm is Harm.HINTED:
+        if harm is Harm.HINTED and not clearer(data):
+            parts.append(
+                "They become no vaguer by it, as they would of weights that were trained with the "
+                f"stored ones (median margin {number(clear.given)} against {number(clear.stored)})."
+            )
+        elif harm is Harm.HINTED:
             parts.append(
                 f"The model decides more clearly there (median margin {number(clear.given)} "
                 f"against {number(clear.stored)}): its weights seem to expect them."
@@ -240,7 +134,7 @@ def _words(harm: Harm, data: AgainstData) -> str:
                 f"{number(clear.stored)} against {number(clear.given)}): its weights seem to "
                 "expect these, or the data are one-sided."
             )
-    if harm is Harm.UNKNOWN and data.answers is None:
+    if harm is Harm.UNKNOWN and given.accuracy is None and given.loss is None:
         parts.append("Which are right cannot be told without labels.")
     return " ".join(parts)
 
@@ -254,12 +148,10 @@ def _loss(data: AgainstData) -> str:
         else "the loss differs"
     )
     if data.loss_t is None:
-        return f"{losses[0].upper()}{losses[1:]}."
-    return f"{losses[0].upper()}{losses[1:]} (paired t over samples: {number(data.loss_t)})."
-
-
-def _accuracy_before(data: AgainstData) -> float | None:
-    given = data.regime("re-estimated")
-    if given is None or given.accuracy is None or data.healed is None or data.harmed is None:
-        return None
-    return given.accuracy - (data.healed - data.harmed) / max(1, given.samples)
+        return f"{losses}."
+    if data.calibrated_t is not None:
+        return (
+            f"{losses} (paired t over samples: {number(data.loss_t)}; with each set of scores at "
+            f"its best temperature: {number(data.calibrated_t)})."
+        )
+    return f"{losses} (paired t over samples: {number(data.loss_t)})."

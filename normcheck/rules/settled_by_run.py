@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Finding, Severity
 from normcheck.rules.data.meant_input import heals, meant_input
-from normcheck.rules.data_verdict import ENOUGH_LABELS, Verdict, verdict
+from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.evidence.initial_stats import trained_in_eval
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import ENOUGH_LABELS
 
 if TYPE_CHECKING:
     from normcheck.live.measurement import Run

@@ -12,6 +12,7 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import AgainstData, Mechanics, NormRun
+from normcheck.live.probes.against_constant import skill
 from normcheck.live.probes.batch_noise import scatter
 from normcheck.live.probes.cost import cost_of
 from normcheck.live.probes.data_domains import separation
@@ -20,15 +21,16 @@ from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.probes.regime_comparison import (
     answers,
+    calibrated_gain,
     changed_answers,
     decisiveness,
     loss_gain,
     regime,
 )
 from normcheck.live.probes.train_mode import in_train_mode
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.outputs import RegimeOutputs
 from normcheck.live.watching.regimes import Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
 from normcheck.wording import number
@@ -116,6 +118,7 @@ def against_data(
         train_healed=in_train[0],
         train_harmed=in_train[1],
         loss_t=gain,
+        calibrated_t=calibrated_gain(*crossed) if settled else None,
         decisiveness=decisiveness(*crossed) if settled else None,
         closings=closings(regimes, wide, estimated, off or order) if ranked else (),
         noise=among.noise,
@@ -124,6 +127,8 @@ def against_data(
         notes=tuple(notes),
         answers=answers(at_eval),
         given_answers=answers(crossed[1]) if settled else None,
+        skill=skill(at_eval),
+        given_skill=skill(crossed[1]) if settled else None,
         other_code=other_code(regimes, wide, evaluated, distances)
         if looked_for and told.map is None
         else None,
@@ -158,6 +163,7 @@ def _without_statistics(
         domains=None,
         notes=(note,) if note else (),
         answers=answers(at_eval),
+        skill=skill(at_eval),
     )
 
 

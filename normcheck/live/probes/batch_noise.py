@@ -12,12 +12,11 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.measurement import NoiseAt
+from normcheck.live.probes.groups import grouped
 from normcheck.live.probes.regime_comparison import difference, effect
 from normcheck.live.watching import outputs
-from normcheck.live.watching.forward import Interrupted
-from normcheck.live.watching.groups import grouped
+from normcheck.live.watching.forward import Interrupted, RegimeOutputs
 from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.outputs import RegimeOutputs
 from normcheck.live.watching.regimes import Regimes
 
 NOISE_SIZES = (1, 2, 4, 8, 16, 32)

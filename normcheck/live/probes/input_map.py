@@ -22,9 +22,8 @@ from normcheck.live.misfit import InputMap
 from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, response_of
 from normcheck.live.probes.regime_comparison import answers, changed_answers
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.forward import Enough, Interrupted
+from normcheck.live.watching.forward import Enough, Interrupted, RegimeOutputs
 from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.outputs import RegimeOutputs
 from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite
 

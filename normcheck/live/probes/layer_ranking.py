@@ -8,7 +8,7 @@ from torch import Tensor
 
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import Closing
-from normcheck.live.watching.groups import given_each
+from normcheck.live.probes.groups import given_each
 from normcheck.live.watching.regimes import Regimes, Statistics
 from normcheck.live.watching.seen import CallSite
 

@@ -21,6 +21,7 @@ from normcheck.live.watching.absent_values import check_values
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
+from normcheck.live.watching.replaced_forwards import replaced_forwards
 from normcheck.live.watching.untouched import untouched
 
 _AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -100,6 +101,7 @@ def run(
         )
     check_values(model)
     tell = how.progress
+    replaced = replaced_forwards(model)  # before anything is watched
     with untouched(model):
         torch.manual_seed(how.seed)
         if not all(_is_on(tensor, device) for tensor in _tensors(model)):
@@ -148,6 +150,6 @@ def run(
         against_data=data,
         forwards=forward.count,
         seconds=time.perf_counter() - start,
-        notes=(*notes, *feed.notes),
+        notes=(*notes, *feed.notes, *((replaced,) if replaced else ())),
         dry=dry,
     )

@@ -1,15 +1,16 @@
 """Outputs under two regimes, compared: differences, decisions, answers."""
 
 from collections.abc import Sequence
-from math import log
+from math import exp, inf, log
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from normcheck.live.measurement import Answers, Decisiveness, Regime
+from normcheck.live.hits import Answers
+from normcheck.live.measurement import Decisiveness, Regime
 from normcheck.live.watching import outputs
-from normcheck.live.watching.outputs import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 
 _FEWEST_CLASSES = 3
 """With two, the margin in deviations is the same for every sample, and any input is decided."""
@@ -18,6 +19,14 @@ _CLIP = 2.0
 great confidence would otherwise decide alone."""
 _ONE_SIDED = 0.8
 """Share of the most frequent label from which labels cannot show what a model knows of classes."""
+_COLDEST = 4.0
+"""Logarithm of the temperatures among which the best one is looked for, both ways: scores of a
+model that was fed raw pixels can be fifty times too large."""
+_GOLDEN = (5**0.5 - 1) / 2
+_SECTIONS = 16
+"""Of the interval; what is left of it is less than 0.4 %."""
+_TO_CALIBRATE = 1 << 20
+"""Scores by which a temperature is chosen; of larger outputs every so many samples."""
 _CLIP_SCALE = 5.0
 """The same for squared errors, in medians of the differences."""
 
@@ -96,13 +105,13 @@ def answers(measured: RegimeOutputs) -> Answers | None:
     right, classes = 0, 2
     for main, labels in zip(measured.mains, measured.labels, strict=True):
         found = None if labels is None else outputs.correct(main, labels)
-        chosen = outputs.decisions(main)
-        if found is None or chosen is None or labels is None or chosen.ndim != 1:
+        pair = None if labels is None else outputs.decided(main, labels)
+        if found is None or pair is None or pair[0].numel() != len(main):
             return None
         right += int(found.sum())
         classes = max(classes, main.shape[1] if main.ndim == 2 else 2)
-        decided.append(chosen)
-        wanted.append(labels.reshape(-1).to(chosen.device))
+        decided.append(pair[0].reshape(-1))
+        wanted.append(pair[1].reshape(-1))
     if not decided:
         return None
     answered, expected = torch.cat(decided), torch.cat(wanted)
@@ -115,20 +124,68 @@ def answers(measured: RegimeOutputs) -> Answers | None:
 
 def loss_gain(stored: RegimeOutputs, given: RegimeOutputs) -> float | None:
     """Paired t of the loss that falls from ``stored`` to ``given``; None without a loss."""
-    before, after = _losses(stored), _losses(given)
+    of_numbers = any(
+        label is not None and outputs.are_numbers(main, label)
+        for main, label in zip(stored.mains, stored.labels, strict=True)
+    )
+    return _gained(_losses(stored), _losses(given), of_numbers=of_numbers)
+
+
+def calibrated_gain(stored: RegimeOutputs, given: RegimeOutputs) -> float | None:
+    """The same where scores are as sure as they should be: what is left is who is right.
+
+    Each set of scores is divided by the one temperature under which its loss is least (Guo et
+    al., On Calibration of Modern Neural Networks, 2017). Statistics that are off make all scores
+    larger or smaller, which moves the loss of every sample and no answer; of harmless networks
+    the plain t reaches 8 by it, this one 2.8.
+
+    Returns:
+        None without labels of classes.
+    """
+    return _gained(_losses(_calibrated(stored)), _losses(_calibrated(given)), of_numbers=False)
+
+
+def _gained(before: Tensor | None, after: Tensor | None, *, of_numbers: bool) -> float | None:
     if before is None or after is None or before.shape != after.shape or len(before) < 2:
         return None
     # Infinite against infinite is no difference; against a number it is the largest.
     gain = torch.nan_to_num(before, nan=torch.inf) - torch.nan_to_num(after, nan=torch.inf)
     gain = gain.nan_to_num(nan=0.0)
-    clip = _CLIP
-    if any(label is not None and label.is_floating_point() for label in stored.labels):
-        clip = _CLIP_SCALE * float(gain.abs().median())
+    clip = _CLIP_SCALE * float(gain.abs().median()) if of_numbers else _CLIP
     gain = gain.clamp(-clip, clip) if clip > 0 else gain
     error = float(gain.std()) / len(gain) ** 0.5
     # All samples gain the same, clipped: as sure as it gets.
     t = float(gain.mean()) / error if error > 0 else float(gain.mean().sign()) * len(gain)
     return t if np.isfinite(t) else None
+
+
+def _calibrated(measured: RegimeOutputs) -> RegimeOutputs:
+    """The scores at the temperature that suits the labels best; without outputs if none does."""
+    nothing, measured = RegimeOutputs([], []), measured.together()
+    if len(measured.mains) != 1 or measured.labels[0] is None:
+        return nothing
+    main, labels = measured.mains[0].double(), measured.labels[0]
+    one_column = main.numel() == labels.numel()
+    if one_column or outputs.are_numbers(main, labels) or not bool(main.isfinite().all()):
+        return nothing
+    step = max(1, main.numel() // _TO_CALIBRATE)
+    few, of_few = main[::step], labels[::step]
+
+    def at(logarithm: float) -> float:
+        loss = outputs.loss(few * exp(-logarithm), of_few)
+        return inf if loss is None else float(loss.mean())
+
+    # The loss is convex in 1/T, so it has one minimum in log T as well (golden section).
+    low, high = -_COLDEST, _COLDEST
+    for _ in range(_SECTIONS):
+        span = _GOLDEN * (high - low)
+        if at(high - span) <= at(low + span):
+            high = low + span
+        else:
+            low = high - span
+    if at((low + high) / 2) == inf:
+        return nothing
+    return RegimeOutputs([main * exp(-(low + high) / 2)], [labels])
 
 
 def decisiveness(stored: RegimeOutputs, given: RegimeOutputs) -> Decisiveness | None:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching import outputs
-from normcheck.live.watching.forward import Interrupted, mode
+from normcheck.live.watching.forward import Interrupted, RegimeOutputs, mode
 from normcheck.live.watching.observe import watching
-from normcheck.live.watching.outputs import ForwardOutput, RegimeOutputs
+from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.untouched import untouched
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.live.batches import Batch
 
 _DEPTH = 8
 _MAIN_NAMES = ("logits", "out", "output", "outputs", "pred", "prediction", "predictions", "scores")
@@ -152,28 +151,80 @@ def flips(first: Sequence[Tensor], second: Sequence[Tensor]) -> float | None:
     return changed / total if total else None
 
 
+def yes_or_no(main: Tensor, labels: Tensor) -> Tensor | None:
+    """Labels of 0 and 1, one for each number of the output, in its shape; None where they are not.
+
+    Scores of one column, several marks a sample, masks. One-hot labels are classes.
+    """
+    if labels.numel() != main.numel() or not labels.numel():
+        return None
+    wanted = labels.to(main.device, torch.float64).reshape(main.shape)
+    if not bool(((wanted == 0) | (wanted == 1)).all()) or wanted.min() == wanted.max():
+        return None
+    return None if one_hot(main, labels) is not None else wanted
+
+
+def one_hot(main: Tensor, labels: Tensor) -> Tensor | None:
+    """The classes that rows of zeros with a single one stand for; None where they do not."""
+    if labels.shape != main.shape or main.ndim != 2 or main.shape[1] < 2:
+        return None
+    marks = (labels == 0) | (labels == 1)
+    if not bool(marks.all()) or not bool((labels.sum(dim=1) == 1).all()):
+        return None
+    return labels.argmax(dim=1)
+
+
+def _said_yes(main: Tensor, wanted: Tensor) -> Tensor:
+    """Which numbers mean yes: above one half as probabilities, above 0 as scores.
+
+    Regressions on 0 and 1 leave that interval a little, so labels decide between the two.
+    """
+    above = [main > 0.5]
+    if not bool(((main >= 0) & (main <= 1)).all()):
+        above.append(main > 0)
+    return max(above, key=lambda yes: int((yes == (wanted > 0.5)).sum()))
+
+
+def decided(main: Tensor, labels: Tensor) -> tuple[Tensor, Tensor] | None:
+    """What is decided and what is right, of one shape; None where labels are no decisions."""
+    wanted = yes_or_no(main, labels)
+    if wanted is not None:
+        return _said_yes(main, wanted).long(), wanted.long()
+    classes = one_hot(main, labels)
+    labels = labels if classes is None else classes
+    chosen = decisions(main)
+    if chosen is None or labels.is_floating_point():
+        return None
+    if labels.ndim == chosen.ndim + 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    return (chosen, labels.to(chosen.device)) if labels.shape == chosen.shape else None
+
+
 def correct(main: Tensor, labels: Tensor) -> Tensor | None:
     """Which decisions are right, one bool each; None where labels and outputs do not match."""
-    decided = decisions(main)
-    if decided is None or labels.is_floating_point():
+    found = decided(main, labels)
+    if found is None:
         return None
-    if labels.ndim == decided.ndim + 1 and labels.shape[-1] == 1:
-        labels = labels[..., 0]
-    if labels.shape != decided.shape:
-        return None
+    chosen, wanted = found
     # A score that is not finite is no answer, whatever argmax makes of it.
-    axis = 2 if main.ndim == 3 else 1
-    finite = main.isfinite().all(dim=axis) if main.ndim > 1 else main.isfinite()
-    return (decided == labels.to(decided.device)) & finite.reshape(decided.shape)
+    finite = main.isfinite()
+    if chosen.shape != main.shape:
+        finite = finite.all(dim=2 if main.ndim == 3 else 1) if main.ndim > 1 else finite
+    return (chosen == wanted) & finite.reshape(chosen.shape)
 
 
 def loss(main: Tensor, labels: Tensor) -> Tensor | None:
-    """The loss of each sample: cross-entropy for classes, squared error for numbers.
+    """The loss of each sample: cross-entropy for classes and marks, squared error for numbers.
 
     Of outputs with a decision at each place (segmentation, tokens) the mean over the places.
     """
     labels = labels.to(main.device)
-    if labels.is_floating_point():
+    wanted = yes_or_no(main, labels)
+    if wanted is not None:
+        return _loss_of_marks(main.double(), wanted).reshape(len(main), -1).mean(dim=1)
+    classes = one_hot(main, labels)
+    labels = labels if classes is None else classes
+    if are_numbers(main, labels):
         if labels.numel() != main.numel():
             return None
         return (
@@ -195,6 +246,23 @@ def loss(main: Tensor, labels: Tensor) -> Tensor | None:
     return each.sum(dim=1) / shares.sum(dim=1).clamp_min(1)
 
 
+def are_numbers(main: Tensor, labels: Tensor) -> bool:
+    """Whether labels are numbers that the output predicts; whole ones where it has one column."""
+    if yes_or_no(main, labels) is not None or one_hot(main, labels) is not None:
+        return False
+    if labels.is_floating_point():
+        return True
+    return labels.numel() == main.numel() == len(main)
+
+
+def _loss_of_marks(main: Tensor, wanted: Tensor) -> Tensor:
+    if bool(((main >= 0) & (main <= 1)).all()):
+        return torch.nn.functional.binary_cross_entropy(
+            main.clamp(1e-7, 1 - 1e-7), wanted, reduction="none"
+        )
+    return torch.nn.functional.binary_cross_entropy_with_logits(main, wanted, reduction="none")
+
+
 def _labelled(labels: Tensor, classes: int) -> Tensor | None:
     """Which labels count; None where there are others than classes and "ignore this place"."""
     counted = (labels >= 0) & (labels < classes)
@@ -202,39 +270,3 @@ def _labelled(labels: Tensor, classes: int) -> Tensor | None:
         return counted if bool(counted.all()) else None
     ignored = (labels == -100) | (labels == 255)
     return counted if bool((counted | ignored).all()) else None
-
-
-@lazy_dataclass(frozen=False)
-class RegimeOutputs:
-    """The main outputs of all batches under one regime, and the labels."""
-
-    mains: list[Tensor]
-    labels: list[Tensor | None]
-
-    @classmethod
-    def of(cls, forwards: Iterator[tuple[Batch, ForwardOutput]]) -> RegimeOutputs:
-        """Gather them; batches without a per-sample output are left out."""
-        mains, labels = [], []
-        for batch, output in forwards:
-            main = output.main(batch.size)
-            if main is not None:
-                mains.append(main.cpu())
-                labels.append(None if batch.labels is None else batch.labels.cpu())
-        return cls(mains, labels)
-
-    def together(self) -> RegimeOutputs:
-        """The same as of one batch; itself where they have several shapes."""
-        return self.rows(range(sum(map(len, self.mains)))) or self
-
-    def rows(self, index: range) -> RegimeOutputs | None:
-        """Those of some samples, by the order in which they were fed.
-
-        Returns:
-            None where outputs have several shapes.
-        """
-        if len({main.shape[1:] for main in self.mains}) != 1:
-            return None
-        labels = [label for label in self.labels if label is not None]
-        chosen = torch.arange(sum(map(len, self.mains)))[index.start : index.stop : index.step]
-        told = torch.cat(labels)[chosen] if len(labels) == len(self.mains) else None
-        return RegimeOutputs([torch.cat(self.mains)[chosen]], [told])

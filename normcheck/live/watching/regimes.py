@@ -16,10 +16,10 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
-from normcheck.live.watching.forward import Forward
+from normcheck.live.watching.forward import Forward, RegimeOutputs
 from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.observe import Activation, watching
-from normcheck.live.watching.outputs import ForwardOutput, RegimeOutputs
+from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.reachable_modules import Reached
 from normcheck.live.watching.seen import CallSite
 

@@ -3,37 +3,33 @@
 from collections.abc import Iterator
 from dataclasses import field, replace
 
-import torch
 from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.feeding.feed import device_of, feed_for
-from normcheck.live.loading.load_model import load
-from normcheck.live.loading.model_factory import Fitting, fitting
+from normcheck.live.feeding.feed import feed_for
+from normcheck.live.loading.model_factory import Fitting
 from normcheck.live.probes.regime_comparison import regime
 from normcheck.live.run_request import Feeding, Running
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.own_values import address_of
-from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
-from normcheck.live.watching.untouched import untouched
 from normcheck.repair.emergency.fitted_field import GREY, Field, likeliest_field
 from normcheck.repair.emergency.permission import Accused, in_words
 from normcheck.repair.emergency.trained_with import shown_lost
-from normcheck.repair.estimating.changed_tensors import changes_of, layer_repair, place_in_file
-from normcheck.repair.estimating.estimate import Estimate, Estimator, Tracked, tracked_norms
+from normcheck.repair.estimating.changed_tensors import place_in_file
+from normcheck.repair.estimating.estimate import Estimate, Estimator, Tracked
+from normcheck.repair.estimating.prepared_model import prepared
 from normcheck.repair.estimating.proof import UNSETTLED
 from normcheck.repair.repair_request import Fixing
-from normcheck.repair.repair_result import Emergency, Estimated, ModelRepair, Proof
+from normcheck.repair.repair_result import Emergency, ModelRepair, Proof
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.wording import number, percent, plural
 
-_AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 _VALUES = 1 << 20
 """Of one channel over all fields."""
 _FEWEST, _MOST = 64, 256
@@ -70,46 +66,18 @@ def estimated_on_fields(
     """
     running = how.running
     assert running is not None  # noqa: S101  (only called with one)
-    loaded = load(checkpoint, saved, running.loading)
-    model = loaded.module
-    device = device_of(running.device)
-    with untouched(model):
-        model.to(device)
-        reached = reachable(model)
-        tracked = tracked_norms(reached)
-        forward = Forward(model, device, _AUTOCAST.get(running.autocast))
-        regimes = Regimes(forward, reached, set(), lambda n: running.progress("estimating", n))
-        fit = fitting(model, saved.tensors, running.loading.prefix)
-        with mode(model, training=False):
-            try:
-                shape = _image_shape(model, forward, running.feeding)
-                found = _Model(regimes, tracked, fit, accused).estimated(shape, running)
-            except Interrupted as error:
-                raise NormcheckError(f"the model fails on random images: {error}") from error
-        statistics = found.estimate.statistics
-        layers = tuple(layer_repair(tracked[n], *statistics[n]) for n in statistics)
-    changes, notes = changes_of(saved, model, tracked, found.estimate, fit)
-    return ModelRepair(
-        where=saved.where,
-        changes=tuple(changes),
-        estimated=Estimated(
-            source="smooth random fields",
-            shapes="x".join(map(str, shape)),
-            samples=found.estimate.samples,
-            passes=found.estimate.rounds,
-            residual=found.estimate.residual,
-            device=str(device),
-            layers=layers,
-            proof=found.proof,
-            objections=found.objections,
-            emergency=Emergency(
-                in_words(accused),
-                found.field.smoothness.neighbours,
-                found.fitted_to,
-                found.kept,
-            ),
+    with prepared(checkpoint, saved, running, "estimating", ("random images", "")) as ready:
+        shape = _image_shape(ready.model, ready.forward, running.feeding)
+        found = _Model(ready.regimes, ready.tracked, ready.fit, accused).estimated(shape, running)
+        layers = ready.layers(found.estimate)
+    return ready.repair(
+        found.estimate,
+        layers,
+        (found.proof, found.objections),
+        {"source": "smooth random fields", "shapes": "x".join(map(str, shape))},
+        Emergency(
+            in_words(accused), found.field.smoothness.neighbours, found.fitted_to, found.kept
         ),
-        notes=(*loaded.notes, *notes),
     )
 
 

@@ -7,20 +7,23 @@ import numpy as np
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import AgainstData, Regime
 from normcheck.live.misfit import OtherCode
+from normcheck.live.probes.against_constant import skill
 from normcheck.live.probes.regime_comparison import (
     answers,
+    calibrated_gain,
     changed_answers,
     decisiveness,
     loss_gain,
     regime,
 )
-from normcheck.live.watching.outputs import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.repair.estimating.data_stream import BatchStream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
-from normcheck.rules.data_verdict import CLEARER, Verdict, judged
+from normcheck.rules.data_verdict import Verdict, judged
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import CLEARER
 from normcheck.wording import number, percent, plural
 
 FEWEST_SAMPLES = 32
@@ -104,7 +107,8 @@ def judge(
             harmed=harmed, train_healed=None, train_harmed=None, loss_t=loss_gain(before, after),
             decisiveness=decisiveness(before, after), closings=(), noise=(),
             residual=estimate.residual, domains=None, answers=answers(before),
-            given_answers=answers(after),
+            given_answers=answers(after), calibrated_t=calibrated_gain(before, after),
+            skill=skill(before), given_skill=skill(after),
         )
     )  # fmt: skip
     objections = list(_against(found, stored, given, loss_gain(before, after), initial=initial))

@@ -2,31 +2,22 @@
 
 from dataclasses import replace
 
-import torch
-
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Feed
-from normcheck.live.feeding.feed import device_of
-from normcheck.live.loading.load_model import load
-from normcheck.live.loading.model_factory import fitting
 from normcheck.live.misfit import OtherCode
 from normcheck.live.run_request import Running
-from normcheck.live.watching.forward import Forward, Interrupted, mode
+from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.reachable_modules import reachable
-from normcheck.live.watching.regimes import Regimes, Tick
-from normcheck.live.watching.untouched import untouched
-from normcheck.repair.estimating.changed_tensors import changes_of, layer_repair
+from normcheck.live.watching.regimes import Regimes
 from normcheck.repair.estimating.data_stream import BatchStream, open_stream
-from normcheck.repair.estimating.estimate import Estimate, Estimator, tracked_norms
+from normcheck.repair.estimating.estimate import Estimate, Estimator
+from normcheck.repair.estimating.prepared_model import prepared
 from normcheck.repair.estimating.proof import Judged, crossed, held_out, judge
 from normcheck.repair.repair_request import Fixing
-from normcheck.repair.repair_result import Estimated, ModelRepair
+from normcheck.repair.repair_result import ModelRepair
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.wording import fold, plural
-
-_AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def reestimated(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> ModelRepair:
@@ -42,60 +33,30 @@ def reestimated(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> Model
     """
     running = how.running
     assert running is not None  # noqa: S101  (only called with one)
-    loaded = load(checkpoint, saved, running.loading)
-    model = loaded.module
-    device = device_of(running.device)
-    with untouched(model):
-        model.to(device)
-        reached = reachable(model)
-        tracked = tracked_norms(reached)
-        if not tracked:
+    fed = "part of the data", "every batch has to be one that forward takes"
+    with prepared(checkpoint, saved, running, "re-estimating", fed) as ready:
+        if not ready.tracked:
             raise NormcheckError(
                 "the model has no norm with running statistics",
                 "LayerNorm, GroupNorm and InstanceNorm have none: nothing to re-estimate",
             )
-        forward = Forward(model, device, _AUTOCAST.get(running.autocast))
-        estimator = Estimator(Regimes(forward, reached, set(), _tick(running)), tracked)
-        with mode(model, training=False):
-            try:
-                estimate, verdict, source, shapes = _measured(estimator, forward, running, how)
-            except Interrupted as error:
-                raise NormcheckError(
-                    f"the model fails on part of the data: {error}",
-                    "every batch has to be one that forward takes",
-                ) from error
-        fit = fitting(model, saved.tensors, running.loading.prefix)
-        layers = tuple(
-            layer_repair(tracked[n], *estimate.statistics[n]) for n in estimate.statistics
-        )
-    changes, notes = changes_of(saved, model, tracked, estimate, fit)
-    idle = [norm.path for n, norm in enumerate(tracked) if n not in estimate.statistics]
-    if idle:
-        notes.append(f"{plural(len(idle), 'norm')} did not run and stay as they are: {fold(idle)}")
-    return ModelRepair(
-        where=saved.where,
-        changes=tuple(changes),
-        estimated=Estimated(
-            source=source,
-            shapes=shapes,
-            samples=estimate.samples,
-            passes=estimate.rounds,
-            residual=estimate.residual,
-            device=str(device),
-            layers=layers,
-            proof=verdict.proof,
-            objections=verdict.objections,
-        ),
-        notes=(*loaded.notes, *notes),
+        estimator = Estimator(ready.regimes, ready.tracked)
+        estimate, verdict, source, shapes = _measured(estimator, ready.forward, running, how)
+        layers = ready.layers(estimate)
+    idle = [norm.path for n, norm in enumerate(ready.tracked) if n not in estimate.statistics]
+    return ready.repair(
+        estimate,
+        layers,
+        (verdict.proof, verdict.objections),
+        {"source": source, "shapes": shapes},
+        notes=(f"{plural(len(idle), 'norm')} did not run and stay as they are: {fold(idle)}",)
+        if idle
+        else (),
     )
 
 
 _LOOKED_AT = 128
 """Samples by which the code is looked at."""
-
-
-def _tick(running: Running) -> Tick:
-    return lambda samples: running.progress("re-estimating", samples)
 
 
 def _measured(

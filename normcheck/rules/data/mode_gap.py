@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.data.meant_input import meant_input
 from normcheck.rules.data.skill import sign_test
-from normcheck.rules.data_verdict import SIGNIFICANT, verdict
+from normcheck.rules.data_verdict import verdict
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import SIGNIFICANT
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
 from normcheck.wording import percent, plural
 

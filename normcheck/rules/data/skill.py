@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
-    from normcheck.live.measurement import Answers
+    from normcheck.live.hits import Answers, Skill
+    from normcheck.live.measurement import AgainstData
 
 BEYOND_GUESSING = 0.01
 """Probability that guessing gives so many right answers, below which a model knows something."""
@@ -17,6 +18,10 @@ _NEARLY_ALL = 2.58
 _LITTLE = 0.3
 """Share of the way from guessing to perfect below which the upper end has to lie: with too few
 samples a model that knows something looks like one that guesses."""
+_SURE = 2.33
+"""Deviations, one-sided 1 %, from which outputs are above guessing by any measure."""
+_ANOTHER_UNIT = 0.5
+"""Correlation with the labels from which numbers were predicted, in another unit."""
 
 
 def sign_test(more: int, fewer: int) -> float:
@@ -40,6 +45,45 @@ def at_chance(answers: Answers | None) -> bool:
     return upper_end(answers.right, answers.samples) < most
 
 
+def knows_nothing(skill: Skill | None) -> bool:
+    """The same of numbers, and of decisions at many places of a sample."""
+    return skill is not None and skill.t < _SURE and skill.most < _LITTLE
+
+
+def guesses(data: AgainstData) -> bool:
+    """Whether the model, in eval mode, knows nothing of the user's labels."""
+    return at_chance(data.answers) or knows_nothing(data.skill)
+
+
+def both_guess(data: AgainstData) -> bool:
+    """Whether it is so with the stored statistics and with re-estimated ones."""
+    return guesses(data) and (at_chance(data.given_answers) or knows_nothing(data.given_skill))
+
+
+def skill_in_words(skill: Skill) -> str:
+    """``it explains 85 % of the labels' variance``, and what guessing gives."""
+    if skill.of == "places":
+        hit = f"its answers for other samples hit {percent(skill.chance)} of the places"
+        if skill.share <= 0:
+            return f"it hits no more places than by chance ({hit})"
+        return f"it gets {percent(skill.share)} right of what is wrong by chance ({hit})"
+    if skill.share <= 0:
+        text = (
+            f"it explains none of the labels' variance (R² = {number(skill.share)}; always their "
+            "mean: 0)"
+        )
+    else:
+        text = (
+            f"it explains {percent(skill.share)} of the labels' variance (always their mean: 0 %)"
+        )
+    if knows_nothing(skill) and skill.correlation > _ANOTHER_UNIT:
+        text += (
+            f". Yet they go together (correlation {number(skill.correlation)}): outputs are in "
+            "another unit than the labels, or have another offset"
+        )
+    return text
+
+
 def at_least(right: int, samples: int, chance: float) -> float:
     """Probability of so many right answers or more, where each is right by chance (binomial)."""
     if right <= 0:
@@ -58,6 +102,33 @@ def upper_end(right: int, samples: int) -> float:
     middle = share + z * z / (2 * samples)
     half = z * (share * (1 - share) / samples + z * z / (4 * samples * samples)) ** 0.5
     return float((middle + half) / (1 + z * z / samples))
+
+
+def places_in_words(
+    before: float, after: float, skill: tuple[Skill, Skill], healed: int, harmed: int
+) -> str:
+    """Two shares of places that are answered right, what guessing gives, and whether they differ.
+
+    Args:
+        before: In eval mode.
+        after: Under re-estimated statistics.
+        skill: What each is above guessing.
+        healed: Samples that are answered better ``after``.
+        harmed: Samples that are answered better ``before``.
+    """
+    text = (
+        f"On {plural(skill[0].samples, 'labelled sample')} {percent(before)} of the places are "
+        f"answered right with the stored statistics and {percent(after)} with statistics "
+        f"re-estimated from other samples (its answers for other samples hit "
+        f"{percent(skill[0].chance)}): "
+    )
+    if all(map(knows_nothing, skill)):
+        return f"{text}both are at chance, so accuracy decides nothing between them."
+    p = sign_test(max(healed, harmed), min(healed, harmed))
+    changed = f"{plural(healed, 'sample')} become better, {harmed} worse"
+    if p < BEYOND_GUESSING:
+        return f"{text}{changed} (sign test: p = {number(p)})."
+    return f"{text}{changed}, no more than chance gives."
 
 
 def in_words(stored: Answers, given: Answers | None, healed: int, harmed: int) -> str:

@@ -19,10 +19,12 @@ eval mode differ from the data and predict well. So the outputs decide.
 
 - **error**: labels show that re-estimated statistics give significantly more right answers (exact
   McNemar test at 1 %, statistics from one half of the data, answers from the other);
-- **warning**: labels show that the loss falls (a paired test over the samples, each difference
-  clipped at 2 nats) while no more answers turn wrong than right. Or, without labels, the decisions
-  are clearer under re-estimated statistics by three measures: weights decide most clearly under the
-  statistics that they were trained with;
+- **warning**: labels show that the loss falls (a paired test over the samples, each set of scores
+  at the temperature that suits it best) while no more answers turn wrong than right. Or, without
+  labels, the decisions are clearer under re-estimated statistics by three measures: weights decide
+  most clearly under the statistics that they were trained with. Or norms are off all over, and
+  decisions change without becoming vaguer. Predicted numbers: a fall of the squared error by a
+  tenth; by a quarter it is an error;
 - **info**: outputs do not change, or nothing tells which statistics are right.
 
 How often each is wrong is measured: see [running](../running.md).
@@ -44,8 +46,9 @@ import numpy as np
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.data.unfamiliar_input import unfamiliar
-from normcheck.rules.data_verdict import MATERIAL, Verdict, share_off, verdict
+from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import MATERIAL, share_off
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number, percent, plural
 

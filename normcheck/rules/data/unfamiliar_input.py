@@ -50,8 +50,9 @@ from normcheck.rules.data.meant_input import (
     meant_input,
     statistics_in_words,
 )
-from normcheck.rules.data_verdict import MATERIAL, Verdict, share_off, verdict
+from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.harm import Harm
+from normcheck.rules.harm_by_outputs import MATERIAL, share_off
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
 from normcheck.wording import number, percent, plural
 

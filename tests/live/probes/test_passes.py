@@ -14,14 +14,14 @@ from normcheck.live.probes.against_data import against_data, wide_feed
 from normcheck.live.probes.batch_noise import NOISE_SIZES, noise_groups, regrouped
 from normcheck.live.probes.cost import cost_of
 from normcheck.live.probes.drifts import TRACE
+from normcheck.live.probes.groups import given_each, grouped, packed
 from normcheck.live.probes.mechanics import mechanics
 from normcheck.live.probes.train_mode import in_train_mode
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward
-from normcheck.live.watching.groups import given_each, grouped, packed
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
-from normcheck.rules.data_verdict import MATERIAL
+from normcheck.rules.harm_by_outputs import MATERIAL
 
 SAMPLES = 256
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from normcheck.live.probes import regime_comparison as comparison
 from normcheck.live.watching import outputs
-from normcheck.live.watching.outputs import ForwardOutput, RegimeOutputs, flattened
+from normcheck.live.watching.forward import RegimeOutputs
+from normcheck.live.watching.outputs import ForwardOutput, flattened
 
 pytestmark = pytest.mark.kernels
 
@@ -234,3 +235,26 @@ def test_answers_know_chance() -> None:
     found = comparison.answers(one)
     assert found is not None
     assert (found.right, found.chance) == (20, 1 / 4)
+
+
+def test_scores_that_are_only_larger_are_no_better() -> None:
+    """A common factor moves every loss and no answer: at the best temperatures nothing is left."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(5, (256,), generator=random)
+    scores = torch.nn.functional.one_hot(labels, 5) + torch.randn(256, 5, generator=random)
+    stored = RegimeOutputs([12 * scores], [labels])
+    larger = RegimeOutputs([scores], [labels])
+    plain, calibrated = (
+        gain(stored, larger) for gain in (comparison.loss_gain, comparison.calibrated_gain)
+    )
+    assert plain is not None
+    assert calibrated is not None
+    assert plain > 4
+    assert abs(calibrated) < 0.5
+    # Where answers are better, both say so.
+    noisy = RegimeOutputs([scores + 2 * torch.randn(256, 5, generator=random)], [labels])
+    better = comparison.calibrated_gain(noisy, larger)
+    assert better is not None
+    assert better > 4
+    assert comparison.calibrated_gain(noisy, RegimeOutputs([scores * torch.inf], [labels])) is None
+    assert comparison.calibrated_gain(noisy, RegimeOutputs([scores], [None])) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from normcheck.live.measurement import Answers
+from normcheck.live.hits import Answers
 from normcheck.rules.data.skill import at_chance, at_least, in_words, sign_test, upper_end
 
 

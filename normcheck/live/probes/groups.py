@@ -9,7 +9,7 @@ from torch import Tensor
 
 from normcheck.live.batches import Batch
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.outputs import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.regimes import Regimes, Statistics
 
 

@@ -1,0 +1,217 @@
+"""What the outputs say of statistics: whether the stored ones or re-estimated ones are right.
+
+With labels, answers and losses decide; without, how clearly the model decides. How often that goes
+wrong is measured by ``benchmarks/run_verdicts.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normcheck.norms.layer_numbers import median
+from normcheck.rules.data.skill import sign_test
+from normcheck.rules.harm import Harm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normcheck.live.measurement import AgainstData, Drift
+    from normcheck.norms.layer import Floats
+
+MATERIAL = 0.1
+"""Lower bound of a shift in standard deviations, or of a log variance ratio, that counts.
+
+Measured on networks for digits: no channel of a healthy model reaches it with 16, 64 or 256
+samples; with 1 % of the initial value left one channel in 128 does."""
+SIGNIFICANT = 0.01
+"""Probability, if neither set of statistics were better, of so many answers changing one way."""
+RIGHTER = (2.5, 3.7)
+"""Paired t of the losses at their best temperatures plus the z of the changed answers, from which
+re-estimated statistics count as better, and where hardly any channel is off.
+``benchmarks/run_verdicts.py`` measures how often that is wrong and how much harm it finds: the
+table is in ``docs/running.md``."""
+SURER_THROUGHOUT = 6.0
+"""Paired t of the losses as they are plus twice the z, from which they count as better where later
+norms are off as much as the first: it alone is off where weights were trained on augmented input,
+whose losses are too high or too low with the same answers."""
+BETTER = 3.5
+"""The same without temperatures (of marks and numbers), and where the stored ones count as better:
+minus as much."""
+BETTER_THOUGH_NEAR = 7.2
+"""That where hardly any channel is off: statistics of the last batches of a training at a constant
+rate lag by as little, in networks that nobody calls sick."""
+NEAR = 0.03
+"""Share of channels off, over all layers, below which that holds."""
+FALLS = (0.1, 0.25)
+"""Part of the squared error of predicted numbers that re-estimated statistics take away, from which
+it is worth a warning, and an error: running averages that lag behind the last steps of a training
+at a constant rate cost a healthy denoiser 0.04."""
+CLEARER = 4.0
+"""Paired t of the margins, in deviations and in scores, and of the entropies from which decisions
+count as clearer without labels: augmentation moves one of them and fine-tuning in eval mode
+another. Below minus as much, the stored ones count as clearer."""
+SURER = (5.0, 10.0)
+"""Paired t of the margins in scores and of the entropies from which that needs no margin in
+deviations, which says nothing of models that seldom decide clearly."""
+MOST_VAGUE = 0.7
+"""Mean entropy under re-estimated statistics, in parts of that of guessing, up to which decisions
+are any: noise leaves 0.7 and more."""
+BEHIND_FIRST = (0.1, 0.3)
+"""Share of a later norm's channels that has to be off, at least and in parts of the first norm's:
+where the first alone is off, it is the input that differs, as clean data do from augmented ones."""
+LED_BY_FIRST = 0.6
+"""Share of the first norm's channels off from which no later one may be off less: of noise 0.62 to
+0.98 are, and fewer behind it."""
+ALL_OVER = 0.6
+"""Share of a later norm's channels off, in parts of the first norm's, from which decisions need not
+become clearer: it is enough that they change and do not become vaguer, as they do where weights
+were trained on the stored statistics."""
+CHANGED = 0.05
+"""Share of decisions that have to change for that."""
+VAGUER = (-4.0, 0.0)
+"""Paired t of the margins in scores and of the entropies down to which decisions are not vaguer."""
+MADE_UP_FOR = 0.3
+"""Log variance ratio of the first norm, one way, and of a later one, the other way, from which
+weights have made up for another input: fine-tuned with the statistics kept."""
+ENOUGH_LABELS = 200
+"""Labelled samples with which no change for the better means no harm."""
+
+
+def share_off(drift: Drift) -> float:
+    """The share of a layer's channels that lie provably and materially off."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean((drift.shift_bound > MATERIAL) | (drift.log_scale_bound > MATERIAL)))
+
+
+def harm_of(data: AgainstData) -> Harm:
+    """What the stored statistics do to the outputs, ``re-estimated`` measured; chance apart."""
+    given = data.regime("re-estimated")
+    samples = given.samples if given else 0
+    labelled = _by_labels(data)
+    if labelled is not None:
+        return labelled
+    # Numbers are no scores of classes, however many there are.
+    if (data.healed is not None or data.loss_t is not None) and samples >= ENOUGH_LABELS:
+        return Harm.NONE
+    if data.loss_t is not None and data.healed is None:
+        return Harm.UNKNOWN if _changes(data) else Harm.NONE
+    if data.decisiveness is not None:
+        if clearer(data) or _changed_all_over(data):
+            return Harm.HINTED
+        if given and given.flips:
+            less_clear = data.decisiveness.t <= -CLEARER
+            return Harm.STORED_RIGHT if less_clear else Harm.UNKNOWN
+        return Harm.NONE
+    return Harm.UNKNOWN if given is None or _changes(data) else Harm.NONE
+
+
+def _by_labels(data: AgainstData) -> Harm | None:
+    """What answers and losses decide; None where they decide nothing, or there are none."""
+    if data.healed is None:
+        return _by_numbers(data)
+    healed, harmed = data.healed, data.harmed or 0
+    if healed > harmed and sign_test(healed, harmed) < SIGNIFICANT:
+        return Harm.PROVEN
+    if harmed > healed and sign_test(harmed, healed) < SIGNIFICANT:
+        return Harm.STORED_RIGHT
+    if data.loss_t is None:
+        return None
+    z = (healed - harmed) / max(1, healed + harmed) ** 0.5
+    better = data.loss_t + 2 * z
+    if healed >= harmed and _is_better(data, better, z):
+        return Harm.SHOWN
+    if better > -BETTER or healed > harmed or (data.calibrated_t or 0.0) + z > 0:
+        return None
+    return Harm.STORED_RIGHT
+
+
+def _is_better(data: AgainstData, better: float, z: float) -> bool:
+    """Whether the losses of re-estimated statistics speak for them, answers considered."""
+    near = _is_near(data)
+    if data.calibrated_t is None:
+        return better >= (BETTER_THOUGH_NEAR if near else BETTER)
+    if data.calibrated_t + z >= RIGHTER[near]:
+        return True
+    shares = [share_off(drift) for drift in data.drifts]
+    throughout = len(shares) > 1 and max(shares[1:]) >= max(BEHIND_FIRST[0], shares[0])
+    return throughout and better >= SURER_THROUGHOUT
+
+
+def _by_numbers(data: AgainstData) -> Harm | None:
+    """What the errors of predicted numbers decide, which have no answers that could change."""
+    stored, given = data.regime("eval"), data.regime("re-estimated")
+    if data.loss_t is None or stored is None or given is None:
+        return None
+    if data.loss_t <= -BETTER:
+        return Harm.STORED_RIGHT
+    if data.loss_t < (BETTER_THOUGH_NEAR if _is_near(data) else BETTER):
+        return None
+    fall = 1 - (given.loss or 0.0) / stored.loss if stored.loss else 0.0
+    if fall < FALLS[0]:
+        return Harm.NONE
+    return Harm.PROVEN if not fall < FALLS[1] else Harm.SHOWN
+
+
+def _is_near(data: AgainstData) -> bool:
+    """Whether hardly any channel is off."""
+    off = [share_off(drift) for drift in data.drifts]
+    return bool(off) and sum(off) < NEAR * len(off)
+
+
+def clearer(data: AgainstData) -> bool:
+    """Whether decisions are clearer under re-estimated statistics, by every measure of it."""
+    found = data.decisiveness
+    if found is None or found.vague > MOST_VAGUE or not _behind_first(data.drifts):
+        return False
+    margin, entropy = SURER
+    return min(found.t, found.margin_t, found.entropy_t) >= CLEARER or (
+        found.margin_t >= margin and found.entropy_t >= entropy
+    )
+
+
+def _changed_all_over(data: AgainstData) -> bool:
+    """Whether norms are off all over, and decisions change without becoming vaguer by it."""
+    found, given = data.decisiveness, data.regime("re-estimated")
+    shares = [share_off(drift) for drift in data.drifts]
+    if found is None or given is None or len(shares) < 2 or not _behind_first(data.drifts):
+        return False
+    return (
+        found.vague <= MOST_VAGUE
+        and max(shares[1:]) >= ALL_OVER * shares[0]
+        and (given.flips or 0.0) >= CHANGED
+        and found.margin_t >= VAGUER[0]
+        and found.entropy_t >= VAGUER[1]
+    )
+
+
+def _behind_first(drifts: Sequence[Drift]) -> bool:
+    """Whether more than the first norm is off, and not as where weights made up for its input."""
+    if len(drifts) < 2:
+        return True  # a repair measures no drifts
+    shares = [share_off(drift) for drift in drifts]
+    least, part = BEHIND_FIRST
+    most = max(shares[1:])
+    if most < max(least, part * shares[0]) or shares[0] > max(LED_BY_FIRST, most):
+        return False
+    first, *later = (_middle(drift.log_scale) for drift in drifts)
+    opposite = max(later) if first < 0 else -min(later)
+    return not (abs(first) > MADE_UP_FOR and opposite > MADE_UP_FOR)
+
+
+def _middle(values: Floats) -> float:
+    finite = values[np.isfinite(values)]
+    return median(finite) if finite.size else 0.0
+
+
+def _changes(data: AgainstData) -> bool:
+    """Whether outputs change by more than estimating from half of the data explains."""
+    given = data.regime("re-estimated")
+    if given is None or not np.isfinite(given.difference):
+        return True
+    return bool(given.flips) or (data.effect or 0.0) > _HEALTHY_EFFECT
+
+
+_HEALTHY_EFFECT = 1.5
+"""Largest ratio of |eval - batch| to |batch - batch'| that a healthy model showed."""
