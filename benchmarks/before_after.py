@@ -1,6 +1,6 @@
 """This checkout against another commit, and against others who read the same files.
 
-    python benchmarks/before_after.py [--commit 11a9f13] [--rounds 5] [--files 2000]
+    python benchmarks/before_after.py [--commit 11a9f13] [--rounds 5] [--files 500]
                                       [--tensors 100000] [--equal] [--only NAME ...]
 
 Whole processes in turn: one small file, a folder of small files of which no two are alike (see
@@ -34,6 +34,13 @@ HERE, THERE = "this checkout", "the other commit"
 SCAN = [sys.executable, "-m", "normcheck", "scan", "-f", "json-lines", "--exit-zero"]
 LOAD = "import sys, torch; torch.load(sys.argv[1], weights_only=True, mmap=True)"
 LOAD_FILE = "import sys; from safetensors.torch import load_file; load_file(sys.argv[1])"
+_LAUNCH = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
+"""
+"""In a small process of its own: a child counts what its parent held when it was born."""
 _CHANGING = ("version", "normcheck_version", "seconds", "started", "time")
 """Fields of a report that tell of the run and not of the file."""
 
@@ -50,14 +57,14 @@ def checkout(commit: str, folder: Path) -> Path:
 
 def measured(words: list[str], cwd: Path, environment: dict[str, str]) -> tuple[float, float]:
     """Processor seconds of a run with all its processes, and megabytes of the largest."""
-    pid = os.posix_spawn(
-        "/bin/sh", ["sh", "-c", 'cd "$0" && exec "$@" >/dev/null 2>&1', str(cwd), *words],
-        environment,
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCH, *words],
+        cwd=cwd, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    _, status, usage = os.wait4(pid, 0)
-    if os.waitstatus_to_exitcode(status) not in (0, 1):
-        raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    seconds, megabytes, code = done.stdout.split()
+    if int(code) not in (0, 1):
+        raise SystemExit(f"{' '.join(words)} ended with {code}")
+    return float(seconds), float(megabytes)
 
 
 def rivals(kind: str, target: Path) -> dict[str, list[str]]:
@@ -113,30 +120,57 @@ def report(target: Path, cwd: Path) -> list[Any]:
     return [told(json.loads(line)) for line in done.stdout.splitlines()]
 
 
+def found_in(value: Any) -> list[str]:
+    """Code and severity of every finding in a line of a report."""
+    if isinstance(value, dict):
+        told = (
+            [f"{value['rule']} {value['severity']}"] if {"rule", "severity"} <= set(value) else []
+        )
+        return sorted(told + [text for part in value.values() for text in found_in(part)])
+    return (
+        sorted(text for part in value for text in found_in(part)) if isinstance(value, list) else []
+    )
+
+
 def equal(kind: str, target: Path, other: Path) -> bool:
-    """Whether both checkouts say the same; the first line that differs is shown."""
+    """Whether both checkouts say the same; the first line that differs is shown.
+
+    Lines may differ in what is told of a model, and still agree in what is found.
+    """
     ours, theirs = report(target, ROOT), report(target, other)
-    different = [i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]]
-    print(f"{kind}: {len(ours):,} and {len(theirs):,} lines, {len(different):,} differ", flush=True)
+    pairs = list(zip(ours, theirs, strict=False))
+    different = [i for i, (one, two) in enumerate(pairs) if one != two]
+    judged = [i for i in different if found_in(pairs[i][0]) != found_in(pairs[i][1])]
+    print(
+        f"{kind}: {len(ours):,} and {len(theirs):,} lines, {len(different):,} differ, "
+        f"{len(judged):,} in what is found",
+        flush=True,
+    )
     if different:
         print(json.dumps(theirs[different[0]])[:2000], json.dumps(ours[different[0]])[:2000],
               sep="\n")  # fmt: skip
     return not different and len(ours) == len(theirs)
 
 
-def targets(folder: Path, files: int, tensors: int) -> dict[str, Path]:
-    """Every target by its kind, made when it is asked for."""
-    many, named = folder / "many", OrderedDict(many_tensors(tensors))
-    many.mkdir()
-    fill(many, files)
-    torch_zip(folder / "many.pt", named)
+KINDS = ("one small file", "different small files", "torch zip", "safetensors")
+
+
+def target(kind: str, folder: Path, files: int, tensors: int) -> Path:
+    """What is read of one kind, made now."""
+    if kind == "one small file":
+        return ROOT / "sample_models" / "digits-healthy.pt"
+    print(f"making: {kind}", file=sys.stderr, flush=True)
+    if kind == "different small files":
+        many = folder / "many"
+        many.mkdir()
+        fill(many, files)
+        return many
+    named = OrderedDict(many_tensors(tensors))
+    if kind == "torch zip":
+        torch_zip(folder / "many.pt", named)
+        return folder / "many.pt"
     sharded(folder / "shards", named, 1)
-    return {
-        "one small file": ROOT / "sample_models" / "digits-healthy.pt",
-        "different small files": many,
-        "torch zip": folder / "many.pt",
-        "safetensors": folder / "shards" / "model-00001-of-00001.safetensors",
-    }
+    return folder / "shards" / "model-00001-of-00001.safetensors"
 
 
 def main() -> int:
@@ -144,25 +178,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commit", default="11a9f13")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--tensors", type=int, default=100_000)
     parser.add_argument("--equal", action="store_true")
-    parser.add_argument("--only", nargs="*", default=[], help="kinds of targets, as in the table")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help=f"kinds of targets: {', '.join(KINDS)}"
+    )
     parser.add_argument("--also", nargs="*", type=Path, default=[], help="files to compare too")
     options = parser.parse_args()
     print(described())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         other = checkout(options.commit, folder / "other")
-        made = targets(folder, options.files, options.tensors)
-        made |= {path.name: path.resolve() for path in options.also}
-        chosen = {k: v for k, v in made.items() if not options.only or k in options.only}
-        if options.equal:
-            told = [equal(kind, path, other) for kind, path in chosen.items()]
-            return 0 if all(told) else 1
-        for kind, path in chosen.items():
-            compared(kind, path, other, options.rounds, folder / "compiled")
-    return 0
+        own = {path.name: path.resolve() for path in options.also}
+        told = []
+        for kind in [*KINDS, *own]:
+            if options.only and kind not in options.only:
+                continue
+            path = own.get(kind) or target(kind, folder, options.files, options.tensors)
+            if options.equal:
+                told.append(equal(kind, path, other))
+            else:
+                compared(kind, path, other, options.rounds, folder / "compiled")
+    return 0 if all(told) else 1
 
 
 if __name__ == "__main__":

@@ -6,8 +6,13 @@ went through them, so that norms fit the weights before them as after a training
 has a fault of a known kind.
 """
 
+import multiprocessing
+import os
 import random
+import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,19 +22,36 @@ from torch import Tensor, nn
 _ACTIVATIONS: tuple[Callable[[], nn.Module], ...] = (
     nn.ReLU, nn.ReLU, nn.ReLU, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.ELU, nn.Hardswish, nn.ReLU6,
 )  # fmt: skip
+_PART = 25
+"""Files that a process writes at a time."""
 State = dict[str, Tensor]
 
 
 def fill(folder: Path, count: int, seed: int = 0) -> None:
-    """Write ``count`` checkpoints of 10 to 300 kB into a folder.
+    """Write ``count`` checkpoints of 10 to 300 kB into a folder, and say on stderr how far it is.
 
     Args:
         folder: Exists already.
-        count: Files.
+        count: Files; each is the same however many are written, and by however many processes.
         seed: Of everything in them.
     """
+    parts = [range(start, min(start + _PART, count)) for start in range(0, count, _PART)]
+    write = partial(_write, folder, seed)
+    if len(parts) == 1:
+        write(parts[0])
+        return
+    done = 0
+    # Forked, torch's threads would wait for each other.
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for written in pool.map(write, parts):
+            done += written
+            print(f"\r{done:,} of {count:,} files made", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def _write(folder: Path, seed: int, numbers: range) -> int:
     torch.set_num_threads(1)  # of small networks: more wait for each other
-    for number in range(count):
+    for number in numbers:
         choice = random.Random(f"{seed} {number}")  # noqa: S311  # no secret
         torch.manual_seed(choice.randrange(1 << 30))
         model = _network(choice)
@@ -37,6 +59,7 @@ def fill(folder: Path, count: int, seed: int = 0) -> None:
         if choice.random() < 1 / 6:
             _harm(model, choice)
         _save(model, folder, f"run-{number:05}", choice)
+    return len(numbers)
 
 
 def _network(choice: random.Random) -> nn.Sequential:
@@ -73,11 +96,12 @@ def _warm(model: nn.Sequential, choice: random.Random) -> None:
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 nn.init.uniform_(layer.weight, 0.6, 1.4)
                 nn.init.normal_(layer.bias, 0.0, 0.3)
-                layer.momentum = 0.3
-        for _ in range(choice.randrange(6, 12)):
+                layer.momentum = None
+        for _ in range(2):  # forwards are what making a file takes
             model(torch.randn(shape))
     for layer in model:
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.momentum = 0.1
             layer.num_batches_tracked = torch.tensor(choice.randrange(500, 50_000))
 
 

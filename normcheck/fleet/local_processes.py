@@ -176,7 +176,7 @@ class _Pool:
                 number, _ = worker.files.popleft()
                 self._order.put(number, result)
             case Progress() if self._running:
-                self._running.progress(message.what, message.samples)
+                self._running.progress(message.what, message.samples, message.coming)
             case Announcement() if self._running:
                 self._running.announce(message.text)
             case _:

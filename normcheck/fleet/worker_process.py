@@ -39,7 +39,7 @@ def _serve(parent: Parent) -> None:
     if running is not None:
         heard = replace(
             running,
-            progress=lambda what, count: tell(Progress(what, count)),
+            progress=lambda *step: tell(Progress(*step)),
             announce=lambda text: tell(Announcement(text)),
         )
         task = replace(task, examination=replace(task.examination, running=heard))

@@ -29,19 +29,27 @@ class Batch:
         return 1
 
     def rows(self, index: Sequence[int]) -> "Batch":
-        """The samples at these places, in this order."""
+        """The samples at these places, in this order; those of a range share their memory."""
+        size = self.size
+        picked: slice | Tensor
+        if isinstance(index, range) and index.step > 0 and index.start >= 0:
+            picked = slice(index.start, index.stop, index.step)
+        else:
+            picked = torch.as_tensor(list(index))
         return self._changed(
             lambda tensor: (
-                tensor[torch.as_tensor(list(index), device=tensor.device)]
-                if tensor.ndim and tensor.shape[0] == self.size
+                tensor[picked if isinstance(picked, slice) else picked.to(tensor.device)]
+                if tensor.ndim and tensor.shape[0] == size
                 else tensor
             )
         )
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Batch":
-        """Moved to ``device``; its floating tensors converted to ``dtype`` where given."""
+        """A copy on ``device``; its floating tensors converted to ``dtype`` where given."""
         return self._changed(
-            lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None)
+            lambda tensor: tensor.to(
+                device, dtype if tensor.is_floating_point() else None, copy=True
+            )
         )
 
     def floats(self, dtype: torch.dtype) -> "Batch":

@@ -133,6 +133,8 @@ class Mechanics:
     wrong_axes: tuple[WrongAxis, ...]
     notes: tuple[str, ...] = ()
     """Probes that could not be run, and why."""
+    train_draws: bool = False
+    """Whether train mode draws random numbers, dropout's included."""
     deployed_difference: float | None = None
     """``repeat_difference`` of an ONNX file as ONNX Runtime optimises it; None where not tried."""
 
@@ -283,3 +285,5 @@ class Run:
     seconds: float
     notes: tuple[str, ...] = field(default=())
     """How the model came about."""
+    dry: bool = False
+    """Whether the data were left out, and only what they cost was told."""

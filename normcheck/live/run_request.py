@@ -3,12 +3,25 @@
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from normcheck.lazy_dataclass import lazy_dataclass
 
-Progress = Callable[[str, int], None]
-"""Called with what is being done and the samples that were run since."""
+
+class Progress(Protocol):
+    """Told how far a run is."""
+
+    def __call__(self, what: str, samples: int, coming: int = 0) -> None:
+        """A step.
+
+        Args:
+            what: Is being done.
+            samples: That were run since.
+            coming: Samples that are to come, beyond those of which it was told; fewer than none
+                where some of these are not needed.
+        """
+
+
 ALL = "all"
 """What stands for every model of a file."""
 
@@ -49,7 +62,7 @@ class Feeding:
     """Whether ``data`` may name code; otherwise only what is read."""
 
 
-def _silent(_what: str, _samples: int) -> None:
+def _silent(what: str, samples: int, coming: int = 0) -> None:
     pass
 
 
@@ -77,6 +90,8 @@ class Running:
     autocast: str = ""
     """``float16`` or ``bfloat16``; empty for none."""
     seed: int = 0
+    dry: bool = False
+    """Whether only to say what the data would cost."""
     progress: Progress = field(default=_silent, compare=False)
     announce: Callable[[str], None] = field(default=_unsaid, compare=False)
     """Told in words what of the file's code is about to run."""

@@ -98,6 +98,8 @@ def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool
         return "needs to run the model on your data", "your data (--data)", True
     if rule.need is Need.DATA and run is not None and run.against_data is None:
         few = "has too few samples" if run.fed.real else "was fed made-up input"
+        if run.dry:
+            few = "was a dry run"
         return f"needs your data, the run {few}", "your data (--data)", not run.fed.real
     if rule.need is Need.MODULES and not subject.anatomy.has_modules:
         return (

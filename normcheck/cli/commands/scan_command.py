@@ -120,6 +120,10 @@ def _scan(
     """Scan, write each part of the report as it comes, and return the counts."""
     fleet = requested_fleet(words.sharing)
     running = requested(words.run, words.probing, jobs=words.sharing.jobs or 1)
+    if words.dry_run:
+        if running is None or not words.run.data:
+            raise UsageError("--dry-run says what a run on data would cost", "add --data")
+        running = replace(running, dry=True)
     screen = words.screen
     page = any(output.form == "html" for output in outputs)
     again = repeated("scan", words, words.targets) if page else ()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from normcheck.cli.flags.limit_words import isolation
+from normcheck.cli.screen.progress import of_samples
 from normcheck.config.flags.flag import flags_of
 from normcheck.config.flags.running_flags import Probing, RunFlags
 from normcheck.errors import UsageError
@@ -118,14 +119,15 @@ def progress(quiet: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
         sentence that the user has to see whatever happens.
     """
     shown = sys.stderr.isatty() and not quiet
-    state = {"samples": 0, "at": 0.0, "start": time.monotonic()}
+    state = {"samples": 0, "coming": 0, "at": 0.0, "start": time.monotonic()}
 
-    def tick(what: str, samples: int) -> None:
+    def tick(what: str, samples: int, coming: int = 0) -> None:
         state["samples"] += samples
+        state["coming"] += coming
         now = time.monotonic()
         if shown and now - state["at"] > _REDRAW_SECONDS:
             state["at"] = now
-            count = f" · {state['samples']:,.0f} samples" if state["samples"] else ""
+            count = of_samples(int(state["samples"]), int(state["coming"]))
             sys.stderr.write(f"\r\033[K{printable(what)}{count} · {now - state['start']:.0f} s")
             sys.stderr.flush()
 

@@ -34,6 +34,10 @@ class Scan:
     exit: Exit = field(default_factory=Exit)
     run: RunFlags = field(default_factory=RunFlags)
     probing: Probing = field(default_factory=Probing)
+    dry_run: Annotated[
+        bool,
+        Flag("Only say what holding the model against --data would cost: passes and time."),
+    ] = False
     reading: ReadingFlags = field(default_factory=ReadingFlags)
     remote: Remote = field(default_factory=Remote)
     weights_budget: Annotated[

@@ -33,7 +33,7 @@ class Bar:
         self._done = 0
         self._found = 0
         self._counted = False
-        self._samples = 0
+        self._samples = self._coming = 0
         self._step = ""
         self._bar: tuple[Progress, TaskID] | None = None
         self._said: set[str] = set()
@@ -43,10 +43,11 @@ class Bar:
         self._done = done
         self._draw()
 
-    def step(self, what: str, samples: int) -> None:
-        """What is being done in a file, and the samples that were run since."""
+    def step(self, what: str, samples: int, coming: int = 0) -> None:
+        """What is being done in a file, the samples that were run since, and those to come."""
         self._samples += samples
-        self._step = f"{what} · {self._samples:,} samples" if self._samples else what
+        self._coming += coming
+        self._step = what + of_samples(self._samples, self._coming)
         self._draw()
 
     def announce(self, text: str) -> None:
@@ -106,6 +107,13 @@ class Bar:
                 for _ in expand_all([target]):
                     self._found += 1
         self._counted = True
+
+
+def of_samples(run: int, coming: int) -> str:
+    """How many samples were run, of how many where that is known; nothing for none."""
+    if not run:
+        return ""
+    return f" · {run:,} of {coming:,} samples" if coming >= run else f" · {run:,} samples"
 
 
 def _made() -> "tuple[Progress, TaskID]":

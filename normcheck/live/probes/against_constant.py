@@ -9,7 +9,7 @@ from torch import Tensor
 
 from normcheck.live.hits import Skill
 from normcheck.live.watching import outputs
-from normcheck.live.watching.regimes import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 
 _FEWEST = 4
 """Samples below which no interval is worth its name."""

@@ -1,16 +1,22 @@
 """The stored statistics, and what they cost, against the user's data."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from math import prod
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
-from normcheck.live.measurement import AgainstData, Drift, NormRun
+from normcheck.live.measurement import AgainstData, Mechanics, NormRun
 from normcheck.live.probes.against_constant import skill
-from normcheck.live.probes.batch_noise import batch_noise
+from normcheck.live.probes.batch_noise import scatter
+from normcheck.live.probes.cost import cost_of
 from normcheck.live.probes.data_domains import separation
+from normcheck.live.probes.drifts import drifts_of, is_material
 from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.probes.regime_comparison import (
@@ -18,24 +24,20 @@ from normcheck.live.probes.regime_comparison import (
     calibrated_gain,
     changed_answers,
     decisiveness,
-    effect,
     loss_gain,
     regime,
-    regrouped,
 )
-from normcheck.live.watching.forward import Interrupted, mode
+from normcheck.live.probes.train_mode import in_train_mode
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.functions import other_code
-from normcheck.live.watching.input_moments import Moments, student_quantile
-from normcheck.live.watching.regimes import Collected, RegimeOutputs, Regimes, Statistics, distance
+from normcheck.live.watching.input_moments import Collected
+from normcheck.live.watching.regimes import Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
-from normcheck.live.watching.untouched import untouched
 from normcheck.wording import number
 
-ERROR_RATE = 0.01
-"""Probability that any channel of a model whose statistics are right has a bound above 0."""
 UNSETTLED = 0.1
 """Residual, in standard deviations, from which an estimate is no estimate."""
-_FEWEST = 4
+FEWEST = 4
 """Samples below which nothing is compared with data."""
 _MOST_BYTES = 1 << 30
 """Of activations, as far as they can be foreseen, up to which samples go through the model in one
@@ -45,7 +47,7 @@ _ALIVE = 4
 
 
 def against_data(
-    regimes: Regimes, feed: Feed, norm_paths: frozenset[str], norms: tuple[NormRun, ...] = ()
+    regimes: Regimes, feed: Feed, norm_paths: frozenset[str], seen: Mechanics
 ) -> AgainstData | None:
     """Measure everything that needs the user's data.
 
@@ -53,25 +55,27 @@ def against_data(
         regimes: Runs the model, which is in eval mode.
         feed: Real data.
         norm_paths: Of the modules that are normalization layers.
-        norms: What ran in one forward of a few samples, which tells how many fit in memory.
+        seen: What forwards of a few samples showed.
 
     Returns:
         None where there are too few samples to say anything.
     """
-    if feed.samples < _FEWEST:
+    if feed.samples < FEWEST:
         return None
     notes: list[str] = []
-    evaluated, batchwise = Collected(), Collected()
-    size, wide = feed.batch_size, _wide(feed, norms)
+    evaluated, batchwise = Collected(measures=False), Collected()
+    size, wide = feed.batch_size, wide_feed(feed, seen.norms)
+    cost = cost_of(feed, wide, seen, one_mode=regimes.forward.fixed_mode)
+    regimes.expect(cost.samples)
     at_eval = regimes.stored(wide, evaluated).together()
     if not evaluated.stored:
-        return _without_statistics(regimes, feed, at_eval)
+        return _without_statistics(regimes, feed, at_eval, seen)
     at_batch = regimes.batch(wide, batchwise, size=size).together()
-    estimated, residual, crossed = _crossed(regimes, wide, at_eval)
+    halves = _crossed(regimes, wide, at_eval, seen.repeat_difference == 0)
+    estimated, residual, crossed = halves.estimated, halves.residual, halves.outputs
     order = list(evaluated.stored)
-    others, places = regrouped(feed)
-    noise = batch_noise(regimes, wide, estimated, batchwise)
-    train, note = _in_train_mode(regimes, feed)
+    among = scatter(regimes, wide, size, halves.settled, at_eval, at_batch, batchwise)
+    train, note = in_train_mode(regimes, feed, at_batch, seen.tolerance)
     if note:
         notes.append(note)
     regimes_measured = [regime("eval", at_eval, at_eval)]
@@ -89,26 +93,26 @@ def against_data(
         regimes_measured.append(regime("train", train, at_eval))
     healed, harmed = changed_answers(*crossed) if settled else (None, None)
     in_train = (None, None) if train is None else changed_answers(at_eval, train)
-    drifts = _drifts(batchwise, evaluated, order, norm_paths)
+    drifts = drifts_of(batchwise, evaluated, order, norm_paths)
     gain = loss_gain(*crossed) if settled else None
     off = [
         place
         for place, d in zip(order, drifts, strict=False)
         if np.any(d.shift_bound > 0) or np.any(d.log_scale_bound > 0)
     ]
-    # Layers are ranked where one of them is off, or where outputs say that something is.
-    ranked = bool(off) or (healed or 0) > (harmed or 0) or (gain or 0.0) > 1
+    # Causes are looked for where a layer is off, or where outputs say that something is; layers
+    # are ranked where that is more than a trace.
+    better = (healed or 0) > (harmed or 0) or (gain or 0.0) > 1
+    looked_for = bool(off) or better
+    ranked = settled and (_told(healed, harmed, gain) or any(map(is_material, drifts)))
+    if looked_for or ranked:
+        regimes.expect(cost.search)
     distances = _distances(evaluated, batchwise)
-    told = read_input(regimes, wide, evaluated, at_eval, distances) if ranked else ReadInput()
+    told = read_input(regimes, wide, evaluated, at_eval, distances) if looked_for else ReadInput()
     return AgainstData(
         drifts=drifts,
         regimes=tuple(regimes_measured),
-        effect=effect(
-            at_eval,
-            at_batch,
-            regimes.batch(others.rebatched(wide.batch_size), size=size),
-            places,
-        ),
+        effect=among.effect,
         healed=healed,
         harmed=harmed,
         train_healed=in_train[0],
@@ -116,8 +120,8 @@ def against_data(
         loss_t=gain,
         calibrated_t=calibrated_gain(*crossed) if settled else None,
         decisiveness=decisiveness(*crossed) if settled else None,
-        closings=closings(regimes, wide, estimated, off or order) if settled and ranked else (),
-        noise=noise,
+        closings=closings(regimes, wide, estimated, off or order) if ranked else (),
+        noise=among.noise,
         residual=residual,
         domains=separation(torch.cat(batchwise.samples)),
         notes=tuple(notes),
@@ -125,15 +129,19 @@ def against_data(
         given_answers=answers(crossed[1]) if settled else None,
         skill=skill(at_eval),
         given_skill=skill(crossed[1]) if settled else None,
-        other_code=other_code(regimes, wide, evaluated) if ranked and told.map is None else None,
+        other_code=other_code(regimes, wide, evaluated, distances)
+        if looked_for and told.map is None
+        else None,
         input_map=told.map,
         first_leftover=told.leftover,
     )
 
 
-def _without_statistics(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs) -> AgainstData:
+def _without_statistics(
+    regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, seen: Mechanics
+) -> AgainstData:
     """Of a model whose norms store nothing: only its outputs can be told."""
-    train, note = _in_train_mode(regimes, feed)
+    train, note = in_train_mode(regimes, feed, at_eval, seen.tolerance)
     measured = [regime("eval", at_eval, at_eval)]
     in_train: tuple[int | None, int | None] = (None, None)
     if train is not None:
@@ -159,22 +167,31 @@ def _without_statistics(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs) ->
     )
 
 
-def _crossed(
-    regimes: Regimes, feed: Feed, at_eval: RegimeOutputs
-) -> tuple[Statistics, float, tuple[RegimeOutputs, RegimeOutputs]]:
+@lazy_dataclass(eq=False)
+class _Halves:
+    """Each half of the samples, re-estimated."""
+
+    estimated: Statistics
+    """Of the first half."""
+    residual: float
+    """The larger one."""
+    outputs: tuple[RegimeOutputs, RegimeOutputs]
+    """Of all samples in eval mode, and under statistics that were estimated without them."""
+    settled: Tensor | None
+    """Of all samples under ``estimated``, in their order; None where their shapes differ."""
+
+
+def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: bool) -> _Halves:
     """Re-estimate on one half, judge on the other, both ways.
 
     Args:
         regimes: Runs the model.
         feed: All of the data.
         at_eval: What eval mode gives for them.
-
-    Returns:
-        The statistics of the first half, the larger residual, and the outputs of all samples
-        in eval mode and under statistics that were estimated without them.
+        repeatable: Whether two forwards of the same batch are equal.
     """
     halves = feed.halves()
-    found = [regimes.estimated(half) for half in halves]
+    found = [regimes.estimated(half, repeatable=repeatable) for half in halves]
     stored, given = RegimeOutputs([], []), RegimeOutputs([], [])
     for start, half in enumerate(halves):
         rows = range(start, feed.samples, 2)
@@ -186,23 +203,48 @@ def _crossed(
         ):
             gathered.mains += run.mains
             gathered.labels += run.labels
-    return (
-        found[0].statistics,
-        max(e.residual for e in found),
-        (stored.together(), given.together()),
+    first = found[0].outputs or regimes.given(halves[0], found[0].statistics)
+    middle = halves[0].samples
+    second = given.rows(range(middle, feed.samples))
+    return _Halves(
+        estimated=found[0].statistics,
+        residual=max(e.residual for e in found),
+        outputs=(stored.together(), given.together()),
+        settled=_alternating(first.together(), second),
     )
 
 
-def _wide(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
+def _alternating(first: RegimeOutputs, second: RegimeOutputs | None) -> Tensor | None:
+    """Outputs of every other sample and of the rest, in the order of the samples."""
+    if second is None or len(first.mains) != 1:
+        return None
+    one, two = first.mains[0], second.mains[0]
+    if one.shape[1:] != two.shape[1:] or len(one) - len(two) not in (0, 1):
+        return None
+    found = one.new_empty(len(one) + len(two), *one.shape[1:])
+    found[::2], found[1::2] = one, two
+    return found
+
+
+def _told(healed: int | None, harmed: int | None, gain: float | None) -> bool:
+    """Whether answers or losses are near to a verdict, of which luck is one time in twenty."""
+    changed = (healed or 0) + (harmed or 0)
+    z = ((healed or 0) - (harmed or 0)) / float(max(1, changed)) ** 0.5
+    return bool(z >= 2 or (gain or 0.0) + 2 * z >= 3)
+
+
+def wide_feed(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
     """The same samples in batches as large as memory allows, whole multiples of their size.
 
-    What the norms normalise by is given to them, so that one forward stands for many.
+    What the norms normalise by is given to them, so that one forward stands for many. Half of the
+    samples is the largest batch that has to be one: its statistics are then found at once.
     """
     largest = max((prod(norm.shape[1:]) for norm in norms if norm.shape), default=0)
     if not largest:
         return feed
     fit = _MOST_BYTES // (largest * 4 * _ALIVE)
-    size = min(feed.samples, fit // feed.batch_size * feed.batch_size)
+    needed = -(-feed.samples // 2 // feed.batch_size) * feed.batch_size
+    size = min(feed.samples, needed, fit // feed.batch_size * feed.batch_size)
     if size <= feed.batch_size:
         return feed
     wide = feed.rebatched(size)
@@ -216,69 +258,3 @@ def _distances(evaluated: Collected, batchwise: Collected) -> dict[CallSite, flo
         for place, stored in evaluated.stored.items()
         if place in batchwise.moments
     }
-
-
-def _drifts(
-    collected: Collected, evaluated: Collected, order: list[CallSite], norm_paths: frozenset[str]
-) -> tuple[Drift, ...]:
-    channels = sum(len(evaluated.stored[place][0]) for place in order)
-    return tuple(
-        _drift(place, position, collected.moments[place], evaluated, channels, norm_paths)
-        for position, place in enumerate(order)
-        if place in collected.moments
-    )
-
-
-def _drift(
-    place: CallSite,
-    position: int,
-    moments: Moments,
-    evaluated: Collected,
-    channels: int,
-    norm_paths: frozenset[str],
-) -> Drift:
-    """One layer; the interval is corrected for looking at ``channels`` channels, twice each."""
-    mean_r, var_r = (np.asarray(t.numpy(), dtype=np.float64) for t in evaluated.stored[place])
-    eps = evaluated.eps[place]
-    mean_d, var_d = (np.asarray(t.numpy(), dtype=np.float64) for t in moments.pooled())
-    quantile = student_quantile(ERROR_RATE / (4 * channels), moments.samples - 1)
-    with np.errstate(all="ignore"):
-        deviation = np.sqrt(np.maximum(var_r, 0) + eps)
-        shift = (mean_d - mean_r) / deviation
-        margin = quantile * moments.mean_error() / deviation
-        log_scale = np.log((var_d + eps) / (np.maximum(var_r, 0) + eps))
-        log_margin = quantile * moments.variance_error() / (var_d + eps)
-    return Drift(
-        path=place.path,
-        turn=place.turn,
-        position=position,
-        samples=moments.samples,
-        shift=shift,
-        shift_bound=np.maximum(np.abs(shift) - margin, 0),
-        log_scale=log_scale,
-        log_scale_bound=np.maximum(np.abs(log_scale) - log_margin, 0),
-        spread=moments.spread(),
-        at_initial_values=bool(np.all(mean_r == 0) and np.all(var_r == 1)),
-        norm_layer=place.path in norm_paths,
-    )
-
-
-def _in_train_mode(regimes: Regimes, feed: Feed) -> tuple[RegimeOutputs | None, str]:
-    """As ``model.train()`` is, dropout and all."""
-    model = regimes.forward.model
-    if regimes.forward.fixed_mode:
-        return None, ""
-    torch.manual_seed(0)
-    mains, labels = [], []
-    try:
-        # Train mode updates statistics, by which the forwards that follow are to be judged.
-        with untouched(model), mode(model, training=True):
-            for batch in feed.batches:
-                main = regimes.forward(batch).main(batch.size)
-                regimes.tick(batch.size)
-                if main is not None:
-                    mains.append(main.cpu())
-                    labels.append(None if batch.labels is None else batch.labels.cpu())
-    except Interrupted as error:
-        return None, f"train mode failed: {error}"
-    return RegimeOutputs(mains, labels).together(), ""

@@ -13,7 +13,7 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.forward import Interrupted
+from normcheck.live.watching.forward import Enough, Interrupted
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
 from normcheck.norms.layer import Floats
@@ -29,12 +29,9 @@ _ROUNDS = 12
 _SOME = 2
 _ROUNDING = 1e-2
 """Relative difference that half precision makes of what is linear."""
-_MOST_BYTES = 1 << 27
-"""Of the first norm's input, in float64, that is held."""
-
-
-class _Enough(Exception):  # noqa: N818  (an outcome, not an error)
-    """The first norm was seen: the rest of the forward says nothing more."""
+_MOST_BYTES = 1 << 24
+"""Of the first norm's input, in float64, that is held at once."""
+_FEWEST_AT_ONCE = 4
 
 
 @lazy_dataclass()
@@ -119,24 +116,28 @@ def response_of(regimes: Regimes, first: CallSite, x: Tensor) -> Response | None
     fields = given_to(regimes, first, constants)
     if fields is None:
         return None
-    most = max(16, _MOST_BYTES // (8 * fields[0].numel()))
-    given = given_to(regimes, first, x[:: -(-len(x) // most)])
-    if given is None or fields.shape[1:] != given.shape[1:]:
-        return None
     zero = fields[:1]
     # Channels of the norm first: (C, N, P) of the input less nothing, (C, K - 1, P) of constants.
-    own = (given - zero).transpose(0, 1)
     others = torch.cat([fields[1:] - zero, zero]).transpose(0, 1)
+    mean = square = middle = zero.new_zeros(())
+    each = max(_FEWEST_AT_ONCE, _MOST_BYTES // (8 * fields[0].numel()))
+    for start in range(0, len(x), each):
+        given = given_to(regimes, first, x[start : start + each])
+        if given is None or fields.shape[1:] != given.shape[1:]:
+            return None
+        own = (given - zero).transpose(0, 1)
+        mean = mean + own.sum((1, 2)) / (len(x) * own.shape[2])
+        square = square + own.square().sum((1, 2)) / (len(x) * own.shape[2])
+        middle = middle + own.sum(1) / len(x)
     among = torch.einsum("cip,cjp->cij", others, others) / others.shape[2]
-    with_others = torch.einsum("cp,ckp->ck", own.mean(1), others) / own.shape[2]
-    square = own.square().mean((1, 2))
+    with_others = torch.einsum("cp,ckp->ck", middle, others) / others.shape[2]
     upper = torch.cat([square[:, None], with_others], 1)[:, None]
     products = torch.cat([upper, torch.cat([with_others[:, :, None], among], 2)], 1)
-    means = torch.cat([own.mean((1, 2))[:, None], others.mean(2)], 1)
+    means = torch.cat([mean[:, None], others.mean(2)], 1)
     return Response(
         np.asarray(means.cpu().numpy(), np.float64),
         np.asarray(products.cpu().numpy(), np.float64),
-        own.shape[2],
+        others.shape[2],
     )
 
 
@@ -158,12 +159,12 @@ def given_to(regimes: Regimes, first: CallSite, x: Tensor) -> Tensor | None:
             return None
         given = call.input.detach().double()
         kept.append(given.reshape(*given.shape[:2], -1))
-        raise _Enough
+        raise Enough  # the rest of the forward says nothing more
 
     try:
         for _ in regimes.run((Batch((x,)),), how):
             pass
     except Interrupted as error:
-        if not isinstance(error.__cause__, _Enough):
+        if not isinstance(error.__cause__, Enough):
             return None
     return kept[0] if kept and len(kept[0]) == len(x) else None

@@ -21,11 +21,13 @@ from normcheck.live.batches import Batch, Feed
 from normcheck.live.misfit import InputMap
 from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, response_of
 from normcheck.live.probes.regime_comparison import answers, changed_answers
-from normcheck.live.watching.forward import Interrupted
-from normcheck.live.watching.regimes import Collected, RegimeOutputs, Regimes, distance
+from normcheck.live.watching.batch_norm_call import BatchNormCall
+from normcheck.live.watching.forward import Enough, Interrupted, RegimeOutputs
+from normcheck.live.watching.input_moments import Collected
+from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
-_SAMPLES = 128
+SAMPLES = 128
 OFF = 0.15
 """Median distance of a norm from which it does not fit: standard deviations, or log ratio."""
 FITS = 0.15
@@ -34,6 +36,8 @@ _LATER = 0.3
 """The same of those behind it, all with their stored statistics, which carry errors on. Measured
 on the networks of ``benchmarks/run_verdicts.py``, 256 samples that were held out: 0.06 to 0.25 of
 the input that was meant, from 0.27 on of statistics that are off."""
+_SURELY = 2.0
+"""Times these, some of the samples are enough to see that a change does not fit."""
 _BETTER = 0.5
 """Part of the first norm's distance that may be left: 0.4 at most where the input was to blame."""
 _OF_FAR = 0.1
@@ -70,7 +74,7 @@ def read_input(
         distances: How far each norm is from its statistics as the input is, each of them behind
             norms that normalise by the batch.
     """
-    batch = feed.spread(_SAMPLES).pooled()
+    batch = feed.spread(SAMPLES).pooled()
     first, *later = seen.stored
     if batch is None or len(batch.args) != 1 or batch.kwargs or not later:
         return ReadInput()
@@ -104,6 +108,8 @@ def read_input(
                 behind=behind,
                 samples=feed.samples,
             )
+            if not _may_fit(regimes, batch, shown, seen):
+                continue
             tried = _tried(regimes, feed, shown, seen, at_eval)
             if tried is not None and _fits(tried):
                 found.append(tried)
@@ -129,22 +135,43 @@ def _most_left(before: float) -> float:
     return max(FITS, min(_LATER, _OF_FAR * before))
 
 
+def _changed(batch: Batch, shown: InputMap) -> Batch:
+    x: Tensor = batch.args[0].flip(1) if shown.reversed_channels else batch.args[0]
+    offsets = torch.as_tensor(shown.offsets, dtype=x.dtype, device=x.device)
+    shape = (1, -1, *[1] * (x.ndim - 2)) if len(offsets) > 1 else (1,) * x.ndim
+    return Batch((shown.factor * x + offsets.reshape(shape),), {}, batch.labels)
+
+
+def _may_fit(regimes: Regimes, batch: Batch, shown: InputMap, seen: Collected) -> bool:
+    """Whether no norm is far off on some of the samples; the forward ends where one is."""
+    collected = Collected()
+
+    def how(call: BatchNormCall) -> None:
+        collected.take(call)
+        place = call.place
+        if place not in seen.stored:
+            return
+        moments = collected.moments[place].pooled()
+        limit = _most_left(shown.before) if len(collected.moments) == 1 else _LATER
+        if distance(*seen.stored[place], *moments, seen.eps[place]) > _SURELY * limit:
+            raise Enough
+
+    try:
+        for _ in regimes.run((_changed(batch, shown),), how):
+            pass
+    except Interrupted:
+        return False
+    return True
+
+
 def _tried(
     regimes: Regimes, feed: Feed, shown: InputMap, seen: Collected, at_eval: RegimeOutputs
 ) -> InputMap | None:
     """The same with what all norms and the answers make of it, in eval mode as it is."""
-
-    def changed(batch: Batch) -> Batch:
-        x: Tensor = batch.args[0].flip(1) if shown.reversed_channels else batch.args[0]
-        offsets = torch.as_tensor(shown.offsets, dtype=x.dtype, device=x.device)
-        shape = (1, -1, *[1] * (x.ndim - 2)) if len(offsets) > 1 else (1,) * x.ndim
-        return Batch((shown.factor * x + offsets.reshape(shape),), {}, batch.labels)
-
     collected = Collected()
     try:
-        outputs = regimes.stored(
-            replace(feed, batches=tuple(map(changed, feed.batches))), collected
-        )
+        changed = tuple(_changed(batch, shown) for batch in feed.batches)
+        outputs = regimes.stored(replace(feed, batches=changed), collected)
     except Interrupted:
         return None
     found = [

@@ -1,18 +1,23 @@
 """Which layers are to blame: how much of the gap closes when each alone is mended."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from normcheck.live.batches import Feed
 from normcheck.live.measurement import Closing
+from normcheck.live.probes.groups import given_each
 from normcheck.live.watching.regimes import Regimes, Statistics
 from normcheck.live.watching.seen import CallSite
 
-_SAMPLES = 64
-_TRIALS = 48
+FEW = 16
+"""Samples by which all layers are ranked."""
+MORE = 32
+"""Samples by which those are measured that are named first."""
+NAMED = 4
+TRIALS = 48
 """Groups of layers that are tried; models with fewer layers have each tried alone."""
 
 
@@ -21,7 +26,8 @@ def closings(
 ) -> tuple[Closing, ...]:
     """Layers by how much of the gap between outputs closes when each alone is re-estimated.
 
-    Large models in groups of neighbours: the group that closes most is halved first.
+    Large models in groups of neighbours: the group that closes most is halved first. All by a few
+    samples, and those that come first by more.
 
     Args:
         regimes: Runs the model.
@@ -32,34 +38,69 @@ def closings(
     Returns:
         Layers that were tried alone, the one to blame most first; empty where there is no gap.
     """
-    some = feed.spread(_SAMPLES)
-    stored, given = regimes.stored(some).mains, regimes.given(some, estimated).mains
-    gap = _distance(stored, given)
-    if not np.isfinite(gap) or gap == 0:
+    few = _shares(regimes, feed, estimated, FEW if len(order) > NAMED else MORE)
+    if few is None:
         return ()
-
-    def share(places: Sequence[CallSite]) -> float:
-        # Mended alone, and left as the only one unmended: where every layer is wrong, mending
-        # one shows nothing, and where one is wrong, both show it.
-        alone = regimes.given(some, {place: estimated[place] for place in places}).mains
-        but = {place: found for place, found in estimated.items() if place not in places}
-        missing = regimes.given(some, but).mains
-        return (1 - _distance(alone, given) / gap + _distance(missing, given) / gap) / 2
-
-    pieces = [[place] for place in order] if len(order) <= _TRIALS else _halves(order)
-    queue = [(-share(piece), order.index(piece[0]), piece) for piece in pieces]
+    pieces = [[place] for place in order] if len(order) <= TRIALS else _halves(order)
+    queue = [
+        (-share, order.index(piece[0]), piece)
+        for share, piece in zip(few(pieces), pieces, strict=True)
+    ]
     trials = len(pieces)
     heapq.heapify(queue)
-    found: list[Closing] = []
+    found: list[tuple[float, int, CallSite]] = []
     while queue:
-        negative, _, piece = heapq.heappop(queue)
+        negative, number, piece = heapq.heappop(queue)
         if len(piece) == 1:
-            found.append(Closing(piece[0].path, -negative))
-        elif trials < _TRIALS:
-            for half in _halves(piece):
-                heapq.heappush(queue, (-share(half), order.index(half[0]), half))
+            found.append((negative, number, piece[0]))
+        elif trials < TRIALS:
+            halves = _halves(piece)
+            for share, half in zip(few(halves), halves, strict=True):
+                heapq.heappush(queue, (-share, order.index(half[0]), half))
                 trials += 1
-    return tuple(sorted(found, key=lambda entry: -entry.share))
+    found.sort()
+    shares = {place: -negative for negative, _, place in found}
+    first = list(shares)[:NAMED]
+    known = len(order) <= NAMED or feed.samples <= FEW
+    more = None if known else _shares(regimes, feed, estimated, MORE)
+    if more is not None:
+        shares |= dict(zip(first, more([[place] for place in first]), strict=True))
+    ranked = sorted(shares.items(), key=lambda entry: -entry[1])
+    return tuple(Closing(place.path, share) for place, share in ranked)
+
+
+Shares = Callable[[Sequence[Sequence[CallSite]]], list[float]]
+"""The share of the gap that each group of layers closes."""
+
+
+def _shares(regimes: Regimes, feed: Feed, estimated: Statistics, samples: int) -> Shares | None:
+    """How shares are measured by so many samples; None where there is no gap."""
+    some = feed.spread(samples)
+    most = feed.batch_size
+
+    def outputs(variants: Sequence[Statistics]) -> list[list[Tensor]]:
+        """For each set of statistics those of each batch."""
+        by_batch = [given_each(regimes, batch, variants, most) for batch in some.batches]
+        if any(len(each) != len(variants) for each in by_batch):
+            return [[] for _ in variants]
+        return [list(each) for each in zip(*by_batch, strict=True)]
+
+    stored, given = outputs([{}, estimated])
+    gap = _distance(stored, given)
+    if not np.isfinite(gap) or gap == 0:
+        return None
+
+    def shares(pieces: Sequence[Sequence[CallSite]]) -> list[float]:
+        # Mended alone, and left as the only one unmended: where every layer is wrong, mending
+        # one shows nothing, and where one is wrong, both show it.
+        variants: list[Statistics] = []
+        for places in pieces:
+            variants.append({place: estimated[place] for place in places})
+            variants.append({p: found for p, found in estimated.items() if p not in places})
+        found = [_distance(each, given) / gap for each in outputs(variants)]
+        return [(1 - found[i] + found[i + 1]) / 2 for i in range(0, len(found), 2)]
+
+    return shares
 
 
 def _halves(places: list[CallSite]) -> list[list[CallSite]]:

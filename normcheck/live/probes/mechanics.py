@@ -122,6 +122,7 @@ def _in_eval_mode(probe: _Probe, tolerance: float) -> Mechanics:
     return Mechanics(
         norms=_norm_runs(seen, probe.norm_paths),
         train_norms=_norm_runs(train_seen, probe.norm_paths),
+        train_draws=bool(train_seen.random),
         draws=_draws(seen),
         still_training=tuple(and_ran(still, seen, probe.norm_paths)),
         repeat_difference=repeat,

@@ -2,17 +2,21 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from normcheck.errors import NormcheckError
+from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.batches import Feed
 from normcheck.live.feeding.feed import device_of, feed_for
-from normcheck.live.measurement import Fed, Run
-from normcheck.live.probes.against_data import against_data
+from normcheck.live.measurement import Fed, Mechanics, Run
+from normcheck.live.probes.against_data import FEWEST, against_data, wide_feed
+from normcheck.live.probes.cost import cost_of, in_words
 from normcheck.live.probes.mechanics import mechanics
-from normcheck.live.run_request import Running
+from normcheck.live.run_request import Progress, Running
 from normcheck.live.watching.absent_values import check_values
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.reachable_modules import reachable
@@ -35,6 +39,39 @@ def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
     there = tensor.device
     return there.type == device.type and device.index in (None, there.index)
+
+
+@lazy_dataclass(frozen=False)
+class _Left:
+    """Tells what was run and what is to come, so that both end at the same number."""
+
+    tell: Progress
+    samples: int = 0
+
+    def run(self, samples: int) -> None:
+        """So many were run."""
+        self.samples -= samples
+        self.tell("comparing", samples)
+
+    def come(self, samples: int) -> None:
+        """So many more are to come."""
+        self.samples += samples
+        self.tell("comparing", 0, samples)
+
+    def done(self) -> None:
+        """No more come."""
+        self.come(-self.samples)
+
+
+def _dry(forward: Forward, feed: Feed, seen: Mechanics) -> str:
+    """What the data would cost, by a forward of one batch of them."""
+    if feed.samples < FEWEST:
+        return "dry run: there are too few samples to hold anything against"
+    wide = wide_feed(feed, seen.norms)
+    cost = cost_of(feed, wide, seen, one_mode=forward.fixed_mode)
+    start = time.perf_counter()
+    forward(feed.batches[0])
+    return in_words(cost, time.perf_counter() - start, feed.batches[0])
 
 
 def run(
@@ -81,24 +118,27 @@ def run(
             except Interrupted as error:
                 raise NormcheckError(f"the model fails in eval mode: {error}") from error
             data = None
-            if feed.real:
-                regimes = Regimes(
-                    forward, reached, per_sample, lambda samples: tell("comparing", samples)
-                )
+            dry = feed.real and how.dry
+            if dry:
+                feed = replace(feed, notes=(*feed.notes, _dry(forward, feed, seen)))
+            elif feed.real:
+                left = _Left(tell)
+                regimes = Regimes(forward, reached, per_sample, left.run, left.come)
                 try:
-                    data = against_data(regimes, feed, norm_paths, seen.norms)
+                    data = against_data(regimes, feed, norm_paths, seen)
                 except Interrupted as error:
                     raise NormcheckError(
                         f"the model fails on part of the data: {error}",
                         "every batch has to be one that forward takes",
                     ) from error
+                left.done()
         dtype = str(forward.autocast or forward.dtype).removeprefix("torch.")
     return Run(
         fed=Fed(
             source=feed.source,
             real=feed.real,
             guessed=feed.guessed,
-            samples=feed.samples,
+            samples=feed.batches[0].size if dry else feed.samples,
             shapes=feed.batches[0].shapes(),
             batch_size=feed.batch_size,
             batch_size_given=feed.batch_size_given,
@@ -111,4 +151,5 @@ def run(
         forwards=forward.count,
         seconds=time.perf_counter() - start,
         notes=(*notes, *feed.notes, *((replaced,) if replaced else ())),
+        dry=dry,
     )

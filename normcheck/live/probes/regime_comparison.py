@@ -1,18 +1,16 @@
 """Outputs under two regimes, compared: differences, decisions, answers."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import exp, inf, log
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from normcheck.live.batches import Feed
 from normcheck.live.hits import Answers
 from normcheck.live.measurement import Decisiveness, Regime
 from normcheck.live.watching import outputs
-from normcheck.live.watching.regimes import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 
 _FEWEST_CLASSES = 3
 """With two, the margin in deviations is the same for every sample, and any input is decided."""
@@ -240,42 +238,20 @@ def paired_t(differences: Tensor) -> float:
     return float(differences.mean()) / error if error > 0 else 0.0
 
 
-def regrouped(feed: Feed) -> tuple[Feed, Tensor]:
-    """The same samples among other companions, and the order in which they now come."""
-    whole = feed.pooled()
-    count = feed.samples
-    stride = max(1, -(-count // feed.batch_size))
-    order = [i for start in range(stride) for i in range(start, count, stride)]
-    if whole is None:
-        return feed, torch.arange(count)
-    return replace(feed, batches=(whole.rows(order),)).rebatched(feed.batch_size), torch.tensor(
-        order
-    )
-
-
-def effect(
-    at_eval: RegimeOutputs, at_batch: RegimeOutputs, among_others: RegimeOutputs, order: Tensor
-) -> float | None:
+def effect(stored: Tensor, batch: Tensor, among_others: Tensor) -> float | None:
     """``|eval - batch| / |batch - batch'|``, the calibrated effect size.
 
     Args:
-        at_eval: Outputs in eval mode.
-        at_batch: With batch statistics.
+        stored: Outputs in eval mode.
+        batch: Of the same samples, with batch statistics.
         among_others: With batch statistics, among other companions.
-        order: Which sample of the others each output of ``among_others`` belongs to.
 
     Returns:
         None where it cannot be told; healthy models have 0.3 to 1.5.
     """
-    if not all(run.mains for run in (at_eval, at_batch, among_others)):
+    if not stored.shape == batch.shape == among_others.shape:
         return None
-    if sum(map(len, among_others.mains)) != len(order):
-        return None
-    try:
-        stored, batch = torch.cat(at_eval.mains).double(), torch.cat(at_batch.mains).double()
-        other = torch.empty_like(batch)
-        other[order] = torch.cat(among_others.mains).double()
-    except RuntimeError:  # outputs of several lengths
-        return None
-    scatter, gap = float((batch - other).norm()), float((stored - batch).norm())
+    middle = batch.double()
+    scatter = float((middle - among_others.double()).norm())
+    gap = float((stored.double() - middle).norm())
     return gap / scatter if scatter > 0 and np.isfinite(gap) else None

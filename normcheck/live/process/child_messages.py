@@ -13,6 +13,8 @@ class Progress:
     what: str
     samples: int
     """That were run since."""
+    coming: int = 0
+    """To come, beyond those of which it was told."""
 
 
 @lazy_dataclass()

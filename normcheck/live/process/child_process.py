@@ -17,7 +17,7 @@ def main(word: str) -> None:
         if most_memory:
             # Behind the parent's watch, for what takes memory faster than that looks.
             limit_memory(most_memory + most_memory // 4)
-        how = replace(how, progress=lambda what, count: parent.tell(Progress(what, count)))
+        how = replace(how, progress=lambda *step: parent.tell(Progress(*step)))
         _run(Path(path), limits, how, parent)
     except NormcheckError as error:
         parent.tell(Failed(error.message, error.hint))

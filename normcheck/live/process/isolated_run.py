@@ -58,7 +58,7 @@ def run_isolated(
         for message in _messages(checkpoint.name, how, isolation, limits):
             match message:
                 case Progress():
-                    how.progress(message.what, message.samples)
+                    how.progress(message.what, message.samples, message.coming)
                 case Came() if len(outcomes) < len(anatomies):
                     outcomes.append(_outcome(anatomies[len(outcomes)], message))
                 case Failed():
@@ -90,16 +90,12 @@ def _messages(name: str, how: Running, isolation: Isolation, limits: Limits) -> 
     if isolation.memory_bytes and not platforms.watches_memory():
         how.announce("this system does not tell what a process takes: --memory-limit is not held")
     try:
-        plain = replace(how, progress=_nothing, announce=_nothing, isolation=None)
+        plain = replace(how.unheard(), isolation=None)
         child.give(pickle.dumps((name, limits, plain, isolation.memory_bytes)))
         yield from _heard(child, isolation)
     finally:
         # Here, too, where the user interrupts: nothing of it goes on.
         child.end()
-
-
-def _nothing(*_args: object) -> None:
-    pass
 
 
 def _heard(child: Child, isolation: Isolation) -> Iterator[Message]:

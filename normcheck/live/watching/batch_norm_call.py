@@ -1,6 +1,8 @@
 """A batch norm that is about to run, and what it would give with other statistics."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +25,8 @@ class BatchNormCall:
     op: Op
     args: tuple[Any, ...]
     training: bool
+    samples: int = 0
+    """In the batch that runs; 0 where each row of the input is one."""
 
     @property
     def input(self) -> Tensor:
@@ -57,18 +61,42 @@ class BatchNormCall:
         As forwards of so many samples each would give, in one. A last single sample goes with
         the group before it, as in :func:`normcheck.live.batches.split`.
         """
-        x = self.input
-        if len(x) <= size:
+        count = self.samples or len(self.input)
+        if count <= size:
             return self.with_batch_statistics()
-        starts = list(range(0, len(x), size))
-        if size > 1 and len(x) - starts[-1] == 1:
-            starts.pop()
-        ends = [*starts[1:], len(x)]
-        parts = [
-            replace(self, args=(x[start:end], *self.args[1:])).with_batch_statistics()
-            for start, end in zip(starts, ends, strict=True)
-        ]
-        return (torch.cat([part[0] for part in parts]), *parts[-1][1:])
+        ends = list(range(size, count, size))
+        if size > 1 and ends and count - ends[-1] == 1:
+            ends.pop()
+        return self.in_groups([*ends, count], lambda part, _: part.with_batch_statistics())
+
+    def in_groups(self, ends: Sequence[int], of: Callable[[BatchNormCall, int], Any]) -> Any:
+        """What it gives where each group of samples is normalised in a way of its own.
+
+        Args:
+            ends: Samples up to the end of each group.
+            of: What a call gives that takes the samples of one group, by its number.
+
+        Returns:
+            The same as for one group where its rows are not those of the samples.
+        """
+        x, start = self.input, 0
+        whole: Tensor | None = None
+        rows, rest = divmod(len(x), ends[-1])  # tokens, say, of each sample
+        if rest:
+            return of(self, 0)
+        for number, end in enumerate(ends):
+            part = x[rows * start : rows * end]
+            call = replace(self, args=(part, *self.args[1:]), samples=end - start)
+            found = of(call, number)
+            # Written where it belongs: putting pieces together would hold all of it twice.
+            whole = found[0].new_empty(x.shape) if whole is None else whole
+            whole[rows * start : rows * end] = found[0]
+            start = end
+        return (whole, *found[1:])
+
+    def by(self, statistics: tuple[Tensor, Tensor] | None) -> Any:
+        """What it gives with these statistics, or for none as it is."""
+        return self.op(*self.args) if statistics is None else self.with_statistics(*statistics)
 
     def with_statistics(self, mean: Tensor, variance: Tensor) -> Any:
         """What it gives with these statistics."""

@@ -1,11 +1,13 @@
 """One forward: no gradients, on the device, under autocast where wanted; errors as words."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
@@ -20,6 +22,10 @@ def of_export(model: nn.Module, name: str) -> Any:
     """
     ours = hasattr(type(model), "fixed_mode") or isinstance(model, torch.jit.ScriptModule)
     return vars(model).get(name, getattr(type(model), name, None)) if ours else None
+
+
+class Enough(Exception):  # noqa: N818  (an outcome, not an error)
+    """Raised within a forward that has shown what it was run for."""
 
 
 class Interrupted(Exception):  # noqa: N818  (an outcome, not an error)
@@ -62,6 +68,7 @@ class Forward:
         Raises:
             Interrupted: The forward raised.
         """
+        # A copy: forwards that change their input in place would feed the next ones with it.
         fed = batch.to(self.device, None if self.autocast else self.dtype)
         self.count += 1
         self.samples += batch.size
@@ -127,3 +134,39 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     # The fused inference path of transformers hides the modules that it replaces.
     torch.backends.mha.set_fastpath_enabled(False)
     yield
+
+
+@lazy_dataclass(frozen=False)
+class RegimeOutputs:
+    """The main outputs of all batches under one regime, and the labels."""
+
+    mains: list[Tensor]
+    labels: list[Tensor | None]
+
+    @classmethod
+    def of(cls, forwards: Iterator[tuple[Batch, ForwardOutput]]) -> RegimeOutputs:
+        """Gather them; batches without a per-sample output are left out."""
+        mains, labels = [], []
+        for batch, output in forwards:
+            main = output.main(batch.size)
+            if main is not None:
+                mains.append(main.cpu())
+                labels.append(None if batch.labels is None else batch.labels.cpu())
+        return cls(mains, labels)
+
+    def together(self) -> RegimeOutputs:
+        """The same as of one batch; itself where they have several shapes."""
+        return self.rows(range(sum(map(len, self.mains)))) or self
+
+    def rows(self, index: range) -> RegimeOutputs | None:
+        """Those of some samples, by the order in which they were fed.
+
+        Returns:
+            None where outputs have several shapes.
+        """
+        if len({main.shape[1:] for main in self.mains}) != 1:
+            return None
+        labels = [label for label in self.labels if label is not None]
+        chosen = torch.arange(sum(map(len, self.mains)))[index.start : index.stop : index.step]
+        told = torch.cat(labels)[chosen] if len(labels) == len(self.mains) else None
+        return RegimeOutputs([torch.cat(self.mains)[chosen]], [told])

@@ -18,12 +18,14 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
 from normcheck.live.misfit import OtherCode
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.forward import Interrupted
+from normcheck.live.watching.forward import Enough, Interrupted
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.observe import Activation
-from normcheck.live.watching.regimes import Collected, Regimes, distance
+from normcheck.live.watching.regimes import Regimes, distance
 from normcheck.live.watching.seen import CallSite
 
-_SAMPLES = 128
+SAMPLES = 128
+_ANY = 4
 FITS = 0.1
 """Median distance of a layer from its statistics (standard deviations, or log variance ratio) up
 to which it fits."""
@@ -32,6 +34,9 @@ OFF = 0.15
 _BETTER = 0.3
 """Part of the largest distance that may be left under the function that was meant."""
 _EPS = (1e-3, 1e-5)
+
+MOST_VARIANTS = 8
+"""That are tried of one model."""
 
 Stored = Mapping[CallSite, tuple[Tensor, Tensor]]
 
@@ -59,30 +64,42 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def other_code(regimes: Regimes, feed: Feed, seen: Collected) -> OtherCode | None:
+def other_code(
+    regimes: Regimes,
+    feed: Feed,
+    seen: Collected,
+    distances: Mapping[CallSite, float] | None = None,
+) -> OtherCode | None:
     """The function under which all norms fit, where the code's own is another.
 
     Args:
         regimes: Runs the model.
         feed: Real data; a part of it is used.
         seen: What eval mode gives each norm, in the order in which they run.
+        distances: How far each norm is from its statistics, each of them behind norms that
+            normalise by the batch; None where that is not known yet.
 
     Returns:
         None where the first norm is off already, all fit, or none of what is tried helps.
     """
-    some, stored, eps = feed.spread(_SAMPLES), seen.stored, seen.eps
+    some, stored, eps = feed.spread(SAMPLES), seen.stored, seen.eps
     order = list(stored)
-    if len(order) < 2:
+    if len(order) < 2 or (distances is not None and not _from_later(order, distances)):
         return None
-    own, activations = _distances(regimes, some, stored, _Variant(""))
-    first = next((i for i, place in enumerate(order) if own.get(place, 0.0) > FITS), None)
-    worst = max(own.values(), default=0.0)
-    if not first or worst < OFF or not np.isfinite(worst):
+    # Where distances are known, a few samples tell whether there are activations.
+    own, activations = _distances(
+        regimes, some if distances is None else some.spread(_ANY), stored, _Variant("")
+    )
+    own = own if distances is None else {**distances}
+    first = _from_later(order, own)
+    if not first:
         return None
+    worst = max(own.values())
     best: tuple[float, str] | None = None
     for variant in _variants(set(eps.values()), activations):
         try:
-            found, _ = _distances(regimes, some, stored, variant)
+            most = min(FITS, _BETTER * worst, np.inf if best is None else best[0])
+            found, _ = _distances(regimes, some, stored, variant, most)
         except Interrupted:
             continue
         left = max(found.values(), default=np.inf)
@@ -91,6 +108,14 @@ def other_code(regimes: Regimes, feed: Feed, seen: Collected) -> OtherCode | Non
     if best is None:
         return None
     return OtherCode(best[1], worst, best[0], order[first - 1].path, order[first].path)
+
+
+def _from_later(order: list[CallSite], found: Mapping[CallSite, float]) -> int:
+    """Number of the first norm that does not fit; 0 where it is the first, or nothing is off."""
+    worst = max(found.values(), default=0.0)
+    if worst < OFF or not np.isfinite(worst):
+        return 0
+    return next((i for i, place in enumerate(order) if found.get(place, 0.0) > FITS), 0)
 
 
 def _variants(eps: set[float], activations: int) -> Iterator[_Variant]:
@@ -106,13 +131,23 @@ def _variants(eps: set[float], activations: int) -> Iterator[_Variant]:
 
 
 def _distances(
-    regimes: Regimes, feed: Feed, stored: Stored, variant: _Variant
+    regimes: Regimes, feed: Feed, stored: Stored, variant: _Variant, most: float = np.inf
 ) -> tuple[dict[CallSite, float], int]:
-    """How far each norm's input is from its statistics, and how many activations ran."""
+    """How far each norm's input is from its statistics, and how many activations ran.
+
+    Raises:
+        Interrupted: The forward failed, or all samples in it showed a norm further off than
+            ``most``.
+    """
     collected, ran = Collected(), [0]
 
     def how(call: BatchNormCall) -> object:
         collected.take(call)
+        place = call.place
+        if len(feed.batches) == 1 and place in stored:
+            moments = collected.moments[place].pooled()
+            if distance(*stored[place], *moments, collected.eps[place]) > most:
+                raise Enough
         if call.training:
             return None
         out = call.with_batch_statistics(variant.eps)

@@ -150,7 +150,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         entry.updates = entry.updates or (training and args[3] is not None)
         if alone or self.intervene is None:
             return None
-        call = BatchNormCall(place, func, args, training)
+        call = BatchNormCall(place, func, args, training, self.size)
         # What an intervention computes is not the model's, and is not to be watched.
         with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001
             return self.intervene(call)

@@ -1,5 +1,7 @@
 """What a forward gives, flattened and compared; any structure, any number of outputs."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

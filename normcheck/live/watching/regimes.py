@@ -7,7 +7,7 @@ its buffers, counts and modes stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
-from normcheck.live.watching.forward import Forward
-from normcheck.live.watching.input_moments import Moments
+from normcheck.live.watching.forward import Forward, RegimeOutputs
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.observe import Activation, watching
 from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.reachable_modules import Reached
@@ -25,42 +25,12 @@ from normcheck.live.watching.seen import CallSite
 
 Statistics = Mapping[CallSite, tuple[Tensor, Tensor]]
 """Mean and variance for each batch norm, by where it runs."""
+CHECKED = 16
+"""Samples by which it is seen that the statistics of one batch reproduce themselves."""
 _MOST_PASSES = 64
 """Layer by layer; deeper models that do not settle otherwise are said not to."""
 Tick = Callable[[int], None]
 """Called with the samples that a forward took."""
-
-
-@lazy_dataclass(frozen=False)
-class Collected:
-    """Moments of the inputs of all batch norms, in the order in which they run."""
-
-    moments: dict[CallSite, Moments] = field(default_factory=dict)
-    stored: dict[CallSite, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """The running statistics that each was given, where it was given any."""
-    eps: dict[CallSite, float] = field(default_factory=dict)
-    samples: list[Tensor] = field(default_factory=list)
-    """Means and logarithms of variances of each sample, ``(N, 2 C)``, at the first norm."""
-
-    def take(self, call: BatchNormCall) -> None:
-        """Note what one batch norm is given."""
-        place = call.place
-        if place not in self.moments:
-            self.moments[place] = Moments()
-            mean, variance = call.statistics
-            if mean is not None and variance is not None and not call.training:
-                self.stored[place] = (
-                    mean.detach().double().cpu(),
-                    variance.detach().double().cpu(),
-                )
-            self.eps[place] = call.eps
-        mean, variance, _ = self.moments[place].add(call.input)
-        if place == next(iter(self.moments)):
-            self.samples.append(torch.cat([mean, variance.clamp_min(1e-12).log()], dim=1))
-
-    def statistics(self) -> dict[CallSite, tuple[Tensor, Tensor]]:
-        """Pooled mean and variance of every norm that eval mode gives stored ones."""
-        return {place: self.moments[place].pooled() for place in self.stored}
 
 
 @lazy_dataclass(frozen=False)
@@ -72,6 +42,8 @@ class Regimes:
     per_sample: set[CallSite]
     """Places where the operator normalises each sample apart."""
     tick: Tick = lambda _samples: None
+    expect: Tick = lambda _samples: None
+    """Called with the samples that are to come, beyond those of which it was told."""
 
     def run(
         self,
@@ -93,10 +65,12 @@ class Regimes:
                 watch.per_sample |= self.per_sample
                 watch.intervene = how
                 watch.activation = activation
-                output = self.forward(batch)
+                try:
+                    output = self.forward(batch)
+                finally:
+                    self.tick(batch.size)
             if activations is not None:
                 activations[0] = watch.activations
-            self.tick(batch.size)
             yield batch, output
 
     def stored(self, feed: Feed, collected: Collected | None = None) -> RegimeOutputs:
@@ -143,12 +117,18 @@ class Regimes:
         return RegimeOutputs.of(self.run(feed.batches, how))
 
     def estimated(
-        self, feed: Feed, rounds: int = 20, in_order: int = _MOST_PASSES
+        self,
+        feed: Feed,
+        rounds: int = 20,
+        in_order: int = _MOST_PASSES,
+        *,
+        repeatable: bool = False,
     ) -> DataStatistics:
         """Statistics that reproduce themselves in eval mode.
 
         In one batch, batch statistics are the statistics of all the data: every layer is
-        right at once, in the order in which they run. In several, a layer's input in eval mode
+        right at once, in the order in which they run. Of a model that repeats itself a few of the
+        samples show that. In several, a layer's input in eval mode
         depends on the statistics of the layers before it: the first estimate is taken under
         batch statistics, further ones under the estimate before. Each pass makes at least one
         more layer exact, so that as many passes as there are layers settle any model without
@@ -162,9 +142,14 @@ class Regimes:
             feed: What to estimate from.
             rounds: Most passes after the first; networks of 6 to 100 norms needed 2 to 7.
             in_order: Most passes layer by layer.
+            repeatable: Whether two forwards of the same batch are equal.
         """
-        collected = Collected()
-        self.batch(feed, collected)
+        collected = Collected(kept=CHECKED)
+        outputs = self.batch(feed, collected)
+        if repeatable and len(feed.batches) == 1:
+            left = self._left_of_one_batch(feed, collected)
+            if left <= SETTLED:
+                return DataStatistics(collected.statistics(), left, 1, outputs)
         moves: Moves = {}
         statistics, done = collected.statistics(), 1
         while _residual(moves, statistics) > SETTLED and done <= rounds:
@@ -177,6 +162,20 @@ class Regimes:
             if again.residual < _residual(moves, statistics):
                 return replace(again, rounds=done + again.rounds)
         return DataStatistics(statistics, _residual(moves, statistics), done)
+
+    def _left_of_one_batch(self, feed: Feed, collected: Collected) -> float:
+        """What another pass would move, by the first samples of a single batch."""
+        statistics, batch = collected.statistics(), feed.batches[0]
+        found = Collected(kept=CHECKED)
+        few = batch.rows(range(min(batch.size, CHECKED)))
+        self.given(replace(feed, batches=(few,)), statistics, found)
+        if not statistics.keys() <= found.first.keys() & collected.first.keys():
+            return float("inf")
+        moves = {
+            place: _moved(_pooled(*collected.first[place]), _pooled(*found.first[place]))
+            for place in statistics
+        }
+        return _residual(moves, statistics)
 
     def _again(
         self, feed: Feed, statistics: Estimates, settled: frozenset[CallSite] | None = None
@@ -237,6 +236,8 @@ class DataStatistics:
     of it: the largest over the layers of what nine in ten channels move by at most."""
     rounds: int
     """Passes over the data."""
+    outputs: RegimeOutputs | None = None
+    """Of the same samples under them, where they are known."""
 
 
 def _residual(moves: Moves, statistics: Estimates) -> float:
@@ -244,6 +245,11 @@ def _residual(moves: Moves, statistics: Estimates) -> float:
     if statistics and not moves:
         return float("inf")
     return max((m if np.isfinite(m) else np.inf for m in moves.values()), default=0.0)
+
+
+def _pooled(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over all values of samples that have equally many."""
+    return means.mean(0), (variances.mean(0) + means.var(0, correction=0))
 
 
 def _moved(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> float:
@@ -262,39 +268,3 @@ def distance(mean_r: Tensor, var_r: Tensor, mean: Tensor, var: Tensor, eps: floa
     shift = ((mean - mean_r) / deviation).abs().median()
     scale = ((var + eps) / (var_r.clamp_min(0) + eps)).log().abs().median()
     return float(torch.maximum(shift, scale))
-
-
-@lazy_dataclass(frozen=False)
-class RegimeOutputs:
-    """The main outputs of all batches under one regime, and the labels."""
-
-    mains: list[Tensor]
-    labels: list[Tensor | None]
-
-    @classmethod
-    def of(cls, forwards: Iterator[tuple[Batch, ForwardOutput]]) -> RegimeOutputs:
-        """Gather them; batches without a per-sample output are left out."""
-        mains, labels = [], []
-        for batch, output in forwards:
-            main = output.main(batch.size)
-            if main is not None:
-                mains.append(main.cpu())
-                labels.append(None if batch.labels is None else batch.labels.cpu())
-        return cls(mains, labels)
-
-    def together(self) -> RegimeOutputs:
-        """The same as of one batch; itself where they have several shapes."""
-        return self.rows(range(sum(map(len, self.mains)))) or self
-
-    def rows(self, index: range) -> RegimeOutputs | None:
-        """Those of some samples, by the order in which they were fed.
-
-        Returns:
-            None where outputs have several shapes.
-        """
-        if len({main.shape[1:] for main in self.mains}) != 1:
-            return None
-        labels = [label for label in self.labels if label is not None]
-        chosen = torch.arange(sum(map(len, self.mains)))[index.start : index.stop : index.step]
-        told = torch.cat(labels)[chosen] if len(labels) == len(self.mains) else None
-        return RegimeOutputs([torch.cat(self.mains)[chosen]], [told])

@@ -9,7 +9,8 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.feeding.smooth_fields import Smoothness, smooth_fields
 from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, is_linear, response_of
-from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.input_moments import Collected
+from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
 from normcheck.norms.belonging.first_norm import CHANNELS, NEIGHBOURS
 

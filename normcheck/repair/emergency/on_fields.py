@@ -14,8 +14,9 @@ from normcheck.live.probes.regime_comparison import regime
 from normcheck.live.run_request import Feeding, Running
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Forward
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.own_values import address_of
-from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
 from normcheck.repair.emergency.fitted_field import GREY, Field, likeliest_field
 from normcheck.repair.emergency.permission import Accused, in_words

@@ -10,7 +10,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from normcheck.live.watching.regimes import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 
 _FAINT = 0.5
 """Deviation of the scores over the inputs, in parts of that under the new statistics, below which

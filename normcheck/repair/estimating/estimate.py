@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.batch_norm_call import BatchNormCall
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import Reached
-from normcheck.live.watching.regimes import RegimeOutputs, Regimes
+from normcheck.live.watching.regimes import Regimes
 from normcheck.repair.estimating.population import Population
 
 ROUNDS = 20

@@ -16,7 +16,7 @@ from normcheck.live.probes.regime_comparison import (
     loss_gain,
     regime,
 )
-from normcheck.live.watching.regimes import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.repair.estimating.data_stream import BatchStream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof

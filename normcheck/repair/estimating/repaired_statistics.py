@@ -8,7 +8,8 @@ from normcheck.live.misfit import OtherCode
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.functions import other_code
-from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.input_moments import Collected
+from normcheck.live.watching.regimes import Regimes
 from normcheck.repair.estimating.data_stream import BatchStream, open_stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.estimating.prepared_model import prepared

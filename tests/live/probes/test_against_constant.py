@@ -10,7 +10,7 @@ from normcheck.live.hits import Skill
 from normcheck.live.probes.against_constant import skill
 from normcheck.live.probes.regime_comparison import answers
 from normcheck.live.watching import outputs
-from normcheck.live.watching.regimes import RegimeOutputs
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.report.report import Report
 from normcheck.rules.data.skill import knows_nothing, skill_in_words
 

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from normcheck.live.batches import Batch, Feed
 from normcheck.live.probes import regime_comparison as comparison
 from normcheck.live.watching import outputs
+from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.outputs import ForwardOutput, flattened
-from normcheck.live.watching.regimes import RegimeOutputs
 
 pytestmark = pytest.mark.kernels
 
@@ -236,23 +235,6 @@ def test_answers_know_chance() -> None:
     found = comparison.answers(one)
     assert found is not None
     assert (found.right, found.chance) == (20, 1 / 4)
-
-
-def test_regrouped() -> None:
-    """Each sample comes once, among others than before, and its place is told."""
-    rows = torch.arange(20)[:, None].float()
-    feed = Feed((Batch((rows,)),), "", True, batch_size=4).rebatched(4)
-    others, order = comparison.regrouped(feed)
-    found = torch.cat([batch.args[0] for batch in others.batches])[:, 0].long()
-    assert torch.equal(found, order)
-    assert sorted(order.tolist()) == list(range(20))
-    assert set(found[:4].tolist()) != set(range(4))
-    eval_mode, batch = [rows * 3], [rows * 2]
-    at = comparison.effect(
-        RegimeOutputs(eval_mode, [None]), RegimeOutputs(batch, [None]),
-        RegimeOutputs([2 * rows[order] + 1], [None]), order,
-    )  # fmt: skip
-    assert at == pytest.approx(float(rows.norm()) / 20**0.5)
 
 
 def test_scores_that_are_only_larger_are_no_better() -> None:

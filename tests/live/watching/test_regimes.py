@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from normcheck.live.batches import Batch, Feed, split
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.watching.forward import Forward
+from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.reachable_modules import reachable
-from normcheck.live.watching.regimes import Collected, Regimes
+from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
 from tests.live.watching.test_untouched import snapshot
 
