@@ -10,8 +10,8 @@ The variances tell the deviation of the input the same way, for a stationary inp
 correlate by ρ and whose channels by c: the ρ and c that fit best.
 """
 
-from collections.abc import Iterator
-from math import exp, prod
+from functools import lru_cache
+from math import exp
 
 import numpy as np
 
@@ -34,6 +34,8 @@ VARIED = 0.25
 """Standard deviation of logarithms from which variances can follow anything."""
 _LARGEST = 1 << 20
 """Weights of a first layer; real ones have a few thousand."""
+_MOST_TAPS = 256
+"""Taps of a kernel up to which the variances are asked, each with each."""
 
 
 @lazy_dataclass()
@@ -122,46 +124,61 @@ def _variances(
     Under the correlations with which stored variances rise, or fall, with predicted ones most
     closely.
     """
+    if kernel.shape[2] > _MOST_TAPS:
+        return None
     alive = variances > 1e-6 * float(np.sort(variances)[variances.size // 2])
     logs = np.log(variances[alive])
     centred = logs - logs.mean()
-    best: tuple[float, float, float] | None = None
-    for of_all in _made_of_noise(kernel, _distances(shape)):
-        unit = of_all[alive]
-        if (unit <= 0).any():
-            continue
-        made = np.log(unit)
-        other = made - made.mean()
-        squares = float(other @ other)
-        if squares < VARIED**2 * made.size:
-            continue
-        both = float(other @ centred)
-        closely = abs(both) / max((squares * float(centred @ centred)) ** 0.5, 1e-12)
-        if best is None or closely > best[0]:
-            best = closely, exp(median(logs - made) / 2), both / squares
-    return best[1:] if best is not None and best[0] >= TOLD else None
+    unit = _made_of_noise(kernel[alive], shape)
+    unit = unit[(unit > 0).all(axis=1)]
+    made = np.log(unit)
+    other = made - made.mean(axis=1, keepdims=True)
+    squares = np.einsum("ij,ij->i", other, other)
+    both = other @ centred
+    own = float(centred @ centred)
+    closely = np.abs(both) / np.maximum(np.sqrt(squares * own), 1e-12)
+    closely[squares < VARIED**2 * logs.size] = 0.0  # they follow anything
+    if not closely.size:
+        return None
+    best = int(closely.argmax())
+    if closely[best] < TOLD:
+        return None
+    return exp(median(logs - made[best]) / 2), float(both[best] / squares[best])
 
 
-def _made_of_noise(kernel: Floats, distance: Floats) -> Iterator[Floats]:
-    """Variances of the outputs for inputs of variance 1, under each correlation that is tried."""
+def _made_of_noise(kernel: Floats, shape: tuple[int, ...]) -> Floats:
+    """Variances of the outputs for inputs of variance 1, under each correlation that is tried.
+
+    Args:
+        kernel: Of shape (out channels, in channels, taps).
+        shape: Of the taps.
+
+    Returns:
+        Of shape (correlations, out channels).
+    """
     total = kernel.sum(axis=1)
-    for neighbour in NEIGHBOURS:
-        near = np.where(distance == 0, 1.0, neighbour**distance)
-        apart = ((kernel @ near) * kernel).sum(axis=(1, 2))
-        together = ((total @ near) * total).sum(axis=1)
-        for across in CHANNELS:
-            yield (1.0 - across) * apart + across * together
+    made: list[Floats] = []
+    # A single tap has no neighbours, and a single channel no other.
+    for near in _nearness(shape) if kernel.shape[2] > 1 else np.ones((1, 1, 1)):
+        apart = np.einsum("oit,oit->o", kernel @ near, kernel)
+        together = np.einsum("ot,ot->o", total @ near, total)
+        across = CHANNELS if kernel.shape[1] > 1 else CHANNELS[:1]
+        made += [(1.0 - share) * apart + share * together for share in across]
+    return np.stack(made)
 
 
-def _distances(shape: tuple[int, ...]) -> Floats:
-    """How far taps lie apart, summed over dimensions; of shape (taps, taps)."""
-    places = (
-        np.stack(
-            [grid.reshape(-1) for grid in np.meshgrid(*map(np.arange, shape), indexing="ij")],
-            axis=1,
-        )
-        if shape
-        else np.zeros((prod(shape), 1))
-    )
-    distance: Floats = np.abs(places[:, None] - places[None]).sum(axis=2).astype(np.float64)
-    return distance
+@lru_cache(maxsize=16)
+def _nearness(shape: tuple[int, ...]) -> Floats:
+    """Correlation of every two taps under each of ``NEIGHBOURS``: it falls with their distance.
+
+    Args:
+        shape: Of the kernel, of at least one dimension.
+
+    Returns:
+        Of shape (neighbours, taps, taps).
+    """
+    grids = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    places = np.stack([grid.reshape(-1) for grid in grids], axis=1)
+    distance = np.abs(places[:, None] - places[None]).sum(axis=2)
+    farthest = np.arange(distance.max() + 1)
+    return np.stack([np.power(neighbour, farthest)[distance] for neighbour in NEIGHBOURS])
