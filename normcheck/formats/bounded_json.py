@@ -25,6 +25,15 @@ def read_json(source: Source, start: int, length: int, budget: Budget, what: str
         UnreadableError: Not JSON, or an object has one name twice.
         RefusedError: Longer than the limits allow, of more parts, or nested too deep.
     """
+    return parsed(source, read_bounded(source, start, length, budget, what), what)
+
+
+def read_bounded(source: Source, start: int, length: int, budget: Budget, what: str) -> bytes:
+    """The bytes of it, counted as what is made of them; arguments as of :func:`read_json`.
+
+    Raises:
+        RefusedError: Longer than the limits allow, or of more parts.
+    """
     limit = budget.limits.json_bytes
     if length > limit:
         raise RefusedError(
@@ -41,6 +50,11 @@ def read_json(source: Source, start: int, length: int, budget: Budget, what: str
         + raw.count(b",") * _ITEM_BYTES
         + raw.count(b'"') // 2 * _STRING_BYTES
     )
+    return raw
+
+
+def parsed(source: Source, raw: bytes, what: str) -> Any:
+    """The value that bytes describe which were counted; arguments and errors as above."""
     try:
         # Left to itself the parser guesses the encoding, and imports the codec for its guess.
         return json.loads(raw.decode("utf-8"), object_pairs_hook=_object)
@@ -63,3 +77,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             "the file was changed or made to harm; fetch it again",
         )
     return made
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def parse_within(text: str, start: int) -> tuple[Any, int]:
+    """The value at a place of a text that was counted, and where it ends.
+
+    Raises:
+        ValueError: Not JSON.
+        RecursionError: Nested too deep.
+        UnreadableError: An object has one name twice.
+    """
+    return _decoder.raw_decode(text, start)

@@ -1,8 +1,7 @@
 """Files inside an archive: as sources, and what torch saved into them."""
 
-import zipfile
-
 from normcheck.formats.torch_zip import read_torch_zip
+from normcheck.formats.zip_directory import Archive
 from normcheck.formats.zip_members import find, open_archive
 from normcheck.pickles.inert import entries_of
 from normcheck.pickles.torch_objects import as_tensor
@@ -39,7 +38,7 @@ class RegionSource:
 
 
 def member_source(
-    source: Source, archive: zipfile.ZipFile, member: str, budget: Budget
+    source: Source, archive: Archive, member: str, budget: Budget
 ) -> RegionSource | None:
     """A member as a source; None where there is none of that name."""
     try:

@@ -15,7 +15,7 @@ from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.source import Source
 
 if TYPE_CHECKING:
-    from zipfile import ZipFile
+    from normcheck.formats.zip_directory import Archive
 
 SNIFFED = 512
 """Bytes that are enough to tell every format."""
@@ -119,10 +119,11 @@ def _cannot_load(loader: str, why: str) -> str:
 
 def _is_torchscript(names: list[str], root: str) -> bool:
     # Here and not with its reader, which other archives need not import.
-    return f"{root}constants.pkl" in names or any(n.startswith(f"{root}code/") for n in names)
+    code = f"{root}code/"
+    return f"{root}constants.pkl" in names or any(n.startswith(code) for n in names)
 
 
-def _read_exported(source: Source, archive: "ZipFile", budget: Budget) -> Checkpoint:
+def _read_exported(source: Source, archive: "Archive", budget: Budget) -> Checkpoint:
     from normcheck.formats.pt2.exported_program import is_exported, read_exported
 
     names = archive.namelist()

@@ -5,11 +5,13 @@ bfloat16 and no 8-bit floats, and it maps the whole file.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
+from typing import Any
 
 from normcheck.errors import UnreadableError
-from normcheck.formats.bounded_json import read_json
+from normcheck.formats.bounded_json import parsed, read_bounded
+from normcheck.formats.safetensors_columns import METADATA, read_columns
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.saved.key_order import natural_order
 from normcheck.saved.tensors import (
@@ -89,17 +91,37 @@ def read_safetensors(
         The tensors, and a note where the file is a piece of a model; else empty.
     """
     budget = Budget(limits)
-    header = read_json(source, _LENGTH_BYTES, length, budget, "the safetensors header")
+    what = "the safetensors header"
+    raw = read_bounded(source, _LENGTH_BYTES, length, budget, what)
+    begin = _LENGTH_BYTES + length
+    columns = read_columns(source, raw, begin, partial(_pattern, limits))
+    if columns is not None:
+        tensors, described = columns
+        budget.spend(len(tensors) * _TENSOR_BYTES)
+        return tensors, _note(described)
+    header = parsed(source, raw, what)
     if not isinstance(header, dict):
         raise UnreadableError(f"{source.name}: the safetensors header is not an object")
-    begin = _LENGTH_BYTES + length
-    names = sorted((name for name in header if name != "__metadata__"), key=natural_order)
+    names = sorted((name for name in header if name != METADATA), key=natural_order)
     budget.spend(len(names) * _TENSOR_BYTES)
-    tensors = {name: _tensor(source, name, header[name], begin, limits) for name in names}
+    each = {name: _tensor(source, name, header[name], begin, limits) for name in names}
     _check_layout(source, [header[name]["data_offsets"] for name in names], begin)
-    described = header.get("__metadata__")
-    alone = isinstance(described, dict) and SHARDING_INFO in described
-    return tensors, _PIECE if alone else ""
+    return each, _note(header.get(METADATA))
+
+
+def _note(metadata: object) -> str:
+    return _PIECE if isinstance(metadata, dict) and SHARDING_INFO in metadata else ""
+
+
+def _pattern(limits: Limits, described: dict[str, Any]) -> TensorRef | None:
+    """A tensor of a type and shape, over no bytes; None of a type that is only listed."""
+    dtype = BY_NAME.get(_DTYPES.get(described["dtype"], ""))
+    shape = described["shape"]
+    if dtype is None or not _lengths(shape) or len(shape) > limits.dimensions:
+        return None
+    storage = Storage("", dtype, prod(shape) * dtype.itemsize)
+    lengths = tuple(shape)
+    return checked_tensor(storage, 0, lengths, _strides(lengths), limits=limits)
 
 
 def _check_layout(source: Source, spans: list[list[int]], begin: int) -> None:

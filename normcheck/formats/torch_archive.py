@@ -9,6 +9,7 @@ what anybody loads.
 import re
 import zipfile
 
+from normcheck.formats.zip_directory import Archive
 from normcheck.formats.zip_members import find
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, is_distant
@@ -24,7 +25,7 @@ _NUMBER = re.compile(rb"\s*\+?(\d+)")
 _SHORT = 64
 
 
-def why_torch_load_refuses(source: Source, archive: zipfile.ZipFile, budget: Budget) -> str:
+def why_torch_load_refuses(source: Source, archive: Archive, budget: Budget) -> str:
     """Why ``torch.load`` fails on an archive with a pickle; ``""`` where it has no reason.
 
     Args:
@@ -37,7 +38,8 @@ def why_torch_load_refuses(source: Source, archive: zipfile.ZipFile, budget: Bud
     root, slash, _ = first.partition("/")
     if not slash:
         return f"{first[:80]!r} lies in no folder"
-    outside = next((name for name in names if not name.startswith(f"{root}/")), "")
+    within = f"{root}/"
+    outside = next((name for name in names if not name.startswith(within)), "")
     if outside:
         return f"{outside[:80]!r} lies outside of its folder {root[:80]!r}"
     if len(root.encode()) > _LONGEST_FOLDER:
@@ -47,7 +49,7 @@ def why_torch_load_refuses(source: Source, archive: zipfile.ZipFile, budget: Bud
     )
 
 
-def why_reader_refuses(source: Source, archive: zipfile.ZipFile, budget: Budget) -> str:
+def why_reader_refuses(source: Source, archive: Archive, budget: Budget) -> str:
     """Why no loader of torch opens an archive, that of TorchScript included; ``""`` if one does."""
     first = archive.namelist()[0]
     root, slash, _ = first.partition("/")
@@ -71,7 +73,7 @@ def why_reader_refuses(source: Source, archive: zipfile.ZipFile, budget: Budget)
     return ""
 
 
-def _odd_records(source: Source, archive: zipfile.ZipFile, root: str, budget: Budget) -> str:
+def _odd_records(source: Source, archive: Archive, root: str, budget: Budget) -> str:
     if _member(archive, f"{root}/data.pkl") is None:
         return f"its folder {root[:80]!r} holds no data.pkl"
     order = _member(archive, f"{root}/byteorder")
@@ -88,13 +90,14 @@ def _odd_records(source: Source, archive: zipfile.ZipFile, root: str, budget: Bu
     return ""
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
+def _member(archive: Archive, name: str) -> zipfile.ZipInfo | None:
     """A member by name, as torch looks for it: without regard to case."""
     try:
         return archive.getinfo(name)
     except KeyError:
         folded = name.lower()
-        return next((m for m in archive.infolist() if m.filename.lower() == folded), None)
+        found = next((n for n in archive.namelist() if n.lower() == folded), None)
+        return archive.getinfo(found) if found is not None else None
 
 
 def _read(source: Source, member: zipfile.ZipInfo, budget: Budget) -> bytes | None:

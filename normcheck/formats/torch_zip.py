@@ -11,10 +11,13 @@ from functools import partial
 
 from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.legacy_pickles import embedded_storage
-from normcheck.formats.zip_members import StoredRegion, find
+from normcheck.formats.zip_directory import Archive
+from normcheck.formats.zip_members import StoredRegion, find, find_named
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.machine import InertUnpickler
+from normcheck.pickles.memo import asked_for
 from normcheck.pickles.torch_objects import constructors, storage_dtype, storage_key
+from normcheck.saved.dtypes import DType
 from normcheck.saved.tensors import Region, Storage
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source
@@ -24,29 +27,23 @@ _PAGE = 4096
 _BYTEORDERS = {b"little": False, b"big": True}
 
 
-def pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
+def pickle_member(archive: Archive) -> zipfile.ZipInfo | None:
     """The member that holds the pickle of a torch file; None where there is none."""
-    found = [
-        member
-        for member in archive.infolist()
-        if member.filename == "data.pkl" or member.filename.endswith("/data.pkl")
-    ]
+    found = [n for n in archive.namelist() if n.endswith("data.pkl") and n[-9:-8] in ("", "/")]
     if not found:
         return None
-    depth = min(member.filename.count("/") for member in found)
-    outermost = [member for member in found if member.filename.count("/") == depth]
+    depth = min(name.count("/") for name in found)
+    outermost = [name for name in found if name.count("/") == depth]
     if len(outermost) > 1:
-        names = " and ".join(member.filename[:80] for member in outermost[:2])
+        names = " and ".join(name[:80] for name in outermost[:2])
         raise UnreadableError(
             f"the archive holds several pickles, {names}: which one a program reads is its choice",
             "unpack it, and scan the checkpoint that you mean",
         )
-    return outermost[0]
+    return archive.getinfo(outermost[0])
 
 
-def read_torch_zip(
-    source: Source, archive: zipfile.ZipFile, budget: Budget, part: str = "data"
-) -> object:
+def read_torch_zip(source: Source, archive: Archive, budget: Budget, part: str = "data") -> object:
     """The object that was saved, with inert objects and lazy tensors in it.
 
     Args:
@@ -79,7 +76,7 @@ class Places:
 
 def read_pickled(
     source: Source,
-    archive: zipfile.ZipFile,
+    archive: Archive,
     pickled: zipfile.ZipInfo,
     places: Places,
     budget: Budget,
@@ -107,7 +104,9 @@ def read_pickled(
             limit="unpacked_ratio",
         )
     big_endian = _is_big_endian(source, archive, places.byteorder, budget)
+    before, behind = places.storages.split("{}")
     storages: dict[str, Storage] = {}
+    classes: dict[int, tuple[object, DType]] = {}
 
     def persistent(saved_id: object) -> object:
         if places.package and isinstance(saved_id, tuple) and saved_id[:1] == ("reduce_package",):
@@ -117,7 +116,10 @@ def read_pickled(
         _, cls, named, location, numel, *_ = saved_id
         key = storage_key(named)
         if key not in storages:
-            dtype = storage_dtype(cls)
+            known = classes.get(id(cls))
+            if known is None:
+                known = classes[id(cls)] = (cls, storage_dtype(cls))
+            dtype = known[1]
             if type(numel) is not int or numel < 0:
                 raise UnreadableError(f"{source.name}: storage {key:.40} has no valid length")
             nbytes = numel * dtype.itemsize
@@ -125,7 +127,7 @@ def read_pickled(
             region = (
                 None
                 if location == "meta"
-                else _region(source, archive, places.storages.format(key), budget)
+                else _region(source, archive, f"{before}{key}{behind}", budget)
             )
             if region is not None and region.nbytes < nbytes:
                 raise UnreadableError(
@@ -138,13 +140,15 @@ def read_pickled(
 
     region = find(source, pickled, budget)
     budget.spend(2 * region.nbytes)  # as one piece, and while it is put together
-    data = io.BytesIO(region.read(0, region.nbytes))
+    data = region.read(0, region.nbytes)
     table = constructors(limits, partial(embedded_storage, budget=budget))
-    machine = InertUnpickler(data, region.nbytes, table, persistent, limits, budget)
+    machine = InertUnpickler(
+        io.BytesIO(data), region.nbytes, table, persistent, limits, budget, asked_for(data)
+    )
     return machine.load()
 
 
-def _is_big_endian(source: Source, archive: zipfile.ZipFile, name: str, budget: Budget) -> bool:
+def _is_big_endian(source: Source, archive: Archive, name: str, budget: Budget) -> bool:
     # Absent in files of torch before 2.1, which were little-endian on every machine
     # that anybody trained on; torch.load makes the same assumption.
     try:
@@ -161,18 +165,17 @@ def _is_big_endian(source: Source, archive: zipfile.ZipFile, name: str, budget: 
     return _BYTEORDERS[order]
 
 
-def _region(source: Source, archive: zipfile.ZipFile, name: str, budget: Budget) -> Region:
+def _region(source: Source, archive: Archive, name: str, budget: Budget) -> Region:
     try:
-        member = archive.getinfo(name)
+        return find_named(source, archive, name, budget)
     except KeyError as error:
         raise UnreadableError(
             f"{source.name}: the storage {name} is missing from the archive",
             "the file is damaged; fetch it again or save it again",
         ) from error
-    return find(source, member, budget)
 
 
-def stored_region(source: Source, archive: zipfile.ZipFile, name: str) -> StoredRegion | None:
+def stored_region(source: Source, archive: Archive, name: str) -> StoredRegion | None:
     """Where the bytes of a member lie as they are; None where they are compressed."""
     region = _region(source, archive, name, Budget())
     return region if isinstance(region, StoredRegion) else None

@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from normcheck.errors import RefusedError, UnreadableError
+from normcheck.formats.zip_directory import (
+    ENCRYPTED,
+    LOCAL_HEADER,
+    UTF8,
+    Archive,
+    Directory,
+    read_directory,
+)
 from normcheck.saved.tensors import InPlace, PlainRegion, Region
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, counted_stream, is_distant
 
-_LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
-"""Signature, flags, method, then the lengths of the name and of the extra field."""
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
-"""Flags: encrypted, strongly encrypted, its header masked."""
-_UTF8 = 0x800
 _PIECE = 1 << 20
 """Bytes read, or unpacked, at a time."""
 _SMALL = 8 << 20
@@ -38,7 +41,7 @@ _FETCH = "the file is damaged; fetch it again"
 _REWRITTEN = "the archive was changed or made to harm; fetch it again, or save it again with torch"
 
 
-def open_archive(source: Source, budget: Budget | None = None) -> zipfile.ZipFile:
+def open_archive(source: Source, budget: Budget | None = None) -> Archive:
     """The directory of ``source``; members are read by what :func:`find` returns.
 
     Raises:
@@ -46,7 +49,17 @@ def open_archive(source: Source, budget: Budget | None = None) -> zipfile.ZipFil
             members of one name.
         RefusedError: More members than the limits allow.
     """
-    raw = counted_stream(source, budget or Budget(), _PER_DIRECTORY_BYTE)
+    archive = _directory(source, budget or Budget())
+    _check_case(source, archive.namelist())
+    return archive
+
+
+def _directory(source: Source, budget: Budget) -> Archive:
+    # A distant file is read as zipfile does it, most of whose looks its cache answers.
+    columns = None if is_distant(source) else read_directory(source, budget)
+    if columns is not None:
+        return columns
+    raw = counted_stream(source, budget, _PER_DIRECTORY_BYTE)
     try:
         archive = zipfile.ZipFile(raw)
     except _DIRECTORY_ERRORS as error:
@@ -62,7 +75,6 @@ def open_archive(source: Source, budget: Budget | None = None) -> zipfile.ZipFil
         raise UnreadableError(
             f"{source.name}: the archive holds {twice[:80]} more than once", _REWRITTEN
         )
-    _check_case(source, names)
     return archive
 
 
@@ -74,6 +86,9 @@ def _check_case(source: Source, names: list[str]) -> None:
     Raises:
         UnreadableError: There are two.
     """
+    joined = "\n".join(names)
+    if joined == joined.lower():  # as torch's are, the folder perhaps aside
+        return
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(name.lower(), name)
@@ -100,7 +115,7 @@ def find(source: Source, member: zipfile.ZipInfo, budget: Budget) -> Region:
             member than the directory says.
     """
     name = f"{source.name}: {member.filename[:80]}"
-    if member.flag_bits & _ENCRYPTED:
+    if member.flag_bits & ENCRYPTED:
         raise UnreadableError(f"{name} is encrypted", "unpack it and scan the result")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnreadableError(
@@ -115,8 +130,23 @@ def find(source: Source, member: zipfile.ZipInfo, budget: Budget) -> Region:
         return DeflatedRegion(source, offset, member, budget)
     if member.compress_size != member.file_size:
         raise UnreadableError(f"{name}: a stored member with two lengths", _REWRITTEN)
-    _check_within(source, member, offset or member.header_offset + _LOCAL_HEADER.size)
-    return StoredRegion(source, member, offset)
+    _check_within(source, member, offset or member.header_offset + LOCAL_HEADER.size)
+    return StoredRegion(source, member.file_size, member, _offset=offset)
+
+
+def find_named(source: Source, archive: Archive, name: str, budget: Budget) -> Region:
+    """The same for a member by its name, of which there may be very many.
+
+    Raises:
+        KeyError: There is no such member.
+        UnreadableError: As for :func:`find`.
+    """
+    if isinstance(archive, Directory):
+        place = archive.places[name]
+        offset = archive.data_offset(source, place)
+        if offset is not None:
+            return StoredRegion(source, archive.sizes[place], None, archive, place, offset)
+    return find(source, archive.getinfo(name), budget)
 
 
 def packed_part(source: Source, member: zipfile.ZipInfo, budget: Budget) -> Region:
@@ -142,23 +172,23 @@ def _data_offset(source: Source, member: zipfile.ZipInfo) -> int:
     # Name and extra field may differ in length from the directory's, which torch pads to
     # align the data: only the local header says where the bytes begin.
     name = f"{source.name}: {member.filename[:80]}"
-    expected = _LOCAL_HEADER.size + len(member.orig_filename)
+    expected = LOCAL_HEADER.size + len(member.orig_filename)
     start = source.read_at(
         member.header_offset, min(expected, max(0, source.size - member.header_offset))
     )
-    if len(start) < _LOCAL_HEADER.size or start[:4] != b"PK\x03\x04":
+    if len(start) < LOCAL_HEADER.size or start[:4] != b"PK\x03\x04":
         raise UnreadableError(f"{name}: the archive member lies outside the file", _FETCH)
-    _, flags, method, name_length, extra_length = _LOCAL_HEADER.unpack_from(start)
-    offset: int = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+    _, flags, method, name_length, extra_length = LOCAL_HEADER.unpack_from(start)
+    offset: int = member.header_offset + LOCAL_HEADER.size + name_length + extra_length
     _check_within(source, member, offset)
-    written = start[_LOCAL_HEADER.size :][:name_length]
+    written = start[LOCAL_HEADER.size :][:name_length]
     if len(written) < name_length:
         # Letters that take several bytes each.
-        written = source.read_at(member.header_offset + _LOCAL_HEADER.size, name_length)
+        written = source.read_at(member.header_offset + LOCAL_HEADER.size, name_length)
     if (
-        written.decode("utf-8" if flags & _UTF8 else "cp437", "replace") != member.orig_filename
+        written.decode("utf-8" if flags & UTF8 else "cp437", "replace") != member.orig_filename
         or method != member.compress_type
-        or flags & _ENCRYPTED
+        or flags & ENCRYPTED
     ):
         raise UnreadableError(
             f"{name}: the archive's directory and the member's own header disagree", _REWRITTEN
@@ -176,13 +206,33 @@ class StoredRegion(InPlace):
     """A member that lies in the file as it is; its checksum is held against it once."""
 
     source: Source
-    member: zipfile.ZipInfo
+    nbytes: int
+    """Length in bytes."""
+    _member: zipfile.ZipInfo | None
+    """None for one of many, until it is asked for; it is then made of the next two."""
+    _directory: Directory | None = None
+    _place: int = 0
     _offset: int | None = None
     """None until the member's own header, which tells it, is looked at."""
     _checked: bool = False
     _passed: int = 0
     """Bytes from the start that were read one behind the other, and their checksum so far."""
     _checksum: int = 0
+
+    @property
+    def member(self) -> zipfile.ZipInfo:
+        """What the directory says of it."""
+        if self._member is None:
+            assert self._directory is not None  # noqa: S101  (one of the two is there)
+            self._member = self._directory.member(self._place)
+        return self._member
+
+    @property
+    def checksum(self) -> int:
+        """As the directory has it; 0 where none was written."""
+        if self._directory is not None:
+            return self._directory.checksums[self._place]
+        return self.member.CRC
 
     @property
     def offset(self) -> int:
@@ -194,7 +244,7 @@ class StoredRegion(InPlace):
     def spans(self, start: int, length: int) -> Iterator[tuple[Source, int, int]]:
         """The member's own header, and the whole of it where its checksum is looked at."""
         if self._offset is None:
-            header = _LOCAL_HEADER.size + len(self.member.orig_filename) + _PADDING
+            header = LOCAL_HEADER.size + len(self.member.orig_filename) + _PADDING
             if self.nbytes <= _SMALL:
                 yield self.source, self.member.header_offset, header + self.nbytes
             else:
@@ -209,17 +259,12 @@ class StoredRegion(InPlace):
         else:
             yield self.source, self._offset + start, length
 
-    @property
-    def nbytes(self) -> int:
-        """Length in bytes."""
-        return self.member.file_size
-
     def read(self, start: int, length: int) -> bytes:
         """``length`` bytes from ``start``, after a look at the whole member where it is small."""
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
         whole = length == self.nbytes
-        if self._checked or not has_checksum(self.member):
+        if self._checked or not self.checksum:
             return self.source.read_at(self.offset + start, length)
         if not whole and self.nbytes > _SMALL:
             return self._read_on(start, length)
@@ -228,7 +273,7 @@ class StoredRegion(InPlace):
         for piece in range(0, 0 if whole else self.nbytes, _PIECE):
             part = self.source.read_at(self.offset + piece, min(_PIECE, self.nbytes - piece))
             checksum = zlib.crc32(part, checksum)
-        _compare(self.source, self.member, checksum)
+        self._compare(checksum)
         self._checked = True
         return data if whole else self.source.read_at(self.offset + start, length)
 
@@ -241,9 +286,13 @@ class StoredRegion(InPlace):
             self._passed += length
             self._checksum = zlib.crc32(data, self._checksum)
             if self._passed == self.nbytes:
-                _compare(self.source, self.member, self._checksum)
+                self._compare(self._checksum)
                 self._checked = True
         return data
+
+    def _compare(self, checksum: int) -> None:
+        if checksum != self.checksum:
+            _compare(self.source, self.member, checksum)
 
 
 @dataclass(slots=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import NormLayer, PowerIteration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from normcheck.norms.belonging.agreement import Agreement
     from normcheck.norms.belonging.first_norm import FirstNorm
     from normcheck.norms.recognise.baked_modes import BakedMode
@@ -36,6 +39,8 @@ class Anatomy:
     """How the running statistics fit the weights; None where no link is known."""
     biases_before_norms: tuple[tuple[str, str], ...] = ()
     """Pairs of a bias and the path of the batch norm that subtracts it again."""
+    places_served: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Weights right before a norm that stands in several places, by its path."""
     first: FirstNorm | None = None
     """The first norm against its own weights; None where it does not tell."""
     uncalled_children: tuple[tuple[str, str, str], ...] = ()

@@ -6,6 +6,7 @@ from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.agreement import Agreement, agreement_with
 from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
+from normcheck.norms.belonging.steps import places_served
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import read_count
 from normcheck.norms.recognise import from_names
@@ -61,6 +62,7 @@ def anatomy_of(
         dropouts_before_norms=tuple(dropouts_before_norms(model.modules, layers)),
         agreement=agreement,
         biases_before_norms=biases_before_norms(model, layers),
+        places_served=places_served(model, layers),
         averages=_averages(model),
         first=read_first_norm(model, layers) if judge_links else None,
         uncalled_children=uncalled_children(model.modules, layers),

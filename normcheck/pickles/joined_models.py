@@ -86,7 +86,8 @@ def members(model: SavedModel, budget: Budget) -> list[SavedModel]:
     It is one where every norm counts batches once for each member, and all tensors have as many
     along their first dimension.
     """
-    counts = [t for name, t in model.tensors.items() if _leaf(name) == _COUNT]
+    named = [name for name in model.tensors if name.endswith(_COUNT)]
+    counts = [model.tensors[name] for name in named if _leaf(name) == _COUNT]
     if model.form is not Form.STATE_DICT or not counts or counts[0].ndim != 1:
         return [model]
     size = counts[0].shape[0]

@@ -5,6 +5,7 @@ a module tree, or a dictionary from names to tensors; an optimizer's state is ne
 although it is full of tensors of the same shapes.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, replace
 
@@ -20,13 +21,14 @@ from normcheck.pickles.joined_models import joined, members
 from normcheck.pickles.module_records import is_module, saved_module
 from normcheck.pickles.observation_states import observation_state
 from normcheck.pickles.optimizer_state import optimizer_state
-from normcheck.pickles.state_dicts import named_tensors, state_dict
+from normcheck.pickles.state_dicts import named_tensors, only_tensors, state_dict
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.pickles.training_clocks import training_clocks
 from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.clocks import Clock
 from normcheck.saved.optimizer import OptimizerState
 from normcheck.saved.prefetch import fetch_ahead
+from normcheck.saved.tensors import TensorRef
 from normcheck.sources.limits import ENTRY_BYTES, Budget
 
 _OPTIMIZER_NAMES = frozenset(
@@ -37,6 +39,11 @@ _OPTIMIZER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What optimizers call their tensors for one parameter."""
+_NORMS_OWN = re.compile(
+    r"(^|\.)(weight|bias|gamma|beta)$|norm|bn|var|std|running|count", re.IGNORECASE
+)
+"""Names of tensors that a norm may have."""
+_FEW = 8
 _COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 """What ``torch.compile`` makes of a module; its pickle calls it with the module."""
 _LOOKED_AT = 64
@@ -84,8 +91,10 @@ def locate_models(
     """
     found = _located(root, budget, unpickled)
     if any(model.tensors for model in found.models):
-        # A loss function or an activation, saved as a module beside the model.
+        # A loss function, an activation or a metric, saved as a module beside the model.
         found.models = [model for model in found.models if not _is_bare(model)]
+        if any(_is_matrix(tensor) for model in found.models for tensor in model.tensors.values()):
+            found.models = [model for model in found.models if not _is_setting(model)]
     whole = joined(found.models, budget)
     found.models = [member for model in whole for member in members(model, budget)]
     if len(found.models) > budget.limits.models:
@@ -98,6 +107,21 @@ def _is_bare(model: SavedModel) -> bool:
     return not model.tensors and not any(
         "norm" in record.class_name.lower() for record in model.modules or ()
     )
+
+
+def _is_setting(model: SavedModel) -> bool:
+    """Whether it is a handful of numbers and vectors, none of them a norm's.
+
+    What a loss, a metric or a scaling of the targets holds, or a configuration.
+    """
+    return len(model.tensors) <= _FEW and not any(
+        _is_matrix(tensor) or _NORMS_OWN.search(name) for name, tensor in model.tensors.items()
+    )
+
+
+def _is_matrix(tensor: TensorRef) -> bool:
+    """Whether it extends in two directions or more."""
+    return tensor.numel > max(tensor.shape, default=1)
 
 
 def _too_many(budget: Budget) -> RefusedError:
@@ -152,6 +176,9 @@ def _located(root: object, budget: Budget, unpickled: Callable[[bytes], object] 
             found.models.append(model)
             if not any(named_tensors(entries)):
                 continue  # nested dictionaries, all taken
+            if isinstance(value, dict) and only_tensors(entries):
+                gone_through.add(id(value))
+                continue  # nothing else lies in it
         stack.append(_children(where, value, gone_through, tensors=model is None))
     return found
 

@@ -10,12 +10,13 @@ opcodes are those of PEP 3154 and PEP 574, as ``pickletools`` documents them.
 import io
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, ClassVar
 
 from normcheck.errors import RefusedError
 from normcheck.pickles.handler import Handler
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord
+from normcheck.pickles.memo import ANY, Memo
 from normcheck.pickles.opcodes import COSTS, TABLE, text_of
 from normcheck.pickles.safe_keys import hashable
 from normcheck.pickles.window import PickleWindow, damaged
@@ -44,6 +45,7 @@ _INT1, _INT2, _INT4 = ord("K"), ord("M"), ord("J")
 _TEXT = ord("X")
 _TEXTS = (_TEXT, 0x8C)
 _NO_ITEMS = ord(")")
+_REDUCE, _PERSISTENT = ord("R"), ord("Q")
 
 
 def _by_code(table: Mapping[bytes, Handler]) -> list[Handler | None]:
@@ -65,6 +67,7 @@ class InertUnpickler(PickleWindow):
         persistent: Turns a persistent id into a value; None where there should be none.
         limits: Bounds, see :class:`Limits`.
         budget: What the file's other pickles have cost; a new one where None.
+        asked: Places of the memo that the pickle may ask for, see :func:`asked_for`.
     """
 
     table: ClassVar[Mapping[bytes, Handler]] = TABLE
@@ -83,6 +86,7 @@ class InertUnpickler(PickleWindow):
         persistent: Callable[[object], object] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         budget: Budget | None = None,
+        asked: Container[int] = ANY,
     ) -> None:
         """See the class."""
         super().__init__(stream, size, limits, budget)
@@ -92,7 +96,9 @@ class InertUnpickler(PickleWindow):
         # Stacks that wait below a mark, as CPython's own reader has them: what a mark has
         # collected is then a list already.
         self._below: list[list[Any]] = []
-        self._memo: dict[int, object] = {}
+        self._memo = Memo(asked)
+        self._built: dict[int, tuple[object, Constructor]] = {}
+        """What builds values for names that were met, by the identity of the name, with it."""
 
     # One long loop: a method for each of its branches takes twice as long.
     def load(self) -> object:  # noqa: C901, PLR0912, PLR0915
@@ -106,84 +112,113 @@ class InertUnpickler(PickleWindow):
         try:
             # What the loop holds in names of its own is exchanged around every call.
             costs, handlers, memo, budget = _COSTS, self._handlers, self._memo, self.budget
+            near, far, asked = memo.near, memo.far, memo.asked
+            built, persistent = self._built, self.persistent
+            # The budget of a file within another is told of all that is spent.
+            most = self.limits.memory_bytes if budget.outer is None else -1
             window, safe, stack = self._window, self._safe, self._stack
-            count = taken = 0
-            round_end = self._round()
-            while True:
-                if at >= safe:
-                    self._at = at
-                    self._refill()
-                    window, at, safe = self._window, self._at, self._safe
-                opcode = window[at]
-                at += 1
-                if opcode == _STOP:
-                    break
-                count += 1
-                taken += costs[opcode]
-                if count >= round_end:
-                    budget.memory += taken
-                    budget.run(count)
-                    count = taken = 0
-                    round_end = self._round()
-                if opcode == _PUT:
-                    memo[window[at]] = stack[-1]
-                    at += 1
-                elif opcode == _INT1:
-                    stack.append(window[at])
-                    at += 1
-                elif opcode == _GET:
-                    stack.append(memo[window[at]])
-                    at += 1
-                elif opcode in _TEXTS:
-                    begin = at + (4 if opcode == _TEXT else 1)
-                    end = begin + int.from_bytes(window[at:begin], "little")
-                    if end - begin > _SHORT_TEXT or end > safe:
-                        # Long ones, and those at the edge of the window.
-                        self._at, self._stack = at, stack
-                        handlers[opcode](self)  # type: ignore[misc]  # both are in every table
+            taken = 0
+            while opcode != _STOP:
+                count = 0
+                for count in range(self._round()):  # noqa: B007  # told to the budget
+                    if at >= safe:
+                        self._at = at
+                        self._refill()
                         window, at, safe = self._window, self._at, self._safe
+                    opcode = window[at]
+                    at += 1
+                    if opcode == _STOP:
+                        break
+                    taken += costs[opcode]
+                    if opcode == _PUT:
+                        place, value = window[at], stack[-1]
+                        at += 1
+                        if place == len(near) and not far:
+                            near.append(value)
+                        else:
+                            memo[place] = value
+                    elif opcode == _LONG_PUT:
+                        place, value = int.from_bytes(window[at : at + 4], "little"), stack[-1]
+                        at += 4
+                        if place == len(near) and not far:
+                            near.append(value if place in asked else None)
+                        else:
+                            memo[place] = value
+                    elif opcode == _INT1:
+                        stack.append(window[at])
+                        at += 1
+                    elif opcode == _GET:
+                        place = window[at]
+                        at += 1
+                        stack.append(near[place] if place < len(near) else memo[place])
+                    elif opcode in _TEXTS:
+                        begin = at + (4 if opcode == _TEXT else 1)
+                        end = begin + int.from_bytes(window[at:begin], "little")
+                        if end - begin > _SHORT_TEXT or end > safe:
+                            # Long ones, and those at the edge of the window.
+                            self._at, self._stack = at, stack
+                            handlers[opcode](self)  # type: ignore[misc]  # both are in every table
+                            window, at, safe = self._window, self._at, self._safe
+                        else:
+                            value = text_of(window[begin:end])
+                            taken += sys.getsizeof(value)
+                            stack.append(value)
+                            at = end
+                    elif opcode == _MARK:
+                        self._below.append(stack)
+                        stack = []
+                    elif opcode == _TUPLE:
+                        items = tuple(stack)
+                        stack = self._below.pop()
+                        stack.append(items)
+                    elif opcode == _MEMOIZE:
+                        memo[len(memo)] = stack[-1]
+                    elif opcode == _LONG_GET:
+                        stack.append(memo[int.from_bytes(window[at : at + 4], "little")])
+                        at += 4
+                    elif opcode == _NO_ITEMS:
+                        stack.append(())
+                    elif opcode == _TUPLE1:
+                        stack[-1] = (stack[-1],)
+                    elif opcode == _TUPLE2:
+                        last = stack.pop()
+                        stack[-1] = (stack[-1], last)
+                    elif opcode == _INT2:
+                        stack.append(int.from_bytes(window[at : at + 2], "little"))
+                        at += 2
+                    elif opcode == _INT4:
+                        stack.append(int.from_bytes(window[at : at + 4], "little", signed=True))
+                        at += 4
+                    elif opcode == _PERSISTENT:
+                        stack.append(persistent(stack.pop()))
+                    elif opcode == _REDUCE:
+                        arguments, function = stack.pop(), stack.pop()
+                        known = built.get(id(function))
+                        if known is None or type(arguments) is not tuple:
+                            stack.append(self.make(function, arguments))
+                        else:
+                            # As ``make`` has it.
+                            for argument in arguments:
+                                kind = type(argument)
+                                if kind is tuple or kind is list:
+                                    budget.memory += len(argument) * ENTRY_BYTES
+                                elif kind is str:
+                                    budget.memory += 2 * len(argument)
+                            if budget.memory > most:
+                                budget.spend(0)
+                            stack.append(known[1](*arguments))
                     else:
-                        value = text_of(window[begin:end])
-                        taken += sys.getsizeof(value)
-                        stack.append(value)
-                        at = end
-                elif opcode == _MARK:
-                    self._below.append(stack)
-                    stack = []
-                elif opcode == _TUPLE:
-                    items = tuple(stack)
-                    stack = self._below.pop()
-                    stack.append(items)
-                elif opcode == _LONG_PUT:
-                    memo[int.from_bytes(window[at : at + 4], "little")] = stack[-1]
-                    at += 4
-                elif opcode == _MEMOIZE:
-                    memo[len(memo)] = stack[-1]
-                elif opcode == _LONG_GET:
-                    stack.append(memo[int.from_bytes(window[at : at + 4], "little")])
-                    at += 4
-                elif opcode == _NO_ITEMS:
-                    stack.append(())
-                elif opcode == _TUPLE1:
-                    stack[-1] = (stack[-1],)
-                elif opcode == _TUPLE2:
-                    last = stack.pop()
-                    stack[-1] = (stack[-1], last)
-                elif opcode == _INT2:
-                    stack.append(int.from_bytes(window[at : at + 2], "little"))
-                    at += 2
-                elif opcode == _INT4:
-                    stack.append(int.from_bytes(window[at : at + 4], "little", signed=True))
-                    at += 4
+                        handler = handlers[opcode]
+                        if handler is None:
+                            raise damaged(f"unknown instruction {bytes((opcode,))!r}")
+                        self._at, self._stack = at, stack
+                        handler(self)
+                        window, at, safe, stack = self._window, self._at, self._safe, self._stack
                 else:
-                    handler = handlers[opcode]
-                    if handler is None:
-                        raise damaged(f"unknown instruction {bytes((opcode,))!r}")
-                    self._at, self._stack = at, stack
-                    handler(self)
-                    window, at, safe, stack = self._window, self._at, self._safe, self._stack
-            budget.memory += taken
-            budget.run(count)
+                    count += 1
+                budget.memory += taken
+                budget.run(count)
+                taken = 0
             self._leave(at)
             return stack.pop()
         except RecursionError as error:
@@ -257,7 +292,7 @@ class InertUnpickler(PickleWindow):
         items, self._stack = self._stack, self._below.pop()
         return items
 
-    # ---- the memo: a dictionary, so that an index costs nothing by being large ----------
+    # ---- the memo ------------------------------------------------------------------------
 
     def remember(self, index: int) -> None:
         """Keep the top of the stack under ``index``."""
@@ -310,6 +345,7 @@ class InertUnpickler(PickleWindow):
         if isinstance(cls, GlobalName) and not kwargs:
             constructor = self._constructors.get((cls.module, cls.name))
             if constructor is not None:
+                self._built[id(cls)] = (cls, constructor)
                 # Some copy what they are given, and may be given the same again and again.
                 for argument in positional:
                     kind = type(argument)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from normcheck.pickles.inert import Inert, OrderedRecord, attributes_of, brief, entries_of
 from normcheck.pickles.observation_states import named_by_observation
@@ -31,7 +32,8 @@ def state_dict(
     where: str, value: object, entries: Mapping[object, object], budget: Budget
 ) -> SavedModel | None:
     """``entries`` as a state dict, where they are one."""
-    tensors = dict(named_tensors(entries))
+    named = entries if only_tensors(entries) else None
+    tensors = dict(named_tensors(entries) if named is None else named)
     observed = named_by_observation(tensors)
     if observed is not None:
         budget.copy(len(tensors))
@@ -40,7 +42,7 @@ def state_dict(
         "." in name or name in _PARAMETER_NAMES or _PARAMETER_LIKE.search(name) for name in tensors
     ):
         budget.copy(len(tensors), len(where))
-        left_out = dict(_left_out(entries))
+        left_out = {} if named is not None else dict(_left_out(entries))
         budget.copy(len(left_out))
         torn = _is_torn(tensors, budget)
         return SavedModel(
@@ -87,6 +89,11 @@ def _flattened(entries: Mapping[object, object], budget: Budget) -> Iterator[tup
             and entries_of(child)
             and prefix.count(".") < _NESTED_DEPTH
         )
+
+
+def only_tensors(entries: Mapping[object, object]) -> TypeGuard[Mapping[str, TensorRef]]:
+    """Whether a dictionary has tensors by name and nothing else, as those of large models do."""
+    return set(map(type, entries.values())) == {TensorRef} and set(map(type, entries)) == {str}
 
 
 def named_tensors(entries: Mapping[object, object]) -> Iterator[tuple[str, TensorRef]]:

@@ -82,10 +82,9 @@ def _rebuild_tensor(
 ) -> TensorRef:
     if not isinstance(storage, Storage):
         raise TypeError("a tensor over something that is not a storage")
-    tensor = checked_tensor(
-        storage, offset, size, stride, requires_grad=_flag(requires_grad), limits=limits
-    )
-    return _with_metadata(tensor, metadata)
+    grad = requires_grad if type(requires_grad) is bool else _flag(requires_grad)
+    tensor = checked_tensor(storage, offset, size, stride, requires_grad=grad, limits=limits)
+    return tensor if metadata is None else _with_metadata(tensor, metadata)
 
 
 def _rebuild_tensor_v3(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from normcheck.live.measurement import Run
     from normcheck.norms.anatomy import Anatomy
+    from normcheck.norms.belonging.bias_trace import BiasTrace
     from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.pipeline.results import Verdicts
 
@@ -76,6 +77,7 @@ def _judged(
         clocks=checkpoint.pace,
         alone=model.alone and model.form is not Form.LIVE,
         gradients=partial(_gradients, checkpoint, known),
+        biases=partial(_biases, known),
         run=known.run,
     )
     # No rule can say anything of a model without norms, not even that it is healthy.
@@ -118,6 +120,15 @@ def _gradients(
     )
 
     return gradient_trace(known.model, known.anatomy.layers, paths, checkpoint.optimizer_states)
+
+
+def _biases(known: KnownModel, paths: Sequence[str]) -> BiasTrace | None:
+    pairs = known.anatomy.biases_before_norms
+    if not pairs:
+        return None
+    from normcheck.norms.belonging.bias_trace import bias_trace  # where something is wrong only
+
+    return bias_trace(known.model.tensors, pairs, known.anatomy.layers, paths)
 
 
 def _agreement(anatomy: Anatomy, wishes: frozenset[Wish]) -> AgreementSummary | None:

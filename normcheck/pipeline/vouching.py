@@ -47,6 +47,7 @@ OF_TWO = (
     "their means fit, but the first norm's variances do not: so where weights of two trainings "
     "were averaged, and statistics with them"
 )
+MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = re.compile(r"layer_?norm|group_?norm|rms|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE)
 _BATCH_NAME = re.compile(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
@@ -95,6 +96,8 @@ def standings(
             if agreement is None:
                 fallback = "no norm feeds it directly"
             why = {**roughly, **unjudged, **_input_told(anatomy.first)}.get(layer.path, fallback)
+            if layer.path in anatomy.places_served:
+                why = MIXED
             found[layer.path] = (Standing.UNTOLD, why)
     return found
 

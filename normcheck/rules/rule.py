@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from normcheck.compare.movement import Comparison
     from normcheck.live.measurement import Mechanics, Run
     from normcheck.live.training_record import TrainingRecord
+    from normcheck.norms.belonging.bias_trace import BiasTrace
     from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.rules.option import Option
     from normcheck.saved.clocks import Clock
@@ -81,6 +82,8 @@ class Subject:
     """Whether the model is the file's own object, with nothing beside it."""
     gradients: Callable[[Sequence[str]], GradientTrace | None] = lambda _paths: None
     """What the file's optimizers tell of the layers before these norms; reads when asked."""
+    biases: Callable[[Sequence[str]], BiasTrace | None] = lambda _paths: None
+    """What the biases before these norms tell of how they were trained; reads when asked."""
     run: Run | None = None
     """What running the model showed; None where it was not run."""
     pair: Comparison | None = None

@@ -35,6 +35,11 @@ class DType:
     smallest: float | None = None
     """The smallest positive value (a denormal where the type has them)."""
 
+    @property
+    def readable(self) -> bool:
+        """Whether stored bits of it become numbers."""
+        return self.code is not None or self.name in HALVES
+
 
 def _bfloat16(bits: Array) -> Array:
     return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -6,7 +6,7 @@ a distributed checkpoint, sorted as text) say nothing of which module runs after
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 _DEEPEST = 64
@@ -19,9 +19,41 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
     """A sort key by which numbers in names count as numbers."""
     return [
         (0, int(part), "") if part.isdecimal() and len(part) < 20 else (1, 0, part)
-        for part in re.split(r"(\d+)", name)
+        for part in _NUMBER.split(name)
         if part
     ]
+
+
+def natural_keys(names: Sequence[str]) -> Sequence[list[tuple[int, int, str]] | str]:
+    """What sorts names as :func:`natural_order` does, each, made in a third of the time.
+
+    Within text a number is written as its length and its digits, behind a sign that is less
+    than any letter: text that ends there is then less than text that goes on.
+    """
+    parts = _Parts()
+    keys = [".".join(map(parts.__getitem__, name.split("."))) for name in names]
+    return [natural_order(name) for name in names] if parts.odd else keys
+
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+class _Parts(dict[str, str]):
+    """Parts of names, their numbers written so; names repeat them."""
+
+    odd = False
+    """Whether one was met that cannot be written so."""
+
+    def __missing__(self, part: str) -> str:
+        pieces = _NUMBER.split(part)
+        for place, digits in enumerate(pieces):
+            if place % 2:
+                self.odd |= len(digits) >= 20
+                number = str(int(digits[:20]))
+                pieces[place] = f"\0{chr(len(number) + ord('0'))}{number}"
+        self.odd |= "\0" in part
+        self[part] = written = "".join(pieces)
+        return written
 
 
 def is_torn(names: Iterable[str]) -> bool:
@@ -35,27 +67,34 @@ def is_torn(names: Iterable[str]) -> bool:
     True
     """
     here: list[str] = []
-    prefixes: list[str] = []
-    closed: set[str] = set()
-    last_number: dict[str, int] = {}
+    # Of each module that is open, from the model down: the names of its children that were met,
+    # and the last number among them. Of one that is left nothing is kept: to come back is enough.
+    met: list[set[str]] = [set()]
+    last: list[int] = [0]
+    above: str | None = None
     for name in names:
-        path = name.split(".", _DEEPEST)[:_DEEPEST][:-1]
-        if path == here:
+        before = name[: name.rfind(".") + 1]
+        if before == above:
             continue
+        above = before
+        path = name.split(".", _DEEPEST)[:_DEEPEST][:-1]
         shared = 0
-        while shared < min(len(path), len(here)) and path[shared] == here[shared]:
+        for part, open_part in zip(path, here, strict=False):
+            if part != open_part:
+                break
             shared += 1
-        closed.update(prefixes[shared:])
-        del prefixes[shared:]
+        del met[shared + 1 :], last[shared + 1 :]
         for part in path[shared:]:
-            parent = prefixes[-1] if prefixes else ""
             if part.isdecimal() and len(part) < 10:
-                if int(part) < last_number.get(parent, 0):
+                number = int(part)
+                if number < last[-1]:
                     return True
-                last_number[parent] = int(part)
-            prefixes.append(f"{parent}.{part}")
-            if prefixes[-1] in closed:
+                last[-1] = number
+            if part in met[-1]:
                 return True
+            met[-1].add(part)
+            met.append(set())
+            last.append(0)
         here = path
     return False
 

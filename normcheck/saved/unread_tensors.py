@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from normcheck.saved.checkpoint import SavedModel
+from normcheck.saved.tensor_columns import unreadable
 from normcheck.wording import plural
 
 _REASONS = 5
@@ -14,8 +15,8 @@ def unread_tensors(model: SavedModel) -> dict[str, str]:
     """Tensors of a model without values to be read, by name, each with the reason."""
     found = {
         name: ref.note or f"element type {ref.dtype.name}"
-        for name, ref in model.tensors.items()
-        if not ref.readable
+        for name, ref in unreadable(model.tensors)
+        if ref.numel  # of none, none is missing
     }
     return {**found, **model.left_out}
 

@@ -5,8 +5,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from normcheck.report.report import Standing
@@ -69,3 +71,23 @@ def test_safetensors(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(36))
     (model,) = report_on(tmp_path / "m.safetensors").models
     assert "element type 'F4'" in model.layers[0].why
+
+
+def test_no_elements(tmp_path: Path) -> None:
+    """A tensor of none has nothing that could be missing: exporters keep such constants."""
+    norm = [helper.make_tensor(n, TensorProto.FLOAT, [2], [1.0, 2.0]) for n in "sbmv"]
+    empty = helper.make_tensor("nothing", TensorProto.FLOAT, [0], [])
+    graph = helper.make_graph(
+        [helper.make_node("BatchNormalization", ["x", *"sbmv"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2, 4, 4])],
+        [*norm, empty],
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    torch.save(
+        {"bn.running_mean": torch.zeros(0), **nn.BatchNorm1d(4).state_dict()}, tmp_path / "model.pt"
+    )
+    for name in ("model.onnx", "model.pt"):
+        (model,) = report_on(tmp_path / name).models
+        assert not [note for note in model.notes if "not readable" in note]

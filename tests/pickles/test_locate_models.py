@@ -282,3 +282,47 @@ def test_limit_on_nested_state_dicts(tmp_path: Path) -> None:
     torch.save({"x": {"weight": torch.ones(1)}, "y": {"bias": torch.ones(1)}, "z": level}, path)
     with pytest.raises(RefusedError, match="entries"):
         read_checkpoint(path, Limits(entries=10_000))
+
+
+class Metric(nn.Module):
+    """A loss or a metric with a weight for each task, and a scaling of the targets."""
+
+    def __init__(self, **tensors: torch.Tensor) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"task_weights": torch.ones(1, 12)},
+        {"mean": torch.zeros(1, 3), "scale": torch.ones(1, 3)},
+        {"threshold": torch.tensor(0.5), "classes": torch.arange(4)},
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_settings_beside_a_model(whole: bool, beside: dict[str, torch.Tensor], read) -> None:
+    """What a metric or a scaling holds is no model, where there is one."""
+    held = Metric(**beside) if whole else beside
+    assert places(read({"hyper_parameters": {"metric": held}, "state_dict": state()})) == [
+        "state_dict"
+    ]
+    if whole:
+        assert places(read({"hyper_parameters": {"metric": held}})) == ["hyper_parameters.metric"]
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        {"weight": torch.ones(4), "bias": torch.zeros(4)},
+        {"running_mean": torch.zeros(4), "running_var": torch.ones(4)},
+        {"mean": torch.zeros(4), "std": torch.ones(4), "count": torch.tensor(10.0)},
+    ],
+)
+def test_norms_beside_a_model(norm: dict[str, torch.Tensor], read) -> None:
+    """Vectors that may be a norm's are kept: they are what is looked for."""
+    assert set(places(read({"normalizer": norm, "state_dict": state()}))) == {
+        "normalizer",
+        "state_dict",
+    }

@@ -8,6 +8,7 @@ import numpy as np
 
 from normcheck.findings import Finding
 from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging.bias_trace import BiasTrace
 from normcheck.norms.belonging.gradient_trace import GradientTrace
 from normcheck.norms.kinds import BY_NAME as KINDS
 from normcheck.norms.kinds import Family, NormKind
@@ -152,6 +153,7 @@ def judge(
     alone: bool = True,
     clocks: tuple[Clock, ...] = (),
     trace: GradientTrace | None = None,
+    biases: BiasTrace | None = None,
     **anatomy: Any,
 ) -> list[Finding]:
     """What one rule finds in a model of these layers.
@@ -167,6 +169,7 @@ def judge(
         alone=alone,
         clocks=clocks,
         gradients=lambda _paths: trace,
+        biases=lambda _paths: biases,
     )
     found = list(rule.judge(subject))
     for finding in found:

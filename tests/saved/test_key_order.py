@@ -1,12 +1,13 @@
 """Orders of keys that a tree of modules gives, and those that it cannot."""
 
 import itertools
+import random
 
 import pytest
 import torch
 from torch import nn
 
-from normcheck.saved.key_order import is_torn, mended
+from normcheck.saved.key_order import is_torn, mended, natural_keys, natural_order
 from tests.norms.saved import FACTORIES, build
 
 
@@ -58,3 +59,14 @@ def test_nested_without_end() -> None:
     deep = [".".join(["a"] * 5_000) + f".{i}" for i in range(20)]
     assert set(mended(dict.fromkeys(deep))) == set(deep)
     assert not is_torn(deep)
+
+
+@pytest.mark.parametrize("alphabet", ["ab.1209_- z/", "a.0\u0663\u0660é", "a1.\0"])
+def test_keys_sort_as_the_natural_order_does(alphabet: str) -> None:
+    """Any names, those with numbers of other scripts and of twenty digits among them."""
+    chance = random.Random(alphabet)  # noqa: S311
+    for _ in range(500):
+        names = ["".join(chance.choices(alphabet, k=chance.randrange(8))) for _ in range(9)]
+        names += [f"a{'1' * chance.randrange(18, 23)}"] * chance.randrange(2)
+        keys = dict(zip(names, natural_keys(names), strict=True))
+        assert sorted(names, key=keys.__getitem__) == sorted(names, key=natural_order)

@@ -4,10 +4,10 @@
 storages that all pickles share, and the code lies beside as text, which nobody here runs.
 """
 
-import zipfile
 from dataclasses import replace
 
 from normcheck.formats.torch_zip import Places, read_pickled
+from normcheck.formats.zip_directory import Archive
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import MEMBER
 from normcheck.saved.clocks import merged
@@ -22,7 +22,7 @@ def is_package(names: list[str]) -> bool:
     return any(name.endswith(_SIGN) and name.count("/") == 2 for name in names)
 
 
-def read_package(source: Source, archive: zipfile.ZipFile, budget: Budget) -> Found:
+def read_package(source: Source, archive: Archive, budget: Budget) -> Found:
     """The models in all pickles of a package, each under ``!`` and the name of its pickle."""
     root = next(n for n in archive.namelist() if n.endswith(_SIGN)).removesuffix(_SIGN)
     escaped = root.replace("{", "{{").replace("}", "}}")

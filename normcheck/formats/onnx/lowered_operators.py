@@ -17,6 +17,8 @@ _NEUTRAL: Mapping[str, float | None] = {
 """Parts of a batch norm, with what stands for none."""
 _STEPS = 4
 """Views in a row between a stored tensor and its repetition."""
+_ROUNDED = 1e-3
+"""By how much six times a sixth, as exporters write it, may differ from 1."""
 
 
 @lazy_dataclass(frozen=False, eq=False)
@@ -177,6 +179,47 @@ def _gated(gate: Node, around: _Around) -> _Found | None:
     return _Found(_activation(product, name, value), tuple(parts))
 
 
+def _hard_swish(clip: Node, around: _Around) -> _Found | None:
+    """``x · clip(x + 3, 0, 6) / 6``, the last two in either order."""
+    if clip.target != "Clip" or not clip.inputs:
+        return None
+    if (clip.settings.get("min"), clip.settings.get("max")) != (0.0, 6.0):
+        return None
+    shifted = around.made_by.get(clip.inputs[0])
+    if shifted is None or shifted.op is not Op.ADD or len(shifted.inputs) != 2:
+        return None
+    value, *rest = sorted(shifted.inputs, key=lambda v: around.known.scalar(v) is not None)
+    if around.known.scalar(rest[0]) != 3:
+        return None
+    parts = [clip]
+    gated, scaled = False, False
+    for _ in range(2):
+        following = around.only_taker(parts[-1])
+        if following is None:
+            return None
+        others = [v for v in following.inputs if v != parts[-1].outputs[0]]
+        factor = around.known.scalar(others[0]) if len(others) == 1 else None
+        if following.op is Op.MULTIPLY and others == [value]:
+            gated = True
+        elif factor is not None and _is_a_sixth(following, parts[-1].outputs[0], factor):
+            scaled = True
+        else:
+            return None
+        parts.append(following)
+    if not gated or not scaled:
+        return None
+    if around.only_taker(shifted) is clip:
+        parts.insert(0, shifted)
+    return _Found(_activation(parts[-1], "hardswish", value), tuple(parts))
+
+
+def _is_a_sixth(node: Node, value: str, factor: float) -> bool:
+    """Whether a node makes a sixth of a value."""
+    if node.op is Op.DIVIDE:
+        return node.inputs[0] == value and factor == 6
+    return node.op is Op.MULTIPLY and abs(6 * factor - 1) < _ROUNDED
+
+
 def _gelu(erf: Node, around: _Around) -> _Found | None:
     """``x · (erf(x / √2) + 1) / 2``, the factors in any order."""
     scaled = around.made_by.get(erf.inputs[0]) if erf.target == "Erf" and erf.inputs else None
@@ -252,4 +295,12 @@ def _bernoulli(drawn: Node, around: _Around) -> _Found | None:
     return _Found(replace(drawn, op=Op.RANDOM_MASK, settings={"p": p}), (drawn,))
 
 
-_PATTERNS = (_group_norm, _tracking_instance_norm, _gated, _gelu, _random_mask, _bernoulli)
+_PATTERNS = (
+    _group_norm,
+    _tracking_instance_norm,
+    _gated,
+    _hard_swish,
+    _gelu,
+    _random_mask,
+    _bernoulli,
+)

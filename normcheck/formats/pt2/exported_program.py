@@ -8,7 +8,6 @@ with ``torch.save`` into ``<name>.pt``. Up to 2.6 the graph was
 """
 
 import re
-import zipfile
 from dataclasses import field
 from typing import Any
 
@@ -16,6 +15,7 @@ from normcheck.errors import RefusedError, UnreadableError
 from normcheck.formats.bounded_json import read_json
 from normcheck.formats.nested_archives import member_source, saved_object, saved_tensors
 from normcheck.formats.pt2.exported_graph import exported_graph
+from normcheck.formats.zip_directory import Archive
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, SavedModel
@@ -49,9 +49,7 @@ def is_exported(names: list[str]) -> bool:
     return _OLD_GRAPH in names or any(_MODEL.match(name) for name in names)
 
 
-def read_exported(
-    source: Source, archive: zipfile.ZipFile, budget: Budget
-) -> tuple[SavedModel, ...]:
+def read_exported(source: Source, archive: Archive, budget: Budget) -> tuple[SavedModel, ...]:
     """The models of an archive, with their graphs; weights are read when asked for.
 
     Raises:
@@ -82,7 +80,7 @@ def read_exported(
 
 def _model(
     source: Source,
-    archive: zipfile.ZipFile,
+    archive: Archive,
     member: str,
     where: str,
     tensors: dict[str, TensorRef],
@@ -103,7 +101,7 @@ def _model(
     return SavedModel(where, Form.EXPORTED, tensors, ordered=False, root=module, graph=graph)
 
 
-def _json(source: Source, archive: zipfile.ZipFile, member: str, budget: Budget) -> Any:
+def _json(source: Source, archive: Archive, member: str, budget: Budget) -> Any:
     inner = member_source(source, archive, member, budget)
     if inner is None:
         raise UnreadableError(f"{source.name}: {member[:80]} is missing", _DAMAGED)
@@ -115,7 +113,7 @@ class _Stored:
     """The weights and constants of a model, each file of them read once."""
 
     source: Source
-    archive: zipfile.ZipFile
+    archive: Archive
     names: frozenset[str]
     budget: Budget
     storages: dict[tuple[str, str], Storage] = field(default_factory=dict)

@@ -4,7 +4,6 @@ Traced, scripted and lite-interpreter files alike. The pickle is read by the ine
 code is parsed as text: nothing of either is run.
 """
 
-import zipfile
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NoModelError, RefusedError
@@ -12,6 +11,7 @@ from normcheck.formats.torch_zip import read_torch_zip
 from normcheck.formats.torchscript.growing_graph import constant
 from normcheck.formats.torchscript.script_code import Code, ScriptClass, plain_name, read_code
 from normcheck.formats.torchscript.script_graph import scripted_graph
+from normcheck.formats.zip_directory import Archive
 from normcheck.pickles.inert import Inert, attributes_of
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.saved.checkpoint import Form, ModuleRecord, Plain, SavedModel
@@ -26,9 +26,7 @@ _RECORD_BYTES = 4_096
 _SCRIPTED = "__torch__."
 
 
-def read_torchscript(
-    source: Source, archive: zipfile.ZipFile, root: str, budget: Budget
-) -> SavedModel:
+def read_torchscript(source: Source, archive: Archive, root: str, budget: Budget) -> SavedModel:
     """The model of an archive, its modules and its graph.
 
     Raises:
@@ -56,9 +54,7 @@ def _is_object(value: object) -> bool:
     return isinstance(value, Inert) and value.class_path.startswith(_SCRIPTED)
 
 
-def _constants(
-    source: Source, archive: zipfile.ZipFile, root: str, budget: Budget
-) -> tuple[object, ...]:
+def _constants(source: Source, archive: Archive, root: str, budget: Budget) -> tuple[object, ...]:
     if f"{root}constants.pkl" not in archive.namelist():
         return ()
     value = read_torch_zip(source, archive, budget, part="constants")

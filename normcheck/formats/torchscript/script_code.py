@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import TypeGuard
 
 from normcheck.errors import RefusedError, UnreadableError
+from normcheck.formats.zip_directory import Archive
 from normcheck.formats.zip_members import find
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.saved.checkpoint import Plain
@@ -60,7 +61,7 @@ def plain_name(qualified: str) -> str:
     return _MANGLED.sub("", qualified.removeprefix("__torch__.")).removeprefix(".")
 
 
-def read_code(source: Source, archive: zipfile.ZipFile, root: str, budget: Budget) -> Code:
+def read_code(source: Source, archive: Archive, root: str, budget: Budget) -> Code:
     """Parse every ``code/**.py`` below ``root``.
 
     Raises:

@@ -7,7 +7,7 @@ add, between parallel branches) predicts nonsense, so each link says how sure it
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from math import prod
 from typing import TYPE_CHECKING
@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.grown import Grown, growths
 from normcheck.norms.belonging.module_tree import Between
-from normcheck.norms.belonging.steps import NUMBER, ModuleStep, norm_first, steps_of, usual_order
+from normcheck.norms.belonging.steps import (
+    NUMBER,
+    ModuleStep,
+    norm_first,
+    places_served,
+    steps_of,
+    usual_order,
+)
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.weight_layout import Layout, layouts_of, strides_of
@@ -83,7 +90,7 @@ def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, 
     more than probable.
     """
     steps = steps_of(model, layers)
-    told = _Told.by(model)
+    told = _Told.by(model, layers)
     if model.ordered:
         return tuple(_links(steps, told, ordered=True))
     after = tuple(_links(sorted(steps, key=usual_order), told, ordered=False))
@@ -108,7 +115,7 @@ def links_if_registered_otherwise(
         makes = behind.leaves["weight"].shape[0] if behind.is_weights else None
         if here.norm is not None and beside and makes == here.norm.features:
             steps[index], steps[index + 1] = behind, here
-    return tuple(_links(steps, _Told.by(model), ordered=model.ordered))
+    return tuple(_links(steps, _Told.by(model, layers), ordered=model.ordered))
 
 
 def first_norm(
@@ -131,6 +138,8 @@ def first_norm(
         target, weights = steps[index + 1].norm, step.leaves["weight"]
         if target is None or not target.has_statistics or target.at_initial_values:
             return None
+        if target.path in places_served(model, layers):
+            return None
         layout = layouts.get(step.weight_name)
         if not weights.readable or (layout is not None and layout.inputs_first):
             return None
@@ -147,11 +156,13 @@ class _Told:
     """By the name of the weights."""
     strides: Mapping[str, tuple[int, ...]]
     """Of transposed convolutions, likewise."""
+    mixed: Collection[str]
+    """Norms whose statistics are a mixture of several places: no one place predicts them."""
 
     @classmethod
-    def by(cls, model: SavedModel) -> "_Told":
+    def by(cls, model: SavedModel, layers: tuple[NormLayer, ...]) -> "_Told":
         tree = Between(model.modules) if model.modules is not None else None
-        return cls(tree, layouts_of(model), strides_of(model))
+        return cls(tree, layouts_of(model), strides_of(model), places_served(model, layers))
 
 
 def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[Link]:
@@ -168,6 +179,8 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             before -= 1
         source = steps[before].norm if before >= 0 else None
         if source is None or target is None or not usable(source, target):
+            continue
+        if target.path in told.mixed:
             continue
         weights = step.leaves["weight"]
         made_of, makes = source.features or 0, target.features or 0

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from normcheck.norms.layer import NormLayer
 from normcheck.saved.checkpoint import SavedModel
@@ -48,6 +48,52 @@ def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[ModuleSte
         path: layer for layer in layers if layer.reached for path in (layer.path, *layer.aliases)
     }
     return _as_run([ModuleStep(path, named, norms.get(path)) for path, named in leaves.items()])
+
+
+def places_served(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str, tuple[str, ...]]:
+    """Norms that stand right behind different weights, under two names or more, and these weights.
+
+    One module that a block holds twice, as ``norm`` built once and put behind each convolution:
+    its running statistics are a mixture of what stands before it. A block that is registered twice
+    as a whole, weights and norm, is one place.
+
+    Returns:
+        The names of the weights by the norm's path, in the order of the file.
+    """
+    if not any(layer.aliases for layer in layers):
+        return {}
+    before: dict[str, dict[tuple[int, int], str]] = {}
+    found = _by_order(model, layers) if model.modules is None else _by_number(model, layers)
+    for norm, path, weights in found:
+        if norm.features in weights.shape[:2]:
+            storage = id(weights.storage if weights.storage is not None else weights)
+            before.setdefault(norm.path, {}).setdefault((storage, weights.offset), path)
+    return {path: tuple(found.values()) for path, found in before.items() if len(found) > 1}
+
+
+_Place = tuple[NormLayer, str, TensorRef]
+
+
+def _by_order(model: SavedModel, layers: tuple[NormLayer, ...]) -> Iterator[_Place]:
+    """The weights before each name of a norm: a state dict has each name's tensors in its place."""
+    for here, behind in pairwise(steps_of(model, layers)):
+        if behind.norm is not None and behind.norm.aliases and here.is_weights:
+            yield behind.norm, here.path, here.leaves["weight"]
+
+
+def _by_number(model: SavedModel, layers: tuple[NormLayer, ...]) -> Iterator[_Place]:
+    """The same in a module tree, which has a module once: by the numbers of a Sequential."""
+    named = {path: m.path for m in model.modules or () for path in (m.path, *m.aliases)}
+    for layer in layers:
+        for path in (layer.path, *layer.aliases) if layer.aliases else ():
+            parent, _, last = path.rpartition(".")
+            if not last.isdecimal() or last == "0" or len(last) > 9:
+                continue
+            before = f"{parent}.{int(last) - 1}" if parent else str(int(last) - 1)
+            own = named.get(before, before)
+            weights = model.tensors.get(f"{own}.weight")
+            if weights is not None and weights.ndim >= 2:
+                yield layer, own, weights
 
 
 def _as_run(steps: list[ModuleStep]) -> list[ModuleStep]:

@@ -8,7 +8,6 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
-from operator import itemgetter
 
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
@@ -16,8 +15,9 @@ from normcheck.norms.layer_count import LayerCount
 from normcheck.norms.layer_numbers import is_norm_sized, read_count, read_values
 from normcheck.norms.recognise.groups import (
     Group,
-    grouped,
-    with_names_of_torch,
+    Weights,
+    is_norm_shaped,
+    modules_of,
     without_aliases,
 )
 from normcheck.norms.recognise.known_momenta import LibraryMomentum, known_library, momentum_at
@@ -59,10 +59,11 @@ def norm_layers(
         tensors: By full name, in the model's order.
         versions: Module path to version, from ``_metadata`` where there is one.
     """
-    groups = [with_names_of_torch(group) for group in grouped(tensors)]
-    weights = _matrices(groups)
+    found_modules = modules_of(tensors)
+    weights = found_modules.weights
     # A model's own parameters, beside its modules, are those of no layer.
-    modules = [group for group in groups if group.path or len(groups) == 1]
+    alone = len(found_modules.positions) == 1
+    modules = [group for group in found_modules.likely if group.path or alone]
     observed = {group.path for group in modules if is_observation_norm(group.leaves, group.named)}
     recognised = [
         (group, known)
@@ -73,7 +74,6 @@ def norm_layers(
     found: list[NormLayer] = []
     count = LayerCount()
     recognised, aliases = without_aliases(recognised)
-    library = known_library(tensors) if any(known for _, known in recognised) else None
     for group, known in recognised:
         if known is None or group.path in observed:
             found.append(observation_norm(group.path, group.leaves, group.named))
@@ -83,6 +83,9 @@ def norm_layers(
         norm_base = None if version is None else version == _NORM_BASE_VERSION
         found.append(_layer(group, *known, norm_base))
         count.add(found[-1])
+    # What else has no momentum.
+    with_statistics = any(layer.has_statistics for layer in found)
+    library = known_library(tensors) if with_statistics and any(k for _, k in recognised) else None
     if library is not None:
         found = [_with_momentum_of(library, layer) for layer in found]
     return tuple(
@@ -103,30 +106,20 @@ class Surroundings:
 
     def __init__(self, tensors: Mapping[str, TensorRef]) -> None:
         """Group the tensors by the layers that they belong to, once for all norms."""
-        groups = grouped(tensors)
-        self._positions = {group.path: group.position for group in groups}
-        self._matrices = _matrices(groups)
+        modules = modules_of(tensors, torch_names=False)
+        self._positions, self._weights = modules.positions, modules.weights
 
     def batch_norm_at(self, path: str, features: int) -> NormKind:
         """Which BatchNorm the one at ``path`` is, by the weights around it."""
         position = self._positions.get(path)
         if position is None:
             return batch_norm(None)
-        neighbour = _neighbour(position, features, self._matrices)
-        return batch_norm(neighbour.ndim - 2 if neighbour else None)
-
-
-def _matrices(groups: list[Group]) -> list[tuple[int, TensorRef]]:
-    """The weights of the layers between which norms stand, with their places."""
-    return [
-        (group.position, weight)
-        for group in groups
-        if (weight := group.leaves.get("weight")) is not None and weight.ndim >= 2
-    ]
+        neighbour = _neighbour(position, features, self._weights)
+        return batch_norm(len(neighbour) - 2 if neighbour else None)
 
 
 def _recognise(
-    group: Group, versions: Mapping[str, int], weights: list[tuple[int, TensorRef]]
+    group: Group, versions: Mapping[str, int], weights: Weights
 ) -> tuple[NormKind, Recognition] | None:
     leaves = group.leaves
     statistics: list[str] = [n for n in ("running_mean", "running_var") if n in leaves]
@@ -136,7 +129,7 @@ def _recognise(
     if own is not None:
         return BY_NAME[own], Recognition(Confidence.MEDIUM, f"has {', '.join(sorted(leaves))}")
     weight, bias = _affine(leaves)
-    if weight is None or not _norm_shaped(weight, bias):
+    if weight is None or not is_norm_shaped(weight.shape, None if bias is None else bias.shape):
         return None
     named = _named_part(group.path)
     version = versions.get(group.path)
@@ -154,7 +147,7 @@ def _recognise(
 
 
 def _with_statistics(
-    group: Group, statistics: list[str], weights: list[tuple[int, TensorRef]]
+    group: Group, statistics: list[str], weights: Weights
 ) -> tuple[NormKind, Recognition]:
     leaves = group.leaves
     weight = leaves.get("weight")
@@ -172,24 +165,22 @@ def _with_statistics(
     neighbour = _neighbour(group.position, leaves[statistics[0]].numel, weights)
     if neighbour is None:
         return batch_norm(None), Recognition(sure, reason)
-    return batch_norm(neighbour.ndim - 2), Recognition(
-        sure, f"{reason}; beside a weight of {neighbour.ndim} dimensions"
+    return batch_norm(len(neighbour) - 2), Recognition(
+        sure, f"{reason}; beside a weight of {len(neighbour)} dimensions"
     )
 
 
-def _neighbour(
-    position: int, features: int, weights: list[tuple[int, TensorRef]]
-) -> TensorRef | None:
-    """The layer whose outputs, or inputs, a norm most likely normalises."""
+def _neighbour(position: int, features: int, weights: Weights) -> tuple[int, ...] | None:
+    """The shape of the layer whose outputs, or inputs, a norm most likely normalises."""
     # By bisection: a model may have many thousands of norms, and of weights.
-    here = bisect_left(weights, position, key=itemgetter(0))
-    first = bisect_left(weights, position - _NEIGHBOURS, key=itemgetter(0))
-    last = bisect_right(weights, position + _NEIGHBOURS, key=itemgetter(0))
-    before = [w for _, w in weights[first:here]][::-1]
-    after = [w for p, w in weights[here:last] if p > position]
+    positions, shapes = weights.positions, weights.shapes
+    here, behind = bisect_left(positions, position), bisect_right(positions, position)
+    first = bisect_left(positions, position - _NEIGHBOURS)
+    last = bisect_right(positions, position + _NEIGHBOURS)
+    before, after = shapes[first:here][::-1], shapes[behind:last]
     # Transposed convolutions have their inputs first.
-    makes = [w for w in before if w.shape[0] == features or (w.ndim > 2 and w.shape[1] == features)]
-    takes = [w for w in after if w.shape[1] == features]
+    makes = [s for s in before if s[0] == features or (len(s) > 2 and s[1] == features)]
+    takes = [s for s in after if s[1] == features]
     nearest = [*makes[:1], *takes[:1], *before[:1], *after[:1]]
     return nearest[0] if nearest else None
 
@@ -202,15 +193,6 @@ def _affine(leaves: Mapping[str, TensorRef]) -> tuple[TensorRef | None, TensorRe
     if "scale" in leaves and set(leaves) <= {"scale", "bias", "offset"}:
         return leaves["scale"], leaves.get("bias", leaves.get("offset"))
     return None, None
-
-
-def _norm_shaped(weight: TensorRef, bias: TensorRef | None) -> bool:
-    """Whether a weight could be a norm's γ: one value a feature, β of the same shape."""
-    if weight.ndim == 0:
-        return False
-    if bias is not None:
-        return weight.shape == bias.shape
-    return sum(length > 1 for length in weight.shape) <= 1
 
 
 def _named_part(path: str) -> str:
@@ -232,18 +214,18 @@ def _affine_kind(
     version: int | None,
     weight: TensorRef,
     bias: TensorRef | None,
-    weights: list[tuple[int, TensorRef]],
+    weights: Weights,
     position: int,
 ) -> tuple[NormKind, str]:
     """The kind of a norm that has γ, perhaps β, and no statistics, and why."""
     neighbour = _neighbour(position, weight.numel, weights)
-    convolutional = neighbour is not None and neighbour.ndim > 2
+    convolutional = neighbour is not None and len(neighbour) > 2
     if version == _NORM_BASE_VERSION:
         why = "metadata of BatchNorm or InstanceNorm, without statistics"
         if _BATCH_NAMED.search(named):
-            return batch_norm(neighbour.ndim - 2 if neighbour is not None else None), why
+            return batch_norm(len(neighbour) - 2 if neighbour is not None else None), why
         # Hardly any BatchNorm is built without statistics, hardly any InstanceNorm with them.
-        dimensions = min(3, max(1, neighbour.ndim - 2)) if neighbour is not None else 2
+        dimensions = min(3, max(1, len(neighbour) - 2)) if neighbour is not None else 2
         return BY_NAME[f"InstanceNorm{dimensions}d"], why
     if weight.ndim > 1 and sum(length > 1 for length in weight.shape) > 1:
         return BY_NAME["LayerNorm"], f"weight and bias of {weight.ndim} dimensions"
@@ -256,7 +238,7 @@ def _affine_kind(
     if _LAYER_NAMED.search(named) or not convolutional:
         return BY_NAME["LayerNorm"], "weight and bias of one value a feature"
     if _BATCH_NAMED.search(named) and version is None:
-        return batch_norm(neighbour.ndim - 2 if neighbour else None), "but without statistics"
+        return batch_norm(len(neighbour) - 2 if neighbour else None), "but without statistics"
     return BY_NAME["LayerNorm or GroupNorm"], "weight and bias of one value a channel"
 
 

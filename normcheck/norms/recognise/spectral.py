@@ -20,8 +20,8 @@ _MOST_WEIGHTS = 8
 def power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
     """Vectors of ``spectral_norm``, old (``weight_u``) and as a parametrization (``_u``)."""
     vectors: dict[str, dict[str, TensorRef]] = {}
-    for name, tensor in model.tensors.items():
-        if not name.endswith(("_u", "_v")) or tensor.ndim != 1:
+    for name in model.tensors:
+        if not name.endswith(("_u", "_v")) or (tensor := model.tensors[name]).ndim != 1:
             continue
         path, _, leaf = name.rpartition(".")
         if (leaf in ("_u", "_v") and ".parametrizations." in f".{path}.") or (

@@ -6,11 +6,11 @@ APPNOTE, 4.3.7 to 4.3.12).
 """
 
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 
 from normcheck.errors import UnreadableError
+from normcheck.formats.zip_directory import Archive
 from normcheck.formats.zip_members import open_archive
 from normcheck.sources.source import Source
 
@@ -69,7 +69,7 @@ def checksum_edits(source: Source, edits: Mapping[int, bytes]) -> Iterator[tuple
                 yield place, packed
 
 
-def _central_places(source: Source, archive: zipfile.ZipFile) -> Iterator[int]:
+def _central_places(source: Source, archive: Archive) -> Iterator[int]:
     """Where in the file each entry of the directory begins, in its order."""
     place = archive.start_dir
     for _ in archive.infolist():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normcheck.norms.anatomy import Anatomy
+    from normcheck.norms.belonging.bias_trace import BiasTrace
     from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.saved.checkpoint import Checkpoint, SavedModel
 
@@ -133,6 +134,14 @@ def _findings(
     checkpoint: Checkpoint, saved: SavedModel, anatomies: dict[str, Anatomy]
 ) -> list[Finding]:
     """Warnings and errors of the rules on statistics, of the file alone."""
+    anatomy = anatomies[saved.where]
+
+    def biases(paths: Sequence[str]) -> BiasTrace | None:
+        if not anatomy.biases_before_norms:
+            return None
+        from normcheck.norms.belonging.bias_trace import bias_trace  # where something is wrong only
+
+        return bias_trace(saved.tensors, anatomy.biases_before_norms, anatomy.layers, paths)
 
     def gradients(paths: Sequence[str]) -> GradientTrace | None:
         if not checkpoint.optimizer_states:
@@ -141,15 +150,15 @@ def _findings(
             gradient_trace,  # for training checkpoints only
         )
 
-        layers = anatomies[saved.where].layers
-        return gradient_trace(saved, layers, paths, checkpoint.optimizer_states)
+        return gradient_trace(saved, anatomy.layers, paths, checkpoint.optimizer_states)
 
     subject = Subject(
-        anatomies[saved.where],
+        anatomy,
         siblings=tuple(a for where, a in anatomies.items() if where != saved.where),
         optimizer_steps=checkpoint.optimizer_steps,
         alone=saved.alone,
         gradients=gradients,
+        biases=biases,
     )
     found = [f for rule in catalogue.select(["NC1"], []) for f in _judged(rule.judge(subject))]
     return [f for f in weighed(found) if f.severity is not Severity.INFO]

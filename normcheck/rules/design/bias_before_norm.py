@@ -14,6 +14,8 @@ Info: it is wasteful, not wrong.
 
 ## Stays silent
 - where anything may stand between the two, or the order is a guess;
+- where the biases moved as the β behind them did, which only training with stored statistics does:
+  there they had an effect;
 - before norms that subtract no mean of each channel: LayerNorm, RMSNorm, most GroupNorms.
 
 ## What to do
@@ -26,6 +28,7 @@ Build the layer with `bias=False` next time.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import fold, plural
 
@@ -34,6 +37,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     """All pairs in one finding."""
     pairs = subject.anatomy.biases_before_norms
     if not pairs:
+        return
+    trace = subject.biases([norm for _, norm in pairs])
+    if trace is not None and trace.used is Used.STORED:
         return
     sure = subject.anatomy.has_modules
     yield RULE.finding(

@@ -18,8 +18,10 @@ Outputs of that layer have random signs, and nothing fails.
 A warning: the siblings are strong evidence, but only a comparison with the original decides.
 
 ## Stays silent
-Where all siblings are centred on zero, and training has made their spreads differ: that is the
-model's own convention. Of RMSNorms, which most often add 1, drawn gains are not reported either.
+Where the values on the other side of zero are next to nothing: weight decay does that to gains
+that are not needed. Where all siblings are centred on zero, and training has made their spreads
+differ: that is the model's own convention. Of RMSNorms, which most often add 1, drawn gains are not
+reported either.
 
 ## What to do
 Compare the layer with the original checkpoint; check the conversion script.
@@ -33,7 +35,7 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
-from normcheck.norms.layer import NormLayer
+from normcheck.norms.layer import Floats, NormLayer
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, percent, plural
 
@@ -47,6 +49,9 @@ FEWEST_SIBLINGS = 2
 FEWEST_DRAWN = 3
 FEWEST_DRAWS = 192
 """Layers, and values in them, from which draws of one distribution are told."""
+NOTHING = 1e-2
+"""Share of a layer's rms up to which a value has no sign to speak of: weight decay shrinks gains
+that are not needed to nothing, on either side of 0."""
 ERRORS = 4.0
 """Standard errors that draws stay within."""
 _FAMILIES = (Family.LAYER, Family.RMS, Family.GROUP, Family.PER_SAMPLE)
@@ -58,9 +63,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     for layer in subject.layers:
         if layer.kind.family in _FAMILIES and not layer.unit_offset and layer.weight is not None:
             values = layer.weight.numbers
-            if values.size >= FEWEST_VALUES and np.isfinite(values).all() and values.any():
-                name = re.sub(r"\d+", "#", layer.path)
-                groups[name].append((layer, float((values > 0).mean())))
+            if values.size < FEWEST_VALUES or not np.isfinite(values).all() or not values.any():
+                continue
+            if (share := _positive(values)) is not None:
+                groups[re.sub(r"\d+", "#", layer.path)].append((layer, share))
     odd: list[NormLayer] = []
     for group in groups.values():
         even = [n for n, positive in group if abs(positive - 0.5) <= EVEN]
@@ -72,7 +78,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _of_an_initialisation(drawn)
     if not odd:
         return
-    share = float(np.mean([float((n.weight.numbers > 0).mean()) for n in odd if n.weight]))
+    shares = [_positive(n.weight.numbers) for n in odd if n.weight is not None]
+    share = float(np.mean([share for share in shares if share is not None]))
     yield RULE.finding(
         confidence=Confidence.MEDIUM,
         layers=odd,
@@ -88,6 +95,13 @@ def check(subject: Subject) -> Iterator[Finding]:
         fix="compare the layers with the original checkpoint, and check the conversion",
         evidence=(Evidence("share of positive values", share, SIBLINGS_POSITIVE, len(odd)),),
     )
+
+
+def _positive(values: Floats) -> float | None:
+    """Share of positive ones among values that are more than nothing; None of too few."""
+    sizes = np.abs(values)
+    telling = values[sizes > NOTHING * float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))]
+    return float((telling > 0).mean()) if telling.size >= FEWEST_VALUES else None
 
 
 def _drawn(subject: Subject) -> list[NormLayer]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.belonging.bias_trace import TOGETHER
+from normcheck.norms.belonging.bias_trace import VANISHED as BIASES_VANISHED
 from normcheck.norms.belonging.gradient_trace import (
     ALIVE,
     ORTHOGONAL,
@@ -22,6 +24,8 @@ from normcheck.wording import number, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from normcheck.norms.belonging.bias_trace import BiasTrace
 
 TRAIN_MODE = "put model.train() at the start of each epoch"
 FROZEN = (
@@ -111,6 +115,55 @@ def told_by_optimizer(finding: Finding, trace: GradientTrace) -> Finding:
         "its norm, which the names do not tell."
     )
     return replace(told, confidence=Confidence.MEDIUM, detail=told.detail + unless)
+
+
+def told_by_biases(finding: Finding, trace: BiasTrace) -> Finding:
+    """The finding in the light of the biases before its norms."""
+    finding = replace(finding, evidence=(*finding.evidence, *bias_evidence(trace)))
+    if trace.used is Used.BATCH:
+        return lost(
+            finding,
+            bias_sentence(trace),
+            "The statistics were lost after training: in eval mode these layers do not normalise, "
+            "and predictions are wrong.",
+        )
+    told = trained_in_eval(
+        finding,
+        f"{bias_sentence(trace)} That holds unless only the end of training was in eval mode, and "
+        "the statistics that it used were lost later.",
+        "What the model learned, it learned without them; deep models learn nothing.",
+        Severity.WARNING,
+    )
+    return replace(told, confidence=Confidence.MEDIUM)
+
+
+def bias_sentence(trace: BiasTrace) -> str:
+    """What the biases before some norms show of their training."""
+    norms = plural(len(trace.layers), "norm")
+    if trace.used is Used.BATCH:
+        return (
+            f"The biases right before {norms} have shrunk to {number(trace.spread)} of β or less: "
+            "weight decay alone acted on them, as in training the mean of the batch was taken "
+            "away, and they with it."
+        )
+    return (
+        f"The biases right before {norms} moved as β did (rank correlation "
+        f"{trace.correlation:.2f}, in {trace.channels} channels {trace.errors:.1f} standard errors "
+        "from 0): they do so only in training with the stored statistics, in eval mode or frozen."
+    )
+
+
+def bias_evidence(trace: BiasTrace) -> Sequence[Evidence]:
+    """The number that it rests on."""
+    if trace.used is Used.BATCH:
+        name, value, most = "spread of biases over that of β", trace.spread, BIASES_VANISHED
+    else:
+        name, value, most = (
+            "biases rank channels as β, standard errors",
+            trace.errors,
+            TOGETHER,
+        )
+    return (Evidence(name, value, most, trace.channels),)
 
 
 def told_of(trace: GradientTrace) -> str:

@@ -50,6 +50,9 @@ fit once they are put back; a warning otherwise.
   only if none of those that fit about as well explains it;
 - where predicted and stored variances still go together: then the link is false, not the
   statistics;
+- as a warning, where the biases right before norms have moved as β did, by more than four standard
+  errors: they do so only in training with stored statistics. Norms were frozen, or in eval mode,
+  for a part of it, and the weights were trained for statistics that no longer fit them;
 - where square weights fit as those of a transposed convolution; the module tree decides where
   there is one, as it does for the activation;
 - where the batch count says already that part of the initial value is left
@@ -67,9 +70,14 @@ with these weights on training data (`torch.optim.swa_utils.update_bn`).
     state |= {k: v for k, v in old.state_dict().items() if "running" in k}
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
@@ -77,6 +85,7 @@ from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
 from normcheck.rules.evidence.evidence_apart import Indication
+from normcheck.rules.evidence.initial_stats import bias_evidence, bias_sentence
 from normcheck.rules.evidence.mismatch_causes import (
     TOO_LARGE,
     TOO_SMALL,
@@ -90,12 +99,54 @@ from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trust
 from normcheck.rules.statistics.under_warmed_stats import WARNING_RESIDUE, residue
 from normcheck.wording import number, percent, plural
 
+if TYPE_CHECKING:
+    from normcheck.norms.belonging.bias_trace import BiasTrace
+
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 64
 """Below these, an accident of a few channels could look like a fault."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
+    """What does not fit, and whether the weights were trained on with these very statistics."""
+    for finding in _stated(subject):
+        if finding.discriminator in _SLIPS:
+            yield finding
+            continue
+        trace = subject.biases([n.path for n in subject.layers])
+        if trace is None or trace.used is not Used.STORED:
+            yield finding
+        else:
+            yield _trained_with(finding, trace)
+
+
+_SLIPS = frozenset({"swapped", "mean and bias", "sign", "inverse", "copied", "layers"})
+"""Mismatches that no way of training leaves."""
+
+
+def _trained_with(finding: Finding, trace: BiasTrace) -> Finding:
+    """A mismatch that training with frozen statistics leaves: the weights moved, they did not."""
+    return replace(
+        finding,
+        severity=Severity.INFO,
+        title="the weights were trained on with these running statistics standing still",
+        detail=f"{bias_sentence(trace)} The weights have left the statistics behind: "
+        f"{finding.detail}",
+        consequence=(
+            "None by itself: weights that were trained for these statistics predict in eval mode "
+            "as they were trained, and re-estimating would ruin it. Statistics that were exchanged "
+            "since read the same."
+        ),
+        fix=(
+            "nothing, if the norms were frozen, or in eval mode, for a part of training on "
+            "purpose; a scan with --model and labelled --data decides"
+        ),
+        evidence=(*finding.evidence, *bias_evidence(trace)),
+        discriminator="trained with",
+    )
+
+
+def _stated(subject: Subject) -> Iterator[Finding]:
     """The model as a whole, the single layers that stand out, or what single readings show."""
     agreement = subject.anatomy.agreement
     if not subject.with_statistics():

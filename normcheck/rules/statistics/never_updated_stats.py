@@ -31,6 +31,10 @@ layers, with that reason.
   that bias is below 0.01 of its weight's where the statistics were lost, and above 0.1 in every
   such layer where the stored ones were used. Without biases, a gradient that is orthogonal to
   every filter shows the first.
+- **Biases right before the norms**, in an `nn.Sequential`, in the weights alone. With batch
+  statistics nothing but rounding and weight decay moves them; with stored ones they move as β
+  does, and rank the channels alike. Where they do so beyond four standard errors, the model was
+  trained with 0 and 1; where they have shrunk to a hundredth of β, the statistics were lost.
 - **Labelled data.** Statistics re-estimated on one half of them predict the other half better
   (lost), or worse (trained with 0 and 1). Where both are as wrong as guessing, the weights do not
   know batch statistics either: trained in eval mode, without success.
@@ -70,7 +74,12 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.evidence.count_and_clock import who_counted
-from normcheck.rules.evidence.initial_stats import FIX_UNTOLD, UNTOLD, told_by_optimizer
+from normcheck.rules.evidence.initial_stats import (
+    FIX_UNTOLD,
+    UNTOLD,
+    told_by_biases,
+    told_by_optimizer,
+)
 from normcheck.rules.rule import Need, Rule, Subject, affine_untouched, never_trained
 from normcheck.saved.clocks import telling
 from normcheck.wording import plural
@@ -150,8 +159,13 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         ),
         discriminator="trained",
     )
-    trace = None if told else subject.gradients([n.path for n in stale])
-    return finding if trace is None else told_by_optimizer(finding, trace)
+    if told:
+        return finding
+    paths = [n.path for n in stale]
+    if (trace := subject.gradients(paths)) is not None:
+        return told_by_optimizer(finding, trace)
+    biases = subject.biases(paths)
+    return finding if biases is None else told_by_biases(finding, biases)
 
 
 def _unseen(layers: list[NormLayer], *, took_part: bool) -> Finding:

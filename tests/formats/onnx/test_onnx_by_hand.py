@@ -316,3 +316,58 @@ def small_limits(made: onnx.ModelProto) -> None:
     from normcheck.sources.source import MemorySource
 
     read_onnx(MemorySource(made.SerializeToString(), "made"), Limits(memory_bytes=8 << 20))
+
+
+def scalars(**values: float) -> list[TensorProto]:
+    return [numpy_helper.from_array(np.float32(v), name) for name, v in values.items()]
+
+
+def swish(last: list[tuple[str, list[str]]], **changed: float) -> onnx.ModelProto:
+    """``x + 3``, cut off at 0 and 6, and what follows."""
+    numbers = {"three": 3.0, "low": 0.0, "high": 6.0, "six": 6.0, "sixth": 1 / 6, **changed}
+    nodes = [
+        helper.make_node("Add", ["x", "three"], ["a"]),
+        helper.make_node("Clip", ["a", "low", "high"], ["b"]),
+        helper.make_node(last[0][0], last[0][1], ["c"]),
+        helper.make_node(last[1][0], last[1][1], ["y"]),
+    ]
+    return model(nodes, scalars(**numbers))
+
+
+ONE_WAY = [("Mul", ["x", "b"]), ("Div", ["c", "six"])]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        ONE_WAY,
+        [("Mul", ["b", "x"]), ("Mul", ["sixth", "c"])],
+        [("Div", ["b", "six"]), ("Mul", ["x", "c"])],
+        [("Mul", ["b", "sixth"]), ("Mul", ["c", "x"])],
+    ],
+)
+def test_hardswish_in_parts(graph: Any, last: list[tuple[str, list[str]]]) -> None:
+    """Before version 14 there was no operator for it, and some exporters never took that."""
+    node = only(graph(swish(last)), Op.ACTIVATION)
+    assert node.settings == {"activation": "hardswish"}
+    assert node.operands == {"input": "x"}
+    assert node.outputs == ("y",)
+
+
+@pytest.mark.parametrize(
+    ("last", "changed"),
+    [
+        (ONE_WAY, {"three": 2.0}),
+        (ONE_WAY, {"high": 5.0}),
+        (ONE_WAY, {"six": 3.0}),
+        ([("Mul", ["x", "b"]), ("Div", ["six", "c"])], {}),
+        ([("Mul", ["a", "b"]), ("Div", ["c", "six"])], {}),
+        ([("Mul", ["x", "b"]), ("Mul", ["c", "x"])], {}),
+    ],
+)
+def test_what_is_no_hardswish(
+    graph: Any, last: list[tuple[str, list[str]]], changed: dict[str, float]
+) -> None:
+    """Other numbers, or another way round."""
+    names = {n.settings.get("activation") for n in graph(swish(last, **changed)).nodes}
+    assert "hardswish" not in names

@@ -155,6 +155,15 @@ def test_what_counts_as_even_and_as_positive(
         assert evidence(found[0])["share of positive values"] == pytest.approx((odd > 0).mean())
 
 
+@pytest.mark.parametrize("nothing", [1e-3, 3e-5])
+def test_gains_that_decay_took(nothing: float) -> None:
+    """What lies on the other side of zero is next to nothing: half the gains are not needed."""
+    left = np.where(np.arange(64) < 32, GAINS, np.linspace(-nothing, nothing, 64))
+    layers = [gains(f"layers.{i}.norm") for i in range(3)]
+    assert judge("NC506", *layers, gains("layers.3.norm", left)) == []
+    assert judge("NC506", *layers, gains("layers.3.norm", np.linspace(-0.1, 0.1, 64))) != []
+
+
 def test_siblings_centred_on_zero_too() -> None:
     """All centred on zero is the model's own convention: silent."""
     assert judge("NC506", *(gains(f"layers.{i}.norm", CENTRED) for i in range(4))) == []

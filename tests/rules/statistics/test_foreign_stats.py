@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from normcheck.findings import Finding, Severity
+from normcheck.norms.belonging.bias_trace import BiasTrace
+from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.statistics.foreign_stats import check
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
@@ -91,6 +93,31 @@ def test_the_initial_value_is_told_where_little_else_is_left(tmp_path: Path) -> 
         _initial(0.9)(norm)
     (finding,) = _findings(sick, tmp_path)
     assert finding.discriminator == "initial value"
+
+
+def _moved_together(used: Used) -> BiasTrace:
+    return BiasTrace(used, 0.5, 6.2, 0.8, ("1", "4"), 2 * CHANNELS)
+
+
+@pytest.mark.parametrize(("fault", "left"), [(_permute, True), (_scale(1 / 3), True),
+                                             (_swap, False)])  # fmt: skip
+def test_weights_that_were_trained_with_the_statistics(
+    tmp_path: Path, healthy: nn.Module, fault: Callable[[nn.BatchNorm2d], None], left: bool
+) -> None:
+    """Biases that moved with β turn a misfit into a note, but no slip that nothing trains."""
+    torch.manual_seed(0)
+    sick = copy.deepcopy(healthy)
+    for norm in _norms(sick):
+        fault(norm)
+    read = anatomy(sick, tmp_path)
+    (told,) = check(Subject(read, biases=lambda _paths: _moved_together(Used.STORED)))
+    (alone,) = check(Subject(read, biases=lambda _paths: _moved_together(Used.BATCH)))
+    assert (told.severity is Severity.INFO) is left
+    assert alone.severity.rank >= Severity.WARNING.rank
+    if left:
+        assert told.title.startswith("the weights were trained on with these")
+        assert alone.detail in told.detail
+        assert "re-estimating would ruin it" in told.consequence
 
 
 def test_healthy_statistics_are_not_accused(tmp_path: Path, healthy: nn.Module) -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from normcheck.findings import Confidence, Severity
+from normcheck.norms.belonging.bias_trace import BiasTrace
+from normcheck.norms.belonging.gradient_trace import GradientTrace, Used
 from tests.rules.layers import (
     CHANNELS,
     GAMMAS,
@@ -234,3 +236,55 @@ def test_tracking_instance_norm_and_custom_norms_are_concerned() -> None:
         reset_norm("own", kind=kind("custom norm")),
     ]
     assert only(judge(RULE, *layers)).layers == ("in", "own")
+
+
+def told_by_biases(used: Used, **changes: float) -> BiasTrace:
+    numbers = {"correlation": 0.5, "errors": 6.2, "spread": 0.8, **changes}
+    return BiasTrace(used, **numbers, layers=("bn1", "bn2"), channels=2 * CHANNELS)
+
+
+def test_biases_that_moved_with_beta() -> None:
+    """Without an optimizer the weights alone can tell that the model was trained in eval mode."""
+    found = only(
+        judge(RULE, reset_norm("bn1"), reset_norm("bn2"), biases=told_by_biases(Used.STORED))
+    )
+    assert (found.severity, found.confidence) == (Severity.WARNING, Confidence.MEDIUM)
+    assert found.title == "2 batch norm layers were trained in eval mode throughout"
+    assert "rank correlation 0.50, in 16 channels 6.2 standard errors" in found.detail
+    assert "model.train()" in found.fix
+    assert evidence(found)["biases rank channels as β, standard errors"] == 6.2
+
+
+def test_biases_that_decay_took() -> None:
+    """Nothing but decay acted on them: the norms used batch statistics, and theirs were lost."""
+    trace = told_by_biases(Used.BATCH, correlation=0.02, errors=0.1, spread=2e-4)
+    found = only(judge(RULE, reset_norm("bn1"), reset_norm("bn2"), biases=trace))
+    assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
+    assert "lost after training" in found.consequence
+    assert "normcheck fix" in found.fix
+
+
+def test_optimizer_before_biases() -> None:
+    """The last steps decide where an optimizer shows them."""
+    found = only(
+        judge(
+            RULE,
+            reset_norm("bn1"),
+            trace=GradientTrace(Used.BATCH, (1e-5,)),
+            biases=told_by_biases(Used.STORED),
+        )
+    )
+    assert "lost after training" in found.consequence
+
+
+def test_copy_before_biases() -> None:
+    """A copy with real statistics settles it."""
+    found = only(
+        judge(
+            RULE,
+            reset_norm("bn1"),
+            siblings=(copy_of("ema", batch_norm("bn1")),),
+            biases=told_by_biases(Used.STORED),
+        )
+    )
+    assert found.severity is Severity.ERROR
