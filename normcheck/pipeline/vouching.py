@@ -41,6 +41,12 @@ OPEN = "other layers differ from your data, and nothing tells what that does"
 FOLLOWS = 0.1
 """Root mean square of what no input explains of the first norm's means, in deviations, up to which
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
+LOOSE = 0.22
+"""How loosely the variances of the first norm may follow its weights for means to vouch."""
+OF_TWO = (
+    "their means fit, but the first norm's variances do not: so where weights of two trainings "
+    "were averaged, and statistics with them"
+)
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = re.compile(
@@ -67,6 +73,7 @@ def standings(
     unjudged = dict(agreement.unjudged) if agreement else {}
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
+    mixed = anatomy.first is not None and anatomy.first.loose > LOOSE
     drifts = {drift.path: drift.off for drift in run.drifts} if run else {}
     harmless = run is not None and run.verdict == Harm.NONE.value
     untold = run is not None and run.verdict in ("", Harm.UNKNOWN.value)
@@ -83,7 +90,9 @@ def standings(
         elif layer.path in drifts:
             found[layer.path] = _by_data(drifts[layer.path], harmless=harmless, left_open=left_open)
         elif layer.path in agreeing:
-            found[layer.path] = (Standing.VOUCHED, by_weights)
+            found[layer.path] = (
+                (Standing.UNTOLD, OF_TWO) if mixed else (Standing.VOUCHED, by_weights)
+            )
         else:
             fallback = "the weights do not explain them, by a link that is a guess"
             if agreement is None:

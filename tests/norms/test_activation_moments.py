@@ -8,6 +8,7 @@ import pytest
 from normcheck.norms.belonging.activation_moments import (
     ACTIVATIONS,
     POOLS,
+    Normals,
     after_activation,
     after_prelu,
 )
@@ -46,6 +47,14 @@ def test_agrees_with_sampling(name: str, pool: float) -> None:
     )
     assert mean[0, 1] == pytest.approx(draws.mean(), abs=0.015)
     assert variance[0, 1] == pytest.approx(draws.var(), rel=0.03, abs=0.01)
+
+
+def test_means_alone_are_those_of_both_moments() -> None:
+    """Some are put together from others: a leaky ReLU from a ReLU and from no activation."""
+    alone = Normals(GAMMA, BETA).means(tuple(ACTIVATIONS))
+    for column, activation in enumerate(ACTIVATIONS.values()):
+        both = after_activation(GAMMA, BETA, activation)[0][:, 0]
+        assert alone[:, column] == pytest.approx(both, abs=1e-12)
 
 
 def test_pools_are_what_the_table_holds() -> None:

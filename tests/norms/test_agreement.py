@@ -87,6 +87,20 @@ def test_transposed_convolution_predicts(tmp_path: Path) -> None:
     assert agreement.fits[0].explained > 0.9
 
 
+def test_the_variance_of_few_taps_is_divided_once(tmp_path: Path) -> None:
+    """On a single pixel each output of a transposed convolution sees one tap of sixteen."""
+    model = nn.Sequential(
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 24, 4, 1, 0, bias=False),
+        nn.BatchNorm2d(24),
+    )
+    (fit,) = _agreement(model, tmp_path, 32, 1, 1).fits
+    assert fit.explained > 0.9
+    # Positions differ in their means, which adds to the variance; divided twice it were 2.2.
+    assert abs(fit.log_scale) < 1.4
+
+
 class _Pooled(nn.Module):
     """A max pooling after every activation, which a state dict does not show."""
 

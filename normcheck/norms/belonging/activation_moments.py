@@ -8,7 +8,7 @@ faster than any power of the distance (Trefethen & Weideman 2014): 43 points are
 up to a γ of 3, and to 10^-3 of it up to one of 10.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from math import erf
 
@@ -63,7 +63,23 @@ def _gelu(x: Floats) -> Floats:
 
 
 def _elu(x: Floats) -> Floats:
-    result: Floats = np.maximum(x, 0.0) + np.expm1(np.minimum(x, 0.0))
+    # Of numbers of about 1 the exponential is exact enough, and four times as fast as expm1.
+    result: Floats = np.exp(np.minimum(x, 0.0))
+    result -= 1.0
+    result += np.maximum(x, 0.0)
+    return result
+
+
+def _clipped(x: Floats) -> Floats:
+    # Two comparisons take a fraction of the time of np.clip.
+    result: Floats = np.maximum(x, 0.0)
+    return np.minimum(result, 6.0, out=result)
+
+
+def _hardswish(x: Floats) -> Floats:
+    result = _clipped(x + 3.0)
+    result *= x
+    result /= 6.0
     return result
 
 
@@ -75,16 +91,16 @@ def _mish(x: Floats) -> Floats:
     return result
 
 
+_LEAKY = {"leaky ReLU 0.01": 0.01, "leaky ReLU 0.1": 0.1, "leaky ReLU 0.2": 0.2}
+"""Slopes of those that are so much of no activation, and the rest of a ReLU: their means, too."""
 ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = {
     "ReLU": lambda x: np.maximum(x, 0.0),
     "no activation": _no_activation,
     "SiLU": _silu,
     "GELU": _gelu,
-    "hardswish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
-    "ReLU6": lambda x: np.clip(x, 0.0, 6.0),
-    "leaky ReLU 0.01": _leaky(0.01),
-    "leaky ReLU 0.1": _leaky(0.1),
-    "leaky ReLU 0.2": _leaky(0.2),
+    "hardswish": _hardswish,
+    "ReLU6": _clipped,
+    **{name: _leaky(slope) for name, slope in _LEAKY.items()},
     "ELU": _elu,
     "Mish": _mish,
     "tanh": np.tanh,
@@ -159,6 +175,36 @@ class Normals:
             if activation in _SMOOTH:
                 return _moments(activation(self._coarse), _COARSE_DENSITY[:, None])
         return _moments(activation(self._fine), _densities(pools))
+
+    def means(self, activations: Sequence[str]) -> Floats:
+        """Means alone, which are all that activations are told apart by.
+
+        Args:
+            activations: Names in ``ACTIVATIONS``.
+
+        Returns:
+            An array of shape (channels, activations), that of ``after`` but for rounding.
+        """
+        result: Floats = np.empty((self._beta.size, len(activations)))
+        for column, name in enumerate(activations):
+            slope = _LEAKY.get(name)
+            if slope is not None:
+                result[:, column] = slope * self._beta + (1.0 - slope) * self._rectified
+            elif name == "ReLU":
+                result[:, column] = self._rectified
+            elif name == "no activation":
+                result[:, column] = self._beta
+            elif ACTIVATIONS[name] in _SMOOTH:
+                result[:, column] = ACTIVATIONS[name](self._coarse) @ _COARSE_DENSITY
+            else:
+                result[:, column] = ACTIVATIONS[name](self._fine) @ _DENSITY
+        return result
+
+    @cached_property
+    def _rectified(self) -> Floats:
+        """Means behind a ReLU."""
+        means: Floats = np.maximum(self._fine, 0.0) @ _DENSITY
+        return means
 
 
 def _moments(values: Floats, weights: Floats) -> tuple[Floats, Floats]:

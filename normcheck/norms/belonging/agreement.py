@@ -22,11 +22,11 @@ from normcheck.norms.belonging.likeliest_activation import (
 from normcheck.norms.belonging.links import Link, WeightStructure
 from normcheck.norms.belonging.prediction import (
     Fit,
-    Hypothesis,
     Prediction,
     off_one,
     predictions,
 )
+from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.rectified import is_rectified, put_before
 from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
 from normcheck.norms.layer import Confidence, NormLayer

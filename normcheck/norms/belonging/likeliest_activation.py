@@ -6,7 +6,8 @@ import numpy as np
 
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS
 from normcheck.norms.belonging.links import Link
-from normcheck.norms.belonging.prediction import AS_GOOD, Hypothesis, Prediction, off_one
+from normcheck.norms.belonging.prediction import AS_GOOD, Prediction
+from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.layer import Confidence, Floats
 from normcheck.norms.layer_numbers import median
 
@@ -66,7 +67,8 @@ def likeliest(each: list[Prediction]) -> int:
         near = scores.mean(axis=0)
         most = max(float(near[place]) for place in candidates)
         equal = [p for p in candidates if p in equal or near[p] >= most - AS_GOOD]
-    off = {p: median([off_one(prediction.slope_of(p)) for prediction in each]) for p in equal}
+    off_one = np.array([prediction.off_one for prediction in each])
+    off = {place: median(off_one[:, place]) for place in equal}
     # The first, and simplest, of those whose factors are about as near.
     nearest = min(off.values())
     return min(place for place in equal if off[place] <= nearest + AS_NEAR)

@@ -13,27 +13,28 @@ unrelated statistics fit: there are hundreds of channels and a handful of choice
 
 from collections.abc import Sequence
 from copy import copy
-from itertools import groupby
+from functools import cached_property
 from math import exp, inf, log, prod
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS, Normals, after_prelu
-from normcheck.norms.belonging.links import Link, WeightStructure
-from normcheck.norms.belonging.weighted_sums import behind_weights, shares_seen
+from normcheck.norms.belonging.activation_moments import POOLS
+from normcheck.norms.belonging.links import Link
+from normcheck.norms.belonging.reaching import Channels, Hypothesis, Reaching, reaching
+from normcheck.norms.belonging.weighted_sums import (
+    behind_weights,
+    shares_seen,
+    variances_behind,
+)
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
 
-if TYPE_CHECKING:
-    from normcheck.norms.belonging.inflow import Inflow
-
-_TOGETHER = 256
-"""Channels that are taken together: a quarter of a megabyte for one activation, which fits the
-processor's cache."""
 AS_GOOD = 0.006
 """Difference of alignments that does not tell hypotheses apart."""
+_NO_FACTOR = 690.0
+"""Logarithm of a factor beyond what any is."""
 USUAL_BORDERS = 4
 """Of ``BORDERS``: images of 8 pixels or more."""
 SAME_LIKELIHOOD = 4.0
@@ -42,15 +43,6 @@ deviations of a single parameter."""
 MOST_OF_A_CHANNEL = 25.0
 """Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
 does not decide for its layer."""
-
-
-@lazy_dataclass()
-class Hypothesis:
-    """What may stand between a norm and the weights."""
-
-    activation: str
-    pool: float = 1.0
-    """Values that a max pooling chooses from; 1 is none."""
 
 
 @lazy_dataclass(eq=False)
@@ -90,14 +82,14 @@ class Prediction:
         link: What is predicted.
         hypotheses: Ignored for a PReLU, whose slopes are known; of them only the strength of
             a max pooling counts where a graph shows what reaches the weights.
-        inputs: Mean and variance of what reaches the weights under each hypothesis, if known.
+        inputs: What reaches the weights under each hypothesis, if known.
     """
 
     def __init__(
         self,
         link: Link,
         hypotheses: Sequence[Hypothesis],
-        inputs: tuple[Floats, Floats] | None = None,
+        inputs: Reaching | None = None,
     ) -> None:
         """Read the weights and predict."""
         self.link = link
@@ -112,9 +104,13 @@ class Prediction:
             self.hypotheses = (Hypothesis("PReLU"),)
         else:
             self.hypotheses = tuple(hypotheses)
-        means, variances = inputs or _inputs(link, self.hypotheses)
+        self._reaching = inputs or reaching(link, self.hypotheses)
         # One mean for each channel, hypothesis and border.
-        mean, self.variance = behind_weights(link, means, variances)
+        mean, behind = behind_weights(link, self._reaching.means, self._reaching.variances)
+        at_once = self._reaching.variances is not None
+        self._variances: Floats | None = behind if at_once else None
+        self._squares: Floats | None = None if at_once else behind
+        self.share = 1.0
         bias: Floats = np.zeros((1, 1, 1))
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
@@ -125,14 +121,13 @@ class Prediction:
         self.measure()
         for share in shares_seen(link)[1:]:
             other = copy(self)
-            other.mean, other.variance = mean * share + bias, self.variance * share
+            other.mean, other.share = mean * share + bias, share
             other.measure()
             if other.suits_better_than(self):
                 self.__dict__ |= other.__dict__
 
     def measure(self) -> None:
         """Hold the means against the stored ones, under each hypothesis and border."""
-        self._borders: list[int] | None = None
         stored, weight = self._stored
         flat = self.mean.reshape(stored.size, -1)
         weighted = flat * weight[:, None]
@@ -152,11 +147,26 @@ class Prediction:
             return gain > 0
         return off_one(float(self.slopes[place])) < off_one(float(other.slopes[there]))
 
-    @property
+    @cached_property
     def finite(self) -> bool:
         """Whether the weights predict numbers."""
         # A mean that is no number makes none of what is explained.
-        return bool(np.isfinite(self.explained).all() and np.isfinite(self.variance).all())
+        return bool(np.isfinite(self.explained).all() and np.isfinite(self._most_variance()).all())
+
+    def _most_variance(self) -> Floats:
+        """Variances under every hypothesis, or what none of them exceeds."""
+        if self._squares is None:
+            assert self._variances is not None  # noqa: S101  (one of the two is there)
+            return self._variances
+        return variances_behind(self._squares, self._reaching.most_variance())
+
+    def variance_of(self, hypothesis: int) -> Floats:
+        """Variances of the output channels under one hypothesis."""
+        if self._squares is None:
+            assert self._variances is not None  # noqa: S101  (one of the two is there)
+            return self._variances[:, hypothesis] * self.share
+        reaching = self._reaching.variance_under(hypothesis)
+        return variances_behind(self._squares, reaching)[:, 0] * self.share
 
     @property
     def scores(self) -> Floats:
@@ -169,9 +179,15 @@ class Prediction:
         """Mean of (stored mean / σ)²."""
         return self._own / self._stored[0].size
 
-    def slope_of(self, hypothesis: int) -> float:
-        """The factor under one hypothesis, with the border that suits it best."""
-        return float(self.slopes[hypothesis, self.border_of(hypothesis)])
+    @property
+    def off_one(self) -> Floats:
+        """How far the factor is from 1 under each hypothesis, with the border that suits it best.
+
+        Infinite where it is no factor, that is not above 0.
+        """
+        off: Floats = self._bordered[1].copy()
+        off[off >= _NO_FACTOR] = np.inf
+        return off
 
     def border_of(self, hypothesis: int) -> int:
         """The place of the border that suits a hypothesis best.
@@ -180,23 +196,27 @@ class Prediction:
         ``SAME_LIKELIHOOD``), the one whose factor is nearest to 1; but an image of few pixels
         is not assumed for that alone, as with it nearly every factor could be explained.
         """
+        return 0 if self._borderless else int(self._bordered[0][hypothesis])
+
+    @cached_property
+    def _bordered(self) -> tuple[NDArray[np.intp], Floats]:
+        """For every hypothesis the border, and how far its factor is from 1."""
+        # Of all at once: most are asked for, and a call takes longer than its numbers.
+        off: Floats = np.abs(np.log(np.maximum(self.slopes, exp(-_NO_FACTOR))))
         if self._borderless:
-            return 0
-        if self._borders is None:
-            # Of all at once: most are asked for, and a call takes longer than its numbers.
-            missed = np.maximum(1.0 - self.alignment, 1e-12)
-            least = missed.min(axis=1, keepdims=True)
-            likely = missed <= least * exp(SAME_LIKELIHOOD / self._stored[0].size)
-            usual = likely[:, :USUAL_BORDERS].any(axis=1)
-            likely[usual, USUAL_BORDERS:] = False
-            off = np.abs(np.log(np.maximum(self.slopes, 1e-300)))
-            self._borders = np.where(likely, off, np.inf).argmin(axis=1).tolist()
-        return self._borders[hypothesis]
+            return np.zeros(len(off), np.intp), off[:, 0]
+        missed = np.maximum(1.0 - self.alignment, 1e-12)
+        least = missed.min(axis=1, keepdims=True)
+        likely = missed <= least * exp(SAME_LIKELIHOOD / self._stored[0].size)
+        usual = likely[:, :USUAL_BORDERS].any(axis=1)
+        likely[usual, USUAL_BORDERS:] = False
+        off = np.where(likely, off, np.inf)
+        return off.argmin(axis=1), off.min(axis=1)
 
     def fit(self, hypothesis: int) -> Fit:
         """The fit under one hypothesis, with the border that suits it best."""
         border = self.border_of(hypothesis)
-        mean, variance = self.mean[:, hypothesis, border], self.variance[:, hypothesis]
+        mean, variance = self.mean[:, hypothesis, border], self.variance_of(hypothesis)
         stored, weight = self._stored
         target = self.link.target
         assert target.running_var is not None  # noqa: S101  (links have both statistics)
@@ -226,77 +246,17 @@ def off_one(slope: float) -> float:
     return abs(log(slope)) if slope > 0 else inf
 
 
-def _inputs(link: Link, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
-    """Means and variances that reach the weights, of shape (channels, hypotheses)."""
-    if link.inflow is not None:
-        return _from_graph(link, link.inflow, hypotheses)
-    gamma, beta = _affine(link)
-    if link.slopes is not None:
-        slopes = np.asarray(link.slopes.values(), dtype=np.float64).reshape(-1)
-        return after_prelu(gamma, beta, slopes)
-    return _under(gamma, beta, hypotheses)
-
-
-def _affine(link: Link) -> tuple[Floats, Floats]:
-    """Scale and shift of the norm that a link begins at."""
-    source = link.source
-    channels = source.features or 0
-    gamma = source.weight.numbers if source.weight else np.ones(channels)
-    beta = source.bias.numbers if source.bias else np.zeros(channels)
-    return gamma, beta
-
-
-def _under(gamma: Floats, beta: Floats, hypotheses: Sequence[Hypothesis]) -> tuple[Floats, Floats]:
-    """Means and variances behind an activation, of shape (channels, hypotheses)."""
-    mean, variance = np.empty((2, gamma.size, len(hypotheses)))
-    groups = [(name, tuple(group)) for name, group in groupby(hypotheses, lambda h: h.activation)]
-    for start in range(0, gamma.size, _TOGETHER):
-        some = slice(start, start + _TOGETHER)
-        channels, column = Normals(gamma[some], beta[some]), 0
-        for name, group in groups:
-            columns = slice(column, column + len(group))
-            mean[some, columns], variance[some, columns] = channels.after(
-                ACTIVATIONS[name], tuple(h.pool for h in group)
-            )
-            column += len(group)
-    return mean, variance
-
-
 def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list[Prediction]:
     """Several plain links under the same hypotheses.
 
-    What activations make of their channels is worked out for all together: for small layers the
-    calls take longer than the numbers.
-
     Args:
         links: Without a graph and without slopes.
-        hypotheses: As for ``Prediction``.
+        hypotheses: Without a pooling.
     """
     if not links:
         return []
-    affine = [_affine(link) for link in links]
-    gamma, beta = (np.concatenate(parts) for parts in zip(*affine, strict=True))
-    means, variances = _under(gamma, beta, hypotheses)
-    ends = np.cumsum([scale.size for scale, _ in affine])[:-1]
-    inputs = zip(np.split(means, ends), np.split(variances, ends), strict=True)
-    return [Prediction(link, hypotheses, each) for link, each in zip(links, inputs, strict=True)]
-
-
-def _from_graph(
-    link: Link, inflow: "Inflow", hypotheses: Sequence[Hypothesis]
-) -> tuple[Floats, Floats]:
-    from normcheck.norms.belonging.inflow import moments
-
-    each = [moments(inflow, hypothesis.pool) for hypothesis in hypotheses]
-    mean = np.stack([m for m, _ in each], axis=1)
-    variance = np.stack([v for _, v in each], axis=1)
-    taken = link.weights.shape[0 if link.kind is WeightStructure.TRANSPOSED else 1]
-    if link.kind is WeightStructure.LINEAR and taken % mean.shape[0] == 0:
-        # Flattened: the positions of a channel lie side by side.
-        return np.repeat(mean, taken // mean.shape[0], 0), np.repeat(
-            variance, taken // mean.shape[0], 0
-        )
-    return mean, variance
+    each = Channels(links, hypotheses).each()
+    return [Prediction(link, hypotheses, one) for link, one in zip(links, each, strict=True)]
 
 
 def _weighted(link: Link) -> tuple[Floats, Floats]:

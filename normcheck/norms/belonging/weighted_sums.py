@@ -30,7 +30,9 @@ _APART = (WeightStructure.LINEAR, WeightStructure.CONVOLUTION)
 """Weights whose rows are output channels that see every input: they are read in blocks."""
 
 
-def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats, Floats]:
+def behind_weights(
+    link: Link, means: Floats, variances: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Means and variances behind the weights of a link, without its bias.
 
     Of a transposed convolution as if each output position saw every tap: see
@@ -39,11 +41,13 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
     Args:
         link: With the weights.
         means: Of shape (channels, hypotheses).
-        variances: Of the same shape.
+        variances: Of the same shape; None where :func:`variances_behind` is asked later, for the
+            hypothesis that is chosen.
 
     Returns:
         Means of shape (out channels, hypotheses, borders), variances of shape (out channels,
-        hypotheses).
+        hypotheses); without variances the squares of the weights, summed over taps, of shape
+        (groups, out channels of each, inputs of each).
 
     Raises:
         UnreadableError: The file ends early, or its checksum is wrong.
@@ -56,29 +60,45 @@ def behind_weights(link: Link, means: Floats, variances: Floats) -> tuple[Floats
     hypotheses, taps = means.shape[1], prod(weights.shape[2:])
     shares = _shares(weights.shape[2:], turned=turned)
     means = means.reshape(groups, 1, inner, -1)
-    repeated = np.repeat(variances, taps, axis=0).reshape(groups, inner * taps, -1)
     fetch_ahead((weights,))
-    found: list[tuple[Floats, Floats]] = []
+    found: list[Floats] = []
+    behind: list[Floats] = []
     squares: Floats = np.empty(0)
     for _, block in in_blocks(weights) if link.kind in _APART else ((0, weights.values()),):
         rows = _rows(block, link).reshape(groups, -1, inner, taps)
         if not found:  # every block is of one type
-            means, repeated, shares = (
-                factor.astype(rows.dtype, copy=False) for factor in (means, repeated, shares)
-            )
+            means, shares = (factor.astype(rows.dtype, copy=False) for factor in (means, shares))
         if squares.shape != rows.shape:
             # Kept from block to block: to get fresh memory takes longer than to fill it.
             squares = np.empty_like(rows)
         np.square(rows, out=squares)
         mean = _over_taps(rows, means) @ shares
-        variance = squares.reshape(groups, -1, inner * taps) @ repeated
-        found.append(
-            (mean.reshape(-1, hypotheses, shares.shape[1]), variance.reshape(-1, hypotheses))
-        )
-    mean, variance = (
-        np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True)
-    )
-    return np.broadcast_to(mean, (*variance.shape, len(BORDERS))), variance
+        found.append(mean.reshape(-1, hypotheses, shares.shape[1]))
+        # A product, since numpy is slow at sums over a few numbers.
+        summed = squares[..., 0] if taps == 1 else squares @ np.ones(taps, rows.dtype)
+        if variances is not None:
+            behind.append(variances_behind(summed, variances))
+        else:
+            behind.append(summed.copy() if summed.base is squares else summed)
+    mean = np.concatenate(found).astype(np.float64)
+    made = np.concatenate(behind, axis=1 if variances is None else 0)
+    return np.broadcast_to(mean, (*mean.shape[:2], len(BORDERS))), made
+
+
+def variances_behind(squares: Floats, variances: Floats) -> Floats:
+    """Variances behind weights, by their squares.
+
+    Args:
+        squares: Summed over taps, of shape (groups, out channels of each, inputs of each).
+        variances: Of what reaches the weights, of shape (channels, hypotheses).
+
+    Returns:
+        Of shape (out channels, hypotheses).
+    """
+    groups, _, inner = squares.shape
+    reaching = variances.reshape(groups, inner, -1).astype(squares.dtype, copy=False)
+    made: Floats = (squares @ reaching).reshape(-1, variances.shape[1]).astype(np.float64)
+    return made
 
 
 def shares_seen(link: Link) -> tuple[float, ...]:

@@ -1,0 +1,84 @@
+"""The first norm against its own weights: whether its variances follow them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import normcheck
+from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.pipeline.vouching import LOOSE, OF_TWO
+from normcheck.report.report import Standing
+
+from .settled import anatomy
+
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
+
+State = dict[str, torch.Tensor]
+
+
+def _settled(seed: int) -> nn.Sequential:
+    """A network whose statistics are those of smooth images, as photographs are."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+    )  # fmt: skip
+    nn.init.normal_(model[0].weight)  # type: ignore[arg-type]
+    for layer in model:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+            nn.init.normal_(layer.bias, 0.0, 0.3)
+    smooth = nn.AvgPool2d(5, stride=1, padding=2)
+    with torch.no_grad():
+        for _ in range(6):
+            model(6 * smooth(torch.randn(16, 1, 16, 16)))
+    return model
+
+
+def _average(one: State, other: State) -> State:
+    return {k: (v + other[k]) / 2 if v.is_floating_point() else v for k, v in one.items()}
+
+
+def _first(state: State, folder: Path) -> FirstNorm:
+    model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32))
+    model.load_state_dict(state, strict=False)
+    found = anatomy(model, folder).first
+    assert found is not None
+    return found
+
+
+def test_variances_follow_their_own_weights_and_no_average_of_two(tmp_path: Path) -> None:
+    """As a rate over seeds: of weights averaged over two trainings most follow none."""
+    states = [_settled(seed).state_dict() for seed in range(12)]
+    own = [_first(state, tmp_path).loose for state in states]
+    mixed = [
+        _first(_average(one, other), tmp_path).loose
+        for one, other in zip(states, states[1:] + states[:1], strict=True)
+    ]
+    assert max(own) < LOOSE
+    assert sum(loose > LOOSE for loose in mixed) >= 9
+
+
+def test_nothing_vouches_for_an_average_of_two_trainings(tmp_path: Path) -> None:
+    """Its means fit all the same; where each comes from one training they vouch."""
+    file = tmp_path / "model.pt"
+    one, other = (_settled(seed).state_dict() for seed in (1, 2))
+    torch.save(one, file)
+    (healthy,) = normcheck.scan([file]).models
+    assert sum(layer.standing is Standing.VOUCHED for layer in healthy.layers) == 2
+    torch.save(_average(one, other), file)
+    (mixed,) = normcheck.scan([file]).models
+    assert [layer.standing for layer in mixed.layers[1:]] == [Standing.UNTOLD] * 2
+    assert {layer.why for layer in mixed.layers[1:]} == {OF_TWO}
+
+
+def test_a_kernel_of_many_taps_takes_no_memory_of_their_square(tmp_path: Path) -> None:
+    """65,536 taps, each with each, are 34 gigabytes."""
+    model = nn.Sequential(nn.Conv1d(1, 16, 1 << 14, bias=False), nn.BatchNorm1d(16))
+    nn.init.normal_(model[1].running_mean)  # type: ignore[arg-type]
+    first = anatomy(model, tmp_path).first
+    assert first is not None
+    assert (first.spread, first.loose) == (None, 0.0)
