@@ -13,7 +13,8 @@ import numpy as np
 from normcheck.norms.belonging.agreement import CONVINCING, Agreement
 from normcheck.norms.belonging.likeliest_activation import AS_ROUGH, EXACT, HYPOTHESES, is_certain
 from normcheck.norms.belonging.links import Link
-from normcheck.norms.belonging.prediction import Hypothesis, Prediction
+from normcheck.norms.belonging.prediction import Prediction
+from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.saved.checkpoint import SavedModel
 
@@ -90,4 +91,4 @@ def _of_spikes(link: Link) -> Prediction:
     above = (beta[:, None] - np.array(_THRESHOLDS)) / np.maximum(gamma, 1e-12)[:, None]
     rate: Floats = 0.5 * (1.0 + np.vectorize(erf)(above / sqrt(2.0)))
     hypotheses = [Hypothesis(f"spikes at {threshold:g}") for threshold in _THRESHOLDS]
-    return Prediction(link, hypotheses, (rate, rate * (1.0 - rate)))
+    return Prediction(link, hypotheses, Reaching(rate, rate * (1.0 - rate)))
