@@ -27,7 +27,7 @@ Measured on networks for digits: no channel of a healthy model reaches it with 1
 samples; with 1 % of the initial value left one channel in 128 does."""
 SIGNIFICANT = 0.01
 """Probability, if neither set of statistics were better, of so many answers changing one way."""
-RIGHTER = (2.5, 3.7)
+RIGHTER = (2.5, 5.0)
 """Paired t of the losses at their best temperatures plus the z of the changed answers, from which
 re-estimated statistics count as better, and where hardly any channel is off.
 ``benchmarks/run_verdicts.py`` measures how often that is wrong and how much harm it finds: the
