@@ -16,7 +16,7 @@ def unread_tensors(model: SavedModel) -> dict[str, str]:
     found = {
         name: ref.note or f"element type {ref.dtype.name}"
         for name, ref in unreadable(model.tensors)
-        if ref.numel  # of none, none is missing
+        if ref.numel or ref.note  # of none, none is missing
     }
     return {**found, **model.left_out}
 
