@@ -257,7 +257,7 @@ def test_runs_side_by_side_report_as_one_after_the_other(samples: Path, tmp_path
     for name in ("one.pt", "two.pt"):
         (tmp_path / name).write_bytes((samples / "mlp-batchnorm-module.pt").read_bytes())
     steps: list[str] = []
-    running = Running(progress=lambda what, _: steps.append(what))
+    running = Running(progress=lambda what, *_: steps.append(what))
     here = scan(tmp_path, Examination(running=running))
     assert here.models[0].run is not None
     steps.clear()

@@ -46,7 +46,9 @@ def is_observation_norm(
         named: Where they were given torch's names.
     """
     if named is not None:
-        return "weight" not in leaves and named.convention is None
+        # Names that are one library's alone are a batch norm's, which may be built without γ.
+        own = named.convention is not None and named.confidence is Confidence.HIGH
+        return "weight" not in leaves and not own
     if len(leaves) < 3 or _COUNTED.isdisjoint(leaves):
         return False  # as nearly all modules are told at once
     there = {name: tensor for name, tensor in leaves.items() if tensor is not None}

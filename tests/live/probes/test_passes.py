@@ -25,6 +25,8 @@ from normcheck.rules.harm_by_outputs import MATERIAL
 
 SAMPLES = 256
 
+pytestmark = pytest.mark.kernels
+
 
 def convolutional(*between: nn.Module) -> nn.Module:
     """Three convolutions with their norms, something between the last two."""
