@@ -15,6 +15,7 @@ from normcheck.report.form import Wish
 from normcheck.report.healthy_reading import folding
 from normcheck.report.report import ModelReport, summarise
 from normcheck.report.run_summary import summarise_run
+from normcheck.rules.evidence.training_traces import biases_before, gradients_before
 from normcheck.rules.rule import Rule, Subject
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.unread_tensors import unread_notes
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from normcheck.live.measurement import Run
     from normcheck.norms.anatomy import Anatomy
-    from normcheck.norms.belonging.bias_trace import BiasTrace
-    from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.pipeline.results import Verdicts
 
 
@@ -76,8 +75,8 @@ def _judged(
         optimizer_steps=checkpoint.optimizer_steps,
         clocks=checkpoint.pace,
         alone=model.alone and model.form is not Form.LIVE,
-        gradients=partial(_gradients, checkpoint, known),
-        biases=partial(_biases, known),
+        gradients=partial(gradients_before, model, anatomy, checkpoint.optimizer_states),
+        biases=partial(biases_before, model, anatomy),
         run=known.run,
     )
     # No rule can say anything of a model without norms, not even that it is healthy.
@@ -108,27 +107,6 @@ def _judged(
         ran=len(verdicts.ran),
     )
     return report, replace(verdicts, vouched=certificate_of(report.layers).earned)
-
-
-def _gradients(
-    checkpoint: Checkpoint, known: KnownModel, paths: Sequence[str]
-) -> GradientTrace | None:
-    if not checkpoint.optimizer_states:
-        return None
-    from normcheck.norms.belonging.gradient_trace import (
-        gradient_trace,  # for training checkpoints only
-    )
-
-    return gradient_trace(known.model, known.anatomy.layers, paths, checkpoint.optimizer_states)
-
-
-def _biases(known: KnownModel, paths: Sequence[str]) -> BiasTrace | None:
-    pairs = known.anatomy.biases_before_norms
-    if not pairs:
-        return None
-    from normcheck.norms.belonging.bias_trace import bias_trace  # where something is wrong only
-
-    return bias_trace(known.model.tensors, pairs, known.anatomy.layers, paths)
 
 
 def _agreement(anatomy: Anatomy, wishes: frozenset[Wish]) -> AgreementSummary | None:

@@ -73,7 +73,7 @@ def standings(
     unjudged = dict(agreement.unjudged) if agreement else {}
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
-    mixed = anatomy.first is not None and anatomy.first.loose > LOOSE
+    averaged = anatomy.first is not None and anatomy.first.loose > LOOSE
     drifts = {drift.path: drift.off for drift in run.drifts} if run else {}
     harmless = run is not None and run.verdict == Harm.NONE.value
     untold = run is not None and run.verdict in ("", Harm.UNKNOWN.value)
@@ -91,7 +91,7 @@ def standings(
             found[layer.path] = _by_data(drifts[layer.path], harmless=harmless, left_open=left_open)
         elif layer.path in agreeing:
             found[layer.path] = (
-                (Standing.UNTOLD, OF_TWO) if mixed else (Standing.VOUCHED, by_weights)
+                (Standing.UNTOLD, OF_TWO) if averaged else (Standing.VOUCHED, by_weights)
             )
         else:
             fallback = "the weights do not explain them, by a link that is a guess"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from normcheck.norms.layer import NormLayer
+from normcheck.norms.recognise.neighbours import place_before
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
 
@@ -86,10 +87,9 @@ def _by_number(model: SavedModel, layers: tuple[NormLayer, ...]) -> Iterator[_Pl
     named = {path: m.path for m in model.modules or () for path in (m.path, *m.aliases)}
     for layer in layers:
         for path in (layer.path, *layer.aliases) if layer.aliases else ():
-            parent, _, last = path.rpartition(".")
-            if not last.isdecimal() or last == "0" or len(last) > 9:
+            before = place_before(path)
+            if before is None:
                 continue
-            before = f"{parent}.{int(last) - 1}" if parent else str(int(last) - 1)
             own = named.get(before, before)
             weights = model.tensors.get(f"{own}.weight")
             if weights is not None and weights.ndim >= 2:

@@ -15,6 +15,10 @@ _KEEPS_MEAN = ("FilterResponseNorm", "GraphNorm")
 """Kinds of these families that take away none of it, or a learned share."""
 
 
+_MOST_DIGITS = 9
+"""Of a number of a module; longer ones are no places of a Sequential."""
+
+
 def biases_before_norms(
     model: SavedModel, layers: tuple[NormLayer, ...]
 ) -> tuple[tuple[str, str], ...]:
@@ -27,17 +31,25 @@ def biases_before_norms(
     sequentials = _sequentials(model.modules) if model.modules is not None else None
     known = layouts_of(model)
     for layer in layers:
-        parent, _, last = layer.path.rpartition(".")
         if layer.kind.family not in _SUBTRACTS_MEAN or layer.kind.name in _KEEPS_MEAN:
             continue
-        if not last.isdecimal() or last == "0":
+        before = place_before(layer.path)
+        if before is None:
             continue
-        if sequentials is not None and parent not in sequentials:
+        if sequentials is not None and layer.path.rpartition(".")[0] not in sequentials:
             continue
-        before = f"{parent}.{int(last) - 1}" if parent else str(int(last) - 1)
         if _makes(model.tensors, before, layer.features, known):
             found.append((f"{before}.bias", layer.path))
     return tuple(found)
+
+
+def place_before(path: str) -> str | None:
+    """The path of the neighbour with the number before; None where the last name is no number."""
+    parent, _, last = path.rpartition(".")
+    if not last.isdecimal() or last == "0" or len(last) > _MOST_DIGITS:
+        return None
+    before = str(int(last) - 1)
+    return f"{parent}.{before}" if parent else before
 
 
 def _sequentials(modules: tuple[ModuleRecord, ...]) -> set[str]:

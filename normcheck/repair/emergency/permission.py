@@ -7,6 +7,7 @@ for those that are a little off it would be the greater evil.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
@@ -15,16 +16,13 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.rules import catalogue
 from normcheck.rules.evidence.initial_stats import FIX_LOST, FIX_TRAINED
+from normcheck.rules.evidence.training_traces import biases_before, gradients_before
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.statistics.histories import weighed
 from normcheck.wording import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from normcheck.norms.anatomy import Anatomy
-    from normcheck.norms.belonging.bias_trace import BiasTrace
-    from normcheck.norms.belonging.gradient_trace import GradientTrace
     from normcheck.saved.checkpoint import Checkpoint, SavedModel
 
 _LOST = frozenset({"NC101", "NC102", "NC104", "NC105", "NC107", "NC109", "NC113"})
@@ -135,30 +133,13 @@ def _findings(
 ) -> list[Finding]:
     """Warnings and errors of the rules on statistics, of the file alone."""
     anatomy = anatomies[saved.where]
-
-    def biases(paths: Sequence[str]) -> BiasTrace | None:
-        if not anatomy.biases_before_norms:
-            return None
-        from normcheck.norms.belonging.bias_trace import bias_trace  # where something is wrong only
-
-        return bias_trace(saved.tensors, anatomy.biases_before_norms, anatomy.layers, paths)
-
-    def gradients(paths: Sequence[str]) -> GradientTrace | None:
-        if not checkpoint.optimizer_states:
-            return None
-        from normcheck.norms.belonging.gradient_trace import (
-            gradient_trace,  # for training checkpoints only
-        )
-
-        return gradient_trace(saved, anatomy.layers, paths, checkpoint.optimizer_states)
-
     subject = Subject(
         anatomy,
         siblings=tuple(a for where, a in anatomies.items() if where != saved.where),
         optimizer_steps=checkpoint.optimizer_steps,
         alone=saved.alone,
-        gradients=gradients,
-        biases=biases,
+        gradients=partial(gradients_before, saved, anatomy, checkpoint.optimizer_states),
+        biases=partial(biases_before, saved, anatomy),
     )
     found = [f for rule in catalogue.select(["NC1"], []) for f in _judged(rule.judge(subject))]
     return [f for f in weighed(found) if f.severity is not Severity.INFO]

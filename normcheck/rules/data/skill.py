@@ -124,11 +124,8 @@ def places_in_words(
     )
     if all(map(knows_nothing, skill)):
         return f"{text}both are at chance, so accuracy decides nothing between them."
-    p = sign_test(max(healed, harmed), min(healed, harmed))
     changed = f"{plural(healed, 'sample')} become better, {harmed} worse"
-    if p < BEYOND_GUESSING:
-        return f"{text}{changed} (sign test: p = {number(p)})."
-    return f"{text}{changed}, no more than chance gives."
+    return f"{text}{changed}{_by_chance(healed, harmed)}"
 
 
 def in_words(stored: Answers, given: Answers | None, healed: int, harmed: int) -> str:
@@ -151,8 +148,13 @@ def in_words(stored: Answers, given: Answers | None, healed: int, harmed: int) -
     )
     if at_chance(stored) and at_chance(given):
         return f"{text}both are at chance, so accuracy decides nothing between them."
-    p = sign_test(max(healed, harmed), min(healed, harmed))
     changed = f"{plural(healed, 'answer')} become right, {harmed} wrong"
+    return f"{text}{changed}{_by_chance(healed, harmed)}"
+
+
+def _by_chance(healed: int, harmed: int) -> str:
+    """The end of a sentence that counts what changed: whether chance gives as much."""
+    p = sign_test(max(healed, harmed), min(healed, harmed))
     if p < BEYOND_GUESSING:
-        return f"{text}{changed} (sign test: p = {number(p)})."
-    return f"{text}{changed}, no more than chance gives."
+        return f" (sign test: p = {number(p)})."
+    return ", no more than chance gives."

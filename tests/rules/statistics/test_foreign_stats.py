@@ -31,6 +31,15 @@ def healthy() -> nn.Module:
     return settle(conv_net(nn.ReLU(), blocks=8), 3, 16, 16)
 
 
+def _with_fault(healthy: nn.Module, fault: Callable[[nn.BatchNorm2d], None]) -> nn.Module:
+    """A copy with the fault in every norm."""
+    torch.manual_seed(0)
+    sick = copy.deepcopy(healthy)
+    for norm in _norms(sick):
+        fault(norm)
+    return sick
+
+
 def _permute(norm: nn.BatchNorm2d) -> None:
     order = torch.randperm(CHANNELS)
     norm.running_mean.copy_(norm.running_mean[order].clone())
@@ -74,10 +83,7 @@ def test_gross_faults_are_detected_and_named(
     tmp_path: Path, healthy: nn.Module, fault: Callable[[nn.BatchNorm2d], None], cause: str
 ) -> None:
     """Each fault is one finding that lists the layers and suggests its cause."""
-    torch.manual_seed(0)
-    sick = copy.deepcopy(healthy)
-    for norm in _norms(sick):
-        fault(norm)
+    sick = _with_fault(healthy, fault)
     (finding,) = _findings(sick, tmp_path)
     assert finding.discriminator == cause
     assert finding.severity.rank >= Severity.WARNING.rank
@@ -105,10 +111,7 @@ def test_weights_that_were_trained_with_the_statistics(
     tmp_path: Path, healthy: nn.Module, fault: Callable[[nn.BatchNorm2d], None], left: bool
 ) -> None:
     """Biases that moved with β turn a misfit into a note, but no slip that nothing trains."""
-    torch.manual_seed(0)
-    sick = copy.deepcopy(healthy)
-    for norm in _norms(sick):
-        fault(norm)
+    sick = _with_fault(healthy, fault)
     read = anatomy(sick, tmp_path)
     (told,) = check(Subject(read, biases=lambda _paths: _moved_together(Used.STORED)))
     (alone,) = check(Subject(read, biases=lambda _paths: _moved_together(Used.BATCH)))
