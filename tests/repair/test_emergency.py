@@ -14,7 +14,7 @@ from normcheck import NormcheckError
 from normcheck.cli.flags.run_words import requested
 from normcheck.config.flags.running_flags import RunFlags
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.live.feeding.smooth_fields import Smoothness, smooth_fields
+from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
 from normcheck.repair.emergency.on_fields import estimated_on_fields
 from normcheck.repair.emergency.permission import Accused
 from normcheck.repair.repair_request import Fixing

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.live.feeding.smooth_fields import Smoothness, smooth_fields
-from normcheck.live.probes.first_response import EQUATIONS, StoredFirst, is_linear, response_of
+from normcheck.live.fields.first_response import EQUATIONS, StoredFirst, is_linear, response_of
+from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
 from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
@@ -49,6 +49,11 @@ class Field:
         return self.factor * smooth_fields(count, self.shape, self.smoothness, seed) + offsets
 
 
+def usual_field(shape: tuple[int, int, int]) -> Field:
+    """The field of images of which nothing is known but their shape."""
+    return Field(shape, COLOURED if shape[0] == _COLOURS else GREY)
+
+
 def likeliest_field(
     regimes: Regimes, seen: Collected, first: CallSite | None, shape: tuple[int, int, int]
 ) -> Field:
@@ -60,7 +65,7 @@ def likeliest_field(
         first: The first norm to run, where its statistics may be intact; None otherwise.
         shape: Channels, height and width of the input.
     """
-    usual = Field(shape, COLOURED if shape[0] == _COLOURS else GREY)
+    usual = usual_field(shape)
     if first is None or first not in seen.stored:
         return usual
     mean, variance = (np.asarray(t.numpy(), np.float64) for t in seen.stored[first])
