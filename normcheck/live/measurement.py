@@ -25,6 +25,9 @@ class Fed:
     labelled: bool
     device: str
     dtype: str
+    guessed_from: str = ""
+    """What the size of made-up images was guessed from; empty where it was given or found by
+    trial."""
 
 
 @lazy_dataclass()

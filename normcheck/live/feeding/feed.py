@@ -9,6 +9,8 @@ from torch import nn
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.feeding.failed_trials import FailedShape, counted_modules, in_brief
+from normcheck.live.feeding.image_size import likely_sizes, stated_sizes
+from normcheck.live.feeding.size_beside import LikelySize, size_beside
 from normcheck.live.feeding.synthetic_input import guesses, made, parse
 from normcheck.live.feeding.user_data import all_alike, read_data, readings
 from normcheck.live.input_shape import Shape
@@ -48,10 +50,11 @@ def feed_for(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
                 "without the batch dimension, as 3x224x224; token ids as 128:long",
             )
         return Feed((batch,), _made_up(shapes), False, False, size, given)
-    shapes = _by_trial(model, forward)
+    shapes, why = _by_trial(model, forward, feeding)
     batch = made(shapes, SYNTHETIC_SAMPLES, model)
     known = bool(of_export(model, "known_inputs"))  # an export says what it takes
-    return Feed((batch,), _made_up(shapes), False, not known, size, given)
+    from_ = "" if known else why
+    return Feed((batch,), _made_up(shapes), False, not known, size, given, guessed_from=from_)
 
 
 def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
@@ -88,21 +91,33 @@ def _attempts(item: object, model: nn.Module, forward: Forward) -> Iterator[tupl
         yield _AS_FLOATS + number, batch.floats(forward.dtype)
 
 
-def _by_trial(model: nn.Module, forward: Forward) -> list[Shape]:
+def _by_trial(model: nn.Module, forward: Forward, feeding: Feeding) -> tuple[list[Shape], str]:
+    """Shapes that the model takes, and what the size of images was guessed from, if anything."""
     start = time.monotonic()
     failures: list[FailedShape] = []
-    for shapes in guesses(model):
+    likely = list(stated_sizes(model))
+    if feeding.beside and (told := size_beside(feeding.beside)) is not None:
+        likely.insert(0, told)
+    if feeding.as_trained:
+        likely += likely_sizes(model)
+    for shapes in guesses(model, likely):
         if len(failures) >= _TRIALS or time.monotonic() - start > _TRIAL_SECONDS:
             break
         with counted_modules() as count:
             error = forward.error(made(shapes, 2, model))
         if error is None:
-            return shapes
+            return shapes, _why(shapes, likely)
         failures.append(FailedShape(tuple(shapes), error, count[0]))
     raise NormcheckError(
         f"no input was found that the model takes ({in_brief(failures)})",
         "give its shape without the batch, --input-shape 3x224x224, or --data",
     )
+
+
+def _why(shapes: list[Shape], likely: list[LikelySize]) -> str:
+    """What said so of the size of images that ran; empty where they were found by trial."""
+    size = shapes[0].dimensions[1:]
+    return next((s.why for s in likely if (s.height, s.width) == size), "")
 
 
 def _words(shapes: list[Shape]) -> str:

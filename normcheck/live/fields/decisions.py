@@ -154,7 +154,7 @@ def _on_fields(old: Regimes, new: Regimes, feed: Feed, seed: int) -> Exchanged |
         return None
     return Exchanged(
         fed.samples,
-        f"smooth random images ({_words(shape)})",
+        f"smooth random images ({_words(shape)}{_guess(feed)})",
         False,
         *found,
         flips(outputs[0].mains, old.batch(fed).mains),
@@ -193,6 +193,12 @@ def _fed(images: Field, seed: int) -> Feed:
 
 def _fitted(images: Field, looked: Looked) -> str:
     return looked.first.path if images.fitted and looked.first is not None else ""
+
+
+def _guess(feed: Feed) -> str:
+    if not feed.guessed:
+        return ""
+    return f", a guess from {feed.guessed_from or 'trial alone'}"
 
 
 def _words(shape: ImageShape) -> str:

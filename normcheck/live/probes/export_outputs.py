@@ -58,7 +58,7 @@ def outputs_compared(source: nn.Module, other: Path, how: Running) -> OutputMatc
 
 def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch:
     device = device_of(how.device)
-    feeding = how.feeding
+    feeding = replace(how.feeding, as_trained=True)
     known = of_export(export, "known_inputs")
     if feeding.data is None and not feeding.shapes and known:
         feeding = replace(feeding, shapes=tuple(str(shape) for shape in known))

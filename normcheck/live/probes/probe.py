@@ -145,6 +145,7 @@ def run(
             labelled=feed.labelled,
             device=str(device),
             dtype=f"{dtype} autocast" if forward.autocast else dtype,
+            guessed_from=feed.guessed_from,
         ),
         mechanics=seen,
         against_data=data,

@@ -9,7 +9,7 @@ from normcheck.errors import NormcheckError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.feeding.feed import feed_for
-from normcheck.live.fields.decisions import image_shape
+from normcheck.live.fields.decisions import ImageShape, image_shape
 from normcheck.live.fields.fitted_field import GREY, Field, likeliest_field
 from normcheck.live.loading.model_factory import Fitting
 from normcheck.live.probes.regime_comparison import regime
@@ -68,7 +68,8 @@ def estimated_on_fields(
     running = how.running
     assert running is not None  # noqa: S101  (only called with one)
     with prepared(checkpoint, saved, running, "estimating", ("random images", "")) as ready:
-        shape = _image_shape(ready.model, ready.forward, running.feeding)
+        beside = replace(running.feeding, beside=checkpoint.name)
+        shape, guessed_from = _image_shape(ready.model, ready.forward, beside)
         found = _Model(ready.regimes, ready.tracked, ready.fit, accused).estimated(shape, running)
         layers = ready.layers(found.estimate)
     return ready.repair(
@@ -77,14 +78,20 @@ def estimated_on_fields(
         (found.proof, found.objections),
         {"source": "smooth random fields", "shapes": "x".join(map(str, shape))},
         Emergency(
-            in_words(accused), found.field.smoothness.neighbours, found.fitted_to, found.kept
+            in_words(accused),
+            found.field.smoothness.neighbours,
+            found.fitted_to,
+            found.kept,
+            guessed_from,
         ),
     )
 
 
-def _image_shape(model: nn.Module, forward: Forward, feeding: Feeding) -> tuple[int, int, int]:
-    """Channels, height and width of the images that the model takes."""
-    feed = feed_for(model, forward, replace(feeding, data=None))
+def _image_shape(
+    model: nn.Module, forward: Forward, feeding: Feeding
+) -> tuple[ImageShape, str | None]:
+    """The shape of the images that the model takes, and what it was guessed from if it was."""
+    feed = feed_for(model, forward, replace(feeding, data=None, as_trained=True))
     shape = image_shape(feed)
     if shape is None:
         raise NormcheckError(
@@ -92,7 +99,7 @@ def _image_shape(model: nn.Module, forward: Forward, feeding: Feeding) -> tuple[
             "numbers: smooth random fields can stand in for images only",
             f"say which shape it takes, --input-shape 3x224x224, if that was guessed; or {_DATA}",
         )
-    return shape
+    return shape, feed.guessed_from if feed.guessed else None
 
 
 @lazy_dataclass(frozen=False)
