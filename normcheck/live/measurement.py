@@ -3,6 +3,7 @@
 from dataclasses import field
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.decided_on_fields import DecidedOnFields
 from normcheck.live.hits import Answers, Skill
 from normcheck.live.misfit import InputMap, OtherCode
 from normcheck.norms.layer import Floats
@@ -290,3 +291,5 @@ class Run:
     """How the model came about."""
     dry: bool = False
     """Whether the data were left out, and only what they cost was told."""
+    on_fields: DecidedOnFields | None = None
+    """On made-up input of images what decisions change by; None where that was not tried."""

@@ -17,6 +17,10 @@ from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward, of_export
 
+ImageShape = tuple[int, int, int]
+"""Channels, height and width."""
+_IMAGE = 4
+"""Dimensions of a batch of images."""
 SYNTHETIC_SAMPLES = 8
 """Made-up samples: the mechanics need a handful, and nothing is estimated from them."""
 _DEFAULT_BATCH = 32
@@ -55,6 +59,30 @@ def feed_for(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
     known = bool(of_export(model, "known_inputs"))  # an export says what it takes
     from_ = "" if known else why
     return Feed((batch,), _made_up(shapes), False, not known, size, given, guessed_from=from_)
+
+
+def image_shape(feed: Feed) -> ImageShape | None:
+    """Of the one input of floating numbers that a model takes; None where it takes others."""
+    batch = feed.batches[0]
+    x = batch.args[0] if len(batch.args) == 1 and not batch.kwargs else None
+    if not isinstance(x, torch.Tensor) or x.ndim != _IMAGE or not x.is_floating_point():
+        return None
+    return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
+
+
+def trained_shape(model: nn.Module, forward: Forward, feed: Feed) -> ImageShape | None:
+    """The same as of the training's images, as the layers suggest them where the size is a guess.
+
+    None where the model takes no image.
+    """
+    shape = image_shape(feed)
+    if shape is None or not feed.guessed or feed.guessed_from:
+        return shape
+    for size in likely_sizes(model):
+        dimensions = (shape[0], size.height, size.width)
+        if forward.error(made([Shape(dimensions)], 2, model)) is None:
+            return dimensions
+    return shape
 
 
 def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:

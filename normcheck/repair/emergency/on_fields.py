@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from normcheck.errors import NormcheckError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.feeding.feed import feed_for
-from normcheck.live.fields.decisions import ImageShape, image_shape
+from normcheck.live.feeding.feed import ImageShape, feed_for, image_shape
 from normcheck.live.fields.fitted_field import GREY, Field, likeliest_field
 from normcheck.live.loading.model_factory import Fitting
 from normcheck.live.probes.regime_comparison import regime
