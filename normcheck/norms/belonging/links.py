@@ -143,7 +143,10 @@ def first_norm(
         layout = layouts.get(step.weight_name)
         if not weights.readable or (layout is not None and layout.inputs_first):
             return None
-        return target, step.path, weights, step.leaves.get("bias")
+        bias = step.leaves.get("bias")
+        if bias is not None and bias.numel != target.features:
+            return None
+        return target, step.path, weights, bias
     return None
 
 
@@ -189,11 +192,14 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
         kind = _weights_kind(weights, made_of, makes, layout)
         if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
             continue
+        bias = step.leaves.get("bias")
+        if bias is not None and bias.numel != makes:
+            continue  # the weights make another number of channels than this reading of them
         yield Link(
             source,
             step.path,
             weights,
-            step.leaves.get("bias"),
+            bias,
             target,
             kind,
             role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
