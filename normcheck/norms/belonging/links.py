@@ -138,7 +138,7 @@ def first_norm(
         target, weights = steps[index + 1].norm, step.leaves["weight"]
         if target is None or not target.has_statistics or target.at_initial_values:
             return None
-        if target.path in places_served(model, layers):
+        if target.path in places_served(model, layers) or _is_part(step, target, steps[:index]):
             return None
         layout = layouts.get(step.weight_name)
         if not weights.readable or (layout is not None and layout.inputs_first):
@@ -148,6 +148,17 @@ def first_norm(
             return None
         return target, step.path, weights, bias
     return None
+
+
+def _is_part(step: ModuleStep, target: NormLayer, before: list[ModuleStep]) -> bool:
+    """Whether weights are part of a module that has tensors of its own, and ends before the norm.
+
+    The projection of a graph attention stands before its norm in a file, and what the module does
+    with the projected, weighing neighbours and adding a bias, stands between them in a run.
+    """
+    whole, _, _ = step.path.rpartition(".")
+    inside = target.path.startswith(f"{whole}.")
+    return bool(whole) and not inside and any(other.path == whole for other in before)
 
 
 @lazy_dataclass()
