@@ -2,9 +2,9 @@
 
 from normcheck.lazy_dataclass import lazy_dataclass
 
-HEALTHY_MOST = 0.6
+HEALTHY_MOST = 0.78
 """Share of the decisions on random images that re-estimating on them changes of healthy networks,
-at most: random images are near no class. 0.2 to 0.6 of healthy ones, 0.4 to 0.9 of lost ones."""
+at most, of 90 (0.57 in nine of ten): random images are near no class."""
 
 
 @lazy_dataclass()

@@ -14,12 +14,14 @@ architecture by their damage (`normcheck diff --run` shows both).
 ## How severe
 Info: random images are near no class, so that decisions change in healthy networks too, and
 weights that were trained with the stored statistics (frozen from the start, in eval mode) look the
-same. It is a reason to give data, no verdict.
+same. It is a reason to give data, no verdict. Of 90 small networks on three sets of images none
+changed so many decisions as they were (0.78 at most, 0.57 in nine of ten); with the statistics of
+another seed 62 % of them did, with those of all but the first norm lost 49 %.
 
 ## Stays silent
-On data, which tell more. Where no more decisions change than in healthy networks: up to 0.75 of
-them in 78 small ones. Where all statistics are at 0 and 1, of which other rules speak. Where most
-norms stand behind no convolution over an image, and where outputs decide nothing.
+On data, which tell more. Where fewer than 0.8 of the decisions change. Where all statistics are at
+0 and 1, of which other rules speak. Where most norms stand behind no convolution over an image, and
+where outputs decide nothing.
 
 ## What to do
 Scan with `--data`: a few dozen samples decide it, with labels best.
@@ -54,7 +56,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         title=f"{percent(found.changed)} of the decisions on random images hang on the statistics",
         detail=(
             f"On {found.samples} smooth random images ({found.shape}{fitted}) so many decisions "
-            "change with statistics re-estimated on these images; of healthy networks 20 to 67 % "
+            "change with statistics re-estimated on these images; of healthy networks 12 to 78 % "
             "do."
         ),
         consequence="The stored statistics may be of other weights, or lost; weights that were "
