@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.saved.optimizer_order import order_of_parameters
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.recognise.neighbours import biases_before_norms
+from normcheck.saved.optimizer_order import order_of_parameters
 
 if TYPE_CHECKING:
     from normcheck.norms.layer import NormLayer

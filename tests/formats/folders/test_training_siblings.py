@@ -12,9 +12,9 @@ from torch import Tensor, nn
 import normcheck
 from normcheck.findings import Finding
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.saved.optimizer_order import order_of_parameters
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.saved.clocks import Unit
+from normcheck.saved.optimizer_order import order_of_parameters
 
 STEPS = 60
 
