@@ -31,7 +31,8 @@ from normcheck.live.probes.train_mode import in_train_mode
 from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.regimes import Regimes, Statistics, distance
+from normcheck.live.watching.left_out import pooled
+from normcheck.live.watching.regimes import DataStatistics, Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
 from normcheck.wording import number
 
@@ -168,21 +169,24 @@ def _without_statistics(
 
 
 @lazy_dataclass(eq=False)
-class _Halves:
-    """Each half of the samples, re-estimated."""
+class _Crossed:
+    """All samples under statistics that were estimated without them."""
 
     estimated: Statistics
     """Of the first half."""
     residual: float
-    """The larger one."""
+    """The larger one of the halves'."""
     outputs: tuple[RegimeOutputs, RegimeOutputs]
     """Of all samples in eval mode, and under statistics that were estimated without them."""
     settled: Tensor | None
-    """Of all samples under ``estimated``, in their order; None where their shapes differ."""
+    """Of all samples under re-estimated ones, in their order; None where their shapes differ."""
 
 
-def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: bool) -> _Halves:
-    """Re-estimate on one half, judge on the other, both ways.
+def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: bool) -> _Crossed:
+    """Re-estimate each half, and judge each sample by the statistics of all the others.
+
+    Where samples cannot be told apart at a norm, or have several shapes, each half is judged by
+    the statistics of the other.
 
     Args:
         regimes: Runs the model.
@@ -192,6 +196,31 @@ def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: b
     """
     halves = feed.halves()
     found = [regimes.estimated(half, repeatable=repeatable) for half in halves]
+    residual = max(e.residual for e in found)
+    if feed.pooled() is not None and len(at_eval.mains) == 1:
+        share = halves[0].samples / feed.samples
+        both = found[0].statistics.keys() & found[1].statistics.keys()
+        whole = {
+            place: pooled(found[0].statistics[place], found[1].statistics[place], share)
+            for place in found[0].statistics
+            if place in both
+        }
+        left_out = regimes.left_out(feed, whole)
+        given = None if left_out is None else left_out.together()
+        if given is not None and [main.shape for main in given.mains] == [at_eval.mains[0].shape]:
+            outputs = (at_eval, given)
+            return _Crossed(found[0].statistics, residual, outputs, given.mains[0])
+    return _by_halves(regimes, feed, halves, found, at_eval)
+
+
+def _by_halves(
+    regimes: Regimes,
+    feed: Feed,
+    halves: tuple[Feed, Feed],
+    found: list[DataStatistics],
+    at_eval: RegimeOutputs,
+) -> _Crossed:
+    """Each half under the statistics of the other."""
     stored, given = RegimeOutputs([], []), RegimeOutputs([], [])
     for start, half in enumerate(halves):
         rows = range(start, feed.samples, 2)
@@ -206,7 +235,7 @@ def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: b
     first = found[0].outputs or regimes.given(halves[0], found[0].statistics)
     middle = halves[0].samples
     second = given.rows(range(middle, feed.samples))
-    return _Halves(
+    return _Crossed(
         estimated=found[0].statistics,
         residual=max(e.residual for e in found),
         outputs=(stored.together(), given.together()),
