@@ -19,6 +19,7 @@ from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.drifts import drifts_of, is_material
 from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
+from normcheck.live.probes.pooled_scores import expected_gain
 from normcheck.live.probes.regime_comparison import (
     answers,
     calibrated_gain,
@@ -120,6 +121,7 @@ def against_data(
         train_harmed=in_train[1],
         loss_t=gain,
         calibrated_t=calibrated_gain(*crossed) if settled else None,
+        expected_gain=expected_gain(*crossed) if settled else None,
         decisiveness=decisiveness(*crossed) if settled else None,
         closings=closings(regimes, wide, estimated, off or order) if ranked else (),
         noise=among.noise,
