@@ -30,10 +30,11 @@ SIGNIFICANT = 0.01
 MORE_RIGHT = 0.01
 """Share of answers that have to be expected to become right under re-estimated statistics: losses
 fall a little under them in many a network whose answers do not change."""
-RIGHTER = (1.5, 3.5)
+RIGHTER = (1.5, 6.0)
 """Paired t of the losses at their best temperatures plus the z of the changed answers, from which
 re-estimated statistics count as better if so many answers become right, and where hardly any
-channel is off. ``benchmarks/run_verdicts.py`` measures how often that is wrong and how much harm
+channel is off: as little as where running averages lag behind a training at a constant rate, of
+which a network for digits that nobody would call sick has 5.8. ``benchmarks/run_verdicts.py`` measures how often that is wrong and how much harm
 it finds: the table is in ``docs/running.md``."""
 RIGHTER_ALONE = (2.5, 5.0)
 """The same where nothing tells how many answers would become right."""
