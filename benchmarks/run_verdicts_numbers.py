@@ -28,6 +28,7 @@ from benchmarks.run_verdicts import (
     SAMPLES,
     Data,
     Said,
+    Sampling,
     cases_of,
     deep_perceptron,
     perceptron,
@@ -189,8 +190,9 @@ def judged(job: tuple[str, int]) -> list[Said]:
         damage = 0.0
         if case.change is not None:
             judge = (case.change(found.judge[0]), found.judge[1])
-            best = error(reestimated(case.model, case.change(found.train[0])), judge)
-            stored = error(case.model, judge)
+            model = case.model.inner if isinstance(case.model, Sampling) else case.model
+            best = error(reestimated(model, case.change(found.train[0])), judge)
+            stored = error(model, judge)
             damage = 1 - best / stored if stored > 0 else 0.0
         said += [said_of(case, name.split(", ")[::-1], seed, damage, w) for w in case.labelled]
     return said
