@@ -34,8 +34,9 @@ RIGHTER = (1.5, 6.0)
 """Paired t of the losses at their best temperatures plus the z of the changed answers, from which
 re-estimated statistics count as better if so many answers become right, and where hardly any
 channel is off: as little as where running averages lag behind a training at a constant rate, of
-which a network for digits that nobody would call sick has 5.8. ``benchmarks/run_verdicts.py`` measures how often that is wrong and how much harm
-it finds: the table is in ``docs/running.md``."""
+which a network for digits that nobody would call sick has 5.8. How often that is wrong and how
+much harm it finds is measured by ``benchmarks/run_verdicts.py``: the table is in
+``docs/running.md``."""
 RIGHTER_ALONE = (2.5, 5.0)
 """The same where nothing tells how many answers would become right."""
 SURER_THROUGHOUT = 6.0
