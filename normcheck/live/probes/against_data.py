@@ -31,8 +31,7 @@ from normcheck.live.probes.regime_comparison import (
 from normcheck.live.probes.train_mode import in_train_mode
 from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.functions import other_code
-from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.left_out import pooled
+from normcheck.live.watching.input_moments import Collected, pooled
 from normcheck.live.watching.regimes import DataStatistics, Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
 from normcheck.wording import number

@@ -17,8 +17,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
 from normcheck.live.watching.forward import Enough, Forward, Interrupted, RegimeOutputs
-from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.left_out import by_others
+from normcheck.live.watching.input_moments import Collected, by_others
 from normcheck.live.watching.observe import Activation, watching
 from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.reachable_modules import Reached

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.forward import Forward
-from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.left_out import pooled
+from normcheck.live.watching.input_moments import Collected, pooled
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes, Statistics
 
