@@ -269,6 +269,9 @@ class AgainstData:
     """Another input than the one that was fed, under which all norms fit."""
     calibrated_t: float | None = None
     """``loss_t`` of scores that are divided by the best temperature; None without classes."""
+    expected_gain: float | None = None
+    """Share of the samples by which right answers are expected to become more under re-estimated
+    statistics, by both sets of scores; None without one label of a class for each."""
     first_leftover: float | None = None
     """What no input explains of the first norm's means, root mean square in deviations."""
 

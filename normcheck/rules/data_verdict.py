@@ -139,6 +139,12 @@ def _words(harm: Harm, data: AgainstData) -> str:
     return " ".join(parts)
 
 
+def _expected(data: AgainstData) -> str:
+    if data.expected_gain is None or data.expected_gain <= 0:
+        return ""
+    return f"; by both sets of scores {percent(data.expected_gain)} more answers would be right"
+
+
 def _loss(data: AgainstData) -> str:
     stored, given = data.regime("eval"), data.regime("re-estimated")
     losses = (
@@ -152,6 +158,6 @@ def _loss(data: AgainstData) -> str:
     if data.calibrated_t is not None:
         return (
             f"{losses} (paired t over samples: {number(data.loss_t)}; with each set of scores at "
-            f"its best temperature: {number(data.calibrated_t)})."
+            f"its best temperature: {number(data.calibrated_t)}){_expected(data)}."
         )
     return f"{losses} (paired t over samples: {number(data.loss_t)})."

@@ -19,6 +19,7 @@ from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.drifts import drifts_of, is_material
 from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
+from normcheck.live.probes.pooled_scores import expected_gain
 from normcheck.live.probes.regime_comparison import (
     answers,
     calibrated_gain,
@@ -30,8 +31,8 @@ from normcheck.live.probes.regime_comparison import (
 from normcheck.live.probes.train_mode import in_train_mode
 from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.functions import other_code
-from normcheck.live.watching.input_moments import Collected
-from normcheck.live.watching.regimes import Regimes, Statistics, distance
+from normcheck.live.watching.input_moments import Collected, pooled
+from normcheck.live.watching.regimes import DataStatistics, Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
 from normcheck.wording import number
 
@@ -119,6 +120,7 @@ def against_data(
         train_harmed=in_train[1],
         loss_t=gain,
         calibrated_t=calibrated_gain(*crossed) if settled else None,
+        expected_gain=expected_gain(*crossed) if settled else None,
         decisiveness=decisiveness(*crossed) if settled else None,
         closings=closings(regimes, wide, estimated, off or order) if ranked else (),
         noise=among.noise,
@@ -168,21 +170,24 @@ def _without_statistics(
 
 
 @lazy_dataclass(eq=False)
-class _Halves:
-    """Each half of the samples, re-estimated."""
+class _Crossed:
+    """All samples under statistics that were estimated without them."""
 
     estimated: Statistics
     """Of the first half."""
     residual: float
-    """The larger one."""
+    """The larger one of the halves'."""
     outputs: tuple[RegimeOutputs, RegimeOutputs]
     """Of all samples in eval mode, and under statistics that were estimated without them."""
     settled: Tensor | None
-    """Of all samples under ``estimated``, in their order; None where their shapes differ."""
+    """Of all samples under re-estimated ones, in their order; None where their shapes differ."""
 
 
-def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: bool) -> _Halves:
-    """Re-estimate on one half, judge on the other, both ways.
+def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: bool) -> _Crossed:
+    """Re-estimate each half, and judge each sample by the statistics of all the others.
+
+    Where samples cannot be told apart at a norm, or have several shapes, each half is judged by
+    the statistics of the other.
 
     Args:
         regimes: Runs the model.
@@ -192,6 +197,31 @@ def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: b
     """
     halves = feed.halves()
     found = [regimes.estimated(half, repeatable=repeatable) for half in halves]
+    residual = max(e.residual for e in found)
+    if feed.pooled() is not None and len(at_eval.mains) == 1:
+        share = halves[0].samples / feed.samples
+        both = found[0].statistics.keys() & found[1].statistics.keys()
+        whole = {
+            place: pooled(found[0].statistics[place], found[1].statistics[place], share)
+            for place in found[0].statistics
+            if place in both
+        }
+        left_out = regimes.left_out(feed, whole)
+        given = None if left_out is None else left_out.together()
+        if given is not None and [main.shape for main in given.mains] == [at_eval.mains[0].shape]:
+            outputs = (at_eval, given)
+            return _Crossed(found[0].statistics, residual, outputs, given.mains[0])
+    return _by_halves(regimes, feed, halves, found, at_eval)
+
+
+def _by_halves(
+    regimes: Regimes,
+    feed: Feed,
+    halves: tuple[Feed, Feed],
+    found: list[DataStatistics],
+    at_eval: RegimeOutputs,
+) -> _Crossed:
+    """Each half under the statistics of the other."""
     stored, given = RegimeOutputs([], []), RegimeOutputs([], [])
     for start, half in enumerate(halves):
         rows = range(start, feed.samples, 2)
@@ -206,7 +236,7 @@ def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: b
     first = found[0].outputs or regimes.given(halves[0], found[0].statistics)
     middle = halves[0].samples
     second = given.rows(range(middle, feed.samples))
-    return _Halves(
+    return _Crossed(
         estimated=found[0].statistics,
         residual=max(e.residual for e in found),
         outputs=(stored.together(), given.together()),

@@ -66,16 +66,16 @@ def cost_of(feed: Feed, wide: Feed, seen: Mechanics, *, one_mode: bool) -> Cost:
         [len(batch) for batch in chunks(range(size), wide.batch_size)] if alike else [size]
         for size in sizes
     ]
-    fed, forwards = _estimates(halves, seen)
+    fed, forwards = _estimates(halves, seen, alike=alike)
     groups = _groups(feed) if alike else []
     samples = (
         2 * count  # eval mode, and statistics of each batch
         + fed
-        + count  # each half under the statistics of the other
+        + count  # each sample under the statistics of the others
         + sum(map(len, groups))
         + sum(train)
     )
-    forwards += 2 * batches + sum(map(len, halves)) + len(train)
+    forwards += 2 * batches + (batches if alike else sum(map(len, halves))) + len(train)
     forwards += sum(1 for _ in packed(groups, wide.batch_size))
     return Cost(count, samples, forwards, _search(count, stored))
 
@@ -88,7 +88,7 @@ def _train(feed: Feed, seen: Mechanics, *, one_mode: bool) -> list[int]:
     return sizes if seen.train_draws else sizes[:1]
 
 
-def _estimates(halves: list[list[int]], seen: Mechanics) -> tuple[int, int]:
+def _estimates(halves: list[list[int]], seen: Mechanics, *, alike: bool) -> tuple[int, int]:
     """Samples and forwards that re-estimating each half takes, by the sizes of its batches."""
     samples = forwards = 0
     for number, half in enumerate(halves):
@@ -98,7 +98,8 @@ def _estimates(halves: list[list[int]], seen: Mechanics) -> tuple[int, int]:
             forwards += 2
             continue
         passes = 2 if batches == 1 else _ROUNDS
-        own = 1 if number == 0 else 0  # the first half's outputs under its own statistics
+        # The first half's outputs under its own statistics.
+        own = 1 if number == 0 and not alike else 0
         samples += (passes + own) * count
         forwards += (passes + own) * batches
     return samples, forwards

@@ -104,6 +104,26 @@ class BatchNormCall:
         kind = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
         return self._result(mean.to(x.device, kind), variance.to(x.device, kind), training=False)
 
+    def with_own_statistics(self, mean: Tensor, variance: Tensor) -> Any:
+        """What it gives where every row has statistics of its own.
+
+        Args:
+            mean: ``(N, C)``.
+            variance: ``(N, C)``.
+        """
+        weight, bias, x = self.args[1], self.args[2], self.input
+        kind = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+        shape = (*mean.shape, *(1 for _ in x.shape[2:]))
+        scale = (variance + self.eps).rsqrt()
+        if weight is not None:
+            scale = scale * weight.to(scale.device, scale.dtype)
+        out = x.to(kind) - mean.to(x.device, kind).reshape(shape)
+        out *= scale.to(x.device, kind).reshape(shape)
+        if bias is not None:
+            out += bias.to(x.device, kind).reshape(1, *shape[1:])
+        nothing = x.new_empty(0)
+        return self._as_returned((out.to(x.dtype), nothing, nothing))
+
     def _result(
         self,
         mean: Tensor | None,
@@ -116,9 +136,14 @@ class BatchNormCall:
         if mean is not None and weight is not None and weight.dtype != mean.dtype:
             weight, bias = weight.to(mean.dtype), None if bias is None else bias.to(mean.dtype)
         eps = self.eps if eps is None else eps
-        out = torch.native_batch_norm(x, weight, bias, mean, variance, training, 0.0, eps)
+        return self._as_returned(
+            torch.native_batch_norm(x, weight, bias, mean, variance, training, 0.0, eps)
+        )
+
+    def _as_returned(self, out: tuple[Tensor, ...]) -> Any:
+        """With as many values as its operator returns."""
         if _RESULTS.get(self.op._schema.name) == 4:  # noqa: SLF001
-            return (*out, torch.empty(0, dtype=torch.uint8, device=x.device))
+            return (*out, torch.empty(0, dtype=torch.uint8, device=out[0].device))
         return out
 
 

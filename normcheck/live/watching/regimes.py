@@ -16,8 +16,8 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
-from normcheck.live.watching.forward import Forward, RegimeOutputs
-from normcheck.live.watching.input_moments import Collected
+from normcheck.live.watching.forward import Enough, Forward, Interrupted, RegimeOutputs
+from normcheck.live.watching.input_moments import Collected, by_others
 from normcheck.live.watching.observe import Activation, watching
 from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.reachable_modules import Reached
@@ -115,6 +115,35 @@ class Regimes:
             return None if found is None or call.training else call.with_statistics(*found)
 
         return RegimeOutputs.of(self.run(feed.batches, how))
+
+    def left_out(self, feed: Feed, statistics: Statistics) -> RegimeOutputs | None:
+        """Each sample under the statistics of all the others.
+
+        Args:
+            feed: The samples; each of them gives equally many values.
+            statistics: Of all of them.
+
+        Returns:
+            None where samples cannot be told apart at a norm.
+        """
+        apart, count = [True], feed.samples
+
+        def how(call: BatchNormCall) -> object:
+            found = statistics.get(call.place)
+            if found is None or call.training:
+                return None
+            out = by_others(call, found, count)
+            if out is None:
+                apart[0] = False
+                raise Enough
+            return out
+
+        try:
+            return RegimeOutputs.of(self.run(feed.batches, how))
+        except (Enough, Interrupted):
+            if apart[0]:
+                raise
+            return None
 
     def estimated(
         self,

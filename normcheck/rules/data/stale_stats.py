@@ -18,9 +18,10 @@ Moments alone neither acquit nor convict: batch norms frozen from the first step
 eval mode differ from the data and predict well. So the outputs decide.
 
 - **error**: labels show that re-estimated statistics give significantly more right answers (exact
-  McNemar test at 1 %, statistics from one half of the data, answers from the other);
+  McNemar test at 1 %, each answer under the statistics of all other samples);
 - **warning**: labels show that the loss falls (a paired test over the samples, each set of scores
-  at the temperature that suits it best) while no more answers turn wrong than right. Or, without
+  at the temperature that suits it best), that no more answers turn wrong than right, and that one
+  in a hundred is expected to become right, by both sets of scores together. Or, without
   labels, the decisions are clearer under re-estimated statistics by three measures: weights decide
   most clearly under the statistics that they were trained with. Or norms are off all over, and
   decisions change without becoming vaguer. Predicted numbers: a fall of the squared error by a
