@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from normcheck.norms.belonging.agreement import ROUGHLY
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
@@ -192,9 +190,9 @@ def _initial_or_impossible(layer: NormLayer) -> str:
     mean, variance = layer.running_mean, layer.running_var
     if mean is None or variance is None:
         return ""
-    if not (np.isfinite(mean.numbers).all() and np.isfinite(variance.numbers).all()):
+    if not (mean.finite and variance.finite):
         return "statistics not finite"
-    if (variance.numbers < 0).any():
+    if variance.any_negative:
         return "a negative variance"
     if layer.at_initial_values:
         return "statistics at 0 and 1"

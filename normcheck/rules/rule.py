@@ -8,8 +8,6 @@ from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
@@ -241,9 +239,9 @@ def impossible_statistics(subject: Subject) -> bool:
     """
     for layer in subject.with_statistics():
         for values in (layer.running_mean, layer.running_var):
-            if values is not None and not np.all(np.isfinite(values.numbers)):
+            if values is not None and not values.finite:
                 return True
-        if layer.running_var is not None and np.any(layer.running_var.numbers < 0):
+        if layer.running_var is not None and layer.running_var.any_negative:
             return True
     return False
 
@@ -268,12 +266,10 @@ def affine_untouched(layer: NormLayer) -> bool:
     norm of a residual block starts at 0, and weight decay shrinks all channels alike.
     """
     if layer.weight is None:
-        return layer.bias is not None and bool(np.all(layer.bias.numbers == 0))
+        return layer.bias is not None and layer.bias.all_are(0.0)
     if layer.weight.size == 0:
         return False
-    return bool(np.all(layer.weight.numbers == layer.weight.numbers[0])) and (
-        layer.bias is None or bool(np.all(layer.bias.numbers == 0))
-    )
+    return layer.weight.constant and (layer.bias is None or layer.bias.all_are(0.0))
 
 
 def never_trained(subject: Subject) -> bool:
@@ -288,9 +284,7 @@ def never_trained(subject: Subject) -> bool:
     if not affine:
         tracked = subject.with_statistics()
         return bool(tracked) and all(n.at_initial_values for n in tracked)
-    return all(
-        affine_untouched(n) if n.bias is None else bool(np.all(n.bias.numbers == 0)) for n in affine
-    )
+    return all(affine_untouched(n) if n.bias is None else n.bias.all_are(0.0) for n in affine)
 
 
 def assumed_momentum(layer: NormLayer) -> tuple[float | Momentum, bool]:
@@ -317,7 +311,6 @@ def count_is_trusted(layers: Sequence[NormLayer]) -> bool:
         bound = (1 - momentum) ** layer.batches.value
         # A relative slack for rounding: n products in float32, or in half precision.
         slack = 1e-2 if layer.running_var.dtype.itemsize <= 2 else 1e-4
-        variances = layer.running_var.numbers
-        if variances.size and float(variances.min()) < bound * (1 - slack):
+        if layer.running_var.size and layer.running_var.lowest < bound * (1 - slack):
             return False
     return True

@@ -83,10 +83,9 @@ def read_first_norm(model: SavedModel, layers: tuple[NormLayer, ...]) -> FirstNo
     makes, takes = weights.shape[:2]
     if makes != mean.size or makes < max(FEWEST_CHANNELS, EQUATIONS * takes):
         return None
-    numbers = (mean.numbers, variance.numbers)
-    if (mean.numbers >= 0).all():
+    if mean.lowest >= 0:
         return None  # of rectified values: the norm stands behind the activation
-    if not all(np.isfinite(n).all() for n in numbers) or (variance.numbers <= 0).all():
+    if not (mean.finite and variance.finite) or not variance.size or variance.ordered[-1] <= 0:
         return None
     kernel = np.asarray(weights.values(), dtype=np.float64).reshape(makes, takes, -1)
     shift = np.zeros(makes)
