@@ -88,7 +88,7 @@ package: $(VENV)/.developer  ## build what an index gets, into dist/
 tag: $(VENV)/.developer  ## tag the release, where version, changelog and git agree
 	$(BIN)/python -m release.tag
 
-bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, statistics
+bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, scans with data, statistics
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/foreign_stats.py
 	$(BIN)/python benchmarks/recalibrate.py
@@ -99,6 +99,7 @@ bench: $(VENV)/.developer  ## measure start-up, large, remote and many files, st
 	$(BIN)/python benchmarks/foreign_large.py
 	$(BIN)/python benchmarks/onnx_large.py
 	$(BIN)/python benchmarks/many.py
+	$(BIN)/python benchmarks/passes.py
 
 clean:  ## remove what the verbs above made
 	rm -rf $(VENV) $(VENV)-trainers $(VENV)-floors build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -4,7 +4,8 @@
                                       [--tensors 100000] [--equal] [--only NAME ...]
 
 Whole processes in turn: one small file, a folder of small files of which no two are alike (see
-``different_files.py``), and files of many tensors (see ``sparse.py``). A ratio is the median of the
+``different_files.py``), and files of many tensors (see ``sparse.py``), with and without a stem of
+BatchNorms, where the weights between norms are judged. A ratio is the median of the
 rounds' ratios of processor seconds, those of worker processes included. ``--equal`` compares the
 reports of both commits on the same files instead, without what names version and time. picklescan
 and hayward look for code in pickles and at nothing else; ``torch.load`` and ``load_file`` build the
@@ -27,7 +28,7 @@ from typing import Any
 
 from different_files import fill
 from machine import described
-from sparse import many_tensors, sharded, torch_zip
+from sparse import many_tensors, sharded, stem, torch_zip
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE, THERE = "this checkout", "the other commit"
@@ -70,9 +71,9 @@ def measured(words: list[str], cwd: Path, environment: dict[str, str]) -> tuple[
 def rivals(kind: str, target: Path) -> dict[str, list[str]]:
     """The commands of others that are installed, for one kind of target."""
     found: dict[str, list[str]] = {}
-    if kind in ("one small file", "torch zip"):
+    if kind == "one small file" or kind.startswith("torch zip"):
         found["torch.load, mmap"] = [sys.executable, "-c", LOAD, str(target)]
-    if kind == "safetensors":
+    if kind.startswith("safetensors"):
         found["load_file"] = [sys.executable, "-c", LOAD_FILE, str(target)]
     else:
         for name, words in (("picklescan", ["-p"]), ("hayward", ["scan"])):
@@ -152,7 +153,10 @@ def equal(kind: str, target: Path, other: Path) -> bool:
     return not different and len(ours) == len(theirs)
 
 
-KINDS = ("one small file", "different small files", "torch zip", "safetensors")
+KINDS = (
+    "one small file", "different small files", "torch zip", "safetensors",
+    "torch zip with stem", "safetensors with stem",
+)  # fmt: skip
 
 
 def target(kind: str, folder: Path, files: int, tensors: int) -> Path:
@@ -166,7 +170,9 @@ def target(kind: str, folder: Path, files: int, tensors: int) -> Path:
         fill(many, files)
         return many
     named = OrderedDict(many_tensors(tensors))
-    if kind == "torch zip":
+    if "stem" in kind:
+        named = OrderedDict([*stem().items(), *named.items()])
+    if kind.startswith("torch zip"):
         torch_zip(folder / "many.pt", named)
         return folder / "many.pt"
     sharded(folder / "shards", named, 1)

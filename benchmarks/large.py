@@ -15,7 +15,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from machine import described, measured
-from sparse import Made, many_tensors, model, sharded, torch_zip
+from sparse import Made, many_tensors, model, sharded, stem, torch_zip
 
 COUNTED = """
 import sys
@@ -78,7 +78,7 @@ def main() -> None:
         for gigabytes in (5, 80):
             row(f"torch zip of {gigabytes} GB", torch_zip(folder / "g.pt", model(gigabytes)), 1)
         for count in (10_000, 30_000, 100_000, 300_000):
-            many = OrderedDict(many_tensors(count))
+            many = OrderedDict([*stem().items(), *many_tensors(count)])
             row(f"torch zip, {count:,} tensors", torch_zip(folder / "n.pt", many), 1)
             row(f"safetensors, {count:,} tensors", sharded(folder / f"n{count}", many, 1), 1)
 

@@ -55,20 +55,28 @@ class Made:
     """Bytes of norms, and of the weights between BatchNorms."""
 
 
-def model(gigabytes: float, *, width: int = 6144) -> OrderedDict[str, Stored]:
-    """The state dict, as long as asked for."""
+def stem() -> OrderedDict[str, Stored]:
+    """Twelve convolutions with BatchNorm whose statistics are those of batches that went through.
+
+    With such norms in a model, the weights between norms are looked for and judged.
+    """
     torch.manual_seed(0)
     layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)]
     for _ in range(11):
         layers += [nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)]
-    stem = nn.Sequential(*layers)
+    network = nn.Sequential(*layers)
     with torch.no_grad():
         for _ in range(60):
-            stem(torch.randn(4, 3, 16, 16))
-    state: OrderedDict[str, Stored] = OrderedDict()
-    for name, tensor in stem.state_dict().items():
-        raw = tensor.numpy().tobytes()
-        state[f"stem.{name}"] = Stored(tuple(tensor.shape), tensor.dtype, raw)
+            network(torch.randn(4, 3, 16, 16))
+    return OrderedDict(
+        (f"stem.{name}", Stored(tuple(tensor.shape), tensor.dtype, tensor.numpy().tobytes()))
+        for name, tensor in network.state_dict().items()
+    )
+
+
+def model(gigabytes: float, *, width: int = 6144) -> OrderedDict[str, Stored]:
+    """The state dict, as long as asked for."""
+    state = stem()
     one = torch.ones(width, dtype=torch.bfloat16).view(torch.uint8).numpy().tobytes()
     left = gigabytes * 1e9 - sum(stored.nbytes for stored in state.values())
     number = 0

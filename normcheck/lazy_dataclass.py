@@ -108,7 +108,7 @@ class _Plan:
     def _init(self) -> Callable[..., None]:
         """An ``__init__`` that nothing was compiled for."""
         names, put = tuple(self.kinds), object.__setattr__
-        needed = [name for name in names if name not in self.defaults]
+        known, count = frozenset(names), len(names)
         given: dict[str, Any] = {}
         anew: dict[str, Callable[[], Any]] = {}
         for name, default in self.defaults.items():
@@ -120,14 +120,18 @@ class _Plan:
                 anew[name] = default.default_factory
 
         def __init__(instance: object, *args: Any, **words: Any) -> None:  # noqa: N807
-            values = {**given, **dict(zip(names, args, strict=False)), **words}
+            if len(args) == count and not words:
+                put(instance, "__dict__", dict(zip(names, args)))  # noqa: B905  # of one length
+                return
+            values = {**given, **dict(zip(names, args)), **words}  # noqa: B905  # looked at below
             for name, make in anew.items():
                 if name not in values:
                     values[name] = make()
-            wrong = len(values) != len(names) or len(args) > len(names)
-            for name in needed:
-                wrong = wrong or name not in values
-            if wrong or (args and words and not words.keys().isdisjoint(names[: len(args)])):
+            if (
+                values.keys() != known
+                or len(args) > count
+                or (args and words and not words.keys().isdisjoint(names[: len(args)]))
+            ):
                 self._twin(init=True)(*args, **words)  # says what is wrong with them
             put(instance, "__dict__", values)
 

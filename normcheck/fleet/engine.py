@@ -18,8 +18,11 @@ Work = Iterable[Target | FileResult]
 _PATIENCE_SECONDS = 0.5
 """After that much work here, further files go to processes of their own. Starting these costs
 about as much (0.5 s, side by side): whoever has less to do is done before they are."""
-_WORTH_FILES = 4
-"""Fewer files than that are finished here even so."""
+_WORTH_SECONDS = 1.5
+"""Less work than that is finished here even so: what two processes would save of it, half of what
+is left when they are ready, is less than the processor time that their start takes."""
+_WORTH_FILES = (4, 512)
+"""Files ahead that decide about it, at least and at most."""
 
 
 def examined(work: Work, task: FileTask, fleet: Fleet) -> Generator[FileResult, None, None]:
@@ -74,17 +77,25 @@ def _as_it_pays(
     work: Iterator[Target | FileResult], task: FileTask
 ) -> Generator[FileResult | None, None, None]:
     """Here at first; in several processes once that has proved to be worth their start."""
-    start = time.monotonic()
+    start, done, taken = time.monotonic(), 0, 0.0
     for item in work:
         yield _result(item, task)
-        if time.monotonic() - start > _PATIENCE_SECONDS:
+        done, taken = done + 1, time.monotonic() - start
+        if taken > _PATIENCE_SECONDS:
             break
-    ahead = list(islice(work, _WORTH_FILES))
-    if len(ahead) < _WORTH_FILES:
+    worth = worth_processes(done, taken)
+    ahead = list(islice(work, worth))
+    if len(ahead) < worth:
         yield from (_result(item, task) for item in ahead)
     else:
         # While the others start, there is work to do here.
         yield from _in_processes(chain(ahead, work), task, processors(), task.result_of)
+
+
+def worth_processes(done: int, seconds: float) -> int:
+    """How many more files are worth processes of their own, after some that took so long."""
+    least, most = _WORTH_FILES
+    return min(max(least, int(_WORTH_SECONDS * done / seconds)), most) if seconds > 0 else least
 
 
 def _in_processes(

@@ -6,7 +6,6 @@ is wrong: nothing is refused here, and nothing is taken that they would refuse.
 """
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from normcheck.errors import NormcheckError
 from normcheck.formats.bounded_json import parse_within
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.saved.key_order import natural_keys
 from normcheck.saved.tensor_columns import Integers, TensorColumns
 from normcheck.saved.tensors import TensorRef
@@ -22,7 +22,7 @@ from normcheck.sources.source import Source
 _GAP = r"[ \t\r\n]*"
 _OFFSET = "(0|[1-9][0-9]{0,17})"
 """Eighteen digits are less than 63 bits."""
-_ENTRY = re.compile(
+_ENTRY = lazy_pattern(
     _GAP.join(
         (
             "", r'"([^"\\\x00-\x1f]*)"', ":", r"\{",
@@ -37,9 +37,9 @@ _ENTRY = re.compile(
 """A tensor, and what stands behind it. Matched where the last one ended and never searched for:
 a search would go through a long gap from each of its places."""
 METADATA = "__metadata__"
-_START = re.compile(_GAP + r"\{")
-_METADATA_FIRST = re.compile(_GAP.join((_START.pattern, f'"{METADATA}"', ":", "")))
-_COMMA = re.compile(_GAP + ",")
+_START = lazy_pattern(_GAP + r"\{")
+_METADATA_FIRST = lazy_pattern(_GAP.join((_START.pattern, f'"{METADATA}"', ":", "")))
+_COMMA = lazy_pattern(_GAP + ",")
 
 
 def read_columns(

@@ -6,11 +6,11 @@ Whoever reads an archive that torch refuses should hear of it: what is judged he
 what anybody loads.
 """
 
-import re
 import zipfile
 
 from normcheck.formats.zip_directory import Archive
 from normcheck.formats.zip_members import find
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, is_distant
 
@@ -20,7 +20,7 @@ _OLDEST, _NEWEST = 1, 10
 """``kMinSupportedFileFormatVersion`` and ``kMaxSupportedFileFormatVersion``."""
 _LONGEST_FOLDER = 510
 """Names are compared within a buffer of 512 bytes, the slash and the end included."""
-_NUMBER = re.compile(rb"\s*\+?(\d+)")
+_NUMBER = lazy_pattern(rb"\s*\+?(\d+)")
 """What ``std::stoull`` reads; whatever follows is passed over."""
 _SHORT = 64
 

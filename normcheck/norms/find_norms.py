@@ -7,7 +7,7 @@ from normcheck.norms.belonging import spikes
 from normcheck.norms.belonging.agreement import Agreement, agreement_with
 from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
-from normcheck.norms.belonging.steps import places_served
+from normcheck.norms.belonging.steps import ModuleStep, places_served, steps_of
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import read_count
 from normcheck.norms.recognise import from_names
@@ -48,9 +48,12 @@ def anatomy_of(
     else:
         layers = from_names.norm_layers(model.tensors, model.versions)
     root = model.modules[0] if model.modules else None
-    agreement = None
+    agreement, first = None, None
     if judge_links:
-        agreement = _in_either_order(model, layers, weights_budget)
+        stored = any(layer.has_statistics for layer in layers)
+        steps = steps_of(model, layers) if stored else []
+        agreement = _in_either_order(model, layers, steps, weights_budget)
+        first = read_first_norm(model, layers, steps)
     return Anatomy(
         where=model.where,
         layers=layers,
@@ -65,18 +68,18 @@ def anatomy_of(
         biases_before_norms=biases_before_norms(model, layers),
         places_served=places_served(model, layers),
         averages=_averages(model),
-        first=read_first_norm(model, layers) if judge_links else None,
+        first=first,
         uncalled_children=uncalled_children(model.modules, layers),
     )
 
 
 def _in_either_order(
-    model: SavedModel, layers: tuple[NormLayer, ...], budget: int | None
+    model: SavedModel, layers: tuple[NormLayer, ...], steps: list[ModuleStep], budget: int | None
 ) -> Agreement | None:
     """How statistics fit the weights, in the order of the file or in the other that blocks have."""
     if spikes.has_neurons(model, layers):
         return spikes.unjudged(layers)
-    found = agreement_with(lambda: find_links(model, layers), layers, budget)
+    found = agreement_with(lambda: find_links(model, layers, steps), layers, budget)
     if found is not None and spikes.explain(found):
         return spikes.unjudged(layers)
     if found is None or not found.misses:

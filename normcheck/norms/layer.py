@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,19 +51,53 @@ class Values:
     numbers: Floats
     dtype: DType
     requires_grad: bool | None = None
+    _ordered: Floats | None = field(default=None, init=False, repr=False)
 
     @property
     def size(self) -> int:
         """How many there are."""
         return int(self.numbers.size)
 
+    @property
+    def ordered(self) -> Floats:
+        """The numbers in ascending order, NaN last.
+
+        Sorted once: of a few dozen numbers that takes as long as any other call of numpy, and both
+        ends answer what rule after rule asks.
+        """
+        if self._ordered is None:
+            object.__setattr__(self, "_ordered", np.sort(self.numbers))
+        assert self._ordered is not None  # noqa: S101  # set above
+        return self._ordered
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is neither NaN nor infinity."""
+        ordered = self.ordered
+        return not ordered.size or (isfinite(ordered[0]) and isfinite(ordered[-1]))
+
+    @property
+    def any_negative(self) -> bool:
+        """Whether one is below 0, whatever the others are."""
+        ordered = self.ordered
+        return bool(ordered.size) and bool(ordered[0] < 0)
+
+    @property
+    def lowest(self) -> float:
+        """The smallest of at least one number; NaN where one is NaN."""
+        ordered = self.ordered
+        return float(ordered[-1] if isnan(ordered[-1]) else ordered[0])
+
     def all_are(self, value: float) -> bool:
         """Whether there is no other number."""
-        # The first tells it of nearly all layers that learned: rules ask again and again.
-        numbers = self.numbers
-        if numbers.size and numbers[0] != value:
-            return False
-        return bool((numbers == value).all())
+        ordered = self.ordered
+        return not ordered.size or bool(ordered[0] == value == ordered[-1])
+
+    @property
+    def constant(self) -> bool:
+        """Whether all of at least one number are the same."""
+        ordered = self.ordered
+        return bool(ordered[0] == ordered[-1])
 
 
 @lazy_dataclass(eq=False)

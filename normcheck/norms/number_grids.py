@@ -30,13 +30,21 @@ def kept_in_bfloat16(layers: Iterable[NormLayer]) -> bool:
     """Whether the running statistics are values of bfloat16, while γ and β are not."""
     listed = tuple(layers)
     statistics = [p for n in listed for p in (n.running_mean, n.running_var) if p]
+    small = bool(statistics) and all(part.dtype.name == "bfloat16" for part in statistics)
+    if not small and any(map(_middle_is_off_bfloat16, statistics[:1])):
+        return False  # as nearly always: one number is enough
     affine = _numbers(p for n in listed for p in (n.weight, n.bias) if p)
     if affine is None or _on_bfloat16(affine):
         return False
-    if statistics and all(part.dtype.name == "bfloat16" for part in statistics):
+    if small:
         return True
     numbers = _numbers(statistics)
     return numbers is not None and _on_bfloat16(numbers)
+
+
+def _middle_is_off_bfloat16(values: Values) -> bool:
+    middle = values.ordered[values.size // 2 :][:1]
+    return bool(np.isfinite(middle).all()) and not _on_bfloat16(middle)
 
 
 def _on_bfloat16(numbers: Floats) -> bool:

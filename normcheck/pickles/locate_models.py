@@ -11,6 +11,7 @@ from dataclasses import field, replace
 
 from normcheck.errors import RefusedError
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.pickles.inert import (
     Inert,
     children_of,
@@ -39,7 +40,7 @@ _OPTIMIZER_NAMES = frozenset(
     }
 )  # fmt: skip
 """What optimizers call their tensors for one parameter."""
-_NORMS_OWN = re.compile(
+_NORMS_OWN = lazy_pattern(
     r"(^|\.)(weight|bias|gamma|beta)$|norm|bn|var|std|running|count", re.IGNORECASE
 )
 """Names of tensors that a norm may have."""

@@ -8,9 +8,11 @@ import re
 from collections.abc import Container
 from contextlib import suppress
 
-_AS_TEXT = re.compile(rb"g([ \t\r\f\v+\-_0-9]+)\n")
+from normcheck.lazy_pattern import lazy_pattern
+
+_AS_TEXT = lazy_pattern(rb"g([ \t\r\f\v+\-_0-9]+)\n")
 """Whatever ``int`` takes, behind the instruction to take what is kept under a number in digits."""
-_LONG_GET = re.compile(rb"j(?=(....))", re.DOTALL)
+_LONG_GET = lazy_pattern(rb"j(?=(....))", re.DOTALL)
 _BYTE = 256
 
 

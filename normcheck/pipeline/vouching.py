@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.belonging.agreement import ROUGHLY
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
@@ -49,10 +48,10 @@ OF_TWO = (
 )
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
 BY_KIND = "nothing stored that could go stale"
-_SURE_NAME = re.compile(
+_SURE_NAME = lazy_pattern(
     r"layer_?norm|group_?norm|(?:^|[._])rms|rms_?norm|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE
 )
-_BATCH_NAME = re.compile(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
+_BATCH_NAME = lazy_pattern(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
 
 
 def standings(
@@ -192,9 +191,9 @@ def _initial_or_impossible(layer: NormLayer) -> str:
     mean, variance = layer.running_mean, layer.running_var
     if mean is None or variance is None:
         return ""
-    if not (np.isfinite(mean.numbers).all() and np.isfinite(variance.numbers).all()):
+    if not (mean.finite and variance.finite):
         return "statistics not finite"
-    if (variance.numbers < 0).any():
+    if variance.any_negative:
         return "a negative variance"
     if layer.at_initial_values:
         return "statistics at 0 and 1"

@@ -293,9 +293,8 @@ def _spread(
 ) -> Spread | None:
     if values is None or values.size == 0:
         return None
-    # NaN comes last in order, infinity at either end: most often neither is there.
-    numbers = np.sort(values.numbers)
-    if not (np.isfinite(numbers[0]) and np.isfinite(numbers[-1])):
+    numbers = values.ordered
+    if not values.finite:
         numbers = numbers[np.isfinite(numbers)]
     lost = values.size - numbers.size
     if not numbers.size:

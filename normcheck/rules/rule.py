@@ -8,8 +8,6 @@ from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
@@ -241,9 +239,9 @@ def impossible_statistics(subject: Subject) -> bool:
     """
     for layer in subject.with_statistics():
         for values in (layer.running_mean, layer.running_var):
-            if values is not None and not np.all(np.isfinite(values.numbers)):
+            if values is not None and not values.finite:
                 return True
-        if layer.running_var is not None and np.any(layer.running_var.numbers < 0):
+        if layer.running_var is not None and layer.running_var.any_negative:
             return True
     return False
 
@@ -285,7 +283,6 @@ def count_is_trusted(layers: Sequence[NormLayer]) -> bool:
         bound = (1 - momentum) ** layer.batches.value
         # A relative slack for rounding: n products in float32, or in half precision.
         slack = 1e-2 if layer.running_var.dtype.itemsize <= 2 else 1e-4
-        variances = layer.running_var.numbers
-        if variances.size and float(variances.min()) < bound * (1 - slack):
+        if layer.running_var.size and layer.running_var.lowest < bound * (1 - slack):
             return False
     return True

@@ -198,10 +198,21 @@ def test_processes_are_started_where_it_is_worth_it(
 
     monkeypatch.setattr(local, "examined_by_processes", counted)
     monkeypatch.setattr(engine, "_PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(engine, "_WORTH_SECONDS", 0.0)
     monkeypatch.setattr(engine, "processors", lambda: 2)
     names = [mixed / f"epoch-{number}.safetensors" for number in range(files)]
     assert len(scan(names, fleet=Fleet(jobs=0)).models) == files
     assert len(calls) == wanted
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "files"), [(1, 60.0, 4), (1, 0.1, 15), (50, 0.5, 150), (9999, 0.5, 512)]
+)
+def test_quick_files_are_worth_processes_only_where_many_are_left(
+    done: int, seconds: float, files: int
+) -> None:
+    """As many as take a second and a half at the speed so far: at least a few, at most 512."""
+    assert engine.worth_processes(done, seconds) == files
 
 
 def test_there_is_work_here_while_the_others_start(mixed: Path) -> None:

@@ -1,19 +1,20 @@
 """Folders that are one checkpoint: which kind of program wrote them, told by their names."""
 
-import re
 from collections.abc import Iterable
 from enum import StrEnum
 
-_DEEPSPEED = re.compile(r"(zero_pp_rank_\d+_)?mp_rank_\d+_model_states\.pt")
-_DEEPSPEED_LAYER = re.compile(r"layer_\d+-model_\d+-model_states\.pt")
-_DEEPSPEED_OWN = re.compile(r"(\w*mp_rank|layer|\w*zero_pp_rank)_\d+.*_(model|optim)_states\.pt")
-_MEGATRON = re.compile(r"mp_rank_\d{2,}(_\d{3})*")
+from normcheck.lazy_pattern import lazy_pattern
+
+_DEEPSPEED = lazy_pattern(r"(zero_pp_rank_\d+_)?mp_rank_\d+_model_states\.pt")
+_DEEPSPEED_LAYER = lazy_pattern(r"layer_\d+-model_\d+-model_states\.pt")
+_DEEPSPEED_OWN = lazy_pattern(r"(\w*mp_rank|layer|\w*zero_pp_rank)_\d+.*_(model|optim)_states\.pt")
+_MEGATRON = lazy_pattern(r"mp_rank_\d{2,}(_\d{3})*")
 _DISTRIBUTED_SUFFIX = ".distcp"
 METADATA = ".metadata"
-FSDP_MODEL = re.compile(r"model_world_size_(?P<world>\d{1,6})_rank_(?P<rank>\d{1,6})\.pt")
-_FSDP_OWN = re.compile(r"\w+_world_size_\d+_rank_\d+\.pt")
+FSDP_MODEL = lazy_pattern(r"model_world_size_(?P<world>\d{1,6})_rank_(?P<rank>\d{1,6})\.pt")
+_FSDP_OWN = lazy_pattern(r"\w+_world_size_\d+_rank_\d+\.pt")
 
-HF_SHARD = re.compile(r"shard-(?P<rank>\d{5})-.{1,200}\.safetensors")
+HF_SHARD = lazy_pattern(r"shard-(?P<rank>\d{5})-.{1,200}\.safetensors")
 
 
 class FolderKind(StrEnum):

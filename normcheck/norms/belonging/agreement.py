@@ -196,10 +196,10 @@ def _cannot_judge(link: Link) -> str:
         return f"fewer than {FEWEST_CHANNELS} channels"
     if mean.size != variance.size:
         return "its mean and variance are not of one length"
-    if not (np.isfinite(mean.numbers).all() and np.isfinite(variance.numbers).all()):
+    if not (mean.finite and variance.finite):
         return "its statistics are not finite"
     if any(
-        stored is not None and not np.isfinite(stored.numbers).all()
+        stored is not None and not stored.finite
         for stored in (link.source.weight, link.source.bias)
     ):
         return "the scale or shift before it is not finite"

@@ -18,6 +18,7 @@ import numpy as np
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.links import first_norm
 from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
+from normcheck.norms.belonging.steps import ModuleStep
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
@@ -63,17 +64,20 @@ class FirstNorm:
     logarithms, less where predicted ones hardly vary. At most 0.2 in 160 healthy small networks."""
 
 
-def read_first_norm(model: SavedModel, layers: tuple[NormLayer, ...]) -> FirstNorm | None:
+def read_first_norm(
+    model: SavedModel, layers: tuple[NormLayer, ...], steps: list[ModuleStep] | None = None
+) -> FirstNorm | None:
     """Hold the first norm of a model against the weights before it.
 
     Args:
         model: Of a file that is open, its order kept.
         layers: Its norms.
+        steps: What ``steps_of`` makes of both, where it is there already.
 
     Returns:
         None where there is no such norm, or too few channels for its inputs.
     """
-    found = first_norm(model, layers)
+    found = first_norm(model, layers, steps)
     if found is None:
         return None
     norm, path, weights, bias = found
@@ -83,10 +87,9 @@ def read_first_norm(model: SavedModel, layers: tuple[NormLayer, ...]) -> FirstNo
     makes, takes = weights.shape[:2]
     if makes != mean.size or makes < max(FEWEST_CHANNELS, EQUATIONS * takes):
         return None
-    numbers = (mean.numbers, variance.numbers)
-    if (mean.numbers >= 0).all():
+    if mean.lowest >= 0:
         return None  # of rectified values: the norm stands behind the activation
-    if not all(np.isfinite(n).all() for n in numbers) or (variance.numbers <= 0).all():
+    if not (mean.finite and variance.finite) or not variance.size or variance.ordered[-1] <= 0:
         return None
     kernel = np.asarray(weights.values(), dtype=np.float64).reshape(makes, takes, -1)
     shift = np.zeros(makes)

@@ -6,6 +6,7 @@ predicts them; the C old ones are the same values that the earlier norm saw, and
 the same batches: their statistics are equal, in a healthy file, to the last digits.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -58,12 +59,15 @@ def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
         steps: The modules of a model, in order.
     """
     found: dict[int, list[tuple[int, NormLayer, NormLayer]]] = {}
+    before: deque[NormLayer] = deque(maxlen=_BACK)
     for place, step in enumerate(steps[:-1]):
+        if step.norm is not None:
+            before.append(step.norm)
         target = steps[place + 1].norm
         if not step.is_weights or target is None or not target.has_statistics:
             continue
-        makes = step.leaves["weight"].shape[0]
-        earlier = _grown_from(steps[:place], target, makes)
+        makes = step.shape[0] if step.shape else 0
+        earlier = _grown_from(before, target, makes)
         if makes >= FEWEST_NEW and earlier is not None:
             found.setdefault(makes, []).append((place, earlier, target))
     for members in found.values():
@@ -83,10 +87,9 @@ def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
             yield Growth(place, _part(other, new), grown, proven=equal[at_end] > 0)
 
 
-def _grown_from(before: list[ModuleStep], target: NormLayer, makes: int) -> NormLayer | None:
+def _grown_from(before: deque[NormLayer], target: NormLayer, makes: int) -> NormLayer | None:
     """The latest norm before weights whose channels are those of the target without the new."""
-    norms = [step.norm for step in before if step.norm is not None][-_BACK:]
-    for norm in reversed(norms):
+    for norm in reversed(before):
         if (
             norm.has_statistics
             and not norm.at_initial_values

@@ -18,7 +18,6 @@ from normcheck.norms.belonging.module_tree import Between
 from normcheck.norms.belonging.steps import (
     NUMBER,
     ModuleStep,
-    norm_first,
     places_served,
     steps_of,
     usual_order,
@@ -83,18 +82,24 @@ class Link:
     is then a norm over the new ones alone."""
 
 
-def find_links(model: SavedModel, layers: tuple[NormLayer, ...]) -> tuple[Link, ...]:
+def find_links(
+    model: SavedModel, layers: tuple[NormLayer, ...], steps: list[ModuleStep] | None = None
+) -> tuple[Link, ...]:
     """The links of a model, in its order.
 
     Safetensors keep no order; their modules are put into the usual one, and no link is then
     more than probable.
+
+    Args:
+        model: Of a file that is open.
+        layers: Its norms.
+        steps: What ``steps_of`` makes of both, where it is there already.
     """
-    steps = steps_of(model, layers)
+    steps = steps_of(model, layers) if steps is None else steps
     told = _Told.by(model, layers)
     if model.ordered:
         return tuple(_links(steps, told, ordered=True))
-    after = tuple(_links(sorted(steps, key=usual_order), told, ordered=False))
-    before = tuple(_links(sorted(steps, key=norm_first), told, ordered=False))
+    after, before = (tuple(_links(order, told, ordered=False)) for order in usual_order(steps))
     # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
     # right one of the two orders lets more layers fit together.
     return after if len(after) >= len(before) else before
@@ -112,16 +117,21 @@ def links_if_registered_otherwise(
     for index in range(len(steps) - 1):
         here, behind = steps[index], steps[index + 1]
         beside = here.path.rpartition(".")[0] == behind.path.rpartition(".")[0]
-        makes = behind.leaves["weight"].shape[0] if behind.is_weights else None
+        makes = behind.shape[0] if behind.shape and behind.is_weights else None
         if here.norm is not None and beside and makes == here.norm.features:
             steps[index], steps[index + 1] = behind, here
     return tuple(_links(steps, _Told.by(model, layers), ordered=model.ordered))
 
 
 def first_norm(
-    model: SavedModel, layers: tuple[NormLayer, ...]
+    model: SavedModel, layers: tuple[NormLayer, ...], steps: list[ModuleStep] | None = None
 ) -> tuple[NormLayer, str, TensorRef, TensorRef | None] | None:
     """The first norm of a model right behind its first weights, which the input reaches.
+
+    Args:
+        model: Of a file that is open.
+        layers: Its norms.
+        steps: What ``steps_of`` makes of both, where it is there already.
 
     Returns:
         The norm, the path of the weights, the weights and their bias; None where the model begins
@@ -129,13 +139,14 @@ def first_norm(
     """
     if not model.ordered or not any(layer.has_statistics for layer in layers):
         return None
-    layouts, steps = layouts_of(model), steps_of(model, layers)
+    layouts = layouts_of(model)
+    steps = steps_of(model, layers) if steps is None else steps
     for index, step in enumerate(steps[:-1]):
         if step.norm is not None:
             return None
         if not step.is_weights:
             continue
-        target, weights = steps[index + 1].norm, step.leaves["weight"]
+        target, weights = steps[index + 1].norm, step.weight
         if target is None or not target.has_statistics or target.at_initial_values:
             return None
         if target.path in places_served(model, layers) or _is_part(step, target, steps[:index]):
@@ -143,7 +154,7 @@ def first_norm(
         layout = layouts.get(step.weight_name)
         if not weights.readable or (layout is not None and layout.inputs_first):
             return None
-        bias = step.leaves.get("bias")
+        bias = step.leaf("bias")
         if bias is not None and bias.numel != target.features:
             return None
         return target, step.path, weights, bias
@@ -186,24 +197,24 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             continue
         growth = grown.get(index)
         target = steps[index + 1].norm if growth is None else growth.new
+        if target is None or target.path in told.mixed:
+            continue
         before = index - 1
         slopes = None
         if before >= 0 and steps[before].is_prelu:
-            slopes = steps[before].leaves["weight"]
+            slopes = steps[before].weight
             before -= 1
         source = steps[before].norm if before >= 0 else None
-        if source is None or target is None or not usable(source, target):
+        if source is None or not usable(source, target):
             continue
-        if target.path in told.mixed:
-            continue
-        weights = step.leaves["weight"]
+        weights = step.weight
         made_of, makes = source.features or 0, target.features or 0
         layout = told.layouts.get(step.weight_name)
         strides = told.strides.get(step.weight_name)
         kind = _weights_kind(weights, made_of, makes, layout)
         if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
             continue
-        bias = step.leaves.get("bias")
+        bias = step.leaf("bias")
         if bias is not None and bias.numel != makes:
             continue  # the weights make another number of channels than this reading of them
         yield Link(

@@ -266,7 +266,7 @@ def _weighted(link: Link) -> tuple[Floats, Floats]:
     assert variance is not None  # noqa: S101
     positive = np.maximum(variance.numbers, 0.0)
     # A thousandth of the usual variance: a constant channel has no unit of its own.
-    floor = 1e-3 * float(np.sort(positive)[positive.size // 2]) + 1e-12
+    floor = 1e-3 * max(float(variance.ordered[positive.size // 2]), 0.0) + 1e-12
     weight = 1.0 / (positive + floor)
     bound = MOST_OF_A_CHANNEL / np.maximum(mean.numbers**2, 1e-300)
     return mean.numbers, np.minimum(weight, bound)

@@ -4,12 +4,12 @@ A neuron adds up what it is given over the time steps, leaks, and fires 0 or 1. 
 its input does not give that of its output, so that no link through one predicts statistics.
 """
 
-import re
 from collections.abc import Sequence
 from math import erf, sqrt
 
 import numpy as np
 
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.belonging.agreement import CONVINCING, Agreement
 from normcheck.norms.belonging.likeliest_activation import AS_ROUGH, EXACT, HYPOTHESES, is_certain
 from normcheck.norms.belonging.links import Link
@@ -19,11 +19,11 @@ from normcheck.norms.layer import Floats, NormLayer
 from normcheck.saved.checkpoint import SavedModel
 
 WHY = "spikes reach its weights, and no norm foretells how many"
-_LIBRARIES = re.compile(
+_LIBRARIES = lazy_pattern(
     r"^(?:spikingjelly\.activation_based\.(?:neuron|auto_cuda|cuda_kernel)\.|snntorch\.|norse\.|sinabs\.)"
 )
 """Packages whose modules are neurons."""
-_NEURONS = re.compile(r"IFNode$|IFNeuron$|IFCell$|SpikingNeuron$|^P?LIF$|^IF$|LIFSpike$")
+_NEURONS = lazy_pattern(r"IFNode$|IFNeuron$|IFCell$|SpikingNeuron$|^P?LIF$|^IF$|LIFSpike$")
 """Classes of neurons in projects of their own."""
 _OF_SNNTORCH = ("graded_spikes_factor", "reset_mechanism_val")
 """Buffers of a neuron of snntorch, which a state dict holds."""

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from functools import lru_cache
+from itertools import chain, groupby, pairwise
 
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.recognise.neighbours import place_before
 from normcheck.saved.checkpoint import SavedModel
+from normcheck.saved.tensor_columns import shapes_of
 from normcheck.saved.tensors import TensorRef
 
 NUMBER = re.compile(r"\d+")
@@ -16,11 +18,35 @@ NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class ModuleStep:
-    """One module that has tensors, in the order of the model."""
+    """One module that has tensors, in the order of the model.
+
+    Its tensors are made when they are asked for: of a hundred thousand modules, links need those
+    of a few.
+    """
 
     path: str
-    leaves: Mapping[str, TensorRef]
+    names: tuple[str, ...]
+    """Of its tensors, in the model's order."""
+    shape: tuple[int, ...] | None
+    """Of its weight; None where it has none."""
     norm: NormLayer | None
+    tensors: Mapping[str, TensorRef]
+    """Of the whole model."""
+
+    def leaf(self, name: str) -> TensorRef | None:
+        """The tensor of that last name; None where it has none."""
+        for full in reversed(self.names):
+            if full.rpartition(".")[2] == name:
+                return self.tensors[full]
+        return None
+
+    @property
+    def weight(self) -> TensorRef:
+        """Its weight, which is there."""
+        weight = self.leaf("weight")
+        if weight is None:
+            raise KeyError(f"{self.path} has no weight")
+        return weight
 
     @property
     def weight_name(self) -> str:
@@ -30,25 +56,34 @@ class ModuleStep:
     @property
     def is_weights(self) -> bool:
         """Whether it multiplies: a matrix or a kernel, and no norm."""
-        weight = self.leaves.get("weight")
-        return self.norm is None and weight is not None and weight.ndim >= 2
+        return self.norm is None and self.shape is not None and len(self.shape) >= 2
 
     @property
     def is_prelu(self) -> bool:
         """Whether it is an activation with a slope of its own."""
-        return self.norm is None and set(self.leaves) == {"weight"} and not self.is_weights
+        alone = self.norm is None and self.shape is not None and not self.is_weights
+        return alone and all(name.rpartition(".")[2] == "weight" for name in self.names)
 
 
 def steps_of(model: SavedModel, layers: tuple[NormLayer, ...]) -> list[ModuleStep]:
     """The modules with tensors, in the order of the file."""
-    leaves: dict[str, dict[str, TensorRef]] = {}
-    for name, tensor in model.tensors.items():
+    tensors = model.tensors
+    names: dict[str, tuple[str, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in zip(tensors, shapes_of(tensors), strict=True):
         path, _, leaf = name.rpartition(".")
-        leaves.setdefault(path, {})[leaf] = tensor
+        names[path] = (*names.get(path, ()), name)
+        if leaf == "weight":
+            shapes[path] = shape
     norms = {
         path: layer for layer in layers if layer.reached for path in (layer.path, *layer.aliases)
     }
-    return _as_run([ModuleStep(path, named, norms.get(path)) for path, named in leaves.items()])
+    return _as_run(
+        [
+            ModuleStep(path, named, shapes.get(path), norms.get(path), tensors)
+            for path, named in names.items()
+        ]
+    )
 
 
 def places_served(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str, tuple[str, ...]]:
@@ -79,7 +114,7 @@ def _by_order(model: SavedModel, layers: tuple[NormLayer, ...]) -> Iterator[_Pla
     """The weights before each name of a norm: a state dict has each name's tensors in its place."""
     for here, behind in pairwise(steps_of(model, layers)):
         if behind.norm is not None and behind.norm.aliases and here.is_weights:
-            yield behind.norm, here.path, here.leaves["weight"]
+            yield behind.norm, here.path, here.weight
 
 
 def _by_number(model: SavedModel, layers: tuple[NormLayer, ...]) -> Iterator[_Place]:
@@ -102,17 +137,30 @@ def _as_run(steps: list[ModuleStep]) -> list[ModuleStep]:
     A block may register ``bn1, conv1, bn2, conv2`` and run ``conv1`` first. Where it changes the
     number of channels, only one of the two orders can run; blocks of the same names are alike.
     """
+    if not any(map(_begins_with_norm, pairwise(steps), chain((None,), steps))):
+        return steps  # as nearly always
     blocks = [tuple(block) for _, block in groupby(range(len(steps)), lambda i: _parent(steps[i]))]
     votes: dict[tuple[str, ...], set[bool]] = {}
     for block in blocks:
         if _norms_first([steps[i] for i in block]):
             votes.setdefault(_names(steps, block), set()).update(_proofs(steps, block))
+    if not any(vote == {True} for vote in votes.values()):
+        return steps
     run = list(steps)
     for block in blocks:
         if votes.get(_names(steps, block)) == {True}:
             for norm, weights in zip(block[::2], block[1::2], strict=True):
                 run[norm], run[weights] = steps[weights], steps[norm]
     return run
+
+
+def _begins_with_norm(pair: tuple[ModuleStep, ModuleStep], before: ModuleStep | None) -> bool:
+    """Whether the first two modules of a block are a norm and weights."""
+    first, then = pair
+    if first.norm is None or not then.is_weights:
+        return False
+    block = _parent(first)
+    return _parent(then) == block and (before is None or _parent(before) != block)
 
 
 def _parent(step: ModuleStep) -> str:
@@ -136,33 +184,67 @@ def _proofs(steps: list[ModuleStep], block: tuple[int, ...]) -> Iterator[bool]:
     """For each pair whose channels prove it: whether the norm runs behind the weights."""
     for norm, place in zip(block[::2], block[1::2], strict=True):
         layer = steps[norm].norm
-        makes, takes = steps[place].leaves["weight"].shape[:2]
+        makes, takes = (steps[place].shape or ())[:2]
         features = layer.features if layer is not None else None
         if not features or takes <= 1 or makes == takes:
             continue
-        earlier = (s.leaves["weight"].shape[0] for s in reversed(steps[:norm]) if s.is_weights)
         # A norm of a whole number of groups may stand before a grouped convolution.
-        if features == makes and (features % takes or next(earlier, None) == takes):
+        if features == makes and (features % takes or _made_before(steps, norm) == takes):
             yield True
         elif features == takes:
             yield False
 
 
-def usual_order(step: ModuleStep) -> tuple[list[tuple[int, int, str]], int, int]:
-    """Within a block: by the last number of the name, and weights before their norm."""
+def _made_before(steps: list[ModuleStep], place: int) -> int | None:
+    """How many channels the last weights before a place make."""
+    shapes = (steps[i].shape for i in range(place - 1, -1, -1) if steps[i].is_weights)
+    shape = next(shapes, None)
+    return shape[0] if shape else None
+
+
+def usual_order(steps: list[ModuleStep]) -> tuple[list[ModuleStep], list[ModuleStep]]:
+    """Modules of a file that keeps no order, as they usually run.
+
+    Returns:
+        By the last number of the name within a block: with weights before a norm of the same
+        number, and with the norm first.
+    """
+    places = [_usual_place(step) for step in steps]
+    order = sorted(range(len(steps)), key=places.__getitem__)
+    after = [steps[i] for i in order]
+    before = after.copy()
+    begin = 0
+    for end in range(1, len(order) + 1):
+        if end < len(order) and places[order[end]] == places[order[begin]]:
+            continue
+        if end - begin > 1:
+            alike = after[begin:end]
+            after[begin:end] = sorted(alike, key=lambda step: step.norm is not None)
+            before[begin:end] = sorted(alike, key=lambda step: step.norm is None)
+        begin = end
+    return after, before
+
+
+_Part = tuple[int, int, str]
+_END: _Part = (-1, 0, "")
+"""Before every part of a name: a block comes before what is inside it."""
+
+
+def _usual_place(step: ModuleStep) -> tuple[_Part, ...]:
+    """The parts of its block's name, then the last number of its own."""
     parent, _, last = step.path.rpartition(".")
-    numbers = NUMBER.findall(last)
-    parts = [
-        (0, int(p), "") if p.isdecimal() and len(p) < 20 else (1, 0, p) for p in parent.split(".")
-    ]
-    return (
-        parts,
-        int(numbers[-1]) if numbers and len(numbers[-1]) < 10 else 0,
-        int(step.norm is not None),
-    )
+    return (*map(_part, parent.split(".")), _END, _last_number(last))
 
 
-def norm_first(step: ModuleStep) -> tuple[list[tuple[int, int, str]], int, int]:
-    """Within a block: by the last number of the name, and a norm before its weights."""
-    parts, number, kind = usual_order(step)
-    return parts, number, -kind
+# Names of a hundred thousand modules are of some hundred parts: one object for each.
+@lru_cache(1 << 13)
+def _part(name: str) -> _Part:
+    if name.isdecimal() and len(name) < 20:
+        return (0, int(name), "")
+    return (1, 0, name)
+
+
+@lru_cache(1 << 13)
+def _last_number(name: str) -> _Part:
+    numbers = NUMBER.findall(name)
+    return (0, int(numbers[-1]) if numbers and len(numbers[-1]) < 10 else 0, "")

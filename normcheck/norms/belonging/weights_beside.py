@@ -20,19 +20,18 @@ def weights_beside(model: SavedModel, layers: tuple[NormLayer, ...]) -> dict[str
     steps = steps_of(model, layers)
     known = layouts_of(model)
     if not model.ordered:
-        steps.sort(key=usual_order)
+        steps, _ = usual_order(steps)
     found: dict[str, str] = {}
     for index, step in enumerate(steps):
         if step.norm is None:
             continue
-        weight = step.leaves.get("weight")
-        if weight is not None and weight.ndim >= 2 and step.norm.has_statistics:
+        if step.shape is not None and len(step.shape) >= 2 and step.norm.has_statistics:
             found[step.path] = step.path  # a fused convolution
             continue
         before = [s for s in steps[max(0, index - _NEIGHBOURS) : index] if s.is_weights]
         after = [s for s in steps[index + 1 : index + 1 + _NEIGHBOURS] if s.is_weights]
         features = step.norm.features or 0
-        takes = [s for s in after if s.leaves["weight"].shape[1] == features]
+        takes = [s for s in after if s.shape is not None and s.shape[1] == features]
         nearest = [*_making(step, before[::-1], features, known)[:1], *takes[:1]]
         if nearest:
             found[step.path] = nearest[0].path
@@ -53,7 +52,7 @@ def _making(
     sure: list[ModuleStep] = []
     turned: list[ModuleStep] = []
     for step in before:
-        shape = step.leaves["weight"].shape
+        shape = step.shape or ()
         layout = known.get(step.weight_name)
         if layout is not None:
             if layout.outputs(shape) == features:

@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_left, bisect_right
 
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.recognise.groups import Weights
 from normcheck.saved.tensors import TensorRef
@@ -11,19 +12,19 @@ NORM_BASE_VERSION = 2
 """``_version`` of BatchNorm and InstanceNorm in ``_metadata``; every other torch module
 that has the leaves of a norm is at 1."""
 
-_NAMED = re.compile(
+_NAMED = lazy_pattern(
     r"""norm                      # norm1, input_layernorm, LayerNorm, group_norm, final_norm
     | (?:^|_)(?:ln|bn|gn)(?:$|_|\d)   # ln_1, ln1, bn2, _bn0, gn
     | (?:bn|ln)$              # conv1bn
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_NOT_NAMED = re.compile(r"normaliz|(?:weight|spectral)_?norm|normal(?:_|$)", re.IGNORECASE)
-_LAYER_NAMED = re.compile(r"layer_?norm|(?:^|_)ln(?:$|_|\d)|ln$", re.IGNORECASE)
-_RMS_NAMED = re.compile(r"(?:^|[._])rms|rms_?norm", re.IGNORECASE)
+_NOT_NAMED = lazy_pattern(r"normaliz|(?:weight|spectral)_?norm|normal(?:_|$)", re.IGNORECASE)
+_LAYER_NAMED = lazy_pattern(r"layer_?norm|(?:^|_)ln(?:$|_|\d)|ln$", re.IGNORECASE)
+_RMS_NAMED = lazy_pattern(r"(?:^|[._])rms|rms_?norm", re.IGNORECASE)
 """``norms`` ends in it too."""
-_GROUP_NAMED = re.compile(r"group_?norm|(?:^|_)gn(?:$|_|\d)", re.IGNORECASE)
-_BATCH_NAMED = re.compile(r"batch_?norm|(?:^|_)bn(?:$|_|\d)|bn$", re.IGNORECASE)
+_GROUP_NAMED = lazy_pattern(r"group_?norm|(?:^|_)gn(?:$|_|\d)", re.IGNORECASE)
+_BATCH_NAMED = lazy_pattern(r"batch_?norm|(?:^|_)bn(?:$|_|\d)|bn$", re.IGNORECASE)
 _NEIGHBOURS = 12
 """Weights looked at on either side of a norm for the layer that it belongs to."""
 

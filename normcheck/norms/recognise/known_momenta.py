@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_pattern import lazy_pattern
 
 
 @lazy_dataclass()
@@ -27,57 +28,65 @@ KNOWN = (
     LibraryMomentum(
         "pytorch-tabnet 4.1 (tab_network.py)",
         (
-            re.compile(r"(^|\.)encoder\.initial_bn\.running_mean$"),
-            re.compile(
+            lazy_pattern(r"(^|\.)encoder\.initial_bn\.running_mean$"),
+            lazy_pattern(
                 r"(^|\.)encoder\.feat_transformers\.0\..*glu_layers\.0\.bn\.bn\.running_mean$"
             ),
         ),
         (
-            (re.compile(r"(^|\.)initial_bn$"), 0.01),
-            (re.compile(r"\.bn\.bn$"), 0.02),
+            (lazy_pattern(r"(^|\.)initial_bn$"), 0.01),
+            (lazy_pattern(r"\.bn\.bn$"), 0.02),
         ),
     ),
     LibraryMomentum(
         "efficientnet_pytorch 0.7.1 (utils.py: batch_norm_momentum 0.99 of the old value)",
         (
-            re.compile(r"(^|\.)_conv_stem\.weight$"),
-            re.compile(r"(^|\.)_blocks\.0\._depthwise_conv\.weight$"),
+            lazy_pattern(r"(^|\.)_conv_stem\.weight$"),
+            lazy_pattern(r"(^|\.)_blocks\.0\._depthwise_conv\.weight$"),
         ),
-        ((re.compile(r"(^|\.|_)bn[012]$"), 0.01),),
+        ((lazy_pattern(r"(^|\.|_)bn[012]$"), 0.01),),
         1e-3,
     ),
     # The shares of the old value in TensorFlow, which torch takes for those of the new one.
     LibraryMomentum(
         "transformers 5.24 (modeling_mobilenet_v1.py)",
-        (re.compile(r"(^|\.)conv_stem\.normalization\.running_mean$"),),
-        ((re.compile(r"\.normalization$"), 0.9997),),
+        (lazy_pattern(r"(^|\.)conv_stem\.normalization\.running_mean$"),),
+        ((lazy_pattern(r"\.normalization$"), 0.9997),),
         1e-3,
     ),
     LibraryMomentum(
         "transformers 5.24 (modeling_mobilenet_v2.py)",
-        (re.compile(r"(^|\.)conv_stem\.first_conv\.normalization\.running_mean$"),),
-        ((re.compile(r"\.normalization$"), 0.997),),
+        (lazy_pattern(r"(^|\.)conv_stem\.first_conv\.normalization\.running_mean$"),),
+        ((lazy_pattern(r"\.normalization$"), 0.997),),
         1e-3,
     ),
     LibraryMomentum(
         "transformers 5.24 (configuration_efficientnet.py)",
         (
-            re.compile(r"(^|\.)embeddings\.batchnorm\.running_mean$"),
-            re.compile(r"\.depthwise_conv\.depthwise_norm\.running_mean$"),
+            lazy_pattern(r"(^|\.)embeddings\.batchnorm\.running_mean$"),
+            lazy_pattern(r"\.depthwise_conv\.depthwise_norm\.running_mean$"),
         ),
         (
-            (re.compile(r"\.expand_bn$"), 0.1),
-            (re.compile(r"\.(?:batchnorm|depthwise_norm|project_bn|top_bn)$"), 0.99),
+            (lazy_pattern(r"\.expand_bn$"), 0.1),
+            (lazy_pattern(r"\.(?:batchnorm|depthwise_norm|project_bn|top_bn)$"), 0.99),
         ),
         1e-3,
     ),
 )
 
 
+_ENDS = (
+    "bn.running_mean", "conv_stem.weight", "depthwise_conv.weight", "normalization.running_mean",
+    "batchnorm.running_mean", "depthwise_norm.running_mean",
+)  # fmt: skip
+"""What every name ends in that a row asks for: of most models there is none."""
+
+
 def known_library(names: Collection[str]) -> LibraryMomentum | None:
     """The library whose models have such names; None where it is none that is known here."""
+    likely = [name for name in names if name.endswith(_ENDS)]
     for known in KNOWN:
-        if all(any(pattern.search(name) for name in names) for pattern in known.names):
+        if all(any(pattern.search(name) for name in likely) for pattern in known.names):
             return known
     return None
 

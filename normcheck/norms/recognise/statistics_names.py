@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.layer import Confidence, Values
 from normcheck.saved.tensors import TensorRef
 
@@ -52,10 +53,10 @@ COUNTS = (
     "n_samples", "num_batches", "num_updates", "n_updates", "step",
 )  # fmt: skip
 """Names of a number of batches, updates or samples."""
-_MEAN = re.compile(r"(?:^|_)(?:mean|mu|avg|means)(?=_|$)")
-_VARIANCE = re.compile(r"(?:^|_)(?:var|variance|sigma2|vars)(?=_|$)")
-_DEVIATION = re.compile(r"(?:^|_)(?:std|stddev|sigma|stdev)(?=_|$)")
-_OF_PARAMETERS = re.compile(r"weight|bias|prior|posterior")
+_MEAN = lazy_pattern(r"(?:^|_)(?:mean|mu|avg|means)(?=_|$)")
+_VARIANCE = lazy_pattern(r"(?:^|_)(?:var|variance|sigma2|vars)(?=_|$)")
+_DEVIATION = lazy_pattern(r"(?:^|_)(?:std|stddev|sigma|stdev)(?=_|$)")
+_OF_PARAMETERS = lazy_pattern(r"weight|bias|prior|posterior")
 TORCH = ("running_mean", "running_var")
 
 

@@ -41,7 +41,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     for layer in subject.layers:
         if layer.weight is None or layer.weight.size == 0:
             continue
-        scale = layer.weight.numbers + (1.0 if layer.unit_offset else 0.0)
+        offset = 1.0 if layer.unit_offset else 0.0
+        if layer.weight.lowest + offset >= nothing:
+            continue
+        scale = layer.weight.numbers + offset
         off = np.abs(scale) < nothing
         share = float(off.mean())
         if off.any() and share >= most and np.any(scale != 0):

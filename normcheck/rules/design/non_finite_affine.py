@@ -33,7 +33,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         bad = sum(
             int((~np.isfinite(stored.numbers)).sum())
             for stored in (layer.weight, layer.bias)
-            if stored is not None
+            if stored is not None and not stored.finite
         )
         if bad:
             hit.append(layer)

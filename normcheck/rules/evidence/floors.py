@@ -105,5 +105,5 @@ def _smallest(layer: NormLayer) -> float | None:
     variance = layer.running_var
     if variance is None or variance.size < FEWEST_CHANNELS or layer.at_initial_values:
         return None
-    smallest = float(np.min(variance.numbers))
+    smallest = variance.lowest
     return smallest if np.isfinite(smallest) and smallest > 0 else None

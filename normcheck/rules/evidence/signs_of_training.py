@@ -35,11 +35,10 @@ def affine_untouched(layer: NormLayer) -> bool:
     models that tell persons apart): only one that a known initialisation would draw counts.
     """
     if layer.weight is None:
-        return layer.bias is not None and bool(np.all(layer.bias.numbers == 0))
-    if layer.weight.size == 0 or not (layer.bias is None or bool(np.all(layer.bias.numbers == 0))):
+        return layer.bias is not None and layer.bias.all_are(0.0)
+    if layer.weight.size == 0 or not (layer.bias is None or layer.bias.all_are(0.0)):
         return False
-    gamma = layer.weight.numbers
-    if bool(np.all(gamma == gamma[0])):
+    if layer.weight.constant:
         return True
     return layer.bias is not None and affine_as_drawn(layer)
 
@@ -48,7 +47,7 @@ def affine_as_drawn(layer: NormLayer) -> bool:
     """Whether γ reads as drawn from U(0, 1) or N(1, 0.02²) and never moved since."""
     if layer.weight is None or layer.weight.size < FEWEST:
         return False
-    gamma = np.sort(layer.weight.numbers.astype(np.float64))
+    gamma = layer.weight.ordered
     if not math.isfinite(gamma[0]) or not math.isfinite(gamma[-1]):
         return False
     uniform = bool(gamma[0] >= 0 and gamma[-1] <= 1) and _follows(gamma, lambda x: x)
@@ -80,6 +79,4 @@ def never_trained(subject: Subject) -> bool:
     if not affine:
         tracked = subject.with_statistics()
         return bool(tracked) and all(n.at_initial_values for n in tracked)
-    return all(
-        affine_untouched(n) if n.bias is None else bool(np.all(n.bias.numbers == 0)) for n in affine
-    )
+    return all(affine_untouched(n) if n.bias is None else n.bias.all_are(0.0) for n in affine)

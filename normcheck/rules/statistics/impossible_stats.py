@@ -99,9 +99,10 @@ def _memory(layer: NormLayer) -> bool:
     variance = layer.running_var
     if variance is None or variance.size < FEWEST_CHANNELS or variance.dtype.itemsize < 4:
         return False
-    sizes = np.abs(variance.numbers)
-    if not (sizes < SMALLEST_NORMAL).all():
+    smallest, largest = variance.ordered[0], variance.ordered[-1]
+    if not (smallest > -SMALLEST_NORMAL and largest < SMALLEST_NORMAL):
         return False
+    sizes = np.abs(variance.numbers)
     ordered = np.sort(sizes)
     return bool(ordered[sizes.size // 2] > DEAD) and np.unique(sizes).size > sizes.size // 2
 

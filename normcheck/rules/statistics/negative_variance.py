@@ -40,9 +40,7 @@ ASSUMED_EPS = 1e-5
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Layers with a negative variance in any channel."""
-    hit = [
-        n for n in subject.layers if n.running_var is not None and (n.running_var.numbers < 0).any()
-    ]
+    hit = [n for n in subject.layers if n.running_var is not None and n.running_var.any_negative]
     if not hit:
         return
     lowest = min(_lowest(n) for n in hit)

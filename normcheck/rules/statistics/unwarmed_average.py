@@ -45,6 +45,7 @@ from collections.abc import Iterator, Sequence
 from math import floor, log10
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.evidence.initial_share import InitialShare, initial_share
@@ -69,8 +70,8 @@ SAME = 0.1
 """How near the share lies to what the copy's own batch count leaves."""
 EARLY = 100
 """Steps up to which every average of a usual decay is cold."""
-_AVERAGE = re.compile(r"ema|swa|averag|shadow|teacher|polyak|target|slow", re.IGNORECASE)
-_RAW = re.compile(r"current_model_state|student|online|raw", re.IGNORECASE)
+_AVERAGE = lazy_pattern(r"ema|swa|averag|shadow|teacher|polyak|target|slow", re.IGNORECASE)
+_RAW = lazy_pattern(r"current_model_state|student|online|raw", re.IGNORECASE)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
