@@ -19,6 +19,7 @@ from normcheck.formats.bounded_json import read_json
 from normcheck.pickles.locate_models import Found
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.saved.clocks import Clock, Unit, merged
+from normcheck.saved.tensor_columns import shapes_of
 from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.opening import open_source
 from normcheck.sources.place import Place, RemotePath
@@ -107,7 +108,7 @@ def with_training_state(
 def _fits(found: Found, checkpoint: Checkpoint) -> bool:
     """Whether every shape of which an average is kept is one of the model's, as often as there."""
     kept = Counter(tuple(m.shape) for s in found.optimizer_states for m in s.moments.values())
-    there = Counter(tuple(tensor.shape) for tensor in checkpoint.models[0].tensors.values())
+    there = Counter(map(tuple, shapes_of(checkpoint.models[0].tensors)))
     return found.optimizers > 1 or not kept - there
 
 
