@@ -7,19 +7,21 @@ link predicts.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import log
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
 from normcheck.norms.belonging.likeliest_activation import (
+    AS_NEAR,
     FEWEST_TELLING,
     HYPOTHESES,
     PLACES,
     is_certain,
     likeliest,
 )
-from normcheck.norms.belonging.links import Link, WeightStructure
+from normcheck.norms.belonging.links import Link, WeightStructure, place_in_block
 from normcheck.norms.belonging.prediction import (
     Fit,
     Prediction,
@@ -28,6 +30,7 @@ from normcheck.norms.belonging.prediction import (
 )
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.rectified import is_rectified, put_before
+from normcheck.norms.belonging.small_maps import on_small_maps
 from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
 from normcheck.norms.layer import Confidence, NormLayer
 from normcheck.norms.layer_numbers import median
@@ -42,6 +45,10 @@ MISSES = 0.5
 """Median alignment below which other links are looked for."""
 LARGEST_FACTOR = 0.3
 """Logarithm of a factor between means and weights up to which they agree."""
+MILD = 0.12
+"""Logarithm of a factor from which other activations are asked for a milder one."""
+FEWEST_ONE_WAY = 2
+"""Links before and behind a change of the activation."""
 CONVINCING = 0.9
 """Alignment at which no other hypothesis is looked for."""
 CLEARLY_BETTER = 0.03
@@ -152,12 +159,13 @@ def agreement_of(
             if turned is not read:
                 read, known = turned, {}
                 usual = _usual_activation(read, known)
-        fits = _fit_places(read, usual, known)
+        fits = _fit_all(read, usual, known)
         apart = _exceptions(fits, known)
         if apart:
             rest = [link for link in read if id(link) not in apart]
             known = {key: prediction for key, prediction in known.items() if key not in apart}
-            fits = [*_fit_places(rest, _usual_activation(rest, known), known), *apart.values()]
+            fits = [*_fit_all(rest, _usual_activation(rest, known), known), *apart.values()]
+        fits = on_small_maps(fits)
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
     judged = {fit.link.target.path for fit in fits}
@@ -233,6 +241,22 @@ def _usual_activation(links: list[Link], known: _Known) -> str:
     return HYPOTHESES[likeliest(telling)].activation
 
 
+def _fit_all(links: list[Link], usual: str, known: _Known) -> list[Fit]:
+    """Fits of all links, each place with the activation that it seems to have."""
+    fits = _fit_places(links, usual, known)
+    if _factor_off(fits) > MILD:
+        other = _usual_activation(_spread(links), known)
+        if other != usual:
+            fits = _fit_places(links, other, known)
+    return _milder(fits, known)
+
+
+def _spread(links: list[Link]) -> list[Link]:
+    """Links of all depths: early ones alone may differ from the rest."""
+    step = max(1, len(links) // SAMPLED)
+    return sorted(links, key=lambda link: not is_certain(link))[::step]
+
+
 def _fit_places(links: Sequence[Link], usual: str, known: _Known) -> list[Fit]:
     """Fits of all links, those at one place of a model's blocks together."""
     roles: dict[str, list[Link]] = defaultdict(list)
@@ -249,9 +273,89 @@ def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
     among = links[0].among
     first = usual if not among or usual in among else among[0]
     fits = [fit for link in links if (fit := _usual_fit(link, first, known)) is not None]
-    if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
+    if not fits or links[0].slopes is not None:
         return fits
-    if len(among) != 1:
+    return [fit for part in _parted(fits) for fit in _fit_part(part, known)]
+
+
+def _parted(fits: list[Fit]) -> list[list[Fit]]:
+    """The fits, apart where parts of a block that have words of their own fit nowhere."""
+    by_word: dict[str, list[Fit]] = defaultdict(list)
+    for fit in fits:
+        by_word[place_in_block(fit.link.weights_path)].append(fit)
+    poor = [
+        word
+        for word, members in by_word.items()
+        if len(members) >= FEWEST_ONE_WAY and _median(members) < MISSES
+    ]
+    if len(poor) in (0, len(by_word)):
+        return [fits]
+    return [[f for word, members in by_word.items() if (word in poor) == bad for f in members]
+            for bad in (True, False)]  # fmt: skip
+
+
+def _milder(fits: list[Fit], known: _Known) -> list[Fit]:
+    """The fits, with another activation at places whose factor differs from that of the model.
+
+    A factor that all places share is a fault; one that a place has alone, and that another
+    activation of the same likelihood has not, is that activation.
+    """
+    logs = _logs(fits)
+    if not logs or max(logs) - min(logs) <= LARGEST_FACTOR:
+        return fits
+    roles: dict[str, list[Fit]] = defaultdict(list)
+    for fit in fits:
+        roles[fit.link.role].append(fit)
+    parts = [part for members in roles.values() for part in _before_and_behind(members)]
+    shared = [median(one) for one in map(_logs, parts) if len(one) >= FEWEST_ONE_WAY]
+    whole = min(shared, key=abs, default=median(logs))
+    return [fit for part in parts for fit in _milder_part(part, whole, known)]
+
+
+def _milder_part(fits: list[Fit], whole: float, known: _Known) -> list[Fit]:
+    telling, off = _logs(fits), _factor_off(fits)
+    if not telling or off <= MILD or abs(median(telling) - whole) <= LARGEST_FACTOR:
+        return fits
+    if not all(_is_free(fit.link) for fit in fits) or any(fit.pool > 1 for fit in fits):
+        return fits
+    each = [known.get(id(f.link)) or Prediction(f.link, HYPOTHESES) for f in fits]
+    best = likeliest(each)
+    others = [prediction.fit(best) for prediction in each]
+    return others if _factor_off(others) < off - AS_NEAR else fits
+
+
+def _logs(fits: Sequence[Fit]) -> list[float]:
+    """Logarithms of the factors of those whose means tell one."""
+    return [log(fit.slope) for fit in fits if fit.slope > 0 and fit.energy > FAINT]
+
+
+def _before_and_behind(fits: list[Fit]) -> list[list[Fit]]:
+    """The fits at one place, apart where their factor changes once in the order of the blocks.
+
+    There the activation changes, from ReLU to hardswish as in MobileNetV3.
+    """
+    logs = [log(fit.slope) for fit in fits if fit.slope > 0]
+    if len(logs) < len(fits) or max(logs) - min(logs) <= LARGEST_FACTOR:
+        return [fits]
+    places = range(FEWEST_ONE_WAY, len(logs) - FEWEST_ONE_WAY + 1)
+    place = min(places, key=lambda p: _scatter(logs[:p]) + _scatter(logs[p:]), default=0)
+    if not place or abs(median(logs[:place]) - median(logs[place:])) <= LARGEST_FACTOR:
+        return [fits]
+    return [fits[:place], fits[place:]]
+
+
+def _scatter(values: Sequence[float]) -> float:
+    """How far they are from their median, all together."""
+    middle = median(values)
+    return sum(abs(value - middle) for value in values)
+
+
+def _fit_part(fits: list[Fit], known: _Known) -> list[Fit]:
+    """Fits of links that share their activation, perhaps another one than was thought."""
+    links = [fit.link for fit in fits]
+    if _median(fits) >= CONVINCING:
+        return fits
+    if len(links[0].among) != 1:
         each = [known.get(id(link)) or Prediction(link, HYPOTHESES) for link in links]
         each = [prediction for prediction in each if prediction.finite]
         best = likeliest(each)
@@ -260,12 +364,19 @@ def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
             fits = others
     if _median(fits) >= CONVINCING or not all(has_room_for_pooling(link) for link in links):
         return fits
-    pooled = []
+    fits = on_small_maps(fits)
+    pooled, activation = [], fits[0].activation
     for link in links:
-        prediction = Prediction(link, [Hypothesis(first, pool) for pool in POOLS])
+        prediction = Prediction(link, [Hypothesis(activation, pool) for pool in POOLS])
         if prediction.finite:
             pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
     return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
+
+
+def _factor_off(fits: Sequence[Fit]) -> float:
+    """How far the factor is off 1, by the median; that of means which are too small to tell is 1."""
+    telling = [off_one(fit.slope) for fit in fits if fit.energy > FAINT]
+    return median(telling) if telling else 0.0
 
 
 def _exceptions(fits: list[Fit], known: _Known) -> dict[int, Fit]:
