@@ -189,7 +189,7 @@ def _factor(fits: Sequence[Fit]) -> Cause | None:
         return None
     # All but a few, as of values that are not normal: deep layers on small images, early in training,
     # have factors down to a half, and the first ones none.
-    some = min(len(slopes) // 4, max(1, len(slopes) // 10))
+    some = len(slopes) // 10
     low, high = slopes[some], slopes[len(slopes) - 1 - some]
     too_small = high < TOO_SMALL
     many = len(slopes) >= FEWEST_LARGE
