@@ -26,17 +26,20 @@ def went_through_half(layers: Iterable[NormLayer]) -> bool:
     return bool((numbers.astype(np.float16).astype(np.float64) == numbers).all())
 
 
-def kept_in_bfloat16(layers: Iterable[NormLayer]) -> bool:
-    """Whether the running statistics are values of bfloat16, while γ and β are not."""
-    listed = tuple(layers)
-    statistics = [p for n in listed for p in (n.running_mean, n.running_var) if p]
-    affine = _numbers(p for n in listed for p in (n.weight, n.bias) if p)
-    if affine is None or _on_bfloat16(affine):
-        return False
+def all_of_bfloat16(layers: Iterable[NormLayer]) -> bool:
+    """Whether the running statistics are values of bfloat16, whatever γ and β are."""
+    statistics = [p for n in layers for p in (n.running_mean, n.running_var) if p]
     if statistics and all(part.dtype.name == "bfloat16" for part in statistics):
         return True
     numbers = _numbers(statistics)
     return numbers is not None and _on_bfloat16(numbers)
+
+
+def kept_in_bfloat16(layers: Iterable[NormLayer]) -> bool:
+    """Whether the running statistics are values of bfloat16, while γ and β are not."""
+    listed = tuple(layers)
+    affine = _numbers(p for n in listed for p in (n.weight, n.bias) if p)
+    return affine is not None and not _on_bfloat16(affine) and all_of_bfloat16(listed)
 
 
 def _on_bfloat16(numbers: Floats) -> bool:

@@ -374,7 +374,7 @@ def _fit_part(fits: list[Fit], known: _Known) -> list[Fit]:
 
 
 def _factor_off(fits: Sequence[Fit]) -> float:
-    """How far the factor is off 1, by the median; that of means which are too small to tell is 1."""
+    """How far the factor is off 1, by the median of those that means are large enough to tell."""
     telling = [off_one(fit.slope) for fit in fits if fit.energy > FAINT]
     return median(telling) if telling else 0.0
 

@@ -1,8 +1,8 @@
 """Which taps of a kernel meet the image where the image is hardly larger than the kernel.
 
-Of a 3 × 3 kernel on a map of one pixel only the middle sees it, the rest sees the zeros around. Deep
-networks on small images end on maps of 4, 2 and 1 pixels, and depthwise kernels, over whose taps no
-sum of inputs evens out, show it most. Exactly, for a map of n pixels, stride s and zero padding:
+Of a 3 × 3 kernel on a map of one pixel only the middle sees it, the rest sees the zeros around.
+Deep networks on small images end on maps of 4, 2 and 1 pixels, and depthwise kernels, over whose
+taps no sum of inputs evens out, show it most. For a map of n pixels, stride s and zero padding
 
     c(tap) = share of output positions at which the tap lies inside the image
     mean_o = b_o + Σ_taps c(tap) Σ_i W[o, i, tap] m_i

@@ -159,8 +159,8 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
 def _differs_by_place(fit: Fit) -> bool:
     """Whether means may follow loosely for what its places differ by.
 
-    On a map of a few pixels zero padding gives each place a mean of its own, and a depthwise kernel,
-    without a sum over inputs, meets some places more than others.
+    On a map of a few pixels zero padding gives each place a mean of its own, and a depthwise
+    kernel, without a sum over inputs, meets some places more than others.
     """
     depthwise = fit.link.kind is WeightStructure.DEPTHWISE
     return fit.small_map and depthwise and fit.alignment >= ROUGHLY_THERE

@@ -187,7 +187,7 @@ def _factor(fits: Sequence[Fit]) -> Cause | None:
     certain = sum(f.link.recognition.confidence is Confidence.HIGH for f in telling)
     if len(slopes) < max(FEWEST_SLOPES, sum(f.skewed for f in fits)):
         return None
-    # All but a few, as of values that are not normal: deep layers on small images, early in training,
+    # All but a few: deep layers on small images, whose values are not normal early in training,
     # have factors down to a half, and the first ones none.
     some = len(slopes) // 10
     low, high = slopes[some], slopes[len(slopes) - 1 - some]

@@ -87,6 +87,7 @@ from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, cop
 from normcheck.rules.evidence.evidence_apart import Indication
 from normcheck.rules.evidence.initial_stats import bias_evidence, bias_sentence
 from normcheck.rules.evidence.mismatch_causes import (
+    FOLLOWS,
     TOO_LARGE,
     TOO_SMALL,
     UNCORRELATED,
@@ -95,6 +96,7 @@ from normcheck.rules.evidence.mismatch_causes import (
     odd_layers,
     whole_model,
 )
+from normcheck.rules.evidence.stopped_averages import FACTORS, named_as_stopped
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
 from normcheck.rules.statistics.under_warmed_stats import WARNING_RESIDUE, residue
 from normcheck.wording import number, percent, plural
@@ -110,6 +112,9 @@ FEWEST_CHANNELS = 64
 def check(subject: Subject) -> Iterator[Finding]:
     """What does not fit, and whether the weights were trained on with these very statistics."""
     for finding in _stated(subject):
+        if FACTORS & set(finding.discriminator.split(", ")):
+            layers, factor = subject.with_statistics(), _middle_factor(subject)
+            finding = named_as_stopped(finding, layers, factor)  # noqa: PLW2901  (one statement)
         if finding.discriminator in _SLIPS:
             yield finding
             continue
@@ -188,6 +193,13 @@ def _stated(subject: Subject) -> Iterator[Finding]:
         yield _of_another_copy(copied)
     elif against and not _counted_too_few(subject, fits):
         yield _of_readings(subject, against)
+
+
+def _middle_factor(subject: Subject) -> float | None:
+    """Stored over predicted means, by the median over the links that follow their weights."""
+    agreement = subject.anatomy.agreement
+    told = [f.slope for f in agreement.likely if f.alignment > FOLLOWS] if agreement else []
+    return median(told) if told else None
 
 
 def _of_another_copy(copied: Copied) -> Finding:
