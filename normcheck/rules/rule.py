@@ -261,38 +261,6 @@ def place(path: str) -> str:
     return path or "the model's own forward"
 
 
-def affine_untouched(layer: NormLayer) -> bool:
-    """Whether γ and β show no training: β 0 everywhere, γ one value in all channels.
-
-    Training moves every channel by another amount. The one value need not be 1: the last
-    norm of a residual block starts at 0, and weight decay shrinks all channels alike.
-    """
-    if layer.weight is None:
-        return layer.bias is not None and bool(np.all(layer.bias.numbers == 0))
-    if layer.weight.size == 0:
-        return False
-    return bool(np.all(layer.weight.numbers == layer.weight.numbers[0])) and (
-        layer.bias is None or bool(np.all(layer.bias.numbers == 0))
-    )
-
-
-def never_trained(subject: Subject) -> bool:
-    """Whether nothing in the file shows a step of training.
-
-    Where a norm has a β, that is the witness: every initialisation in use sets it to 0,
-    while γ may be drawn at random (DCGAN, quantization-aware training) or pruned.
-    """
-    if subject.optimizer_steps or subject.clocks:
-        return False
-    affine = [n for n in subject.layers if n.weight is not None]
-    if not affine:
-        tracked = subject.with_statistics()
-        return bool(tracked) and all(n.at_initial_values for n in tracked)
-    return all(
-        affine_untouched(n) if n.bias is None else bool(np.all(n.bias.numbers == 0)) for n in affine
-    )
-
-
 def assumed_momentum(layer: NormLayer) -> tuple[float | Momentum, bool]:
     """A layer's momentum, and whether it is known rather than assumed."""
     if layer.momentum is None:

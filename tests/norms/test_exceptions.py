@@ -1,5 +1,6 @@
-"""One link of a model with an activation of its own, where names give both one place."""
+"""One link of a model that reads otherwise than its others: an activation of its own, or turned."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from normcheck.findings import Severity
+from normcheck.norms.belonging.links import WeightStructure
 from normcheck.runs.scan import scan
 from tests.norms.settled import anatomy, settle
 
@@ -63,3 +65,64 @@ def test_an_exception_excuses_no_other_statistics(tmp_path: Path, norm: str, see
     torch.save(state, tmp_path / "model.pt")
     found = scan([tmp_path / "model.pt"]).findings
     assert [f.rule for f in found if f.severity is not Severity.INFO] == ["NC108"]
+
+
+def _generator() -> nn.Sequential:
+    """Of images from noise: one transposed convolution with square weights, one without."""
+    return nn.Sequential(
+        nn.BatchNorm2d(WIDTH),
+        nn.ConvTranspose2d(WIDTH, WIDTH, 3, stride=2, padding=1, output_padding=1),
+        nn.BatchNorm2d(WIDTH),
+        nn.ReLU(),
+        nn.ConvTranspose2d(WIDTH, WIDTH // 2, 3, stride=2, padding=1, output_padding=1),
+        nn.BatchNorm2d(WIDTH // 2),
+        nn.ReLU(),
+        nn.Conv2d(WIDTH // 2, 1, 3, padding=1),
+    )
+
+
+def _autoencoder() -> nn.Sequential:
+    """Convolutions and transposed ones, all of them with square weights."""
+    parts: list[nn.Module] = [nn.Conv2d(3, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+    for _ in range(3):
+        parts += [nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+    up = nn.ConvTranspose2d(WIDTH, WIDTH, 4, stride=2, padding=1)
+    return nn.Sequential(*parts, up, nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Conv2d(WIDTH, 3, 1))
+
+
+TURNED = [(_generator, (WIDTH, 7, 7), "2"), (_autoencoder, (3, 12, 12), "13")]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("build", "shape", "norm"), TURNED)
+def test_one_square_transposed_convolution_among_others(
+    tmp_path: Path, build: Callable[[], nn.Module], shape: tuple[int, ...], norm: str, seed: int
+) -> None:
+    """A state dict does not tell its orientation: the numbers do, of this link alone."""
+    torch.manual_seed(seed)
+    agreement = anatomy(settle(build(), *shape, seed=seed), tmp_path).agreement
+    assert agreement is not None
+    by_target = {fit.link.target.path: fit for fit in agreement.fits}
+    assert by_target[norm].link.kind is WeightStructure.TRANSPOSED
+    assert by_target[norm].explained > 0.9
+    assert not [f for f in scan([tmp_path / "model.pt"]).findings if f.severity.rank]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("build", "shape", "norm"), TURNED)
+def test_either_orientation_excuses_no_other_statistics(
+    tmp_path: Path, build: Callable[[], nn.Module], shape: tuple[int, ...], norm: str, seed: int
+) -> None:
+    """Channels in another order fit in neither."""
+    torch.manual_seed(seed)
+    state = settle(build(), *shape, seed=seed).state_dict()
+    order = torch.randperm(WIDTH)
+    for leaf in ("running_mean", "running_var"):
+        state[f"{norm}.{leaf}"] = state[f"{norm}.{leaf}"][order]
+    torch.save(state, tmp_path / "model.pt")
+    report = scan([tmp_path / "model.pt"])
+    assert report.models[0].agreement is not None
+    assert norm not in report.models[0].agreement.agreeing
+    # Of the generator's two links one alone is left, which is but seldom enough to accuse.
+    loud = [f.rule for f in report.findings if f.severity is not Severity.INFO]
+    assert loud == ["NC108"] or build is _generator

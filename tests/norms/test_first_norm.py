@@ -1,5 +1,6 @@
 """The first norm against its own weights: whether its variances follow them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,46 @@ def test_a_kernel_of_many_taps_takes_no_memory_of_their_square(tmp_path: Path) -
     first = anatomy(model, tmp_path).first
     assert first is not None
     assert (first.spread, first.loose) == (None, 0.0)
+
+
+class _GraphAttention(nn.Module):
+    """Heads that weigh what was projected by two scores, and a bias behind: all of them its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source, self.sink = (nn.Parameter(torch.randn(4, 16)) for _ in range(2))
+        self.bias = nn.Parameter(torch.randn(64))
+        self.lin = nn.Linear(3, 64, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = self.lin(x).unflatten(-1, (4, 16))
+        scores = (heads * self.sink).sum(-1)[:, None] + (heads * self.source).sum(-1)[None]
+        mixed: torch.Tensor = torch.einsum("ijh,jhc->ihc", scores.softmax(1), heads).flatten(1)
+        return mixed + self.bias
+
+
+@pytest.mark.parametrize("first", [_GraphAttention, lambda: nn.MultiheadAttention(64, 4)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_projection_inside_another_module_is_no_first_layer(
+    tmp_path: Path, first: Callable[[], nn.Module], seed: int
+) -> None:
+    """What the module adds of its own stands between its last weights and the norm."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix, self.norm = first(), nn.BatchNorm1d(64, momentum=None)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mixed = self.mix(x) if x.shape[1] == 3 else self.mix(x, x, x)[0] + x
+            normed: torch.Tensor = self.norm(mixed)
+            return normed
+
+    torch.manual_seed(seed)
+    model = Net()
+    with torch.no_grad():
+        for _ in range(20):
+            inputs = 1 + torch.randn(50, 3 if hasattr(model.mix, "lin") else 64)
+            model(inputs)
+    model.norm.num_batches_tracked.fill_(1000)  # type: ignore[operator]
+    assert anatomy(model, tmp_path).first is None

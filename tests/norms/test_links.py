@@ -12,6 +12,7 @@ from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.belonging.links import Link, WeightStructure, find_links
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Confidence
+from normcheck.runs.scan import scan
 from normcheck.sources.source import FileSource
 
 from .settled import settle
@@ -61,6 +62,28 @@ def test_transposed_convolution_is_told_by_its_shape(tmp_path: Path) -> None:
     model = _between(nn.ConvTranspose2d(16, 24, 4, 2, 1), nn.BatchNorm2d, 24)
     (link,) = _links(settle(model, 16, 9, 9), tmp_path)
     assert link.kind is WeightStructure.TRANSPOSED
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bias_tells_how_many_channels_weights_make(tmp_path: Path, seed: int) -> None:
+    """Statistics in another order make all orders of the blocks be tried: none may misread it."""
+    model = nn.Sequential(
+        nn.BatchNorm2d(32),
+        nn.ConvTranspose2d(32, 32, 3, 2, 1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 16, 3, 2, 1),
+        nn.BatchNorm2d(16),
+    )
+    torch.manual_seed(seed)
+    state = settle(model, 32, 7, 7, seed=seed).state_dict()
+    order = torch.randperm(32)
+    for leaf in ("running_mean", "running_var"):
+        state[f"2.{leaf}"] = state[f"2.{leaf}"][order]
+    torch.save(state, tmp_path / "model.pt")
+    report = scan([tmp_path / "model.pt"])
+    assert not report.errors
+    assert [link.target for link in report.models[0].agreement.links] == ["2", "5"]
 
 
 def test_prelu_between_gives_its_slopes(tmp_path: Path) -> None:

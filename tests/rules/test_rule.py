@@ -1,4 +1,4 @@
-"""What rules share: which layers they look at, trust in a count, signs of training."""
+"""What rules share: which layers they look at, trust in a count."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,8 @@ from normcheck.rules.catalogue import find
 from normcheck.rules.rule import (
     DEFAULT_MOMENTUM,
     Subject,
-    affine_untouched,
     assumed_momentum,
     count_is_trusted,
-    never_trained,
 )
 from tests.rules.layers import (
     CHANNELS,
@@ -23,9 +21,7 @@ from tests.rules.layers import (
     kind,
     model,
     module_norm,
-    new_norm,
     plain_norm,
-    reset_norm,
     values,
 )
 
@@ -106,54 +102,6 @@ def test_slack_for_rounding(dtype: str, share: float, trusted: bool) -> None:
     variance = values(np.full(CHANNELS, share * 0.9**3), dtype)
     layer = batch_norm(running_var=variance, batches=count(3))
     assert count_is_trusted([layer]) is trusted
-
-
-@pytest.mark.parametrize(
-    ("layer", "untouched"),
-    [
-        (new_norm(), True),
-        (new_norm(weight=constant(0.0)), True),
-        (new_norm(weight=constant(0.93)), True),
-        (new_norm(bias=None), True),
-        (new_norm(weight=values([1.0, 0.9])), False),
-        (new_norm(weight=values([1.0, 0.9]), bias=None), False),
-        (new_norm(bias=values([0.0, 1e-9])), False),
-        (new_norm(weight=None, bias=None), False),
-        (new_norm(weight=None), True),
-        (new_norm(weight=None, bias=values([0.0, 1e-9])), False),
-        (new_norm(weight=values([]), bias=values([])), False),
-    ],
-)
-def test_signs_of_training_in_one_layer(layer: NormLayer, untouched: bool) -> None:
-    """One γ for all channels and a β of zero; without γ nothing can be said."""
-    assert affine_untouched(layer) is untouched
-
-
-@pytest.mark.parametrize(
-    ("layers", "never"),
-    [
-        ([new_norm(), new_norm("b")], True),
-        ([new_norm(weight=values([0.98, 1.03]))], True),
-        ([plain_norm("rms", "RMSNorm", weight=constant(1.0), bias=None)], True),
-        ([plain_norm("rms", "RMSNorm", bias=None)], False),
-        ([new_norm(), batch_norm("b")], False),
-        ([new_norm(), plain_norm("ln")], False),
-        ([new_norm(weight=None, bias=None)], True),
-        ([batch_norm(weight=None, bias=None)], False),
-        ([reset_norm(), new_norm("bare", weight=None, bias=None)], False),
-        ([plain_norm(weight=None, bias=None)], False),
-        ([], False),
-    ],
-)
-def test_signs_of_training_in_a_model(layers: list[NormLayer], never: bool) -> None:
-    """Any β that moved is a sign; where there is no β, γ; where there is no γ, statistics."""
-    assert never_trained(subject(*layers)) is never
-
-
-def test_steps_of_an_optimizer_are_training() -> None:
-    """Even where no norm shows it."""
-    assert not never_trained(subject(new_norm(), steps=1))
-    assert never_trained(subject(new_norm(), steps=None))
 
 
 def test_findings_carry_the_rules_code_and_the_layers_paths() -> None:

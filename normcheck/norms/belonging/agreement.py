@@ -5,7 +5,7 @@ link predicts.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import log
 
@@ -380,26 +380,40 @@ def _factor_off(fits: Sequence[Fit]) -> float:
 
 
 def _exceptions(fits: list[Fit], known: _Known) -> dict[int, Fit]:
-    """A few links that only an activation of their own explains, with it, by their identity.
+    """A few links that only a reading of their own explains, with it, by their identity.
 
     Numbers in names count blocks, or layers of one block: ``norm1``, ``fc1``, ``norm2``, ``fc2``
-    of a transformer have an activation in one place of the two.
+    of a transformer have an activation in one place of the two. And a model of convolutions may
+    have one transposed one among them whose weights are square, as autoencoders do.
     """
     poor = [
         fit
         for fit in fits
-        if (fit.alignment < CONVINCING or fit.explained < AGREES) and _is_free(fit.link)
+        if (fit.alignment < CONVINCING or fit.explained < AGREES)
+        and fit.stored_mean.size >= FEWEST_ALONE
+        and (_is_free(fit.link) or fit.link.either_way)
     ]
     found: dict[int, Fit] = {}
     for fit in poor[:TRIED_ALONE]:
-        each = known.get(id(fit.link)) or Prediction(fit.link, HYPOTHESES)
-        if each.finite and fit.stored_mean.size >= FEWEST_ALONE:
+        misses = 1 - fit.alignment
+        least = max(BEYOND_CHANCE, 1 - misses * MISSING_LESS)
+        for link in _own_readings(fit.link):
+            each = known.get(id(link)) or Prediction(link, HYPOTHESES)
+            if not each.finite:
+                continue
             other = each.fit(likeliest([each]))
-            misses = 1 - fit.alignment
-            least = max(BEYOND_CHANCE, 1 - misses * MISSING_LESS)
             if other.alignment >= least and off_one(other.slope) <= LARGEST_FACTOR:
                 found[id(fit.link)] = other
+                break
     return found
+
+
+def _own_readings(link: Link) -> Iterator[Link]:
+    """What else a single link can be: behind another activation, or a transposed convolution."""
+    if _is_free(link):
+        yield link
+    if link.either_way:
+        yield replace(link, kind=WeightStructure.TRANSPOSED, either_way=False)
 
 
 def _is_free(link: Link) -> bool:

@@ -139,13 +139,27 @@ def first_norm(
         target, weights = steps[index + 1].norm, step.leaves["weight"]
         if target is None or not target.has_statistics or target.at_initial_values:
             return None
-        if target.path in places_served(model, layers):
+        if target.path in places_served(model, layers) or _is_part(step, target, steps[:index]):
             return None
         layout = layouts.get(step.weight_name)
         if not weights.readable or (layout is not None and layout.inputs_first):
             return None
-        return target, step.path, weights, step.leaves.get("bias")
+        bias = step.leaves.get("bias")
+        if bias is not None and bias.numel != target.features:
+            return None
+        return target, step.path, weights, bias
     return None
+
+
+def _is_part(step: ModuleStep, target: NormLayer, before: list[ModuleStep]) -> bool:
+    """Whether weights are part of a module that has tensors of its own, and ends before the norm.
+
+    The projection of a graph attention stands before its norm in a file, and what the module does
+    with the projected, weighing neighbours and adding a bias, stands between them in a run.
+    """
+    whole, _, _ = step.path.rpartition(".")
+    inside = target.path.startswith(f"{whole}.")
+    return bool(whole) and not inside and any(other.path == whole for other in before)
 
 
 @lazy_dataclass()
@@ -190,11 +204,14 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
         kind = _weights_kind(weights, made_of, makes, layout)
         if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
             continue
+        bias = step.leaves.get("bias")
+        if bias is not None and bias.numel != makes:
+            continue  # the weights make another number of channels than this reading of them
         yield Link(
             source,
             step.path,
             weights,
-            step.leaves.get("bias"),
+            bias,
             target,
             kind,
             role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),

@@ -35,7 +35,8 @@ import numpy as np
 
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer import PowerIteration
-from normcheck.rules.rule import Need, Rule, Subject, never_trained
+from normcheck.rules.evidence.signs_of_training import never_trained
+from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, plural
 
 TOLERANCE = 0.01

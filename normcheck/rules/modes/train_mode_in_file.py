@@ -31,7 +31,8 @@ from collections.abc import Iterator
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
-from normcheck.rules.rule import Need, Rule, Subject, never_trained
+from normcheck.rules.evidence.signs_of_training import never_trained
+from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
 
 

@@ -80,7 +80,8 @@ from normcheck.rules.evidence.initial_stats import (
     told_by_biases,
     told_by_optimizer,
 )
-from normcheck.rules.rule import Need, Rule, Subject, affine_untouched, never_trained
+from normcheck.rules.evidence.signs_of_training import affine_untouched, never_trained
+from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.saved.clocks import telling
 from normcheck.wording import plural
 

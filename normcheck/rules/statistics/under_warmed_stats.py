@@ -57,6 +57,7 @@ from normcheck.norms.layer import Momentum, NormLayer
 from normcheck.rules.evidence.count_and_clock import Lag, lag
 from normcheck.rules.evidence.floors import Floor, standing_on_a_floor
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED, FIX_UNTOLD, FROZEN, told_of
+from normcheck.rules.evidence.signs_of_training import never_trained
 from normcheck.rules.option import Option
 from normcheck.rules.rule import (
     Need,
@@ -64,7 +65,6 @@ from normcheck.rules.rule import (
     Subject,
     assumed_momentum,
     count_is_trusted,
-    never_trained,
 )
 from normcheck.wording import number, percent, plural
 

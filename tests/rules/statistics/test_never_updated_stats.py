@@ -82,6 +82,18 @@ def test_new_layer_in_a_trained_model() -> None:
     assert "new or unused" in found.consequence
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_layer_that_nobody_calls_in_an_old_model(seed: int) -> None:
+    """PyTorch before 1.2 drew γ between 0 and 1: with β at 0 it is no sign of training."""
+    drawn = values(np.random.default_rng(seed).random(128))
+    unused = new_norm("bn2", weight=drawn, bias=values(np.zeros(128)))
+    found = only(judge(RULE, batch_norm("bn1"), unused))
+    assert (found.severity, found.layers) == (Severity.INFO, ("bn2",))
+    lost = new_norm("bn2", weight=values(drawn.numbers + 0.5), bias=values(np.zeros(128)))
+    found = only(judge(RULE, batch_norm("bn1"), lost))
+    assert (found.severity, found.layers) == (Severity.ERROR, ("bn2",))
+
+
 def test_branch_that_no_input_took() -> None:
     """A domain's norm that never ran, shrunk by weight decay alone, is no lost one."""
     decayed = new_norm("norms.2", weight=constant(0.97))
