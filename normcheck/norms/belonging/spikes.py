@@ -10,7 +10,8 @@ from math import erf, log, sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.agreement import CONVINCING, LARGEST_FACTOR, Agreement
+from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.belonging.fit_places import CONVINCING, LARGEST_FACTOR
 from normcheck.norms.belonging.likeliest_activation import AS_ROUGH, EXACT, HYPOTHESES, is_certain
 from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Prediction
@@ -124,7 +125,8 @@ def _adding_up(gamma: Floats, beta: Floats) -> Floats:
     """
     # Places of a low discrepancy stand for the normal values: one row for each step.
     steps = np.arange(1, max(_STEPS) + 1)[:, None]
-    phases = (np.arange(_PATHS) * np.sqrt(_PRIMES)[: len(steps), None] + 0.5 / _PATHS) % 1.0
+    roots = np.sqrt(np.array(_PRIMES, dtype=np.float64))[: len(steps), None]
+    phases: Floats = np.mod(np.arange(_PATHS) * roots + 0.5 / _PATHS, 1.0)
     places = np.sort(_quantiles(phases[:1]), axis=1)
     rates = []
     for values in (np.broadcast_to(places, phases.shape), _quantiles(phases)):

@@ -10,8 +10,9 @@ from math import log, sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.agreement import AGREES, FAINT, Agreement
+from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.fit_places import AGREES, FAINT
 from normcheck.norms.belonging.links import WeightStructure
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.agreement import FAINT, TELLING, agreement_of
+from normcheck.norms.belonging.agreement import agreement_of
+from normcheck.norms.belonging.fit_places import FAINT, TELLING
 from normcheck.norms.belonging.links import Link, place_in_block
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
