@@ -24,6 +24,7 @@ perfect, 0 as good as predicting nothing, below 0 worse). Reported are
   in other units, part of the initial value, deviations or inverses;
 - an averaged copy with the statistics of the raw one in the same file, bit for bit, whose weights
   explain them clearly worse than the raw ones do;
+- means that are too small since averages in bfloat16 stop before they arrive, named as that;
 - norms over channels that grow by concatenation, as in dense networks: two of them store the
   statistics of the same values, and must agree.
 
@@ -48,6 +49,9 @@ fit once they are put back; a warning otherwise.
   before their convolutions is read in the order that the numbers of channels prove;
 - where any likely activation has a factor near 1: thirteen are tried, and the factor accuses
   only if none of those that fit about as well explains it;
+- for taps that see no image: on maps of 1 to 8 pixels, as networks for large images have at the end
+  on small ones, means and variances are predicted from the taps that meet the map; what cannot be
+  known there, as the factor behind a depthwise convolution, accuses nobody;
 - where predicted and stored variances still go together: then the link is false, not the
   statistics;
 - as a warning, where the biases right before norms have moved as β did, by more than four standard
