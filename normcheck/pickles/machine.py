@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from normcheck.errors import RefusedError
 from normcheck.pickles.handler import Handler
 from normcheck.pickles.inert import GlobalName, Inert, OrderedRecord
+from normcheck.pickles.joblib_arrays import NESTED, holds_objects, pass_over, stands_for_an_array
 from normcheck.pickles.memo import ANY, Memo
 from normcheck.pickles.opcodes import COSTS, TABLE, text_of
 from normcheck.pickles.safe_keys import hashable
@@ -97,6 +98,7 @@ class InertUnpickler(PickleWindow):
         # collected is then a list already.
         self._below: list[list[Any]] = []
         self._memo = Memo(asked)
+        self._depth = 0
         self._built: dict[int, tuple[object, Constructor]] = {}
         """What builds values for names that were met, by the identity of the name, with it."""
 
@@ -361,9 +363,25 @@ class InertUnpickler(PickleWindow):
         """Remember the state that the object would have been given."""
         if isinstance(target, Inert):
             target.state = state
+            if stands_for_an_array(target):
+                self._pass_over_array(state)
         elif isinstance(target, OrderedRecord):
             target.attributes = state
         # Other values (tensors, numbers) have no state that matters here.
+
+    def _pass_over_array(self, state: object) -> None:
+        if not holds_objects(state):
+            pass_over(self, state)
+            return
+        if self._depth >= NESTED:
+            raise RefusedError(f"arrays of objects lie more than {NESTED} deep in each other")
+        self._stream.seek(self.position)
+        inner = InertUnpickler(
+            self._stream, self._end, self._constructors, None, self.limits, self.budget
+        )
+        inner._depth = self._depth + 1
+        inner.load()
+        self.move_to(inner.position)
 
     def persistent(self, saved_id: object) -> object:
         """The value for a persistent id."""

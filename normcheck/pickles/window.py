@@ -107,6 +107,21 @@ class PickleWindow:
         self._window, self._filled, self._at, self._safe = b"", 0, 0, 0
         return data
 
+    def skip(self, length: int) -> None:
+        """Go on behind the next ``length`` bytes, which are not read where they are many."""
+        if length > self._end - self._base - self._at:
+            raise self._ends()
+        if self._at + length <= self._filled:
+            self._at += length
+        else:
+            self.move_to(self.position + length)
+
+    def move_to(self, position: int) -> None:
+        """Go on at another place of the stream, wherever something else has read it to."""
+        self._stream.seek(position)
+        self._base = position
+        self._window, self._filled, self._at, self._safe = b"", 0, 0, 0
+
     @property
     def position(self) -> int:
         """Where in the stream the next byte lies."""

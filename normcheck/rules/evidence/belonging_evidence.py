@@ -23,6 +23,7 @@ from normcheck.rules.evidence.evidence_apart import (
     of_first,
     of_growth,
 )
+from normcheck.rules.evidence.mismatch_causes import ONE_FACTOR
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 16
@@ -177,7 +178,8 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Indication]:
 
     Where it is proven, a quarter of the links may lie on the other side: borders and distributions
     that are not normal move single factors by up to a fifth. Where names alone make it certain,
-    none may: a pooling that no name tells moves some of them.
+    none may: a pooling that no name tells moves some of them. Factors that differ are none that
+    a whole model went through.
 
     Args:
         fits: Of the links that are asked.
@@ -205,6 +207,8 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Indication]:
         return []
     slopes = sorted(log(f.slope) for f in told)
     quarter = len(slopes) // 4 if sure else 0
+    if slopes[len(slopes) - 1 - quarter] - slopes[quarter] > log(ONE_FACTOR):
+        return []
     return [
         Indication(
             "one factor",

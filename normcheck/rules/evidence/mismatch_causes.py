@@ -54,6 +54,14 @@ FLAT = 1.3
 floor. In healthy models these lie decades apart."""
 IMPROVED = 0.03
 """Gain in the explained fraction that shows by itself that a floor was in the statistics."""
+FIT_THEN = 0.75
+"""Explained fraction that three layers of four reach at least once that floor is taken out. Heavy
+tails make means smaller than predicted, too, but by another share in each layer."""
+ONE_FACTOR = 1.4
+"""Ratio of the upper to the lower quartile of factors up to which they are one: those of healthy
+models lie within 1.15, and what scaled a whole model leaves that as it was. Inputs with heavy
+tails, such as spectrograms without a logarithm, make each layer's means smaller by a factor of its
+own."""
 PEERS_FIT = 0.9
 FEWEST_PEERS = 2
 LAYER_UNEXPLAINED = 0.3
@@ -150,17 +158,20 @@ def _floor(fits: Sequence[Fit]) -> Cause | None:
         (),
     ).fits
     before = median([f.explained for f in fits])
-    after = median([f.explained for f in cleaned]) if cleaned else 0.0
-    if after < max(before - 0.01, PEERS_FIT):
+    each = sorted(f.explained for f in cleaned) or [0.0]
+    after = median(each)
+    if after < max(before - 0.01, PEERS_FIT) or each[len(each) // 4] < FIT_THEN:
         return None
     off = abs(median([f.log_scale for f in fits]) - USUAL_LOG_SCALE)
     still = abs(median([f.log_scale for f in cleaned]) - USUAL_LOG_SCALE)
     if after < before + IMPROVED and still > off:
         return None
+    standing = sum(smallest <= FLAT * floor for smallest in least)
     return Cause(
         "initial value",
         f"about {percent(floor)} of the running statistics is still the initial 0 and 1",
-        f"The smallest variance is close to {floor:.2f} in each of {plural(len(fits), 'layer')}. "
+        f"The smallest variance is close to {floor:.2f} in {standing} of "
+        f"{plural(len(fits), 'layer')}. "
         "With that much of the initial value taken out, means and variances fit the weights.",
         "Eval mode uses means that are too small and variances pulled towards 1.",
         Severity.WARNING,
@@ -195,7 +206,7 @@ def _factor(fits: Sequence[Fit]) -> Cause | None:
     too_small = high < TOO_SMALL
     many = len(slopes) >= FEWEST_LARGE
     too_large = low > (TOO_LARGE if many else MUCH_TOO_LARGE) and certain >= FEWEST_SLOPES
-    if not (too_small or too_large):
+    if not (too_small or too_large) or high > ONE_FACTOR * low:
         return None
     factor = median(slopes)
     times = f"{factor:.1f} times too large" if factor > 1 else f"{1 / factor:.1f} times too small"

@@ -83,8 +83,9 @@ def test_other_units_show_in_few_links(tmp_path: Path, name: str, factor: float)
 class _HiddenPools(nn.Module):
     """Names of one block throughout, and a pooling behind every second norm."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pooled: bool = True) -> None:
         super().__init__()
+        self.pooled = pooled
         for number in range(1, 6):
             setattr(self, f"conv{number}", nn.Conv2d(3 if number == 1 else 32, 32, 3, padding=1))
             setattr(self, f"bn{number}", nn.BatchNorm2d(32))
@@ -92,7 +93,7 @@ class _HiddenPools(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for number in range(1, 6):
             x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x)).relu()
-            if number % 2:
+            if self.pooled and number % 2:
                 x = nn.functional.max_pool2d(x, 2)
         return x
 
@@ -126,3 +127,15 @@ def test_weights_that_went_far_leave_their_means_loosely_behind(tmp_path: Path) 
                 module.weight.add_(step * module.weight.norm() / step.norm())
     assert "means apart" in _speaking(model, tmp_path)
     assert _found(model, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_factor_of_each_layers_own_is_not_one_factor(tmp_path: Path, seed: int) -> None:
+    """As behind inputs with heavy tails, where each layer's means are smaller by another factor."""
+    model = settle(_HiddenPools(pooled=False), 3, 16, 16, seed=seed)
+    for number, factor in enumerate((1.0, 0.2, 0.5, 0.78, 0.35), start=1):
+        norm = getattr(model, f"bn{number}")
+        norm.running_mean.mul_(factor)
+        norm.running_var.mul_(1.4)
+    assert "one factor" not in _speaking(model, tmp_path)
+    assert not {f.discriminator for f in _found(model, tmp_path)} & {"factor", "initial value"}
