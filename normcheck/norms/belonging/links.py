@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from normcheck.norms.belonging.inflow import Inflow
 
 _SIDE_BRANCH = re.compile(
-    r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match", re.IGNORECASE
+    r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match|"
+    r"conv_(?:kxk|1x1|scale)(?:$|\.)",
+    re.IGNORECASE,
 )
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
 _WORD = re.compile(r"[^.]+")

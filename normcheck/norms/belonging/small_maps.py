@@ -61,11 +61,17 @@ def on_small_maps(fits: Sequence[Fit]) -> list[Fit]:
 
 
 def may_be_small(fit: Fit) -> bool:
-    """Whether a small map is to be thought of: where no large one explains the means."""
+    """Whether a small map is to be thought of: where no large one explains the means.
+
+    Across blocks, where a sum is likelier, only of depthwise convolutions, before which none is.
+    """
     link = fit.link
     return (
         not fit.small_map
         and (fit.alignment < ALIGNED or fit.border >= BORDERS[USUAL_BORDERS])
+        and (
+            link.kind is WeightStructure.DEPTHWISE or link.recognition.confidence is Confidence.HIGH
+        )
         and link.recognition.confidence is not Confidence.LOW
         and link.kind is not WeightStructure.TRANSPOSED
         and prod(link.weights.shape[2:]) > 1
