@@ -26,9 +26,9 @@ from normcheck.norms.belonging.prediction import Fit, Prediction, off_one
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.rectified import is_rectified, put_before
 from normcheck.norms.belonging.small_maps import on_small_maps
-from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
 from normcheck.norms.layer import Confidence, NormLayer
 from normcheck.norms.layer_numbers import median
+from normcheck.norms.weights_budget import BEYOND, within_budget
 from normcheck.saved.prefetch import fetch_ahead
 
 FEWEST_CHANNELS = 8

@@ -83,8 +83,8 @@ from typing import TYPE_CHECKING
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.belonging.prediction import Fit
-from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
+from normcheck.norms.weights_budget import BEYOND
 from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
