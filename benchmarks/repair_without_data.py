@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks.small_networks import (
     IMAGE_STYLES,
+    RECIPES,
     Data,
     Trained,
     _network,
@@ -186,7 +187,7 @@ def main() -> None:
         for data in sets:
             for seed in range(chosen.seeds):
                 pair = [
-                    _network(chosen.folder, style, IMAGE_STYLES[style], data, s)
+                    _network(chosen.folder, style, IMAGE_STYLES[style], data, s, RECIPES[0])
                     for s in (seed, (seed + 1) % max(2, chosen.seeds))
                 ]
                 if pair[0].name in done:

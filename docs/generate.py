@@ -39,6 +39,7 @@ RUN = ("--model", "sample_models.networks:DigitsNet", "--data", "sample_models/d
 FAMOUS = "sample_models/trained-in-eval-mode.pt"
 FAMOUS_RUN = ("--model", "sample_models.networks:deep_digits", "--data", "sample_models/digits.npz")
 PAIR = ("sample_models/digits-healthy.pt", SAMPLE)
+ON_FIELDS = ("--model", "sample_models.networks:DigitsNet", "--run", "--input-shape", "1x8x8")
 EXPORT = "sample_models/exported-in-train-mode.pt2"
 EXPORTED = ("sample_models/digits-healthy.pt", "sample_models/digits-healthy.pt2")
 SERIES = (
@@ -245,6 +246,12 @@ def console(*words: str) -> str:
     return f"```console\n$ normcheck {' '.join(words)}\n{run(*words)}\n```"
 
 
+def decisions(text: str) -> str:
+    """The part of a comparison on decisions, and that there is more."""
+    blocks = text.split("\n\n")
+    return f"…\n\n{next(b for b in blocks if 'decisions that differ' in b)}\n\n…"
+
+
 def picture(*words: str) -> str:
     """A command and what it prints, in colour as a terminal shows it, as SVG without its font."""
     from rich.console import CONSOLE_SVG_FORMAT, Console
@@ -308,6 +315,10 @@ def parts() -> dict[str, str]:
         },
         "diff": console("diff", *PAIR),
         "diff series": console("diff", *SERIES),
+        "diff decisions": (
+            f"```console\n$ normcheck diff {' '.join(PAIR)} \\\n    {' '.join(ON_FIELDS)}\n"
+            f"{decisions(run('diff', *PAIR, *ON_FIELDS))}\n```"
+        ),
         "export": console("scan", EXPORT),
         "export diff": (
             f"```console\n$ normcheck diff {' '.join(EXPORTED)} \\\n    {' '.join(RUN[:2])} \\\n"

@@ -14,6 +14,9 @@ from normcheck.sources.place import Place, RemotePath
 from normcheck.sources.source import MemorySource, Source
 from normcheck.wording import plural
 
+_TRAINED = ("model", "pytorch_model")
+"""How the files begin beside which training loops keep their state."""
+
 
 def read_checkpoint(path: Place, limits: Limits = DEFAULT_LIMITS) -> Checkpoint:
     """Read what ``path`` holds: a checkpoint file, the index of a sharded one, or such a folder.
@@ -50,6 +53,14 @@ def read_memory(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Chec
 
 def _read_opened(path: Place, source: Source, limits: Limits) -> Checkpoint:
     checkpoint = _read_file(path, source, limits)
+    if path.name.startswith(_TRAINED):
+        from normcheck.formats.folders.training_siblings import (
+            is_trained_model,
+            with_training_state,
+        )
+
+        if is_trained_model(path):
+            return with_training_state(path, checkpoint, limits, read_source)
     if not path.name.startswith("adapter_"):
         return checkpoint
     from normcheck.formats.folders.adapters import is_adapter, with_base

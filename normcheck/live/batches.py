@@ -94,6 +94,8 @@ class Feed:
     batch_size_given: bool = False
     """Whether that is the user's choice, as in training."""
     notes: tuple[str, ...] = ()
+    guessed_from: str = ""
+    """What a guess of the size of images rests on; empty where it was found by trial."""
 
     @property
     def samples(self) -> int:

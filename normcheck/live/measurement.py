@@ -3,6 +3,7 @@
 from dataclasses import field
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.decided_on_fields import DecidedOnFields
 from normcheck.live.hits import Answers, Skill
 from normcheck.live.misfit import InputMap, OtherCode
 from normcheck.norms.layer import Floats
@@ -25,6 +26,9 @@ class Fed:
     labelled: bool
     device: str
     dtype: str
+    guessed_from: str = ""
+    """What the size of made-up images was guessed from; empty where it was given or found by
+    trial."""
 
 
 @lazy_dataclass()
@@ -287,3 +291,5 @@ class Run:
     """How the model came about."""
     dry: bool = False
     """Whether the data were left out, and only what they cost was told."""
+    on_fields: DecidedOnFields | None = None
+    """On made-up input of images what decisions change by; None where that was not tried."""

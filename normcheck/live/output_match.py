@@ -1,6 +1,7 @@
 """How the outputs of two models hold against each other: plain values, without torch."""
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.decided_on_fields import Exchanged
 
 
 @lazy_dataclass()
@@ -21,6 +22,8 @@ class OutputMatch:
     first_apart: str = ""
     """The first layer whose outputs differ, of those that both have by name; empty where none is
     known."""
+    exchanged: Exchanged | None = None
+    """Decisions that differ by the statistics alone; None where that could not be tried."""
 
     @property
     def differ(self) -> bool:

@@ -60,6 +60,11 @@ class Feeding:
     std: tuple[float, ...] = ()
     imports: bool = True
     """Whether ``data`` may name code; otherwise only what is read."""
+    beside: str = ""
+    """The model's file: what lies beside it may state the size of its images."""
+    as_trained: bool = False
+    """Whether made-up images should have the size of the training's, where the layers suggest one;
+    otherwise the first size that runs."""
 
 
 def _silent(what: str, samples: int, coming: int = 0) -> None:

@@ -41,6 +41,8 @@ def training_clocks(root: Mapping[object, object], budget: Budget) -> tuple[Cloc
         budget: What reading the file may still cost.
     """
     found = {clock.name: clock for clock in _clocks(root, "", _DEPTH, budget)}
+    if (scheduled := _scheduled(root)) is not None:  # a schedule in a file of its own
+        found["last_epoch"] = Clock("last_epoch", scheduled, Unit.AT_LEAST)
     return tuple(found.values())
 
 

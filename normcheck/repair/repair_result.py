@@ -57,6 +57,9 @@ class Emergency:
     """Path of the first norm, where the fields are fitted to its statistics; empty otherwise."""
     kept: tuple[str, ...]
     """Norms whose statistics stay as they are."""
+    guessed_from: str | None = None
+    """What the size of the images was guessed from, empty where it was found by trial; None where
+    it was given."""
 
 
 @lazy_dataclass()

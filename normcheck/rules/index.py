@@ -18,6 +18,14 @@ INDEX = (
         "behaviour",
     ),
     (
+        "NC312",
+        "doubtful-decisions",
+        "decisions on random images hang on the stored statistics",
+        "info",
+        "run",
+        "behaviour",
+    ),
+    (
         "NC303",
         "eval-changes-state",
         "a forward in eval mode changes parameters or buffers",

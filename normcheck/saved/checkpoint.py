@@ -113,6 +113,8 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     """What the reader wants the user to know."""
     sources: tuple[Source, ...] = ()
+    companions: tuple[Source, ...] = ()
+    """Files beside it, open, that tell of its training and hold no part of it."""
     beside: tuple[str, ...] = ()
     """Further files that tensors lie in, opened only while they are read."""
     names: tuple[tuple[str, str], ...] = ()
@@ -132,9 +134,9 @@ class Checkpoint:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all files that it is read from."""
-        return (*(source.name for source in self.sources), *self.beside)
+        return (*(s.name for s in (*self.sources, *self.companions)), *self.beside)
 
     def close(self) -> None:
         """Close the files behind the tensors."""
-        for source in self.sources:
+        for source in (*self.sources, *self.companions):
             source.close()

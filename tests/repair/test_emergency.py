@@ -14,7 +14,7 @@ from normcheck import NormcheckError
 from normcheck.cli.flags.run_words import requested
 from normcheck.config.flags.running_flags import RunFlags
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.live.feeding.smooth_fields import Smoothness, smooth_fields
+from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
 from normcheck.repair.emergency.on_fields import estimated_on_fields
 from normcheck.repair.emergency.permission import Accused
 from normcheck.repair.repair_request import Fixing
@@ -99,6 +99,20 @@ def test_the_first_norm_tells_the_field(tmp_path: Path) -> None:
     assert torch.equal(new["stem.norm.running_var"], old["stem.norm.running_var"])
     broken, best = accuracy(old), accuracy(state_of(HEALTHY))
     assert accuracy(new) > broken + 0.75 * (best - broken)
+
+
+def test_a_guessed_size_is_said(tmp_path: Path) -> None:
+    """With what it was guessed from; a size that was given is no guess."""
+    given = repaired(LOST, tmp_path / "given.pt", force=True)
+    guessed = repaired(LOST, tmp_path / "guessed.pt", input_shape=None, force=True)
+    said = [result.models[0].estimated for result in (given, guessed)]
+    assert [found.emergency.guessed_from for found in said if found and found.emergency] == [
+        None, "the first convolution, 3x3 with stride 1 on one channel, as of small grey images",
+    ]  # fmt: skip
+    text = " ".join(str(guessed).split())
+    assert "Their size, 1x28x28, is a guess from the first convolution" in text
+    assert "--input-shape" in text
+    assert "is a guess" not in str(given)
 
 
 def test_a_first_norm_in_other_units_tells_the_units(tmp_path: Path) -> None:

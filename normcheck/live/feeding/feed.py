@@ -9,12 +9,18 @@ from torch import nn
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.feeding.failed_trials import FailedShape, counted_modules, in_brief
+from normcheck.live.feeding.image_size import likely_sizes, stated_sizes
+from normcheck.live.feeding.size_beside import LikelySize, size_beside
 from normcheck.live.feeding.synthetic_input import guesses, made, parse
 from normcheck.live.feeding.user_data import all_alike, read_data, readings
 from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward, of_export
 
+ImageShape = tuple[int, int, int]
+"""Channels, height and width."""
+_IMAGE = 4
+"""Dimensions of a batch of images."""
 SYNTHETIC_SAMPLES = 8
 """Made-up samples: the mechanics need a handful, and nothing is estimated from them."""
 _DEFAULT_BATCH = 32
@@ -48,10 +54,35 @@ def feed_for(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
                 "without the batch dimension, as 3x224x224; token ids as 128:long",
             )
         return Feed((batch,), _made_up(shapes), False, False, size, given)
-    shapes = _by_trial(model, forward)
+    shapes, why = _by_trial(model, forward, feeding)
     batch = made(shapes, SYNTHETIC_SAMPLES, model)
     known = bool(of_export(model, "known_inputs"))  # an export says what it takes
-    return Feed((batch,), _made_up(shapes), False, not known, size, given)
+    from_ = "" if known else why
+    return Feed((batch,), _made_up(shapes), False, not known, size, given, guessed_from=from_)
+
+
+def image_shape(feed: Feed) -> ImageShape | None:
+    """Of the one input of floating numbers that a model takes; None where it takes others."""
+    batch = feed.batches[0]
+    x = batch.args[0] if len(batch.args) == 1 and not batch.kwargs else None
+    if not isinstance(x, torch.Tensor) or x.ndim != _IMAGE or not x.is_floating_point():
+        return None
+    return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
+
+
+def trained_shape(model: nn.Module, forward: Forward, feed: Feed) -> ImageShape | None:
+    """The same as of the training's images, as the layers suggest them where the size is a guess.
+
+    None where the model takes no image.
+    """
+    shape = image_shape(feed)
+    if shape is None or not feed.guessed or feed.guessed_from:
+        return shape
+    for size in likely_sizes(model):
+        dimensions = (shape[0], size.height, size.width)
+        if forward.error(made([Shape(dimensions)], 2, model)) is None:
+            return dimensions
+    return shape
 
 
 def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
@@ -88,21 +119,33 @@ def _attempts(item: object, model: nn.Module, forward: Forward) -> Iterator[tupl
         yield _AS_FLOATS + number, batch.floats(forward.dtype)
 
 
-def _by_trial(model: nn.Module, forward: Forward) -> list[Shape]:
+def _by_trial(model: nn.Module, forward: Forward, feeding: Feeding) -> tuple[list[Shape], str]:
+    """Shapes that the model takes, and what the size of images was guessed from, if anything."""
     start = time.monotonic()
     failures: list[FailedShape] = []
-    for shapes in guesses(model):
+    likely = list(stated_sizes(model))
+    if feeding.beside and (told := size_beside(feeding.beside)) is not None:
+        likely.insert(0, told)
+    if feeding.as_trained:
+        likely += likely_sizes(model)
+    for shapes in guesses(model, likely):
         if len(failures) >= _TRIALS or time.monotonic() - start > _TRIAL_SECONDS:
             break
         with counted_modules() as count:
             error = forward.error(made(shapes, 2, model))
         if error is None:
-            return shapes
+            return shapes, _why(shapes, likely)
         failures.append(FailedShape(tuple(shapes), error, count[0]))
     raise NormcheckError(
         f"no input was found that the model takes ({in_brief(failures)})",
         "give its shape without the batch, --input-shape 3x224x224, or --data",
     )
+
+
+def _why(shapes: list[Shape], likely: list[LikelySize]) -> str:
+    """What said so of the size of images that ran; empty where they were found by trial."""
+    size = shapes[0].dimensions[1:]
+    return next((s.why for s in likely if (s.height, s.width) == size), "")
 
 
 def _words(shapes: list[Shape]) -> str:

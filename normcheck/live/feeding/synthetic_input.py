@@ -6,7 +6,7 @@ modes differ on noise as much as a broken one's.
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from normcheck.errors import UsageError
 from normcheck.live.batches import Batch
+from normcheck.live.feeding.size_beside import LikelySize
 from normcheck.live.input_shape import FLOAT, Shape
 from normcheck.live.watching.forward import of_export
 
@@ -31,7 +32,6 @@ _LENGTHS = (16, 32, 64, 128, 8, 256, 512, 1024)
 _SIGNALS = (128, 1024, 16000, 64, 4096, 32, 256)
 """Samples of signals for one-dimensional convolutions."""
 _VOLUMES = ((16, 32, 32), (8, 64, 64), (32, 32, 32), (16, 112, 112), (8, 16, 16))
-_SIZE_NAMES = ("img_size", "image_size", "input_size", "im_size", "resolution", "crop_size")
 _LENGTH_NAMES = ("seq_len", "max_len", "max_length", "block_size", "context_length", "seq_length")
 _MOST_ELEMENTS = 1 << 22
 """Elements in one sample of a guess: beyond, a trial costs too much."""
@@ -79,15 +79,20 @@ def _values(shape: Shape, count: int, vocabulary: int, generator: torch.Generato
     return torch.randn(size, generator=generator)
 
 
-def guesses(model: nn.Module) -> Iterator[list[Shape]]:
-    """Inputs that the model may take, likeliest first, without a promise that any fits."""
+def guesses(model: nn.Module, likely: Sequence[LikelySize] = ()) -> Iterator[list[Shape]]:
+    """Inputs that the model may take, likeliest first, without a promise that any fits.
+
+    Args:
+        model: What takes them.
+        likely: Sizes of images that come before the usual ones.
+    """
     known = of_export(model, "known_inputs")
     if known:
         yield known
         return
     required, main = _inputs(model)
     seen: set[tuple[Shape, ...]] = set()
-    for shape in _first_shapes(model):
+    for shape in _first_shapes(model, likely):
         if math.prod(shape.dimensions) > _MOST_ELEMENTS:
             continue
         for shapes in _spread_over(shape, required, main, model):
@@ -146,9 +151,10 @@ def _embedding_size(model: nn.Module) -> int | None:
     return next((m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), None)
 
 
-def _first_shapes(model: nn.Module) -> Iterator[Shape]:
+def _first_shapes(model: nn.Module, likely: Sequence[LikelySize]) -> Iterator[Shape]:
     """Shapes that the layers suggest, those of the first layers first."""
-    sizes = [*_hints(model, _SIZE_NAMES), *_SIZES]
+    known = ((size.height, size.width) for size in likely)
+    sizes = list(dict.fromkeys((*known, *((side, side) for side in _SIZES))))
     lengths = [*_hints(model, _LENGTH_NAMES), *_LENGTHS, *_positions(model)]
     suggested = 0
     for module in model.modules():
@@ -163,10 +169,12 @@ def _first_shapes(model: nn.Module) -> Iterator[Shape]:
     yield from (Shape((3, 64, 64)), Shape((16,)), Shape((1, 28, 28)), Shape((16,), _LONG))
 
 
-def _of_layer(module: nn.Module, sizes: list[int], lengths: list[int]) -> Iterator[Shape]:
+def _of_layer(
+    module: nn.Module, sizes: list[tuple[int, int]], lengths: list[int]
+) -> Iterator[Shape]:
     match module:
         case nn.Conv2d() | nn.ConvTranspose2d():
-            yield from (Shape((module.in_channels, side, side)) for side in sizes)
+            yield from (Shape((module.in_channels, *size)) for size in sizes)
         case nn.Conv1d() | nn.ConvTranspose1d():
             yield from (Shape((module.in_channels, n)) for n in (*_SIGNALS, *lengths))
             yield from (Shape((n,)) for n in _SIGNALS)
@@ -183,12 +191,12 @@ def _of_layer(module: nn.Module, sizes: list[int], lengths: list[int]) -> Iterat
         case nn.MultiheadAttention():
             yield from (Shape((n, module.embed_dim)) for n in lengths)
         case nn.BatchNorm2d() | nn.InstanceNorm2d():
-            yield from (Shape((module.num_features, side, side)) for side in sizes)
+            yield from (Shape((module.num_features, *size)) for size in sizes)
         case nn.BatchNorm1d() | nn.InstanceNorm1d():
             yield Shape((module.num_features,))
             yield from (Shape((module.num_features, n)) for n in lengths)
         case nn.GroupNorm():
-            yield from (Shape((module.num_channels, side, side)) for side in sizes)
+            yield from (Shape((module.num_channels, *size)) for size in sizes)
         case nn.LayerNorm() | nn.RMSNorm():
             yield Shape(tuple(module.normalized_shape))
             yield from (Shape((n, *module.normalized_shape)) for n in lengths)
@@ -207,7 +215,7 @@ def _of_features(features: int, lengths: list[int]) -> Iterator[Shape]:
 
 
 def _hints(model: nn.Module, names: tuple[str, ...]) -> list[int]:
-    """Sizes that the model or its configuration states."""
+    """Lengths that the model or its configuration states."""
     found: list[int] = []
     for owner in (model, getattr(model, "config", None), *model.children()):
         for name in names:
@@ -216,9 +224,6 @@ def _hints(model: nn.Module, names: tuple[str, ...]) -> list[int]:
                 value = value[-1]
             if isinstance(value, int) and 0 < value <= 2048 and value not in found:
                 found.append(value)
-    configuration = getattr(model, "default_cfg", None) or getattr(model, "pretrained_cfg", None)
-    if isinstance(configuration, dict) and isinstance(configuration.get("input_size"), tuple):
-        found.append(int(configuration["input_size"][-1]))
     return found
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from normcheck.errors import NormcheckError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.feeding.feed import device_of, feed_for
+from normcheck.live.fields.decisions import exchanged
 from normcheck.live.loading.load_exported import load_exported
 from normcheck.live.loading.load_model import load
 from normcheck.live.output_match import OutputMatch
@@ -16,6 +17,8 @@ from normcheck.live.probes.first_layer import first_layer_apart
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward, Interrupted, mode, of_export
 from normcheck.live.watching.outputs import flips, relative
+from normcheck.live.watching.reachable_modules import reachable
+from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.sound_modules import check_sound
 from normcheck.live.watching.untouched import untouched
 
@@ -55,7 +58,7 @@ def outputs_compared(source: nn.Module, other: Path, how: Running) -> OutputMatc
 
 def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch:
     device = device_of(how.device)
-    feeding = how.feeding
+    feeding = replace(how.feeding, as_trained=True)
     known = of_export(export, "known_inputs")
     if feeding.data is None and not feeding.shapes and known:
         feeding = replace(feeding, shapes=tuple(str(shape) for shape in known))
@@ -91,6 +94,10 @@ def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch
             apart = ""
             if difference > tolerance:
                 apart = first_layer_apart(ours, theirs, feed.batches[0], tolerance)
+            swapped = None
+            if not (ours.fixed_mode or theirs.fixed_mode):
+                old, new = _regimes(ours, how), _regimes(theirs, how)
+                swapped = exchanged(old, new, feed, how.seed)
     gap = b - a
     finite = gap[gap.isfinite()]
     return OutputMatch(
@@ -101,4 +108,12 @@ def _compared(source: nn.Module, export: nn.Module, how: Running) -> OutputMatch
         flips=flips(mains, others),
         tolerance=tolerance,
         first_apart=apart,
+        exchanged=swapped,
     )
+
+
+def _regimes(forward: Forward, how: Running) -> Regimes:
+    def tick(samples: int) -> None:
+        how.progress("comparing", samples)
+
+    return Regimes(forward, reachable(forward.model), set(), tick)

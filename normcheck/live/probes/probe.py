@@ -11,7 +11,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from normcheck.errors import NormcheckError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
-from normcheck.live.feeding.feed import device_of, feed_for
+from normcheck.live.decided_on_fields import DecidedOnFields
+from normcheck.live.feeding.feed import device_of, feed_for, trained_shape
+from normcheck.live.fields.decisions import decided_on_fields
 from normcheck.live.measurement import Fed, Mechanics, Run
 from normcheck.live.probes.against_data import FEWEST, against_data, wide_feed
 from normcheck.live.probes.cost import cost_of, in_words
@@ -132,6 +134,10 @@ def run(
                         "every batch has to be one that forward takes",
                     ) from error
                 left.done()
+            fields = None
+            if not (feed.real or forward.fixed_mode):
+                regimes = Regimes(forward, reached, per_sample)
+                fields = _on_fields(model, regimes, feed, how.seed)
         dtype = str(forward.autocast or forward.dtype).removeprefix("torch.")
     return Run(
         fed=Fed(
@@ -145,6 +151,7 @@ def run(
             labelled=feed.labelled,
             device=str(device),
             dtype=f"{dtype} autocast" if forward.autocast else dtype,
+            guessed_from=feed.guessed_from,
         ),
         mechanics=seen,
         against_data=data,
@@ -152,4 +159,14 @@ def run(
         seconds=time.perf_counter() - start,
         notes=(*notes, *feed.notes, *((replaced,) if replaced else ())),
         dry=dry,
+        on_fields=fields,
     )
+
+
+def _on_fields(model: nn.Module, regimes: Regimes, feed: Feed, seed: int) -> DecidedOnFields | None:
+    """What decisions on smooth random images change by; None where that cannot be tried."""
+    shape = trained_shape(model, regimes.forward, feed)
+    try:
+        return None if shape is None else decided_on_fields(regimes, shape, seed)
+    except Interrupted:
+        return None  # more samples than the mechanics took may not fit into memory

@@ -62,6 +62,7 @@ def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running
 def _attempt(checkpoint: Checkpoint, saved: SavedModel, anatomy: Anatomy, how: Running) -> Outcome:
     if how.loading.where and saved.where not in how.loading.where:
         return Outcome(anatomy, note="not run: --where names another model of the file")
+    how = replace(how, feeding=replace(how.feeding, beside=checkpoint.name))
     try:
         loaded = load(checkpoint, saved, how.loading)
         check_sound(loaded.module)

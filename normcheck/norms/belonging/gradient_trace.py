@@ -23,6 +23,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.recognise.neighbours import biases_before_norms
+from normcheck.saved.optimizer_order import order_of_parameters
 
 if TYPE_CHECKING:
     from normcheck.norms.layer import NormLayer
@@ -83,11 +84,14 @@ def gradient_trace(
         None where nothing can be told: no optimizer whose parameters are those of the model for
         certain, no average, or layers that contradict each other.
     """
-    known = [m for state in optimizers if (m := _by_name(model, state))]
+    named = _by_name if model.ordered else _by_shapes
+    known = [m for state in optimizers if (m := named(model, state))]
     if len(known) != 1:
         return None  # none fits, or two do
     moments = known[0]
-    pairs = list(_before(model.tensors, layers, wanted))
+    # What was put in order by the optimizer's shapes comes in that order.
+    inside = model.tensors if model.ordered else {name: model.tensors[name] for name in moments}
+    pairs = list(_before(inside, layers, wanted))
     if not pairs:
         return None
     sure = {norm for _, norm in biases_before_norms(model, tuple(layers))}
@@ -140,6 +144,17 @@ def _by_name(model: SavedModel, state: OptimizerState) -> dict[str, Moment] | No
         if named is not None and all(_differs(named, other) for other in found):
             found.append(named)
     return found[0] if len(found) == 1 else None
+
+
+def _by_shapes(model: SavedModel, state: OptimizerState) -> dict[str, Moment] | None:
+    """The same of a model whose file keeps no order, in the order that the shapes tell."""
+    order = order_of_parameters(model.tensors, state)
+    if order is None:
+        return None
+    named = _assigned(model, state, order.groups)
+    if named is None or len(named) < len(order.names):
+        return None  # parameters without an average leave gaps between neighbours
+    return {name: named[name] for name in order.names}
 
 
 def _differs(one: Mapping[str, Moment], other: Mapping[str, Moment]) -> bool:

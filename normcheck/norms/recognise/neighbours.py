@@ -99,6 +99,8 @@ _TORCH_NORMS = (
     "torch.nn.modules.normalization.",
 )
 _PASSES_THROUGH = "Identity"
+_BY_HOOKS = ("torch.ao.quantization.", "torch.quantization.")
+"""Where observers are from, which a hook calls that quantisation registers with them."""
 
 
 def uncalled_children(
@@ -120,4 +122,5 @@ def uncalled_children(
         and module.path != parent
         and module.registered
         and module.class_name != _PASSES_THROUGH
+        and not module.class_path.startswith(_BY_HOOKS)
     )

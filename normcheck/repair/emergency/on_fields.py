@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from normcheck.errors import NormcheckError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.feeding.feed import feed_for
+from normcheck.live.feeding.feed import ImageShape, feed_for, image_shape
+from normcheck.live.fields.fitted_field import GREY, Field, likeliest_field
 from normcheck.live.loading.model_factory import Fitting
 from normcheck.live.probes.regime_comparison import regime
 from normcheck.live.run_request import Feeding, Running
@@ -18,7 +19,6 @@ from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
-from normcheck.repair.emergency.fitted_field import GREY, Field, likeliest_field
 from normcheck.repair.emergency.permission import Accused, in_words
 from normcheck.repair.emergency.trained_with import shown_lost
 from normcheck.repair.estimating.changed_tensors import place_in_file
@@ -67,7 +67,8 @@ def estimated_on_fields(
     running = how.running
     assert running is not None  # noqa: S101  (only called with one)
     with prepared(checkpoint, saved, running, "estimating", ("random images", "")) as ready:
-        shape = _image_shape(ready.model, ready.forward, running.feeding)
+        beside = replace(running.feeding, beside=checkpoint.name)
+        shape, guessed_from = _image_shape(ready.model, ready.forward, beside)
         found = _Model(ready.regimes, ready.tracked, ready.fit, accused).estimated(shape, running)
         layers = ready.layers(found.estimate)
     return ready.repair(
@@ -76,23 +77,28 @@ def estimated_on_fields(
         (found.proof, found.objections),
         {"source": "smooth random fields", "shapes": "x".join(map(str, shape))},
         Emergency(
-            in_words(accused), found.field.smoothness.neighbours, found.fitted_to, found.kept
+            in_words(accused),
+            found.field.smoothness.neighbours,
+            found.fitted_to,
+            found.kept,
+            guessed_from,
         ),
     )
 
 
-def _image_shape(model: nn.Module, forward: Forward, feeding: Feeding) -> tuple[int, int, int]:
-    """Channels, height and width of the images that the model takes."""
-    feed = feed_for(model, forward, replace(feeding, data=None))
-    args = feed.batches[0].args
-    x = args[0] if len(args) == 1 and not feed.batches[0].kwargs else None
-    if not isinstance(x, Tensor) or x.ndim != _IMAGE or not x.is_floating_point():
+def _image_shape(
+    model: nn.Module, forward: Forward, feeding: Feeding
+) -> tuple[ImageShape, str | None]:
+    """The shape of the images that the model takes, and what it was guessed from if it was."""
+    feed = feed_for(model, forward, replace(feeding, data=None, as_trained=True))
+    shape = image_shape(feed)
+    if shape is None:
         raise NormcheckError(
             f"the model takes {feed.batches[0].shapes() or 'no tensor'}, no image of floating "
             "numbers: smooth random fields can stand in for images only",
             f"say which shape it takes, --input-shape 3x224x224, if that was guessed; or {_DATA}",
         )
-    return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
+    return shape, feed.guessed_from if feed.guessed else None
 
 
 @lazy_dataclass(frozen=False)

@@ -35,6 +35,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "export": _match(comparison.match) if comparison.match is not None else None,
         "outputs": _outputs(comparison.outputs),
         "not_run": comparison.not_run or None,
+        "decisions": _decisions(comparison.outputs),
     }
 
 
@@ -92,6 +93,23 @@ def _outputs(outputs: OutputMatch | None) -> dict[str, Any] | None:
         "flips": outputs.flips,
         "tolerance": outputs.tolerance,
         "first_apart": outputs.first_apart or None,
+    }
+
+
+def _decisions(outputs: OutputMatch | None) -> dict[str, Any] | None:
+    found = None if outputs is None else outputs.exchanged
+    if found is None:
+        return None
+    return {
+        "samples": found.samples,
+        "source": found.source,
+        "real": found.real,
+        "fitted_to": found.fitted_to or None,
+        "differ": found.differ,
+        "old_with_new_statistics": found.old_with_new,
+        "new_with_old_statistics": found.new_with_old,
+        "old_re_estimated": found.old_re_estimated,
+        "new_re_estimated": found.new_re_estimated,
     }
 
 

@@ -14,6 +14,7 @@ def as_values(run: RunSummary) -> dict[str, Any]:
             "source": fed.source,
             "real": fed.real,
             "guessed": fed.guessed,
+            "guessed_from": fed.guessed_from or None,
             "samples": fed.samples,
             "shapes": fed.shapes,
             "batch_size": fed.batch_size,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from normcheck.compare.movement_story import story
 from normcheck.findings import Severity
+from normcheck.report.decision_rows import decision_rows
 from normcheck.report.page import template
 from normcheck.report.page.contents import (
     Section,
@@ -83,6 +84,12 @@ def _compared(comparison: Comparison, found: list[Finding], anchor: str) -> Sect
         for layer in comparison.total.layers
     )
     heads = ("layer", "kind", "weights", "γ, β", "mean", "log variance", "batches", "rules")
+    tables = [("Layers, first against last", Table(heads, rows))] if rows else []
+    decided = decision_rows(comparison)
+    if decided is not None:
+        title = f"{decided.title[:1].upper()}{decided.title[1:]}"
+        tables.insert(0, (title, Table(("models", "differ"), decided.rows)))
+    told = (decided.note,) if decided is not None and decided.note else ()
     return Section(
         anchor=anchor,
         title=comparison.sides[-1].where or "What moved",
@@ -94,8 +101,8 @@ def _compared(comparison: Comparison, found: list[Finding], anchor: str) -> Sect
         findings=loud,
         infos=tuple(f for f in found if f.severity is Severity.INFO),
         figures=tuple(figures_of_comparison(comparison)),
-        tables=(("Layers, first against last", Table(heads, rows)),) if rows else (),
-        notes=comparison.notes,
+        tables=tuple(tables),
+        notes=(*comparison.notes, *told),
     )
 
 

@@ -4,11 +4,13 @@ import io
 from collections import Counter
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from normcheck.compare.movement import Comparison
 from normcheck.compare.movement_story import story
 from normcheck.findings import Finding, Severity
+from normcheck.report.decision_rows import DecisionRows, decision_rows
 from normcheck.report.diff_report import Diff
 from normcheck.report.people.console import PROSE, console_for, finished
 from normcheck.report.people.movement_table import movement_table
@@ -20,6 +22,8 @@ from normcheck.wording import fold, plural, printable
 
 _NAMES = 8
 """Layers of one file only that are named."""
+_SHARE = 10
+"""Columns that a share and the gaps about it take."""
 
 
 def render_diff_text(diff: Diff, style: TextStyle) -> str:
@@ -64,11 +68,25 @@ def _comparison(
     if findings:
         console.print()
         print_findings(console, findings, style)
+    if not style.quiet and (decided := decision_rows(comparison)) is not None:
+        console.print()
+        _decided(console, decided, width)
     if comparison.total.layers and not style.quiet:
         console.print()
         table = movement_table(comparison, findings, console.width, whole=style.verbose)
         console.print(table)
     console.print()
+
+
+def _decided(console: Console, found: DecisionRows, width: int) -> None:
+    """Decisions that differ, a line each; shares stand in one column where they fit."""
+    console.print(Text(f"  {printable(found.title)}", style="dim"), width=width)
+    longest = min(max(len(printable(name)) for name, _ in found.rows), width - _SHARE)
+    for name, share in found.rows:
+        console.print(Text(f"  {printable(name):<{longest}} {share:>6}"), width=width)
+    if found.note:
+        note = Text(printable(found.note), style="dim")
+        console.print(Padding(note, (0, 0, 0, 2)), width=width)
 
 
 def _header(console: Console, comparison: Comparison) -> None:

@@ -106,8 +106,19 @@ def rests_on(found: Estimated, emergency: Emergency) -> str:
     return (
         f"AN EMERGENCY REPAIR, from no data. Known from the file: {emergency.reasons}. The new "
         "statistics rest on smooth random fields instead of images, neighbours correlated by "
-        f"{number(emergency.correlation)}, {fields}.{changed} Part of the accuracy stays lost: "
-        "repair the original again as soon as there are data (--data)."
+        f"{number(emergency.correlation)}, {fields}.{_guess(found, emergency)}{changed} Part of "
+        "the accuracy stays lost: repair the original again as soon as there are data (--data)."
+    )
+
+
+def _guess(found: Estimated, emergency: Emergency) -> str:
+    """That the size of the images was not given, and what another one would need."""
+    if emergency.guessed_from is None:
+        return ""
+    by = emergency.guessed_from or "trial alone: no layer, file or attribute speaks of one"
+    return (
+        f" Their size, {found.shapes}, is a guess from {by}; if the training had another, say so "
+        "with --input-shape."
     )
 
 

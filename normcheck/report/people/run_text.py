@@ -37,7 +37,8 @@ def fed_line(run: RunSummary) -> str:
             f"ran on {plural(fed.samples, 'sample')} of {fed.source} ({fed.shapes}, {labels}), "
             f"{where}"
         )
-    found = ", a shape found by trial" if fed.guessed else ""
+    by = f"guessed from {fed.guessed_from}" if fed.guessed_from else "found by trial"
+    found = f", a shape {by}" if fed.guessed else ""
     return f"ran on {fed.source}{found}, {where}: statistics are not judged by made-up input"
 
 

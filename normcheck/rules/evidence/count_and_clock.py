@@ -47,10 +47,10 @@ def who_counted(clock: Clock) -> str:
     """What a clock has counted, as the beginning of a sentence."""
     value = f"{clock.value:,}"
     if clock.name == OPTIMIZER:
-        return f"The optimizer in this file counted {value} steps"
+        return f"The optimizer saved with it counted {value} steps"
     if clock.unit is Unit.BATCHES:
-        return f"The training loop in this file went through {value} batches"
-    return f"The training loop in this file counted {value} {clock.what} ({clock.name})"
+        return f"The training loop saved with it went through {value} batches"
+    return f"The training loop saved with it counted {value} {clock.what} ({clock.name})"
 
 
 def lag(subject: Subject, layers: Sequence[NormLayer]) -> Lag | None:

@@ -93,7 +93,9 @@ def _inverse(fits: Sequence[Fit]) -> Cause | None:
 
 def _after(fits: Sequence[Fit], change: Callable[[Fit], Link | None]) -> float | None:
     """Median alignment once values were put back, where that is convincing."""
-    links = [link for fit in fits if (link := change(fit)) is not None]
+    # The weights of a model that ran in a process of its own are not here to be read again.
+    there = (fit for fit in fits if fit.link.weights.readable)
+    links = [link for fit in there if (link := change(fit)) is not None]
     if len(links) < min(FEWEST_LINKS, len(fits)):
         return None
     found = agreement_of(tuple(links), ()).fits

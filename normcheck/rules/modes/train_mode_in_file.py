@@ -64,6 +64,10 @@ def _all(count: int) -> str:
     return "its batch norm layer" if count == 1 else f"all {count} batch norm layers"
 
 
+_OF_INTEGERS = ("torch.ao.nn.quantized.", "torch.nn.quantized.")
+"""Where norms of integers are from, which have one mode, whatever flag their conversion left."""
+
+
 def mode_dependent(subject: Subject) -> tuple[NormLayer, ...]:
     """Registered norms whose result depends on their training flag, where that is known.
 
@@ -76,6 +80,7 @@ def mode_dependent(subject: Subject) -> tuple[NormLayer, ...]:
         n
         for n in subject.batch_norms()
         if n.training is not None
+        and not (n.class_path or "").startswith(_OF_INTEGERS)
         and n.reached
         and (n.kind.family is Family.BATCH or n.has_statistics)
         and not n.uninitialised

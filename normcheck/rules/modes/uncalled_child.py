@@ -17,7 +17,8 @@ show.
 
 ## Stays silent
 - for subclasses, whose `forward` is their own and may call what it has;
-- for children that pass their input through (`nn.Identity`).
+- for children that pass their input through (`nn.Identity`);
+- for observers of torch's quantisation, which a hook calls.
 
 ## What to do
 Convert with the library's own function (timm has `convert_sync_batchnorm`), or put the activation

@@ -43,8 +43,8 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.rules.evidence.count_and_clock import BEHIND, lag
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED, told_of
+from normcheck.rules.evidence.residue import WARNING_RESIDUE, residue
 from normcheck.rules.rule import Need, Rule, Subject
-from normcheck.rules.statistics.under_warmed_stats import WARNING_RESIDUE, residue
 from normcheck.wording import plural
 
 MOST_VOUCHED = 0.5

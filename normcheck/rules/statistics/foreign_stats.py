@@ -100,9 +100,9 @@ from normcheck.rules.evidence.mismatch_causes import (
     odd_layers,
     whole_model,
 )
+from normcheck.rules.evidence.residue import WARNING_RESIDUE, residue
 from normcheck.rules.evidence.stopped_averages import FACTORS, named_as_stopped
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
-from normcheck.rules.statistics.under_warmed_stats import WARNING_RESIDUE, residue
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
     consequence, told = UNTOLD, False
     clock = telling(subject.clocks)
     if subject.optimizer_steps:
-        detail += f" The optimizer in this file counted {subject.optimizer_steps:,} steps."
+        detail += f" The optimizer saved with it counted {subject.optimizer_steps:,} steps."
     elif clock is not None:
         detail += f" {who_counted(clock)}."
     if copy is not None:

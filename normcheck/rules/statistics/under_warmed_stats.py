@@ -10,7 +10,8 @@ In eval mode the layer normalises with statistics that are pulled towards 0 and 
 outputs are shifted and scaled against what the next layers were trained on.
 
 ## How severe
-A warning above 1 %, an error above 10 %. Info where no γ or β of the model was ever trained:
+A warning above 1 %, an error above 10 %, and where more than half of the variances is that rest.
+Info where no γ or β of the model was ever trained:
 a dry run of a new model, which gives lazy layers their size. A state dict does not hold the
 momentum: torch's default of 0.1 is assumed then, and the confidence is medium.
 
@@ -52,11 +53,12 @@ from dataclasses import replace
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.gradient_trace import Used
-from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.norms.layer import NormLayer
 from normcheck.rules.evidence.common_factor import Contradiction, residue_contradicted
 from normcheck.rules.evidence.count_and_clock import Lag, lag
 from normcheck.rules.evidence.floors import Floor, standing_on_a_floor
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED, FIX_UNTOLD, FROZEN, told_of
+from normcheck.rules.evidence.residue import WARNING_RESIDUE, enough, of_variances, residue
 from normcheck.rules.evidence.signs_of_training import never_trained
 from normcheck.rules.option import Option
 from normcheck.rules.rule import (
@@ -70,9 +72,6 @@ from normcheck.wording import number, percent, plural
 
 SLOW = 0.01
 """Momentum of TensorFlow's layers, which ports of their models keep."""
-WARNING_RESIDUE = 0.01
-"""Share left from which a layer is reported: means and variances are off by about 1 %,
-which is what the noise of a running average amounts to anyway."""
 MAX_RESIDUE = Option(
     "max-residue",
     WARNING_RESIDUE,
@@ -80,6 +79,9 @@ MAX_RESIDUE = Option(
     "share of the initial value above which a layer is reported",
     most=1.0,
 )
+MUCH, MOST = 0.2, 0.5
+"""Shares of a layer's stored variances, by the median channel, that the initial 1 makes up, for a
+finding and for an error: outputs are then a tenth, and nearly a third, too small."""
 # A tenth shifts a typical channel by a tenth of its own mean.
 ERROR_RESIDUE = Option(
     "error-residue", 0.1, "share", "share above which the finding is an error", most=1.0
@@ -90,7 +92,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Layers whose count leaves more than one percent of the initial value."""
     norms = subject.batch_norms()
     most = subject.value(MAX_RESIDUE)
-    cold = [(n, r) for n in norms if (r := residue(n)) is not None and r > most]
+    left = [(n, r, of_variances(n, r)) for n in norms if (r := residue(n)) is not None]
+    cold = [(n, r, share) for n, r, share in left if r > most or share > MUCH]
     if not cold or not count_is_trusted(norms):
         # Layers apart may be of another momentum, and have another history than the rest.
         floor = standing_on_a_floor(norms, subject.anatomy.agreement)
@@ -100,10 +103,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     agreement = subject.anatomy.agreement
     against = residue_contradicted(agreement.likely, residue) if agreement else None
     if against is not None:
-        yield _acquitted(subject, [n for n, _ in cold], against)
+        yield _acquitted(subject, [n for n, _, _ in cold], against)
         return
-    layers = [n for n, _ in cold]
-    worst = max(r for _, r in cold)
+    layers = [n for n, _, _ in cold]
+    worst = max(r for _, r, _ in cold)
+    narrow, _, share = max(cold, key=lambda one: one[2])
     fewest = min(n.batches.value for n in layers if n.batches is not None)
     known = all(assumed_momentum(n)[1] for n in layers)
     rates = sorted({m for n in layers if isinstance(m := assumed_momentum(n)[0], float)})
@@ -113,7 +117,18 @@ def check(subject: Subject) -> Iterator[Finding]:
         momentum += f" (the default of {', '.join(libraries)}; a state dict does not hold it)"
     elif not known:
         momentum += " (assumed: a state dict does not hold it)"
-    severity = Severity.ERROR if worst > subject.value(ERROR_RESIDUE) else Severity.WARNING
+    wrong = worst > subject.value(ERROR_RESIDUE) or share > MOST
+    severity = Severity.ERROR if wrong else Severity.WARNING
+    title = f"{plural(len(layers), 'layer')} saw too few batches: "
+    narrow_ones = ""
+    if share > max(MUCH, 2 * worst):
+        title += f"{percent(share)} of the variances is still the initial value"
+        narrow_ones = (
+            f" Variances are small here: in {narrow.path} that rest is {percent(share)} of what is "
+            f"stored, which is {1 / (1 - min(share, 0.99)):.1f} times what the batches had."
+        )
+    else:
+        title += f"{percent(worst)} is still the initial value"
     consequence = (
         "In eval mode means are too small and variances pulled towards 1, so outputs are "
         "shifted and scaled against what training showed."
@@ -125,22 +140,22 @@ def check(subject: Subject) -> Iterator[Finding]:
         severity=severity,
         confidence=Confidence.HIGH if known else Confidence.MEDIUM,
         layers=layers,
-        title=(
-            f"{plural(len(layers), 'layer')} saw too few batches: {percent(worst)} is still "
-            "the initial value"
-        ),
+        title=title,
         detail=(
             f"After {plural(int(fewest), 'batch')} at {momentum}, "
             f"(1 - m)^n = {percent(worst)} of running_mean is still 0 and of running_var still 1."
+            + narrow_ones
             + _at_slow(fewest, told=known or bool(libraries))
         ),
         consequence=consequence,
         fix=(
-            "run forward passes over training data in train mode until some 50 batches are "
-            "counted, or re-estimate with normcheck fix (--data, or --unwarm without any data)"
+            "run forward passes over training data in train mode until some "
+            f"{max(enough(n, r) for n, r, _ in cold)} batches are counted, or re-estimate with "
+            "normcheck fix (--data, or --unwarm without any data)"
         ),
         evidence=(
             Evidence("residue of the initial value", worst, most, len(layers)),
+            Evidence("share of the initial value in running_var", share, MUCH, len(layers)),
             Evidence("num_batches_tracked", fewest, None, len(layers)),
         ),
     )
@@ -250,19 +265,6 @@ def _acquitted(subject: Subject, layers: list[NormLayer], against: Contradiction
         ),
         discriminator="acquitted",
     )
-
-
-def residue(layer: NormLayer) -> float | None:
-    """Share of the initial value that count and momentum leave; None where it cannot be told."""
-    if not layer.has_statistics or layer.at_initial_values or layer.batches is None:
-        return None
-    momentum, _ = assumed_momentum(layer)
-    # A count of 0 beside real statistics is an import; momentum 0 is a frozen layer.
-    if isinstance(momentum, Momentum) or not 0 < momentum <= 1 or not layer.batches.whole:
-        return None
-    if layer.batches.value == 0:
-        return None
-    return float((1 - momentum) ** layer.batches.value)
 
 
 RULE = Rule(

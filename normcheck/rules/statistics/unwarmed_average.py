@@ -48,9 +48,9 @@ from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.evidence.initial_share import InitialShare, initial_share
+from normcheck.rules.evidence.residue import residue
 from normcheck.rules.option import Option
 from normcheck.rules.rule import Need, Rule, Subject
-from normcheck.rules.statistics.under_warmed_stats import residue
 from normcheck.saved.clocks import Unit, telling
 from normcheck.wording import percent
 

@@ -98,6 +98,82 @@ net(x).sum().backward()
 """,
 }
 
+MESH = """
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+mesh = init_device_mesh("cpu", (1,))
+images = 1 + torch.randn(64, 3, 10, 10)
+
+def trained():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    for _ in range(60):
+        net.train()(1 + torch.randn(8, 3, 10, 10))
+    return net.eval()
+
+def lost(net):
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return net
+
+def said(report):
+    layers = {x.path: x.mean.largest for x in report.models[0].layers if x.mean}
+    return {f.rule for f in report.findings}, layers
+
+def into(module, inputs, mesh):
+    return tuple(distribute_tensor(x, mesh, [Replicate()]) for x in inputs)
+
+def out(module, outputs, mesh):
+    return outputs.to_local()
+
+def cut(name, module, mesh):
+    for n, p in list(module.named_parameters(recurse=False)):
+        module.register_parameter(n, nn.Parameter(distribute_tensor(p.data, mesh, [Shard(0)])))
+    for n, b in list(module.named_buffers(recurse=False)):
+        if b.ndim:
+            module.register_buffer(n, distribute_tensor(b, mesh, [Shard(0)]))
+"""
+CASES |= {
+    "convolutions on a mesh": MESH
+    + """
+for build in (trained, lambda: lost(trained())):
+    net = build()
+    fully_shard(net[0], mesh=mesh)
+    fully_shard(net, mesh=mesh)
+    for words in ({"data": images}, {"input_shape": "3x10x10"}):
+        report = normcheck.scan(net, **words)
+        assert not report.errors, report.errors
+        assert said(report) == said(normcheck.scan(build(), **words))
+assert "NC101" in said(report)[0]
+""",
+    "every tensor of it distributed": MESH
+    + """
+for build in (trained, lambda: lost(trained())):
+    for part in (None, cut):
+        net = distribute_module(build(), mesh, part)
+        assert isinstance(net[1].running_mean, DTensor)
+        report = normcheck.scan(dict(net.state_dict()))
+        assert said(report) == said(normcheck.scan(build().state_dict()))
+assert "NC101" in said(report)[0]
+net = distribute_module(trained(), mesh, input_fn=into, output_fn=out)
+report = normcheck.scan(net, input_shape="3x10x10")
+assert said(report)[1] == said(normcheck.scan(trained(), input_shape="3x10x10"))[1]
+""",
+    "parallel by tensors": MESH
+    + """
+net = Net().eval()
+parallelize_module(net, mesh, {"body.0": ColwiseParallel(), "head": RowwiseParallel()})
+report = normcheck.scan(net, input_shape="4")
+assert not report.errors, report.errors
+assert said(report) == said(normcheck.scan(Net().eval(), input_shape="4"))
+""",
+}
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_scanned(case: str) -> None:

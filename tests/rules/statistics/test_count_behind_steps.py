@@ -35,7 +35,7 @@ def test_far_fewer_batches_than_steps() -> None:
 @pytest.mark.parametrize(
     ("clock", "said"),
     [
-        (Clock(OPTIMIZER, 5000, Unit.STEPS), "The optimizer in this file counted 5,000 steps"),
+        (Clock(OPTIMIZER, 5000, Unit.STEPS), "The optimizer saved with it counted 5,000 steps"),
         (Clock("loops", 5000, Unit.BATCHES), "went through 5,000 batches"),
         (Clock("scheduler.last_epoch", 5000, Unit.AT_LEAST), "5,000 steps or epochs (scheduler"),
         (Clock("epoch", 700, Unit.EPOCHS), "700 epochs (epoch)"),

@@ -5,8 +5,8 @@ import pytest
 
 from normcheck.findings import Confidence, Severity
 from normcheck.norms.layer import Momentum
+from normcheck.rules.evidence.residue import residue
 from normcheck.rules.rule import count_is_trusted
-from normcheck.rules.statistics.under_warmed_stats import residue
 from tests.rules.layers import (
     CHANNELS,
     MEANS,
@@ -67,6 +67,51 @@ def test_too_few_batches(batches: int, severity: Severity, left: str) -> None:
 def test_enough_batches(batches: int) -> None:
     """From 44 batches at momentum 0.1 on less than 1 % is left, 80 certainly suffice."""
     assert judge(RULE, cold(batches)) == []
+
+
+def _narrow(batches: int, scale: float) -> object:
+    """A norm whose inputs are small: variances of so much of the healthy model's."""
+    left = 0.9**batches
+    return cold(batches, running_var=values(left + (1 - left) * scale * VARIANCES))
+
+
+@pytest.mark.parametrize(
+    ("batches", "scale", "severity"),
+    [(42, 0.005, Severity.ERROR), (50, 0.004, Severity.ERROR), (60, 0.003, Severity.WARNING)],
+)
+def test_a_small_rest_is_most_of_small_variances(
+    batches: int, scale: float, severity: Severity
+) -> None:
+    """Less than 1 % of the initial 1 is half of a variance of a hundredth, and harms as much."""
+    found = only(judge(RULE, _narrow(batches, scale)))
+    assert found.severity is severity
+    share = evidence(found)["share of the initial value in running_var"]
+    assert isinstance(share, float)
+    assert share == pytest.approx(0.9**batches / (0.9**batches + scale), rel=0.1)
+    assert found.title.endswith(" of the variances is still the initial value")
+    assert "in bn that rest is" in found.detail
+
+
+@pytest.mark.parametrize(("batches", "scale"), [(80, 0.004), (100, 0.001), (200, 1e-6)])
+def test_enough_batches_for_small_variances(batches: int, scale: float) -> None:
+    """Where little of them is the rest, and where what is added to all variances is more."""
+    assert judge(RULE, _narrow(batches, scale)) == []
+
+
+def test_constant_channels_have_no_variance_that_could_be_wrong() -> None:
+    """Most channels are dead and store the rest alone; those that are not are right."""
+    left = 0.9**50
+    norm = cold(50, running_var=values([*[left] * (CHANNELS - 4), *VARIANCES[-4:]]))
+    assert judge(RULE, norm) == []
+    assert judge(RULE, cold(50, running_var=constant(left))) == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "batches"), [(cold(20), 50), (_narrow(20, 0.01), 90), (_narrow(50, 0.004), 100)]
+)
+def test_how_many_batches_would_do(norm: object, batches: int) -> None:
+    """The fix counts what variances of this size need."""
+    assert f"until some {batches} batches are counted" in only(judge(RULE, norm)).fix
 
 
 def test_known_momentum_is_certain() -> None:

@@ -1,0 +1,65 @@
+"""What is left of the initial 0 and 1 in running statistics, as count and momentum tell.
+
+After n updates with momentum m the share (1 - m)^n of each is still its initial value: means are
+too small by that share, and that much is added to every variance, however small it is.
+"""
+
+from math import ceil, log
+
+import numpy as np
+
+from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.rules.rule import DEFAULT_MOMENTUM, assumed_momentum
+
+WARNING_RESIDUE = 0.01
+"""Share left from which a layer is reported: means and variances are off by about 1 %,
+which is what the noise of a running average amounts to anyway."""
+DEAD = 1e-3
+"""Variance above the rest, as a share of it, up to which a channel is constant: it has no variance
+of its own that could be wrong."""
+FEWEST_ALIVE = 4
+USUAL_EPS = 1e-5
+"""What BatchNorm adds to variances in torch, which a state dict does not tell."""
+
+
+def residue(layer: NormLayer) -> float | None:
+    """Share of the initial value that count and momentum leave; None where it cannot be told."""
+    if not layer.has_statistics or layer.at_initial_values or layer.batches is None:
+        return None
+    momentum, _ = assumed_momentum(layer)
+    # A count of 0 beside real statistics is an import; momentum 0 is a frozen layer.
+    if isinstance(momentum, Momentum) or not 0 < momentum <= 1 or not layer.batches.whole:
+        return None
+    if layer.batches.value == 0:
+        return None
+    return float((1 - momentum) ** layer.batches.value)
+
+
+def of_variances(layer: NormLayer, left: float) -> float:
+    """Share of the stored variances that is a rest of the initial 1, by the median channel.
+
+    Small inputs, as waveforms and gradients of images are, have variances of a hundredth: of these
+    1 % of the initial value is half.
+
+    Args:
+        layer: With statistics.
+        left: Share of the initial value that its count leaves.
+    """
+    eps = USUAL_EPS if layer.eps is None else layer.eps
+    if layer.running_var is None or left < 0.1 * eps:
+        return 0.0
+    stored = layer.running_var.numbers
+    alive = stored[stored > left * (1 + DEAD)]
+    if alive.size < max(FEWEST_ALIVE, stored.size // 4):
+        return 0.0
+    return float(np.median(left / (alive + eps)))
+
+
+def enough(layer: NormLayer, left: float) -> int:
+    """Batches, in tens, that leave 1 % of the initial value, in small variances as well."""
+    momentum, _ = assumed_momentum(layer)
+    rate = DEFAULT_MOMENTUM if isinstance(momentum, Momentum) else min(momentum, 0.999)
+    share = min(of_variances(layer, left), 0.99)
+    own = left * (1 - share) / share if share > 0 else 1.0  # what batches have, by the median
+    wanted = WARNING_RESIDUE * min(max(own, 1e-6), 1.0)
+    return 10 * ceil(log(wanted) / log(1 - rate) / 10)
