@@ -26,20 +26,24 @@ def went_through_half(layers: Iterable[NormLayer]) -> bool:
     return bool((numbers.astype(np.float16).astype(np.float64) == numbers).all())
 
 
+def all_of_bfloat16(layers: Iterable[NormLayer]) -> bool:
+    """Whether the running statistics are values of bfloat16, whatever γ and β are."""
+    statistics = [p for n in layers for p in (n.running_mean, n.running_var) if p]
+    if statistics and all(part.dtype.name == "bfloat16" for part in statistics):
+        return True
+    if any(map(_middle_is_off_bfloat16, statistics[:1])):
+        return False  # as nearly always: one number is enough
+    numbers = _numbers(statistics)
+    return numbers is not None and _on_bfloat16(numbers)
+
+
 def kept_in_bfloat16(layers: Iterable[NormLayer]) -> bool:
     """Whether the running statistics are values of bfloat16, while γ and β are not."""
     listed = tuple(layers)
-    statistics = [p for n in listed for p in (n.running_mean, n.running_var) if p]
-    small = bool(statistics) and all(part.dtype.name == "bfloat16" for part in statistics)
-    if not small and any(map(_middle_is_off_bfloat16, statistics[:1])):
-        return False  # as nearly always: one number is enough
-    affine = _numbers(p for n in listed for p in (n.weight, n.bias) if p)
-    if affine is None or _on_bfloat16(affine):
+    if not all_of_bfloat16(listed):
         return False
-    if small:
-        return True
-    numbers = _numbers(statistics)
-    return numbers is not None and _on_bfloat16(numbers)
+    affine = _numbers(p for n in listed for p in (n.weight, n.bias) if p)
+    return affine is not None and not _on_bfloat16(affine)
 
 
 def _middle_is_off_bfloat16(values: Values) -> bool:

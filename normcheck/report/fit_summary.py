@@ -1,7 +1,8 @@
 """How a model's statistics fit its weights, reduced to what reports show."""
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.agreement import AGREES, ROUGHLY, Agreement
+from normcheck.norms.belonging.agreement import ROUGHLY, Agreement
+from normcheck.norms.belonging.fit_places import AGREES
 from normcheck.norms.belonging.prediction import Fit
 
 

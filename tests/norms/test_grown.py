@@ -117,3 +117,31 @@ def test_sizes_alone_prove_no_growth(tmp_path: Path) -> None:
     agreement = anatomy(model, tmp_path).agreement
     assert agreement is None
     assert _found(model, tmp_path) == []
+
+
+class _Bottleneck(nn.Module):
+    """As wide between its convolutions as the block is at its second layer."""
+
+    def __init__(self, made_of: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(made_of), nn.Conv2d(made_of, 48, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(48)
+        self.conv2 = nn.Conv2d(48, GROWS, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        new = self.conv2(self.norm2(self.conv1(self.norm1(x).relu())).relu())
+        return torch.cat([x, new], 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bottleneck_as_wide_as_the_block(seed: int, tmp_path: Path) -> None:
+    """It stands between two norms of the block, and has no channels in common with them."""
+    torch.manual_seed(seed)
+    parts = [nn.Conv2d(3, 32, 3, padding=1), *(_Bottleneck(32 + GROWS * n) for n in range(5))]
+    net = settle(nn.Sequential(*parts), 3, 16, 16, seed=seed)
+    assert not _found(net, tmp_path)
+    found = anatomy(net, tmp_path)
+    assert found.agreement is not None
+    grown = [f.link.grown for f in found.agreement.fits if f.link.grown is not None]
+    assert len(grown) == 4
+    assert max(one.apart for one in grown) < 1e-3

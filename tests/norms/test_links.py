@@ -203,3 +203,25 @@ def test_a_module_tells_the_axes_of_a_transposed_convolution(
     (fit,) = agreement.fits
     # By shape: how many of its taps an output sees depends on the border, too.
     assert fit.alignment > 0.9
+
+
+class _AddedUp(nn.Module):
+    """RepVGG's parts in the order in which it names them; it adds up what they make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, size in (("conv_kxk", 3), ("conv_1x1", 1)):
+            branch = nn.Module()
+            branch.conv, branch.bn = nn.Conv2d(16, 16, size, padding=size // 2), nn.BatchNorm2d(16)
+            self.add_module(name, branch)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = [branch.bn(branch.conv(x)) for branch in self.children()]
+        return (made[0] + made[1]).relu()
+
+
+def test_branches_that_are_added_up(tmp_path: Path) -> None:
+    """A 3 × 3 and a 1 × 1 convolution side by side, registered one behind the other."""
+    links = _links(settle(nn.Sequential(_AddedUp(), _AddedUp()), 16, 9, 9), tmp_path)
+    assert links
+    assert {link.recognition.confidence for link in links} == {Confidence.LOW}

@@ -28,6 +28,23 @@ class LIFNode(nn.Module):
         return torch.stack(fired)
 
 
+class IFNode(nn.Module):
+    """Adds up what it is given and leaks nothing; set back to 0, or by the threshold."""
+
+    def __init__(self, *, set_to_zero: bool) -> None:
+        super().__init__()
+        self.set_to_zero = set_to_zero
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of shape (T, N, C), as the result."""
+        membrane, fired = torch.zeros_like(x[0]), []
+        for now in x:
+            membrane = membrane + now
+            fired.append((membrane >= 1).float())
+            membrane = membrane * (1 - fired[-1]) if self.set_to_zero else membrane - fired[-1]
+        return torch.stack(fired)
+
+
 class TemporalEffectiveBatchNorm1d(nn.BatchNorm1d):
     """As spikingjelly has it: BatchNorm over time and batch, and a scale for each time step."""
 
@@ -66,6 +83,33 @@ def test_healthy_network_is_not_accused(seed: int, whole: bool, tmp_path: Path) 
     assert not accused(path)
     behind = [layer for layer in report_on(path).models[0].layers if layer.path != "1"]
     assert {layer.why for layer in behind} == {spikes.WHY}
+
+
+@every_seed
+@pytest.mark.parametrize("set_to_zero", [True, False], ids=["to zero", "by the threshold"])
+def test_neurons_without_a_leak(set_to_zero: bool, seed: int, tmp_path: Path) -> None:
+    """An activation explains their means up to a factor, and spikes explain them in full."""
+    torch.manual_seed(seed)
+    model = network(nn.BatchNorm1d, lambda: IFNode(set_to_zero=set_to_zero))
+    state = model.state_dict()
+    path = save(state, tmp_path / "m.pt")
+    assert not accused(path)
+    behind = [layer for layer in report_on(path).models[0].layers if layer.path != "1"]
+    assert {layer.why for layer in behind} == {spikes.WHY}
+    for name in state:
+        if name.endswith("running_mean"):
+            state[name] = 0.4 * state[name]
+    assert "NC108" in accused(save(state, tmp_path / "scaled.pt"))
+
+
+@every_seed
+def test_scaled_means_are_no_spikes(seed: int, tmp_path: Path) -> None:
+    """A factor behind an activation is not excused by neurons."""
+    torch.manual_seed(seed)
+    state = network(nn.BatchNorm1d, nn.ReLU).state_dict()
+    for factor in (0.5, 2.0):
+        scaled = {n: t * (factor if n.endswith("running_mean") else 1) for n, t in state.items()}
+        assert "NC108" in accused(save(scaled, tmp_path / "m.pt"))
 
 
 @every_seed

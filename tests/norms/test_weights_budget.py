@@ -9,7 +9,7 @@ from torch import nn
 
 import normcheck
 from normcheck.config.examination import Examination
-from normcheck.norms.belonging.weights_budget import BEYOND
+from normcheck.norms.weights_budget import BEYOND
 
 pytestmark = pytest.mark.slow
 

@@ -4,68 +4,41 @@ Prediction and stored statistics are compared link by link; see ``prediction.py`
 link predicts.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
-from normcheck.norms.belonging.likeliest_activation import (
-    FEWEST_TELLING,
-    HYPOTHESES,
-    PLACES,
-    is_certain,
-    likeliest,
+from normcheck.norms.belonging.fit_places import (
+    AGREES,
+    LARGEST_FACTOR,
+    MISSES,
+    SAMPLED,
+    Known,
+    exceptions,
+    fit_all,
+    usual_activation,
 )
+from normcheck.norms.belonging.likeliest_activation import is_certain
 from normcheck.norms.belonging.links import Link, WeightStructure
-from normcheck.norms.belonging.prediction import (
-    Fit,
-    Prediction,
-    off_one,
-    predictions,
-)
+from normcheck.norms.belonging.prediction import Fit, Prediction, off_one
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.rectified import is_rectified, put_before
-from normcheck.norms.belonging.weights_budget import BEYOND, within_budget
+from normcheck.norms.belonging.small_maps import on_small_maps
 from normcheck.norms.layer import Confidence, NormLayer
 from normcheck.norms.layer_numbers import median
+from normcheck.norms.weights_budget import BEYOND, within_budget
 from normcheck.saved.prefetch import fetch_ahead
 
 FEWEST_CHANNELS = 8
 """Below this a good fit can be chance."""
-AGREES = 0.8
-"""Explained fraction from which a layer's statistics are said to agree with the weights. In
-healthy models most links reach 0.9 to 1; unrelated statistics reach 0.2 by chance."""
-MISSES = 0.5
-"""Median alignment below which other links are looked for."""
-LARGEST_FACTOR = 0.3
-"""Logarithm of a factor between means and weights up to which they agree."""
-CONVINCING = 0.9
-"""Alignment at which no other hypothesis is looked for."""
-CLEARLY_BETTER = 0.03
-"""Gain in the alignment for which one place of a model gets an activation of its own, or a max
-pooling."""
-FEWEST_ALONE = 16
-BEYOND_CHANCE = 0.97
-"""Channels of a single link, and alignment, from which it has an activation of its own."""
-MISSING_LESS = 0.2
-"""Share of what the usual activation misses that its own one may miss."""
-TRIED_ALONE = 12
-"""Links of one model of which that is tried."""
 FITS_AS_IT_IS = 0.6
 CLEARLY_TURNED = 0.1
 """Alignment from which square weights are read as a convolution's, and the gain for which they
 are read as a transposed one's."""
-SAMPLED = 8
-"""Links from which the activation of a model is told."""
-TELLING = 0.25
-"""Mean of (stored mean / σ)² from which a link tells activations apart."""
 RECTIFIED = "its means are those of rectified values: the norm stands behind the activation"
 ROUGHLY = "it stands behind its activation, where the weights tell means but roughly"
-FAINT = 0.01
-"""The same from which means are more than rounding."""
 NOTHING = 1e-6
 """(stored mean / σ)² up to which a channel's mean is rounding."""
 
@@ -145,19 +118,20 @@ def agreement_of(
     fetch_ahead(link.weights for link in read)
     # Weights of a model that diverged overflow on the way; their links are left out below.
     with np.errstate(over="ignore", invalid="ignore"):
-        known: _Known = {}
-        usual = _usual_activation(read, known)
+        known: Known = {}
+        usual = usual_activation(read, known)
         if any(link.either_way for link in read) and _misses(known):
             turned = _turned(read)
             if turned is not read:
                 read, known = turned, {}
-                usual = _usual_activation(read, known)
-        fits = _fit_places(read, usual, known)
-        apart = _exceptions(fits, known)
+                usual = usual_activation(read, known)
+        fits = fit_all(read, usual, known)
+        apart = exceptions(fits, known)
         if apart:
             rest = [link for link in read if id(link) not in apart]
             known = {key: prediction for key, prediction in known.items() if key not in apart}
-            fits = [*_fit_places(rest, _usual_activation(rest, known), known), *apart.values()]
+            fits = [*fit_all(rest, usual_activation(rest, known), known), *apart.values()]
+        fits = on_small_maps(fits)
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
     judged = {fit.link.target.path for fit in fits}
@@ -208,122 +182,7 @@ def _cannot_judge(link: Link) -> str:
     return ""
 
 
-_Known = dict[int, Prediction]
-"""Predictions under all activations by the link's identity: weights are read once for them."""
-
-
-def _usual_activation(links: list[Link], known: _Known) -> str:
-    """The activation that most models have throughout, told from a few links.
-
-    A single small layer would pick whichever of thirteen happens to fit its channels best.
-    """
-    free = [
-        link for link in links if link.slopes is None and link.inflow is None and not link.rectified
-    ]
-    order = list(Confidence)
-    free.sort(key=lambda link: order.index(link.recognition.confidence))
-    for prediction in predictions(free[:SAMPLED], HYPOTHESES):
-        known[id(prediction.link)] = prediction
-    each = [prediction for prediction in known.values() if prediction.finite]
-    if not each:
-        return next(iter(ACTIVATIONS))
-    telling = [p for p in each if is_certain(p.link) and p.energy > TELLING]
-    if len(telling) < FEWEST_TELLING:
-        telling = [p for p in each if p.energy > FAINT] or each
-    return HYPOTHESES[likeliest(telling)].activation
-
-
-def _fit_places(links: Sequence[Link], usual: str, known: _Known) -> list[Fit]:
-    """Fits of all links, those at one place of a model's blocks together."""
-    roles: dict[str, list[Link]] = defaultdict(list)
-    for link in links:
-        roles[link.role].append(link)
-    return [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
-
-
-def _fit_place(links: list[Link], usual: str, known: _Known) -> list[Fit]:
-    """Fits of the links at one place of a model's blocks, which share their activation."""
-    if links[0].inflow is not None:
-        each = [p for link in links if (p := Prediction(link, ())).finite]
-        return [prediction.fit(int(np.argmax(prediction.scores))) for prediction in each]
-    among = links[0].among
-    first = usual if not among or usual in among else among[0]
-    fits = [fit for link in links if (fit := _usual_fit(link, first, known)) is not None]
-    if not fits or _median(fits) >= CONVINCING or links[0].slopes is not None:
-        return fits
-    if len(among) != 1:
-        each = [known.get(id(link)) or Prediction(link, HYPOTHESES) for link in links]
-        each = [prediction for prediction in each if prediction.finite]
-        best = likeliest(each)
-        others = [prediction.fit(best) for prediction in each]
-        if _median(others) >= _median(fits) + CLEARLY_BETTER:
-            fits = others
-    if _median(fits) >= CONVINCING or not all(has_room_for_pooling(link) for link in links):
-        return fits
-    pooled = []
-    for link in links:
-        prediction = Prediction(link, [Hypothesis(first, pool) for pool in POOLS])
-        if prediction.finite:
-            pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
-    return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
-
-
-def _exceptions(fits: list[Fit], known: _Known) -> dict[int, Fit]:
-    """A few links that only a reading of their own explains, with it, by their identity.
-
-    Numbers in names count blocks, or layers of one block: ``norm1``, ``fc1``, ``norm2``, ``fc2``
-    of a transformer have an activation in one place of the two. And a model of convolutions may
-    have one transposed one among them whose weights are square, as autoencoders do.
-    """
-    poor = [
-        fit
-        for fit in fits
-        if (fit.alignment < CONVINCING or fit.explained < AGREES)
-        and fit.stored_mean.size >= FEWEST_ALONE
-        and (_is_free(fit.link) or fit.link.either_way)
-    ]
-    found: dict[int, Fit] = {}
-    for fit in poor[:TRIED_ALONE]:
-        misses = 1 - fit.alignment
-        least = max(BEYOND_CHANCE, 1 - misses * MISSING_LESS)
-        for link in _own_readings(fit.link):
-            each = known.get(id(link)) or Prediction(link, HYPOTHESES)
-            if not each.finite:
-                continue
-            other = each.fit(likeliest([each]))
-            if other.alignment >= least and off_one(other.slope) <= LARGEST_FACTOR:
-                found[id(fit.link)] = other
-                break
-    return found
-
-
-def _own_readings(link: Link) -> Iterator[Link]:
-    """What else a single link can be: behind another activation, or a transposed convolution."""
-    if _is_free(link):
-        yield link
-    if link.either_way:
-        yield replace(link, kind=WeightStructure.TRANSPOSED, either_way=False)
-
-
-def _is_free(link: Link) -> bool:
-    """Whether nothing but the numbers tells its activation."""
-    return link.slopes is None and link.inflow is None and not link.rectified and not link.among
-
-
-def _usual_fit(link: Link, usual: str, known: _Known) -> Fit | None:
-    """The fit under the usual activation; None where the weights predict no numbers."""
-    prediction = known.get(id(link))
-    if prediction is not None:
-        return prediction.fit(PLACES[usual]) if prediction.finite else None
-    prediction = Prediction(link, [Hypothesis(usual)])
-    return prediction.fit(0) if prediction.finite else None
-
-
-def _median(fits: list[Fit]) -> float:
-    return median([fit.alignment for fit in fits]) if fits else -1.0
-
-
-def _misses(known: _Known) -> bool:
+def _misses(known: Known) -> bool:
     """Whether the links that were sampled fit under no activation."""
     best = [float(p.scores.max()) for p in known.values() if p.finite]
     return bool(best) and median(best) < FITS_AS_IT_IS
@@ -351,9 +210,3 @@ def _turned(links: list[Link]) -> list[Link]:
         else link
         for link in links
     ]
-
-
-def has_room_for_pooling(link: Link) -> bool:
-    """Whether a max pooling could stand in the link: a Sequential without a gap has no room."""
-    certain = is_certain(link)
-    return link.slopes is None and not (certain and link.role.endswith((" +1", " +2")))

@@ -58,7 +58,7 @@ def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
     Args:
         steps: The modules of a model, in order.
     """
-    found: dict[int, list[tuple[int, NormLayer, NormLayer]]] = {}
+    found: dict[int, list[tuple[int, list[NormLayer], NormLayer]]] = {}
     before: deque[NormLayer] = deque(maxlen=_BACK)
     for place, step in enumerate(steps[:-1]):
         if step.norm is not None:
@@ -67,37 +67,50 @@ def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
         if not step.is_weights or target is None or not target.has_statistics:
             continue
         makes = step.shape[0] if step.shape else 0
-        earlier = _grown_from(before, target, makes)
-        if makes >= FEWEST_NEW and earlier is not None:
+        earlier = _may_have_grown(before, target, makes) if makes >= FEWEST_NEW else []
+        if earlier:
             found.setdefault(makes, []).append((place, earlier, target))
     for members in found.values():
         # Where in the later norm the earlier one's channels begin: all are joined alike.
-        apart = {
-            at_end: [_apart(one, _shared(one, other, at_end=at_end)) for _, one, other in members]
+        nearest = {
+            at_end: [_nearest(many, other, at_end=at_end) for _, many, other in members]
             for at_end in (False, True)
         }
-        equal = {at_end: sum(off <= SAME for off in each) for at_end, each in apart.items()}
+        equal = {at_end: sum(off <= SAME for off, _ in each) for at_end, each in nearest.items()}
         at_end = equal[True] > equal[False]
         if len(members) < (FEWEST_STEPS if equal[at_end] else FEWEST_UNPROVEN):
             continue
-        for (place, one, other), off in zip(members, apart[at_end], strict=True):
+        for (place, _, other), (off, one) in zip(members, nearest[at_end], strict=True):
             count = one.features or 0
             new = slice(0, (other.features or 0) - count) if at_end else slice(count, None)
             grown = Grown(one.path, off)
             yield Growth(place, _part(other, new), grown, proven=equal[at_end] > 0)
 
 
-def _grown_from(before: deque[NormLayer], target: NormLayer, makes: int) -> NormLayer | None:
-    """The latest norm before weights whose channels are those of the target without the new."""
-    for norm in reversed(before):
-        if (
-            norm.has_statistics
-            and not norm.at_initial_values
-            and norm.features
-            and norm.features + makes == target.features
-        ):
-            return norm
-    return None
+def _may_have_grown(
+    before: deque[NormLayer], target: NormLayer, makes: int
+) -> list[NormLayer]:
+    """Norms before weights whose channels are those of the target without the new; latest first.
+
+    A bottleneck may have as many by chance.
+    """
+    return [
+        norm
+        for norm in reversed(before)
+        if norm.has_statistics
+        and not norm.at_initial_values
+        and norm.features
+        and norm.features + makes == target.features
+    ]
+
+
+def _nearest(
+    earlier: list[NormLayer], later: NormLayer, *, at_end: bool
+) -> tuple[float, NormLayer]:
+    """Of norms that may have grown the one whose statistics the later one shares most nearly."""
+    off = [_apart(one, _shared(one, later, at_end=at_end)) for one in earlier]
+    place = off.index(min(off))
+    return off[place], earlier[place]
 
 
 def _shared(earlier: NormLayer, later: NormLayer, *, at_end: bool) -> NormLayer:

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from normcheck.norms.belonging.inflow import Inflow
 
 _SIDE_BRANCH = re.compile(
-    r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match", re.IGNORECASE
+    r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match|"
+    r"conv_(?:kxk|1x1|scale)(?:$|\.)",
+    re.IGNORECASE,
 )
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
+_WORD = re.compile(r"[^.]+")
 
 
 class WeightStructure(StrEnum):
@@ -294,6 +297,16 @@ def role_of(source: str, weights: str, target: str) -> str:
     if first[0] == last[0] and first[2].isdecimal() and last[2].isdecimal():
         gap = f" +{int(last[2]) - int(first[2])}"
     return " > ".join(NUMBER.sub("#", path) for path in (source, weights, target)) + gap
+
+
+def place_in_block(weights: str) -> str:
+    """The last word of a name that has a number, as ``ghost2``: what a block numbers within it.
+
+    Links of one role differ in it where a block holds alike parts of which one has an activation
+    and the other has none.
+    """
+    words = [word for word in _WORD.findall(weights) if not word.isdecimal()]
+    return next((word for word in reversed(words) if word[-1].isdecimal()), "")
 
 
 def _certainty(source: str, weights: str, target: str, *, ordered: bool) -> Recognition:

@@ -24,6 +24,7 @@ from normcheck.norms.belonging.activation_moments import POOLS
 from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.reaching import Channels, Hypothesis, Reaching, reaching
 from normcheck.norms.belonging.weighted_sums import (
+    BORDERS,
     behind_weights,
     shares_seen,
     variances_behind,
@@ -33,6 +34,8 @@ from normcheck.norms.layer_numbers import median
 
 AS_GOOD = 0.006
 """Difference of alignments that does not tell hypotheses apart."""
+LEAST_ENERGY = 1e-12
+"""Σ(stored mean / σ)² of means that are all 0, to divide by."""
 _NO_FACTOR = 690.0
 """Logarithm of a factor beyond what any is."""
 USUAL_BORDERS = 4
@@ -73,6 +76,14 @@ class Fit:
     """Median of log(stored variance / predicted variance)."""
     scale_correlation: float
     """Of the logarithms of predicted and stored variances over the channels."""
+    border: float = 0.0
+    """Of ``BORDERS``, the one that suits best."""
+    small_map: bool = False
+    """Whether the prediction knows which taps meet a map of a few pixels."""
+    skewed: bool = False
+    """Whether the norm before it stands behind a depthwise convolution on such a map, or one that
+    nothing explains: a sum of few values behind an activation is not normal, and what means are
+    then expected behind the next activation is rough."""
 
 
 class Prediction:
@@ -114,9 +125,9 @@ class Prediction:
         bias: Floats = np.zeros((1, 1, 1))
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
-        stored, weight = self._stored = _weighted(link)
+        stored, weight = self._stored = weighted_means(link)
         self._borderless = prod(link.weights.shape[2:]) == 1
-        self._own = max(float((stored * stored) @ weight), 1e-12)
+        self._own = max(float((stored * stored) @ weight), LEAST_ENERGY)
         self.mean = mean + bias
         self.measure()
         for share in shares_seen(link)[1:]:
@@ -216,29 +227,75 @@ class Prediction:
     def fit(self, hypothesis: int) -> Fit:
         """The fit under one hypothesis, with the border that suits it best."""
         border = self.border_of(hypothesis)
-        mean, variance = self.mean[:, hypothesis, border], self.variance_of(hypothesis)
-        stored, weight = self._stored
-        target = self.link.target
-        assert target.running_var is not None  # noqa: S101  (links have both statistics)
-        stored_variance = target.running_var.numbers
-        both = (stored_variance > 0) & (variance > 0)
-        logs = np.log(stored_variance[both]), np.log(variance[both])
-        return Fit(
-            link=self.link,
-            activation=self.hypotheses[hypothesis].activation,
-            pool=self.hypotheses[hypothesis].pool,
-            predicted_mean=mean,
-            predicted_variance=variance,
-            stored_mean=stored,
-            stored_variance=stored_variance,
-            explained=float(self.explained[hypothesis, border]),
-            correlation=_correlation(mean, stored, weight),
-            alignment=float(self.alignment[hypothesis, border]),
-            energy=self.energy,
-            slope=float(self.slopes[hypothesis, border]),
-            log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
-            scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
+        return fit_of(
+            self.link,
+            self.hypotheses[hypothesis],
+            (self.mean[:, hypothesis, border], self.variance_of(hypothesis)),
+            self._stored,
+            HeldAgainst(
+                float(self.explained[hypothesis, border]),
+                float(self.alignment[hypothesis, border]),
+                float(self.slopes[hypothesis, border]),
+            ),
+            border=BORDERS[border],
         )
+
+
+@lazy_dataclass()
+class HeldAgainst:
+    """How predicted means compare with stored ones: see ``Fit``."""
+
+    explained: float
+    alignment: float
+    slope: float
+
+
+def fit_of(
+    link: Link,
+    hypothesis: Hypothesis,
+    predicted: tuple[Floats, Floats],
+    weighted: tuple[Floats, Floats],
+    held: HeldAgainst,
+    *,
+    border: float = 0.0,
+    small_map: bool = False,
+) -> Fit:
+    """What there is to say of one link's prediction.
+
+    Args:
+        link: With the stored statistics.
+        hypothesis: Under which it was predicted.
+        predicted: Means and variances, of shape (channels,).
+        weighted: Stored means and what each weighs, as :func:`weighted_means` gives them.
+        held: How the means compare.
+        border: Of ``BORDERS``.
+        small_map: See ``Fit``.
+    """
+    mean, variance = predicted
+    stored, weight = weighted
+    target = link.target
+    assert target.running_var is not None  # noqa: S101  (links have both statistics)
+    stored_variance = target.running_var.numbers
+    both = (stored_variance > 0) & (variance > 0)
+    logs = np.log(stored_variance[both]), np.log(variance[both])
+    return Fit(
+        link=link,
+        activation=hypothesis.activation,
+        pool=hypothesis.pool,
+        predicted_mean=mean,
+        predicted_variance=variance,
+        stored_mean=stored,
+        stored_variance=stored_variance,
+        explained=held.explained,
+        correlation=_correlation(mean, stored, weight),
+        alignment=held.alignment,
+        energy=max(float((stored * stored) @ weight), LEAST_ENERGY) / stored.size,
+        slope=held.slope,
+        log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
+        scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
+        border=border,
+        small_map=small_map,
+    )
 
 
 def off_one(slope: float) -> float:
@@ -259,7 +316,7 @@ def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list
     return [Prediction(link, hypotheses, one) for link, one in zip(links, each, strict=True)]
 
 
-def _weighted(link: Link) -> tuple[Floats, Floats]:
+def weighted_means(link: Link) -> tuple[Floats, Floats]:
     """Stored means, and the weight of each channel: 1/σ², bounded."""
     mean, variance = link.target.running_mean, link.target.running_var
     assert mean is not None  # noqa: S101  (links have both statistics)

@@ -85,6 +85,35 @@ def behind_weights(
     return np.broadcast_to(mean, (*mean.shape[:2], len(BORDERS))), made
 
 
+def by_tap(link: Link, means: Floats, variances: Floats) -> tuple[Floats, Floats]:
+    """What each tap adds to means and variances, of no transposed convolution.
+
+    Args:
+        link: With the weights, which are read once more.
+        means: Of what reaches them, of shape (channels, 1).
+        variances: Of the same shape.
+
+    Returns:
+        Two arrays of shape (out channels, taps).
+
+    Raises:
+        UnreadableError: The file ends early, or its checksum is wrong.
+    """
+    weights = link.weights
+    inner, taps = weights.shape[1], prod(weights.shape[2:])
+    groups = means.shape[0] // inner
+    means, variances = (each.reshape(groups, 1, inner, 1) for each in (means, variances))
+    found: list[Floats] = []
+    spread: list[Floats] = []
+    for _, block in in_blocks(weights) if link.kind in _APART else ((0, weights.values()),):
+        rows = _rows(block, link).reshape(groups, -1, inner, taps)
+        reaching = (each.astype(rows.dtype, copy=False) for each in (means, variances))
+        mean, variance = map(_over_taps, (rows, np.square(rows)), reaching)
+        found.append(mean.reshape(-1, taps))
+        spread.append(variance.reshape(-1, taps))
+    return np.concatenate(found).astype(np.float64), np.concatenate(spread).astype(np.float64)
+
+
 def variances_behind(squares: Floats, variances: Floats) -> Floats:
     """Variances behind weights, by their squares.
 

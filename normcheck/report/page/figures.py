@@ -7,7 +7,7 @@ from math import isfinite, log10
 from typing import TYPE_CHECKING
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.agreement import AGREES
+from normcheck.norms.belonging.fit_places import AGREES
 from normcheck.report.page.svg import Axes, bars, clipped, reach
 from normcheck.wording import number, percent, plural
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from normcheck.errors import UsageError
 from normcheck.findings import Finding
-from normcheck.norms.belonging.agreement import AGREES
+from normcheck.norms.belonging.fit_places import AGREES
 from normcheck.report.fit_summary import LinkSummary
 from normcheck.report.form import Wish
 from normcheck.report.report import ModelReport

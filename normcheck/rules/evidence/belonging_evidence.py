@@ -10,8 +10,9 @@ from math import log, sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.agreement import AGREES, FAINT, Agreement
+from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.fit_places import AGREES, FAINT
 from normcheck.norms.belonging.links import WeightStructure
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
@@ -48,6 +49,8 @@ FOLLOWS = 0.8
 SURELY, ROUNDING = 0.9, 1e-4
 """The same for means that are small beside their deviations, and how small they may be: what a rest
 of the initial value leaves of them is exact all the same."""
+ROUGHLY_THERE = 0.3
+"""Alignment that unrelated means do not reach by any map of a few pixels."""
 CLOSELY = 0.97
 """The same for a single link."""
 FOLLOW = 0.85
@@ -105,7 +108,7 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
             paths,
         ),
     ]
-    telling = [f for f in fits if f.energy > TELLING]
+    telling = [f for f in fits if f.energy > TELLING and not _differs_by_place(f)]
     if len(telling) >= FEWEST_LINKS and sum(f.stored_mean.size for f in telling) >= FEWEST_TOGETHER:
         found.append(
             Indication(
@@ -155,6 +158,16 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
     return found
 
 
+def _differs_by_place(fit: Fit) -> bool:
+    """Whether means may follow loosely for what its places differ by.
+
+    On a map of a few pixels zero padding gives each place a mean of its own, and a depthwise
+    kernel, without a sum over inputs, meets some places more than others.
+    """
+    depthwise = fit.link.kind is WeightStructure.DEPTHWISE
+    return fit.small_map and depthwise and fit.alignment >= ROUGHLY_THERE
+
+
 def _typical(values: Sequence[float]) -> float:
     """What most of them reach: the median, of two the lesser."""
     return median(values) if len(values) >= FEWEST_LINKS else min(values)
@@ -176,6 +189,7 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Indication]:
         f
         for f in fits
         if f.slope > 0
+        and not f.skewed
         and (
             (f.alignment > FOLLOWS and f.energy > FAINT)
             or (f.alignment > SURELY and f.energy > ROUNDING)
@@ -223,6 +237,7 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Indication]:
         if f.stored_mean.size >= FEWEST_CHANNELS
         and f.energy > TELLING
         and f.link.kind is not WeightStructure.DEPTHWISE
+        and not f.skewed
         and not _may_be_a_sum(f)
     ]
     if not large:

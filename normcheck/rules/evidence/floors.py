@@ -84,6 +84,10 @@ def standing_on_a_floor(layers: Sequence[NormLayer], agreement: Agreement | None
         told = [slopes[layer.path] for layer, _, _ in group if layer.path in slopes]
         if len(group) < max(FEWEST_LAYERS, SHARE * len(least)) or not told:
             continue
+        standing = {layer.path for layer, _, _ in group}
+        others = [slope for path, slope in slopes.items() if path not in standing]
+        if len(others) >= FEWEST_LAYERS and log(median(others) / median(told)) <= CLOSE:
+            continue  # means are as much too small where nothing initial is left
         batches = min(n for _, n, _ in group)
         share = (1 - momentum) ** batches
         if abs(log(median(told)) - log(1 - share)) <= CLOSE and 1 - share < JUST_BELOW_ONE:

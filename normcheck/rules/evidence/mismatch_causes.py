@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.agreement import FAINT, TELLING, agreement_of
-from normcheck.norms.belonging.links import Link
+from normcheck.norms.belonging.agreement import agreement_of
+from normcheck.norms.belonging.fit_places import FAINT, TELLING
+from normcheck.norms.belonging.links import Link, place_in_block
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
@@ -188,14 +189,20 @@ def _factor(fits: Sequence[Fit]) -> Cause | None:
     telling = [
         f
         for f in fits
-        if (f.energy > TELLING and f.alignment > FOLLOWS)
-        or (f.energy > FAINT and f.alignment > CLOSELY)
+        if not f.skewed
+        and (
+            (f.energy > TELLING and f.alignment > FOLLOWS)
+            or (f.energy > FAINT and f.alignment > CLOSELY)
+        )
     ]
     slopes = sorted(f.slope for f in telling)
     certain = sum(f.link.recognition.confidence is Confidence.HIGH for f in telling)
-    if len(slopes) < FEWEST_SLOPES:
+    if len(slopes) < max(FEWEST_SLOPES, sum(f.skewed for f in fits)):
         return None
-    low, high = slopes[len(slopes) // 4], slopes[(3 * len(slopes)) // 4]
+    # All but a few: deep layers on small images, whose values are not normal early in training,
+    # have factors down to a half, and the first ones none.
+    some = len(slopes) // 10
+    low, high = slopes[some], slopes[len(slopes) - 1 - some]
     too_small = high < TOO_SMALL
     many = len(slopes) >= FEWEST_LARGE
     too_large = low > (TOO_LARGE if many else MUCH_TOO_LARGE) and certain >= FEWEST_SLOPES
@@ -224,6 +231,11 @@ def odd_layers(fits: Sequence[Fit]) -> tuple[list[Fit], list[Fit]]:
     for members in roles.values():
         right = [f for f in members if f.explained >= PEERS_FIT]
         wrong = [f for f in members if _does_not_fit(f)]
+        # Parts of a block that never fit are of another kind, as one without an activation.
+        parts = [place_in_block(f.link.weights_path) for f in members]
+        never = {part for part in parts if parts.count(part) > 1}
+        never -= {place_in_block(f.link.weights_path) for f in right}
+        wrong = [f for f in wrong if place_in_block(f.link.weights_path) not in never]
         if wrong and len(right) >= max(FEWEST_PEERS, len(wrong)):
             odd += wrong
             fitting += right

@@ -24,6 +24,7 @@ perfect, 0 as good as predicting nothing, below 0 worse). Reported are
   in other units, part of the initial value, deviations or inverses;
 - an averaged copy with the statistics of the raw one in the same file, bit for bit, whose weights
   explain them clearly worse than the raw ones do;
+- means that are too small since averages in bfloat16 stop before they arrive, named as that;
 - norms over channels that grow by concatenation, as in dense networks: two of them store the
   statistics of the same values, and must agree.
 
@@ -48,6 +49,9 @@ fit once they are put back; a warning otherwise.
   before their convolutions is read in the order that the numbers of channels prove;
 - where any likely activation has a factor near 1: thirteen are tried, and the factor accuses
   only if none of those that fit about as well explains it;
+- for taps that see no image: on maps of 1 to 8 pixels, as networks for large images have at the end
+  on small ones, means and variances are predicted from the taps that meet the map; what cannot be
+  known there, as the factor behind a depthwise convolution, accuses nobody;
 - where predicted and stored variances still go together: then the link is false, not the
   statistics;
 - as a warning, where the biases right before norms have moved as β did, by more than four standard
@@ -79,14 +83,15 @@ from typing import TYPE_CHECKING
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.belonging.prediction import Fit
-from normcheck.norms.belonging.weights_budget import BEYOND
 from normcheck.norms.layer_numbers import median
+from normcheck.norms.weights_budget import BEYOND
 from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
 from normcheck.rules.evidence.evidence_apart import Indication
 from normcheck.rules.evidence.initial_stats import bias_evidence, bias_sentence
 from normcheck.rules.evidence.mismatch_causes import (
+    FOLLOWS,
     TOO_LARGE,
     TOO_SMALL,
     UNCORRELATED,
@@ -96,6 +101,7 @@ from normcheck.rules.evidence.mismatch_causes import (
     whole_model,
 )
 from normcheck.rules.evidence.residue import WARNING_RESIDUE, residue
+from normcheck.rules.evidence.stopped_averages import FACTORS, named_as_stopped
 from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trusted
 from normcheck.wording import number, percent, plural
 
@@ -110,6 +116,9 @@ FEWEST_CHANNELS = 64
 def check(subject: Subject) -> Iterator[Finding]:
     """What does not fit, and whether the weights were trained on with these very statistics."""
     for finding in _stated(subject):
+        if FACTORS & set(finding.discriminator.split(", ")):
+            layers, factor = subject.with_statistics(), _middle_factor(subject)
+            finding = named_as_stopped(finding, layers, factor)  # noqa: PLW2901  (one statement)
         if finding.discriminator in _SLIPS:
             yield finding
             continue
@@ -188,6 +197,13 @@ def _stated(subject: Subject) -> Iterator[Finding]:
         yield _of_another_copy(copied)
     elif against and not _counted_too_few(subject, fits):
         yield _of_readings(subject, against)
+
+
+def _middle_factor(subject: Subject) -> float | None:
+    """Stored over predicted means, by the median over the links that follow their weights."""
+    agreement = subject.anatomy.agreement
+    told = [f.slope for f in agreement.likely if f.alignment > FOLLOWS] if agreement else []
+    return median(told) if told else None
 
 
 def _of_another_copy(copied: Copied) -> Finding:

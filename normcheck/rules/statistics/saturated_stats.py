@@ -109,7 +109,7 @@ def _accumulated(subject: Subject) -> Finding:
         detail=(
             "Every value of theirs is one of bfloat16; γ and β are not. They were accumulated "
             "with 8 bits, where updates below 1/256 of a value are lost: averages stop before "
-            f"they arrive, {'; '.join(map(_stop, asked))}."
+            f"they arrive, {'; '.join(map(stop_in_bfloat16, asked))}."
         ),
         consequence=(
             "Means are too small and variances between their first value and the truth, so that "
@@ -123,7 +123,7 @@ def _accumulated(subject: Subject) -> Finding:
     )
 
 
-def _stop(momentum: float) -> str:
+def stop_in_bfloat16(momentum: float) -> str:
     """How far from the truth averages stop at the most."""
     rounded = 1 - _in_bfloat16(1 - momentum)
     least = momentum / (max(momentum, rounded) + LOST_UPDATE)
