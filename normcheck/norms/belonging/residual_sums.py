@@ -14,12 +14,13 @@ against nobody.
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import atanh, sqrt
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.belonging.activation_moments import ACTIVATIONS, after_activation
 from normcheck.norms.belonging.agreement import Agreement, cannot_judge
 from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR
@@ -42,28 +43,20 @@ FOLLOWS = 0.8
 BEYOND_CHANCE = 4.0
 """Correlation of means from which a sum agrees, and how many standard deviations (by Fisher's z)
 it must lie above none: unrelated statistics get there in one of 30,000."""
-_SHORTCUT = re.compile(
+_SHORTCUT = lazy_pattern(
     r"downsample|shortcut|(^|[._])(skip|short)|identity|(^|[._])proj|match|res_?conv|conv_?res",
     re.IGNORECASE,
 )
 """Parts of names of the branch that a block adds."""
 
 
-@lazy_dataclass()
-class _Variant:
-    """One reading of what blocks do with their sum."""
-
-    before: bool
-    """Whether an activation stands between the last norm of a block and the sum."""
-    behind: bool
-    """Whether one stands behind the sum."""
-    padded: str
-    """Where an input of fewer channels gets its zeros: "behind", "around"; empty if nowhere, and
-    such a block then adds nothing."""
-
-
+_Moments = tuple[Floats, Floats]
+"""Means and variances."""
 _ARRANGED = ((False, True), (False, False), (True, False))
+"""Whether an activation stands between the last norm of a block and the sum, and whether one stands
+behind the sum: a ResNet, a linear bottleneck as in MobileNetV2, and an activated branch."""
 _PADDED = ("", "around", "behind")
+"""Where an input of fewer channels gets its zeros; with neither, such a block adds nothing."""
 
 
 @lazy_dataclass(eq=False)
@@ -86,10 +79,16 @@ class _Unit:
 
 @lazy_dataclass(eq=False)
 class _Stream:
-    """What flows from block to block under each variant, two arrays of shape (channels, variants)."""
+    """What flows from block to block, in a column for each reading of the sums.
+
+    Of each of ``_PADDED`` those of ``_ARRANGED``; before the first block that pads, they are the
+    same for each and are there once.
+    """
 
     means: Floats
+    """Of shape (channels, readings)."""
     variances: Floats
+    """Likewise."""
     last: NormLayer
     """The norm that was added last."""
     summed: bool
@@ -146,8 +145,10 @@ def _fits(links: Sequence[tuple[Link, Reaching]]) -> list[Fit]:
         each = [prediction for prediction in each if prediction.finite]
         if not each:
             return []
-        scores = np.median([prediction.scores for prediction in each], axis=0)
-        return [prediction.fit(int(scores.argmax())) for prediction in each]
+        readings = max(len(prediction.hypotheses) for prediction in each)
+        scores = [np.resize(prediction.scores, readings) for prediction in each]
+        best = int(np.argmax([median(column) for column in np.transpose(scores).tolist()]))
+        return [prediction.fit(best % len(prediction.hypotheses)) for prediction in each]
 
 
 def _agrees(fit: Fit) -> bool:
@@ -168,7 +169,7 @@ def _units(steps: Sequence[ModuleStep]) -> Iterator[_Unit]:
     """Blocks, and what stands between them, in order."""
     pairs = [
         _Pair(here, behind.norm)
-        for here, behind in zip(steps, steps[1:], strict=False)
+        for here, behind in pairwise(steps)
         if here.is_weights and behind.norm is not None
     ]
     counts: dict[str, int] = {}
@@ -229,18 +230,10 @@ def _makes(pair: _Pair) -> int:
     return pair.norm.features or 0
 
 
-def _variants(units: Sequence[_Unit]) -> tuple[_Variant, ...]:
-    grows = any(unit.is_block and unit.shortcut is None and _grows(unit) for unit in units)
-    return tuple(
-        _Variant(before, behind, padded)
-        for padded in (_PADDED if grows else _PADDED[:1])
-        for before, behind in _ARRANGED
-    )
-
-
-def _grows(unit: _Unit) -> bool:
-    return _makes(unit.pairs[-1]) % _takes(unit.pairs[0]) == 0 and (
-        _makes(unit.pairs[-1]) // _takes(unit.pairs[0]) in (2, 4)
+def _grows(unit: _Unit, stream: _Stream) -> bool:
+    """Whether a block without weights in its shortcut has a multiple of its inputs as outputs."""
+    return len(stream.means) * 2 == _makes(unit.pairs[-1]) or (
+        len(stream.means) * 4 == _makes(unit.pairs[-1])
     )
 
 
@@ -252,7 +245,6 @@ def _links(
 ) -> Iterator[tuple[Link, Reaching]]:
     """Links behind sums, and what reaches their weights under each reading."""
     name = agreement.activation
-    variants = _variants(units)
     pools = {fit.link.source.path: fit.pool for fit in agreement.fits}
     stream: _Stream | None = None
     for unit in units:
@@ -262,7 +254,7 @@ def _links(
                 link = _link(stream, pair, layouts) if pair.norm.path in wanted else None
                 if link is not None:
                     yield link, Reaching(stream.means, stream.variances)
-        stream = _behind(unit, stream, variants, name, pools)
+        stream = _behind(unit, stream, name, pools)
 
 
 def _link(stream: _Stream, pair: _Pair, layouts: Mapping[str, Layout]) -> Link | None:
@@ -289,38 +281,42 @@ def _link(stream: _Stream, pair: _Pair, layouts: Mapping[str, Layout]) -> Link |
 
 
 def _behind(
-    unit: _Unit,
-    stream: _Stream | None,
-    variants: Sequence[_Variant],
-    name: str,
-    pools: Mapping[str, float],
+    unit: _Unit, stream: _Stream | None, name: str, pools: Mapping[str, float]
 ) -> _Stream | None:
     """What flows behind a unit; None where nothing tells it."""
     last = unit.pairs[-1].norm
     own = _affine(last)
     if own is None:
         return None
+    readings = np.zeros((1, len(_ARRANGED)))
     if not unit.is_block:
-        pool = pools.get(last.path, 1.0)
-        mean, variance = after_activation(np.sqrt(own[1]), own[0], ACTIVATIONS[name], (pool,))
-        return _Stream(*(np.repeat(x, len(variants), 1) for x in (mean, variance)), last, False)
-    shortcut = _affine(unit.shortcut.norm) if unit.shortcut is not None else None
-    if unit.shortcut is not None and (shortcut is None or shortcut[0].size != own[0].size):
-        return None
-    columns = []
-    summed = False
-    for place, variant in enumerate(variants):
-        mean, variance = _activated(own, name) if variant.before else own
-        added = shortcut
-        if added is None and stream is not None and _reached(unit, stream):
-            flowing = stream.means[:, place], stream.variances[:, place]
-            added = _widened(flowing, own[0].size, variant.padded)
-        if added is not None:
-            mean, variance = mean + added[0], variance + added[1]
-            summed = True
-        columns.append(_activated((mean, variance), name) if variant.behind else (mean, variance))
-    means, variances = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
-    return _Stream(means, variances, last, summed)
+        mean, variance = after_activation(
+            np.sqrt(own[1][:, 0]), own[0][:, 0], ACTIVATIONS[name], (pools.get(last.path, 1.0),)
+        )
+        return _Stream(mean + readings, variance + readings, last, summed=False)
+    added: list[_Moments | None] = [None]
+    if unit.shortcut is not None:
+        shortcut = _affine(unit.shortcut.norm)
+        if shortcut is None or len(shortcut[0]) != len(own[0]):
+            return None
+        added = [(shortcut[0] + readings, shortcut[1] + readings)]
+    elif stream is not None and _reached(unit, stream):
+        added = _widened(unit, stream)
+    activated = _activated(own, name)
+    sums = [_sums(own, activated, one) for one in added]
+    mean, variance = (np.concatenate(each, axis=1) for each in zip(*sums, strict=True))
+    behind = np.resize([behind for _, behind in _ARRANGED], mean.shape[1])
+    rectified = _activated((mean[:, behind], variance[:, behind]), name)
+    mean[:, behind], variance[:, behind] = rectified
+    return _Stream(mean, variance, last, summed=any(one is not None for one in added))
+
+
+def _sums(own: _Moments, activated: _Moments, added: _Moments | None) -> _Moments:
+    """What a block makes of its last norm, under each reading, and what is added to it."""
+    repeats = 1 if added is None else added[0].shape[1] // len(_ARRANGED)
+    columns = [activated if before else own for before, _ in _ARRANGED] * repeats
+    mean, variance = (np.concatenate(each, axis=1) for each in zip(*columns, strict=True))
+    return (mean, variance) if added is None else (mean + added[0], variance + added[1])
 
 
 def _reached(unit: _Unit, stream: _Stream) -> bool:
@@ -329,27 +325,41 @@ def _reached(unit: _Unit, stream: _Stream) -> bool:
     return weights_kind(first.weights.weight, len(stream.means), _makes(first), None) is not None
 
 
-def _widened(
-    flowing: tuple[Floats, Floats], channels: int, padded: str
-) -> tuple[Floats, Floats] | None:
-    """What is added of an input with perhaps fewer channels; None where nothing is."""
-    missing = channels - flowing[0].size
+def _widened(unit: _Unit, stream: _Stream) -> list[_Moments | None]:
+    """What a block adds of its input under each padding; once where none is needed."""
+    flowing = stream.means, stream.variances
+    missing = _makes(unit.pairs[-1]) - len(stream.means)
     if missing == 0:
-        return flowing
-    if missing < 0 or not padded:
-        return None
-    ahead = missing // 2 if padded == "around" else 0
-    mean, variance = (np.pad(each, (ahead, missing - ahead)) for each in flowing)
-    return mean, variance
+        return [flowing]
+    if not _grows(unit, stream):
+        return [None]
+    once = slice(None, len(_ARRANGED))
+    parts: list[_Moments | None] = []
+    for place, padded in enumerate(_PADDED):
+        if not padded:
+            parts.append(None)
+            continue
+        # A second block that pads does it as the first.
+        some = slice(place * len(_ARRANGED), (place + 1) * len(_ARRANGED))
+        some = some if stream.means.shape[1] > len(_ARRANGED) else once
+        ahead = missing // 2 if padded == "around" else 0
+        mean, variance = (
+            np.pad(each[:, some], ((ahead, missing - ahead), (0, 0))) for each in flowing
+        )
+        parts.append((mean, variance))
+    return parts
 
 
-def _activated(moments: tuple[Floats, Floats], name: str) -> tuple[Floats, Floats]:
-    mean, variance = after_activation(np.sqrt(moments[1]), moments[0], ACTIVATIONS[name])
-    return mean[:, 0], variance[:, 0]
+def _activated(moments: _Moments, name: str) -> _Moments:
+    """Moments behind an activation, of the same shape."""
+    mean, variance = after_activation(
+        np.sqrt(moments[1]).reshape(-1), moments[0].reshape(-1), ACTIVATIONS[name]
+    )
+    return mean.reshape(moments[0].shape), variance.reshape(moments[0].shape)
 
 
-def _affine(norm: NormLayer) -> tuple[Floats, Floats] | None:
-    """β and γ² of a batch norm, each of shape (channels,); None where they are not usable."""
+def _affine(norm: NormLayer) -> _Moments | None:
+    """β and γ² of a batch norm, each of shape (channels, 1); None where they are not usable."""
     count = norm.features or 0
     stored = [part for part in (norm.weight, norm.bias) if part is not None]
     if norm.kind.family not in (Family.BATCH, Family.FROZEN_BATCH) or not count:
@@ -358,4 +368,4 @@ def _affine(norm: NormLayer) -> tuple[Floats, Floats] | None:
         return None
     gamma = norm.weight.numbers if norm.weight is not None else np.ones(count)
     beta = norm.bias.numbers if norm.bias is not None else np.zeros(count)
-    return beta, gamma**2
+    return beta[:, None], np.square(gamma)[:, None]
