@@ -7,8 +7,8 @@ from normcheck.norms.belonging import spikes
 from normcheck.norms.belonging.agreement import Agreement, agreement_with
 from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
-from normcheck.norms.belonging.residual_sums import with_sums
 from normcheck.norms.belonging.steps import ModuleStep, places_served, steps_of
+from normcheck.norms.belonging.sums.residual_sums import with_sums
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import read_count
 from normcheck.norms.recognise import from_names
