@@ -40,7 +40,7 @@ def without_bytes(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(without_bytes, value))
     if is_dataclass(value) and not isinstance(value, DType | NormKind | Enum):
-        parts = {f.name: without_bytes(getattr(value, f.name)) for f in fields(value)}
+        parts = {f.name: without_bytes(getattr(value, f.name)) for f in fields(value) if f.init}
         return type(value)(**parts)  # type: ignore[misc]  # no class, an instance
     return value
 
