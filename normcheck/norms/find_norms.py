@@ -8,6 +8,7 @@ from normcheck.norms.belonging.agreement import Agreement, agreement_with
 from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
 from normcheck.norms.belonging.steps import ModuleStep, places_served, steps_of
+from normcheck.norms.belonging.sums.residual_sums import with_sums
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import read_count
 from normcheck.norms.recognise import from_names
@@ -82,8 +83,10 @@ def _in_either_order(
     found = agreement_with(lambda: find_links(model, layers, steps), layers, budget)
     if found is not None and spikes.explain(found):
         return spikes.unjudged(layers)
-    if found is None or not found.misses:
-        return found
+    if found is None:
+        return None
+    if not found.misses:
+        return with_sums(found, model, layers, steps, budget)
     otherwise = links_if_registered_otherwise(model, layers)
     other = agreement_with(lambda: otherwise, layers, budget)
     if other is None or other.misses or len(other.agreeing) <= len(found.agreeing):

@@ -51,6 +51,9 @@ def summarise_agreement(agreement: Agreement, *, keep_values: bool) -> Agreement
         keep_values: Keep predicted and stored means of every channel, for a figure.
     """
     agreeing = sorted(fit.explained for fit in agreement.agreeing)
+    # Of a norm behind a sum the link that explains it is shown, not the one that misses the sum.
+    sums = {fit.link.target.path: fit for fit in agreement.by_sums}
+    plain = [fit for fit in agreement.fits if fit.link.target.path not in sums]
     # A link that fits nothing and may not exist says nothing about its layer.
     doubtful = tuple(
         (
@@ -59,15 +62,15 @@ def summarise_agreement(agreement: Agreement, *, keep_values: bool) -> Agreement
             if fit.link.rectified
             else f"its link is a guess: {fit.link.recognition.reason}",
         )
-        for fit in agreement.fits
+        for fit in plain
         if fit.explained < AGREES and fit not in agreement.likely
     )
     return AgreementSummary(
         activation=agreement.activation,
         explained=agreeing[len(agreeing) // 2] if agreeing else 0.0,
         agreeing=tuple(fit.link.target.path for fit in agreement.agreeing),
-        unjudged=(*agreement.unjudged, *doubtful),
-        links=tuple(_link(fit, keep_values=keep_values) for fit in agreement.fits),
+        unjudged=(*(one for one in agreement.unjudged if one[0] not in sums), *doubtful),
+        links=tuple(_link(fit, keep_values=keep_values) for fit in (*plain, *agreement.by_sums)),
     )
 
 

@@ -52,6 +52,9 @@ class Agreement:
     """The activation that most links are consistent with."""
     unjudged: tuple[tuple[str, str], ...]
     """Norms with statistics that no link predicts, and why."""
+    by_sums: tuple[Fit, ...] = ()
+    """Agreeing fits of norms that none of the others explains, by what residual sums hand on:
+    see ``residual_sums.py``. They speak for a layer, never against one."""
 
     @property
     def likely(self) -> tuple[Fit, ...]:
@@ -78,11 +81,12 @@ class Agreement:
     @property
     def agreeing(self) -> tuple[Fit, ...]:
         """The fits in which prediction and statistics agree, by whatever link."""
-        return tuple(
+        plain = tuple(
             fit
             for fit in self.fits
             if fit.explained >= AGREES and off_one(fit.slope) <= LARGEST_FACTOR
         )
+        return (*plain, *self.by_sums)
 
 
 def agreement_of(
@@ -99,7 +103,7 @@ def agreement_of(
     usable = []
     sound = []
     for link in links:
-        reason = _cannot_judge(link)
+        reason = cannot_judge(link)
         if reason:
             reasons[link.target.path] = reason
         else:
@@ -163,7 +167,8 @@ def agreement_with(
     return agreement_of(found, stored, budget) if found else None
 
 
-def _cannot_judge(link: Link) -> str:
+def cannot_judge(link: Link) -> str:
+    """Why numbers at the ends of a link allow no judgement; empty where they do."""
     target = link.target
     mean, variance = target.running_mean, target.running_var
     if mean is None or variance is None or mean.size < FEWEST_CHANNELS:

@@ -224,7 +224,7 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
         made_of, makes = source.features or 0, target.features or 0
         layout = told.layouts.get(step.weight_name)
         strides = told.strides.get(step.weight_name)
-        kind = _weights_kind(weights, made_of, makes, layout)
+        kind = weights_kind(weights, made_of, makes, layout)
         if kind is None or (slopes is not None and slopes.numel not in (1, source.features)):
             continue
         bias = step.leaf("bias")
@@ -273,7 +273,7 @@ def usable(source: NormLayer, target: NormLayer) -> bool:
     )
 
 
-def _weights_kind(
+def weights_kind(
     weights: TensorRef, made_of: int, makes: int, layout: Layout | None
 ) -> WeightStructure | None:
     """How ``weights`` leads from so many channels to so many; None where it cannot.

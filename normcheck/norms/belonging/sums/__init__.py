@@ -1,0 +1,1 @@
+"""Residual sums in files without a graph: blocks, what flows between them, and what fits."""

@@ -1,0 +1,162 @@
+"""Weights that a residual sum reaches, in files whose names and shapes alone tell the blocks.
+
+The first weights of a residual block take what the block before added up: the output of its last
+norm and that of its shortcut, a branch with a norm of its own or the block's input as it is. What a
+file does not show (whether the activation stands behind the sum, before it or nowhere; how an input
+of fewer channels is padded) is chosen for the whole model by what fits most of its links.
+
+Such a link is a guess. It vouches for a norm where the agreement is beyond chance, and is held
+against nobody.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import atanh, sqrt
+
+import numpy as np
+
+from normcheck.norms.belonging.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.agreement import Agreement, cannot_judge
+from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR
+from normcheck.norms.belonging.links import Link, role_of, usable, weights_kind
+from normcheck.norms.belonging.prediction import Fit, Prediction, off_one
+from normcheck.norms.belonging.reaching import Hypothesis, Reaching
+from normcheck.norms.belonging.steps import ModuleStep, places_served, usual_order
+from normcheck.norms.belonging.sums.blocks import Pair, Unit, units_of
+from normcheck.norms.belonging.sums.stream import Stream, behind
+from normcheck.norms.layer import Confidence, NormLayer, Recognition
+from normcheck.norms.layer_numbers import median
+from normcheck.norms.weight_layout import Layout, layouts_of
+from normcheck.norms.weights_budget import within_budget
+from normcheck.saved.checkpoint import SavedModel
+
+FEWEST_BLOCKS = 2
+"""Blocks of a model that add up anything, and norms that nothing else vouches for."""
+MOST_WITHIN = 0.5
+"""Share of the norms inside blocks, which no sum reaches, that must agree before sums are looked
+at: where they do not, statistics are not those of the weights."""
+FOLLOWS = 0.8
+"""Correlation of means from which a sum agrees."""
+BEYOND_CHANCE = 4.0
+"""Standard deviations (Fisher's z: atanh(r) √(n - 3)) that it must lie above none: unrelated means
+of 16 channels get there in one of 30,000."""
+_MOST_CHANNELS = 1 << 18
+"""Channels of one model that are followed, so that its time is bounded; of the deepest ResNets
+they are some 80,000."""
+
+
+def with_sums(
+    agreement: Agreement,
+    model: SavedModel,
+    layers: tuple[NormLayer, ...],
+    steps: Sequence[ModuleStep],
+    budget: int | None = None,
+) -> Agreement:
+    """An agreement with those norms besides that agree with what residual sums predict.
+
+    Args:
+        agreement: Of the model, by links that cross no sum. What it says of them stays.
+        model: Of a file that is open; without a graph.
+        layers: Its norms.
+        steps: What ``steps_of`` makes of both.
+        budget: Bytes of weights that are read; None for the usual number.
+    """
+    agreeing = {fit.link.target.path for fit in agreement.agreeing}
+    wanted = {
+        layer.path for layer in layers if layer.has_statistics and layer.path not in agreeing
+    } - places_served(model, layers).keys()
+    if len(wanted) < FEWEST_BLOCKS or agreement.activation not in ACTIVATIONS:
+        return agreement
+    run = list(steps) if model.ordered else usual_order(list(steps))[0]
+    units = tuple(units_of(run))
+    blocks = [unit for unit in units if unit.is_block]
+    if len(blocks) < FEWEST_BLOCKS or not _fit_within(blocks, agreeing):
+        return agreement
+    found = list(_links(units, wanted, agreement, layouts_of(model)))
+    chosen = within_budget([link for link, _ in found], budget)
+    fits = _fits([one for index, one in enumerate(found) if index in chosen], agreement.activation)
+    vouching = tuple(fit for fit in fits if agrees(fit))
+    return replace(agreement, by_sums=vouching) if vouching else agreement
+
+
+def _fit_within(blocks: Sequence[Unit], agreeing: Collection[str]) -> bool:
+    """Whether the norms inside the blocks agree with their weights."""
+    within = [pair.norm.path for block in blocks for pair in block.main[1:]]
+    return sum(path in agreeing for path in within) > MOST_WITHIN * len(within)
+
+
+def _links(
+    units: Sequence[Unit],
+    wanted: Collection[str],
+    agreement: Agreement,
+    layouts: Mapping[str, Layout],
+) -> Iterator[tuple[Link, Reaching]]:
+    """Links to norms behind a sum, and what reaches their weights under each reading."""
+    pools = {fit.link.source.path: fit.pool for fit in agreement.fits}
+    stream: Stream | None = None
+    followed = 0
+    for unit in units:
+        if stream is not None and stream.summed:
+            for pair in (unit.main[0], unit.shortcut):
+                if pair is None or pair.norm.path not in wanted:
+                    continue
+                link = _link(stream, pair, layouts)
+                if link is not None:
+                    yield link, Reaching(stream.means, stream.variances)
+        followed += unit.main[-1].makes
+        if followed > _MOST_CHANNELS:
+            return
+        stream = behind(unit, stream, agreement.activation, pools)
+
+
+def _link(stream: Stream, pair: Pair, layouts: Mapping[str, Layout]) -> Link | None:
+    """The link from a sum through the weights of a pair to its norm; None where none is judged."""
+    target, step = pair.norm, pair.weights
+    layout = layouts.get(step.weight_name)
+    if not usable(stream.last, target) or (layout is not None and layout.inputs_first):
+        return None
+    kind = weights_kind(step.weight, len(stream.means), pair.makes, layout)
+    bias = step.leaf("bias")
+    if kind is None or (bias is not None and bias.numel != pair.makes):
+        return None
+    link = Link(
+        stream.last,
+        step.path,
+        step.weight,
+        bias,
+        target,
+        kind,
+        f"{role_of(stream.last.path, step.path, target.path)} sum",
+        Recognition(Confidence.LOW, "behind a residual sum, by names and shapes"),
+    )
+    return None if cannot_judge(link) else link
+
+
+def _fits(links: Sequence[tuple[Link, Reaching]], activation: str) -> list[Fit]:
+    """Fits of all links, under the one reading that suits most of them."""
+    # Weights of a model that diverged overflow on the way; their links are left out.
+    with np.errstate(over="ignore", invalid="ignore"):
+        each = [
+            Prediction(link, [Hypothesis(activation)] * inputs.means.shape[1], inputs)
+            for link, inputs in links
+        ]
+        each = [prediction for prediction in each if prediction.finite]
+        if not each:
+            return []
+        readings = max(len(prediction.hypotheses) for prediction in each)
+        scores = [np.resize(prediction.scores, readings) for prediction in each]
+        best = int(np.argmax([median(column) for column in np.transpose(scores).tolist()]))
+        return [prediction.fit(best % len(prediction.hypotheses)) for prediction in each]
+
+
+def agrees(fit: Fit) -> bool:
+    """Whether prediction and statistics agree beyond what chance does.
+
+    Means that have a part in common, as those behind a ReLU have, are explained by that part
+    alone: that they follow each other has to show beside it.
+    """
+    if fit.explained < AGREES or off_one(fit.slope) > LARGEST_FACTOR or fit.correlation < FOLLOWS:
+        return False
+    # Just 1 has an infinite z.
+    z = atanh(min(fit.correlation, 1 - 1e-9)) * sqrt(max(fit.stored_mean.size - 3, 0))
+    return z >= BEYOND_CHANCE
