@@ -198,8 +198,8 @@ def _builder(kind: type) -> Convert:
 
 def _hints(kind: type) -> list[Any]:
     """The annotations of a dataclass, in the order of its constructor's arguments."""
-    parts = fields(kind)
-    if not all(part.init and not part.kw_only for part in parts):
+    parts = [part for part in fields(kind) if part.init]
+    if any(part.kw_only for part in parts):
         raise TypeError(f"{kind!r} cannot be built of its parts in their order")
     try:
         hints = get_type_hints(kind)

@@ -87,9 +87,7 @@ def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
             yield Growth(place, _part(other, new), grown, proven=equal[at_end] > 0)
 
 
-def _may_have_grown(
-    before: deque[NormLayer], target: NormLayer, makes: int
-) -> list[NormLayer]:
+def _may_have_grown(before: deque[NormLayer], target: NormLayer, makes: int) -> list[NormLayer]:
     """Norms before weights whose channels are those of the target without the new; latest first.
 
     A bottleneck may have as many by chance.

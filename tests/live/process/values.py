@@ -57,7 +57,9 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
     assert is_dataclass(kind)
     hints = get_type_hints(kind, localns=NAMES)
     parts = {
-        field.name: st.deferred(lambda h=hints[field.name]: any_of(h)) for field in fields(kind)
+        field.name: st.deferred(lambda h=hints[field.name]: any_of(h))
+        for field in fields(kind)
+        if field.init
     }
     return st.builds(kind, **parts)
 
@@ -67,7 +69,8 @@ def plainly(value: Any) -> Any:
     if isinstance(value, Enum | DType | NormKind):
         return id(value)
     if is_dataclass(value):
-        return (type(value), *(plainly(getattr(value, field.name)) for field in fields(value)))
+        parts = [getattr(value, field.name) for field in fields(value) if field.init]
+        return type(value), *map(plainly, parts)
     if isinstance(value, np.ndarray):
         return value.dtype, value.shape, value.tobytes()
     if isinstance(value, tuple):
