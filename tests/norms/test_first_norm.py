@@ -126,3 +126,45 @@ def test_a_projection_inside_another_module_is_no_first_layer(
             model(inputs)
     model.norm.num_batches_tracked.fill_(1000)  # type: ignore[operator]
     assert anatomy(model, tmp_path).first is None
+
+
+class _Named(nn.Module):
+    """Names that do not tell what stands between the first weights and their norm."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.fc1, self.bn1 = nn.Linear(8, 64), nn.BatchNorm1d(64, momentum=None)
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed: torch.Tensor = self.bn1(self.activation(self.fc1(x)))
+        return normed
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.GELU(), nn.SiLU()])
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_activation_between_the_first_weights_and_their_norm(
+    tmp_path: Path, activation: nn.Module, seed: int, *, numbered: bool
+) -> None:
+    """Numbers of a Sequential leave room for it; elsewhere nearly all means are positive."""
+    torch.manual_seed(seed)
+    linear, norm = nn.Linear(8, 64), nn.BatchNorm1d(64, momentum=None)
+    model = nn.Sequential(linear, activation, norm) if numbered else _Named(activation)
+    with torch.no_grad():
+        for _ in range(20):
+            model(3 * torch.randn(64, 8))
+    assert anatomy(model, tmp_path).first is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_first_norms_right_behind_their_weights_are_read(tmp_path: Path, seed: int) -> None:
+    """Of inputs that are all positive, too: means have both signs, as weights have."""
+    torch.manual_seed(seed)
+    model = _Named(nn.Identity())
+    with torch.no_grad():
+        for _ in range(20):
+            model(torch.rand(64, 8))
+    found = anatomy(model, tmp_path).first
+    assert found is not None
+    assert found.leftover < 0.1

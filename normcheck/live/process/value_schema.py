@@ -198,7 +198,7 @@ def _builder(kind: type) -> Convert:
 
 def _hints(kind: type) -> list[Any]:
     """The annotations of a dataclass, in the order of its constructor's arguments."""
-    parts = [part for part in fields(kind) if part.init]
+    parts = [part for part in fields(kind) if part.init]  # what is worked out again does not travel
     if any(part.kw_only for part in parts):
         raise TypeError(f"{kind!r} cannot be built of its parts in their order")
     try:

@@ -178,7 +178,6 @@ def _parts_of(kind: type) -> Callable[[Any], Any] | None:
             ref.dtype, ref.shape, ref.strides, ref.offset, None, ref.parameter,
             ref.requires_grad, ref.negated, ref.conjugated, ref.note or _LEFT, ref.rounding,
         )  # fmt: skip
-    # What a value keeps beside its constructor's arguments follows from them.
     names = [field.name for field in fields(kind) if field.init]
     if len(names) < 2:
         return lambda value: [getattr(value, name) for name in names]

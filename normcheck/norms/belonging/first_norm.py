@@ -35,6 +35,9 @@ VARIED = 0.25
 """Standard deviation of logarithms from which variances can follow anything."""
 VARIED_WELL = 0.6
 """The same from which it shows in full whether they do."""
+POSITIVE = 0.85
+"""Share of positive means from which they are of values behind an activation, leaky ones included:
+weights make means of both signs, 0.72 of one at most in a hundred published networks."""
 _LARGEST = 1 << 20
 """Weights of a first layer; real ones have a few thousand."""
 _MOST_TAPS = 256
@@ -87,8 +90,8 @@ def read_first_norm(
     makes, takes = weights.shape[:2]
     if makes != mean.size or makes < max(FEWEST_CHANNELS, EQUATIONS * takes):
         return None
-    if mean.lowest >= 0:
-        return None  # of rectified values: the norm stands behind the activation
+    if mean.ordered[int((1 - POSITIVE) * mean.size)] > 0:
+        return None  # as of rectified values: the norm stands behind an activation
     if not (mean.finite and variance.finite) or not variance.size or variance.ordered[-1] <= 0:
         return None
     kernel = np.asarray(weights.values(), dtype=np.float64).reshape(makes, takes, -1)

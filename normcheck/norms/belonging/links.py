@@ -152,6 +152,8 @@ def first_norm(
         target, weights = steps[index + 1].norm, step.weight
         if target is None or not target.has_statistics or target.at_initial_values:
             return None
+        if steps[index + 1].brought or _has_room(step.path, target.path):
+            return None  # nothing but numbers in names puts it there, or something may be between
         if target.path in places_served(model, layers) or _is_part(step, target, steps[:index]):
             return None
         layout = layouts.get(step.weight_name)
@@ -162,6 +164,14 @@ def first_norm(
             return None
         return target, step.path, weights, bias
     return None
+
+
+def _has_room(weights: str, target: str) -> bool:
+    """Whether a module without tensors stands between two of one Sequential: an activation."""
+    block, _, number = weights.rpartition(".")
+    of_target, _, next_number = target.rpartition(".")
+    numbered = number.isdecimal() and next_number.isdecimal() and block == of_target
+    return numbered and int(next_number) > int(number) + 1
 
 
 def _is_part(step: ModuleStep, target: NormLayer, before: list[ModuleStep]) -> bool:
@@ -228,7 +238,13 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             target,
             kind,
             role_of(source.path, step.path, target.path) + (" PReLU" if slopes is not None else ""),
-            _certainty(source.path, step.path, target.path, ordered=ordered)
+            _certainty(
+                source.path,
+                step.path,
+                target.path,
+                ordered=ordered,
+                brought=steps[index + 1].brought or steps[before].brought,
+            )
             if growth is None
             else Recognition(
                 Confidence.HIGH if growth.proven else Confidence.MEDIUM,
@@ -309,13 +325,17 @@ def place_in_block(weights: str) -> str:
     return next((word for word in reversed(words) if word[-1].isdecimal()), "")
 
 
-def _certainty(source: str, weights: str, target: str, *, ordered: bool) -> Recognition:
+def _certainty(
+    source: str, weights: str, target: str, *, ordered: bool, brought: bool
+) -> Recognition:
     parents = [path.rpartition(".")[0] for path in (source, weights, target)]
     lasts = [path.rpartition(".")[2] for path in (source, weights, target)]
     if not ordered:
         return Recognition(Confidence.LOW, "the file keeps no order; by names and shapes")
     if any(_SIDE_BRANCH.search(part) for part in (weights, target)):
         return Recognition(Confidence.LOW, "the name is that of a side branch")
+    if brought:
+        return Recognition(Confidence.MEDIUM, "weights and norms of one block, by their numbers")
     if parents[0] == parents[1] == parents[2]:
         if all(last.isdecimal() for last in lasts):
             first, middle, end = (int(last) for last in lasts)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, groupby, pairwise
 
@@ -32,6 +32,8 @@ class ModuleStep:
     norm: NormLayer | None
     tensors: Mapping[str, TensorRef]
     """Of the whole model."""
+    brought: bool = False
+    """Whether it stands elsewhere in the file, and was put behind the weights of its number."""
 
     def leaf(self, name: str) -> TensorRef | None:
         """The tensor of that last name; None where it has none."""
@@ -132,6 +134,62 @@ def _by_number(model: SavedModel, layers: tuple[NormLayer, ...]) -> Iterator[_Pl
 
 
 def _as_run(steps: list[ModuleStep]) -> list[ModuleStep]:
+    """The modules in the order in which they run, where names and shapes prove another one."""
+    return _norms_behind(_kind_by_kind(steps))
+
+
+def _kind_by_kind(steps: list[ModuleStep]) -> list[ModuleStep]:
+    """The modules with each norm behind its weights, where a block has all weights, then all norms.
+
+    As ``conv1, conv2, conv3, bn1, bn2, bn3`` are registered, and used one of each in turn: where
+    each norm has the channels that the weights of its number make, or, one by one, as many as
+    weights of different widths.
+    """
+    if not any(here.norm and behind.norm for here, behind in pairwise(steps)):
+        return steps  # as nearly always
+    run: list[ModuleStep] = []
+    at = 0
+    while at < len(steps):
+        norms = _first_norm_behind(steps, at)
+        end = norms
+        while end < len(steps) and steps[end].norm and _parent(steps[end]) == _parent(steps[at]):
+            end += 1
+        own = _own_norms(steps[at:norms], steps[norms:end]) if end - norms > 1 < norms - at else {}
+        for place in range(at, norms if own else max(end, at + 1)):
+            run.append(steps[place])
+            if place - at in own:
+                run.append(replace(own[place - at], brought=True))
+        at = max(end, at + 1)
+    return run
+
+
+def _first_norm_behind(steps: list[ModuleStep], begin: int) -> int:
+    """Where the weights of one block that begin here end."""
+    block, place = _parent(steps[begin]), begin
+    while place < len(steps) and steps[place].is_weights and _parent(steps[place]) == block:
+        place += 1
+    return place
+
+
+def _own_norms(weights: list[ModuleStep], norms: list[ModuleStep]) -> dict[int, ModuleStep]:
+    """The norm behind each weights, by their place; empty where nothing proves which it is."""
+    makes = [(step.shape or (0,))[0] for step in weights]
+    wanted = [step.norm.features if step.norm else None for step in norms]
+    numbers = [_last_number(step.path.rpartition(".")[2])[1] for step in weights]
+    own: dict[int, ModuleStep] = {}
+    for step, features in zip(norms, wanted, strict=True):
+        number = _last_number(step.path.rpartition(".")[2])[1]
+        same = [i for i, n in enumerate(numbers) if n == number and makes[i] == features]
+        # Of convolutions and matrices of one number the first: heads stand behind.
+        if not number or not same or same[0] in own or (own and same[0] < max(own)):
+            break
+        own[same[0]] = step
+    if len(own) == len(norms):
+        return own
+    return dict(enumerate(norms)) if makes == wanted and len(set(makes)) > 1 else {}
+
+
+def _norms_behind(steps: list[ModuleStep]) -> list[ModuleStep]:
     """The modules with the norms of a block behind their weights, where shapes prove it.
 
     A block may register ``bn1, conv1, bn2, conv2`` and run ``conv1`` first. Where it changes the

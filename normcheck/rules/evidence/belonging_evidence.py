@@ -14,7 +14,7 @@ from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.fit_places import AGREES, FAINT
 from normcheck.norms.belonging.links import WeightStructure
-from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.belonging.prediction import Fit, off_one
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.evidence_apart import (
@@ -53,6 +53,9 @@ ROUGHLY_THERE = 0.3
 """Alignment that unrelated means do not reach by any map of a few pixels."""
 CLOSELY = 0.97
 """The same for a single link."""
+SMALL = 0.8
+"""Logarithm by which variances may be small where means are of the right size: what all channels
+share, as loudness is in speech, weights take away again. Of variances alone no file tells more."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
@@ -102,7 +105,7 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
         Indication(
             "small variances",
             _typical([-f.log_scale for f in fits]),
-            0.35,
+            SMALL if _of_the_right_size(fits) else 0.35,
             "Variances are smaller than independent inputs would give, by the median so much of a "
             "logarithm",
             paths,
@@ -114,7 +117,7 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
             Indication(
                 "means apart",
                 median([1 - f.correlation for f in telling]),
-                0.12,
+                0.16,
                 "Means follow the weights, but loosely: 1 minus their correlation, by the median",
                 tuple(f.link.target.path for f in telling),
             )
@@ -166,6 +169,16 @@ def _differs_by_place(fit: Fit) -> bool:
     """
     depthwise = fit.link.kind is WeightStructure.DEPTHWISE
     return fit.small_map and depthwise and fit.alignment >= ROUGHLY_THERE
+
+
+def _of_the_right_size(fits: Sequence[Fit]) -> bool:
+    """Whether means are as large as the weights make them, and statistics in their units then."""
+    telling = [f for f in fits if f.energy > TELLING and f.slope > 0]
+    return (
+        len(telling) >= FEWEST_LINKS
+        and median([f.alignment for f in telling]) > SURELY
+        and median([off_one(f.slope) for f in telling]) < log(1.2)
+    )
 
 
 def _typical(values: Sequence[float]) -> float:
@@ -247,7 +260,7 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Indication]:
         Indication(
             "one link",
             _apart(worst),
-            0.28,
+            0.34,
             "The means of one layer right behind another do not follow its weights: 1 minus their "
             "correlation",
             (worst.link.target.path,),

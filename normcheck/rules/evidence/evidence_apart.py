@@ -44,7 +44,7 @@ def of_first(first: FirstNorm) -> list[Indication]:
         Indication(
             "first norm",
             first.leftover,
-            0.45,
+            0.55,
             "No input explains the means of the first norm, by so many of its deviations",
             (first.path,),
         )
@@ -91,7 +91,7 @@ def behind_activations(fits: Sequence[Fit]) -> list[Indication]:
         Indication(
             "rectified",
             median([max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]),
-            0.45,
+            0.8,
             "Behind a ReLU a mean and a variance tell the values before it; these lie off what "
             "the weights predict, by the median so many deviations",
             tuple(f.link.target.path for f in fits),

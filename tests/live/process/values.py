@@ -69,8 +69,10 @@ def plainly(value: Any) -> Any:
     if isinstance(value, Enum | DType | NormKind):
         return id(value)
     if is_dataclass(value):
-        parts = [getattr(value, field.name) for field in fields(value) if field.init]
-        return type(value), *map(plainly, parts)
+        return (
+            type(value),
+            *(plainly(getattr(value, field.name)) for field in fields(value) if field.init),
+        )
     if isinstance(value, np.ndarray):
         return value.dtype, value.shape, value.tobytes()
     if isinstance(value, tuple):
