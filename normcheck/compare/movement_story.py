@@ -57,7 +57,9 @@ def story(comparison: Comparison) -> str:
 def _told(comparison: Comparison) -> str:
     steps = comparison.steps
     if len(steps) == 1:
-        return _sentence(steps)
+        told = _sentence(steps)
+        unpaired = comparison.only_old or comparison.only_new
+        return told.replace(_NO_NORMS, _NONE_PAIRED) if unpaired else told
     runs = [(kind, tuple(run)) for kind, run in groupby(steps, key=motion)]
     if len(runs) == 1:
         kind, run = runs[0]
@@ -95,6 +97,10 @@ _IN_ONE = 0.1
 """Of their length: how far weights move at most in one of a few batches of ordinary training."""
 _MOST = 4
 """Stretches of a series that are told one by one."""
+
+
+_NO_NORMS = "there are no norms"
+_NONE_PAIRED = "no norm has a counterpart"
 
 
 def _lower(sentence: str) -> str:
@@ -168,7 +174,7 @@ def _what_made(run: tuple[Step, ...]) -> str:
 
 def _without_statistics(step: Step) -> str:
     if not step.layers:
-        return "there are no norms"
+        return _NO_NORMS
     return "these norms keep no statistics that could fall behind"
 
 

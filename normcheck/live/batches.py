@@ -28,6 +28,17 @@ class Batch:
                 return int(tensor.shape[0])
         return 1
 
+    @property
+    def not_finite(self) -> int:
+        """Samples whose inputs hold NaN or plus infinity."""
+        size = self.size
+        found = torch.zeros(size, dtype=torch.bool)
+        for tensor in tensors_in((*self.args, *self.kwargs.values())):
+            if tensor.is_floating_point() and tensor.ndim and len(tensor) == size:
+                lost = tensor.isnan() | tensor.isposinf()
+                found |= lost.reshape(size, -1).any(1).cpu()
+        return int(found.sum())
+
     def rows(self, index: Sequence[int]) -> "Batch":
         """The samples at these places, in this order; those of a range share their memory."""
         size = self.size
@@ -106,6 +117,11 @@ class Feed:
     def labelled(self) -> bool:
         """Whether every sample has a label."""
         return all(batch.labels is not None for batch in self.batches)
+
+    @property
+    def not_finite(self) -> int:
+        """Samples that hold NaN or infinity; minus infinity, which masks are of, is none."""
+        return sum(batch.not_finite for batch in self.batches)
 
     def pooled(self) -> Batch | None:
         """All samples as one batch; None where their shapes differ (sequences of any length)."""

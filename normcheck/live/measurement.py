@@ -29,6 +29,8 @@ class Fed:
     guessed_from: str = ""
     """What the size of made-up images was guessed from; empty where it was given or found by
     trial."""
+    not_finite: int = 0
+    """Samples of the user's whose inputs hold NaN or infinity; minus infinity may be a mask."""
 
 
 @lazy_dataclass()

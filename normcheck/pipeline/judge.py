@@ -97,10 +97,10 @@ def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool
     if rule.need is Need.DATA and run is None:
         return "needs to run the model on your data", "your data (--data)", True
     if rule.need is Need.DATA and run is not None and run.against_data is None:
-        few = "has too few samples" if run.fed.real else "was fed made-up input"
-        if run.dry:
-            few = "was a dry run"
-        return f"needs your data, the run {few}", "your data (--data)", not run.fed.real
+        if run.fed.real and not run.dry:
+            return "the data have too few samples", "more samples (--data)", False
+        instead = "was a dry run" if run.dry else "was fed made-up input"
+        return f"needs your data, the run {instead}", "your data (--data)", not run.fed.real
     if rule.need is Need.MODULES and not subject.anatomy.has_modules:
         return (
             f"needs the module tree, the file has a {Form.STATE_DICT}",

@@ -8,6 +8,7 @@ has nothing that could be wrong in a file. Everything else cannot be told, with 
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from normcheck.lazy_pattern import lazy_pattern
@@ -73,7 +74,12 @@ def standings(
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
     averaged = anatomy.first is not None and anatomy.first.loose > LOOSE
-    drifts = {drift.path: drift.off for drift in run.drifts} if run else {}
+    # Data that hold NaN tell nothing of a layer, and vouch for none.
+    drifts = {
+        drift.path: drift.off
+        for drift in (run.drifts if run else ())
+        if drift.off or (isfinite(drift.shift) and isfinite(drift.factor))
+    }
     harmless = run is not None and run.verdict == Harm.NONE.value
     untold = run is not None and run.verdict in ("", Harm.UNKNOWN.value)
     left_open = untold and any(drifts.values())

@@ -54,7 +54,7 @@ def reading(model: ModelReport) -> HealthyReading:
         title = "Nothing here can go stale"
         return HealthyReading(title, " ".join(filter(None, [text, left_out])), earned=True)
     if any(layer.mean is not None and layer.variance is not None for layer in model.layers):
-        said.append("Whether they fit your data, only a run on that data (--data) can tell.")
+        said.append(_ON_MORE if run is not None and run.fed.real and not run.dry else _ON_DATA)
     if model.rules and all(code.startswith("NC7") for code in model.rules):
         return HealthyReading(
             "Nothing wrong in the training that was watched", " ".join(said), earned=True
@@ -65,6 +65,10 @@ def reading(model: ModelReport) -> HealthyReading:
         else "Nothing wrong in the file or in its forwards"
     )
     return HealthyReading(title, " ".join(said), earned=True)
+
+
+_ON_DATA = "Whether they fit your data, only a run on that data (--data) can tell."
+_ON_MORE = "Whether they fit your data, so few samples cannot tell: give more."
 
 
 def _left_out(model: ModelReport) -> str:

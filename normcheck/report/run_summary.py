@@ -49,6 +49,8 @@ class RunSummary:
     """What was found of the stored statistics: a :class:`normcheck.rules.data_verdict.Harm`."""
     words: str = ""
     """The numbers that it rests on, in a sentence or two."""
+    dry: bool = False
+    """Whether it only said what holding the model against the data would cost."""
 
 
 def summarise_run(run: Run) -> RunSummary:
@@ -73,6 +75,7 @@ def summarise_run(run: Run) -> RunSummary:
         notes=(*run.notes, *seen.notes, *(data.notes if data else ())),
         verdict=found.harm.value if found else "",
         words=found.text if found else "",
+        dry=run.dry,
     )
 
 

@@ -105,6 +105,18 @@ def test_few_samples_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "fixed.pt").exists()
 
 
+def test_nan_in_the_data_is_named(tmp_path: Path) -> None:
+    """It equals nothing, itself neither: that is no loader that gives other samples each time."""
+    digits = np.load(DATA)
+    images = digits["images"][:64].astype(np.float32)
+    images[5].flat[0] = np.nan
+    np.savez(tmp_path / "nan.npz", images=images, labels=digits["labels"][:64])
+    with pytest.raises(NormcheckError, match="not all finite") as caught:
+        fix(LOST, wanted(tmp_path / "fixed.pt", data=str(tmp_path / "nan.npz")))
+    assert "NaN or infinite values in the data" in caught.value.hint
+    assert not (tmp_path / "fixed.pt").exists()
+
+
 def test_one_class_of_data_does_not_heal(tmp_path: Path) -> None:
     """Data of one class give statistics of one class; other digits judge."""
     train, _ = load()

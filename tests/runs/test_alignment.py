@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 import normcheck
 from normcheck.compare.tensor_names import aligned
+from normcheck.report.people.diff_text import render_diff_text
+from normcheck.report.people.text_style import TextStyle
 from tests.runs.training_runs import Net, compared, copy_of, save, told, train, trained
 
 pytestmark = pytest.mark.slow
@@ -183,6 +185,21 @@ def test_no_norms_at_all(tmp_path: Path) -> None:
     assert told(compared(tmp_path / "a.pt", tmp_path / "b.pt")) == (
         "Weights moved by 33 % of their length; there are no norms."
     )
+
+
+def test_norms_of_other_widths_are_not_said_to_be_none(tmp_path: Path) -> None:
+    """Another architecture has norms, of which none can be held against another."""
+    for name, width in (("old.pt", 8), ("new.pt", 12)):
+        torch.manual_seed(width)
+        model = nn.Sequential(
+            nn.Linear(6, width), nn.BatchNorm1d(width), nn.Linear(width, 2), nn.Linear(2, 2)
+        )
+        save(model, tmp_path, name)
+    diff = compared(tmp_path / "old.pt", tmp_path / "new.pt")
+    assert told(diff).endswith("; no norm has a counterpart.")
+    text = render_diff_text(diff, TextStyle())
+    assert "no norm layer in common; " in text
+    assert "only in" in text
 
 
 def test_frozen_batch_norm_of_a_whole_module(net: Net, tmp_path: Path) -> None:

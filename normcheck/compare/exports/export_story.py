@@ -91,5 +91,6 @@ def outputs_story(outputs: OutputMatch | None, not_run: str) -> str:
 def _share(outputs: OutputMatch) -> str:
     small = outputs.difference < 1e-4
     share = f"{outputs.difference:.1e} of their length" if small else percent(outputs.difference)
-    flips = "" if outputs.flips is None else f", {percent(outputs.flips)} of the decisions"
-    return f"{share}{flips}"
+    if outputs.flips is None or outputs.exchanged is not None:
+        return share  # decisions have a table of their own, of more samples
+    return f"{share}, {percent(outputs.flips)} of the decisions"

@@ -10,9 +10,10 @@ from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.feeding.failed_trials import FailedShape, counted_modules, in_brief
 from normcheck.live.feeding.image_size import likely_sizes, stated_sizes
+from normcheck.live.feeding.readings import all_alike, on_labels, readings
 from normcheck.live.feeding.size_beside import LikelySize, size_beside
 from normcheck.live.feeding.synthetic_input import guesses, made, parse
-from normcheck.live.feeding.user_data import all_alike, read_data, readings
+from normcheck.live.feeding.user_data import read_data
 from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward, of_export
@@ -99,7 +100,8 @@ def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
                 batches = tuple(b.floats(forward.dtype) for b in batches)
             size = feeding.batch_size or min(raw.batch_size or _DEFAULT_BATCH, 256)
             size = forward.fixed_batch or size
-            feed = Feed(batches, raw.source, True, False, size, bool(feeding.batch_size))
+            notes = on_labels(raw.items[0], model, reading)
+            feed = Feed(batches, raw.source, True, False, size, bool(feeding.batch_size), notes)
             return feed.rebatched(size)
     shapes = Batch((raw.items[0],)).shapes()
     raise NormcheckError(

@@ -2,7 +2,7 @@
 
 import inspect
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.formats.safetensors_file import header_length, read_safetensors
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.live.batches import Batch, evenly, joined
+from normcheck.live.batches import Batch, evenly
 from normcheck.live.feeding.image_folder import image_rows
 from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
@@ -29,8 +29,6 @@ from normcheck.wording import plural
 
 _WITHOUT_TAR = TorchVersion("2.6")
 """Before it ``weights_only`` did not hold for the oldest form of its files (CVE-2025-32434)."""
-LABEL_NAMES = ("labels", "label", "targets", "target", "y", "y_true", "classes")
-INPUT_NAMES = ("inputs", "input", "x", "images", "image", "img", "data", "features", "samples")
 
 
 @lazy_dataclass(eq=False)
@@ -254,82 +252,3 @@ def _length(value: Any) -> int:
 def _rows(value: Any, samples: int) -> Any:
     batch = Batch((value,))
     return batch.rows(evenly(batch.size, samples)).args[0]
-
-
-def readings(item: Any, model: nn.Module) -> Iterator[Batch]:
-    """How an item can be meant: which parts are inputs and which are labels, likeliest first.
-
-    Args:
-        item: A tensor, a tuple or list, or a mapping, as a loader gives it.
-        model: Whose ``forward`` names and counts the inputs.
-    """
-    names, required, open_ended = parameters(model)
-    if isinstance(item, Mapping):
-        yield from _of_mapping(dict(item), names, open_ended=open_ended)
-    elif isinstance(item, list | tuple) and item:
-        yield from _of_sequence(list(item), required)
-    yield Batch((item,))
-
-
-def parameters(model: nn.Module) -> tuple[list[str], int, bool]:
-    """Names of what ``forward`` takes, how many it requires, and whether it takes any name."""
-    try:
-        signature = inspect.signature(model.forward)
-    except (TypeError, ValueError):
-        return [], 1, True
-    given = list(signature.parameters.values())
-    names = [p.name for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    required = sum(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in given
-    )
-    return names, required, any(p.kind is p.VAR_KEYWORD for p in given)
-
-
-def _of_mapping(item: dict[str, Any], names: list[str], *, open_ended: bool) -> Iterator[Batch]:
-    label_name = next((name for name in LABEL_NAMES if name in item), None)
-    labels = item.pop(label_name) if label_name else None
-    labels = labels if isinstance(labels, Tensor) else None
-    known = {name: value for name, value in item.items() if name in names}
-    if known and (len(known) == len(item) or not open_ended):
-        yield Batch((), known, labels)
-    for name in INPUT_NAMES:
-        if name in item:
-            yield Batch((item[name],), {}, labels)
-    if open_ended:
-        yield Batch((), item, labels)
-    if len(item) == 1:
-        yield Batch(tuple(item.values()), {}, labels)
-    yield Batch((item,), {}, labels)
-
-
-def _of_sequence(item: list[Any], required: int) -> Iterator[Batch]:
-    # Text, paths and numbers that a data set adds are for people.
-    parts = [part for part in item if not _for_people(part)]
-    wanted = max(1, required)
-    last = parts[wanted] if len(parts) > wanted else None
-    labels = last if isinstance(last, Tensor) else None
-    if len(parts) >= wanted:
-        yield Batch(tuple(parts[:wanted]), {}, labels)
-    first = parts[0] if parts else None
-    if isinstance(first, list | tuple):
-        yield Batch(tuple(first), {}, parts[1] if len(parts) > 1 else None)
-    if isinstance(first, Mapping):
-        yield Batch((), dict(first), parts[1] if len(parts) > 1 else None)
-    yield Batch(tuple(parts))
-
-
-def _for_people(part: Any) -> bool:
-    if isinstance(part, list | tuple) and part:
-        return all(isinstance(entry, str) for entry in part)
-    return isinstance(part, str | int | float | type(None))
-
-
-def all_alike(items: tuple[Any, ...], reading: int, model: nn.Module) -> tuple[Batch, ...]:
-    """All items read in the way that worked for the first."""
-    found = []
-    for item in items:
-        batches = list(readings(item, model))
-        found.append(batches[min(reading, len(batches) - 1)])
-    merged = joined(found) if len(found) == 1 else None
-    return (merged,) if merged is not None else tuple(found)

@@ -152,6 +152,7 @@ def run(
             device=str(device),
             dtype=f"{dtype} autocast" if forward.autocast else dtype,
             guessed_from=feed.guessed_from,
+            not_finite=feed.not_finite if feed.real else 0,
         ),
         mechanics=seen,
         against_data=data,

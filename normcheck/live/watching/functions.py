@@ -107,6 +107,12 @@ def other_code(
             best = left, variant.words
     if best is None:
         return None
+    if distances is not None:
+        # Those are of batches of another size: of single samples no norm behind another fits.
+        own, _ = _distances(regimes, some, stored, _Variant(""))
+        first, worst = _from_later(order, own), max(own.values(), default=0.0)
+        if not first or best[0] > _BETTER * worst:
+            return None
     return OtherCode(best[1], worst, best[0], order[first - 1].path, order[first].path)
 
 

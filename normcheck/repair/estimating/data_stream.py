@@ -16,7 +16,8 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, tensors_in
 from normcheck.live.feeding.feed import feed_for
-from normcheck.live.feeding.user_data import as_tensors, call_factory, readings
+from normcheck.live.feeding.readings import readings
+from normcheck.live.feeding.user_data import as_tensors, call_factory
 from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward
@@ -58,7 +59,7 @@ class BatchStream:
     def _compare(self, batch: Batch) -> None:
         sums = [t.double().sum().cpu() for t in tensors_in((*batch.args, *batch.kwargs.values()))]
         now = torch.stack(sums) if sums else torch.zeros(0)
-        if self.first is not None and not torch.equal(self.first, now):
+        if self.first is not None and not _same(self.first, now):
             self.repeats = False
         self.first = now
 
@@ -88,6 +89,11 @@ class BatchStream:
             before += size
             if rows:
                 yield batch if len(rows) == size else batch.rows(rows)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether they are equal, NaN being NaN."""
+    return one.shape == other.shape and torch.allclose(one, other, 0, 0, equal_nan=True)
 
 
 def open_stream(model: nn.Module, forward: Forward, feeding: Feeding) -> BatchStream:

@@ -121,7 +121,8 @@ def _compared(comparison: Comparison) -> str:
     total = comparison.total
     kinds = Counter(layer.kind for layer in total.layers)
     if not total.layers:
-        norms = "no norm layers"
+        unpaired = comparison.only_old or comparison.only_new
+        norms = "no norm layer in common" if unpaired else "no norm layers"
     elif len(kinds) == 1:
         every = "all " if len(total.layers) > 1 else ""
         norms = f"{plural(len(total.layers), 'norm layer')}, {every}{total.layers[0].kind}"

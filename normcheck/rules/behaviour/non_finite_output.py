@@ -14,14 +14,15 @@ not finite or negative, the rule on that (NC104, NC105) reports the cause and th
 
 ## What to do
 Look at the operator that is named: a division by a standard deviation of 0, an overflow in half
-precision, a logarithm of 0.
+precision, a logarithm of 0. Where the data themselves hold NaN or infinity, that is said instead:
+take these samples out, or fill what is missing.
 """
 
 from collections.abc import Iterator
 
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, mechanics_of, place
-from normcheck.wording import percent
+from normcheck.wording import percent, plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -29,20 +30,31 @@ def check(subject: Subject) -> Iterator[Finding]:
     seen = mechanics_of(subject)
     if not seen.not_finite or subject.run is None or impossible_statistics(subject):
         return
+    fed = subject.run.fed
+    share = f"{percent(seen.not_finite)} of the output values are not finite."
+    evidence = (Evidence("share of values not finite", seen.not_finite, 0.0),)
+    if fed.not_finite:
+        of_all = f"{fed.not_finite:,} of {plural(fed.samples, 'sample')} of {fed.source}"
+        yield RULE.finding(
+            title="the data hold NaN or infinity, and so do the outputs",
+            detail=f"{of_all} {'hold' if fed.not_finite > 1 else 'holds'} such values. {share}",
+            consequence="Nothing else that these samples go into can be judged.",
+            fix="take these samples out of the data, or fill what is missing, and scan again",
+            evidence=evidence,
+        )
+        return
     blame = seen.not_finite_blame
     in_norm = blame is not None and any(n.path == blame.path for n in subject.layers)
-    severity = (
-        Severity.ERROR if subject.run.fed.real else (Severity.WARNING if in_norm else Severity.INFO)
-    )
+    severity = Severity.ERROR if fed.real else (Severity.WARNING if in_norm else Severity.INFO)
     where = f" The first comes from {blame.op} in {place(blame.path)}." if blame else ""
     yield RULE.finding(
         severity=severity,
         layers=[blame.path] if blame else (),
         title="eval mode gives NaN or infinity",
-        detail=f"{percent(seen.not_finite)} of the output values are not finite.{where}",
+        detail=f"{share}{where}",
         consequence="These outputs decide nothing, though argmax picks a class all the same.",
         fix="look there for a variance of 0, an overflow in half precision, or a logarithm of 0",
-        evidence=(Evidence("share of values not finite", seen.not_finite, 0.0),),
+        evidence=evidence,
     )
 
 

@@ -175,6 +175,20 @@ def test_names_of_classes_beside_the_arrays(tmp_path: Path) -> None:
     assert fed(tmp_path / "a.npz").samples == 10
 
 
+@pytest.mark.parametrize("count", [3, 5, 0])
+def test_labels_of_another_number_are_left_out(count: int, tmp_path: Path) -> None:
+    """Which sample each is of is not told; the samples are used all the same, and it is said."""
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(count))
+    feed = fed(tmp_path / "data.npz", nn.Linear(6, 2), batch_size=3)
+    assert (feed.samples, feed.labelled) == (4, False)
+    (note,) = feed.notes
+    assert note.startswith(f"the labels are left out: {count} label")
+    np.savez(tmp_path / "right.npz", x=x, y=np.arange(4))
+    feed = fed(tmp_path / "right.npz", nn.Linear(6, 2), batch_size=3)
+    assert (feed.labelled, feed.notes, labels(feed)) == (True, (), [0, 1, 2, 3])
+
+
 def test_arrays_without_names(tmp_path: Path) -> None:
     """Arrays that were saved without names are taken in their order."""
     np.savez(tmp_path / "a.npz", ROWS, NUMBERS)

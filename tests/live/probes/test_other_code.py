@@ -9,7 +9,13 @@ from torch.nn import functional
 
 from normcheck import Examination, Report, scan
 from normcheck.findings import Severity
+from normcheck.live.batches import Batch, Feed
 from normcheck.live.run_request import Feeding, Running
+from normcheck.live.watching.forward import Forward
+from normcheck.live.watching.functions import other_code
+from normcheck.live.watching.input_moments import Collected
+from normcheck.live.watching.reachable_modules import reachable
+from normcheck.live.watching.regimes import Regimes
 
 pytestmark = pytest.mark.kernels
 
@@ -119,3 +125,23 @@ def test_stale_statistics_are_no_other_code() -> None:
     rules = {f.rule for f in judged(plain(nn.ReLU), state).findings}
     assert "NC407" not in rules
     assert "NC401" in rules
+
+
+def test_distances_of_other_batches_accuse_no_code() -> None:
+    """Behind norms that normalise each sample alone the next are off, whatever the code is.
+
+    Leaky ReLU is so near to ReLU that the statistics fit both.
+    """
+    for meant, served, words in (
+        (nn.ReLU, nn.ReLU, None),
+        (nn.Identity, nn.ReLU, "its activations left out"),
+    ):
+        state = trained(plain(meant))
+        model = plain(served)
+        model.load_state_dict(state)
+        regimes = Regimes(Forward(model.eval(), torch.device("cpu")), reachable(model), set())
+        feed, seen = Feed((Batch((images(1),)),), "images", real=True), Collected()
+        regimes.stored(feed, seen)
+        off = {place: 0.8 if number else 0.0 for number, place in enumerate(seen.stored)}
+        found = other_code(regimes, feed, seen, off)
+        assert (found and found.words) == words

@@ -196,6 +196,20 @@ def test_an_array_that_is_none(array: list[object]) -> None:
         read(json.dumps(data).encode(), Values)
 
 
+def test_what_a_value_keeps_for_itself_stays() -> None:
+    """Numbers that were looked at in their order travel as numbers, and bytes give no order."""
+    fresh = written(Values(np.array([3.0, 1.0]), FLOAT32))
+    looked_at = Values(np.array([3.0, 1.0]), FLOAT32)
+    assert looked_at.lowest == 1.0
+    assert written(looked_at) == fresh
+    back = read(fresh, Values)
+    assert back.numbers.tolist() == [3.0, 1.0]
+    assert back.ordered.tolist() == [1.0, 3.0]
+    more = [*json.loads(fresh), json.loads(written(Values(np.zeros(2), FLOAT32)))[0]]
+    with pytest.raises(DamagedError):
+        read(json.dumps(more).encode(), Values)
+
+
 def test_what_does_not_travel_is_said_where_it_is_written() -> None:
     """Not where it is read, by which time nobody knows what it was."""
     with pytest.raises(TypeError, match="does not travel"):
