@@ -218,6 +218,11 @@ def pooled(
     return mean, variance
 
 
+LEAST_LEFT = 0.02
+"""Share of the variance of all that is left where one sample is nearly all of it: a channel that is
+active in a single sample has none in the others, and what it gives there would be without bound."""
+
+
 def by_others(call: BatchNormCall, statistics: tuple[Tensor, Tensor], samples: int) -> Any:
     """What a batch norm gives where each sample is normalised by the statistics of all the others.
 
@@ -227,7 +232,8 @@ def by_others(call: BatchNormCall, statistics: tuple[Tensor, Tensor], samples: i
 
     With ``n`` samples of equally many values, mean ``m`` and variance ``v`` of all, ``m_i`` and
     ``v_i`` of one, the others have the mean ``(n m - m_i) / (n - 1)``, and their second moment
-    about ``m`` is ``(n v - v_i - (m_i - m)^2) / (n - 1)``.
+    about ``m`` is ``(n v - v_i - (m_i - m)^2) / (n - 1)``; their variance counts as a fiftieth of
+    ``v`` at least.
 
     Args:
         call: That is about to run.
@@ -250,7 +256,7 @@ def by_others(call: BatchNormCall, statistics: tuple[Tensor, Tensor], samples: i
     mean, variance = statistics
     others = (samples * mean - own_mean) / (samples - 1)
     about = samples * variance - own_variance - (own_mean - mean).square()
-    left = (about / (samples - 1) - (others - mean).square()).clamp_min(0)
+    left = (about / (samples - 1) - (others - mean).square()).maximum(LEAST_LEFT * variance)
     return call.with_own_statistics(
         others.repeat_interleave(rows, dim=0), left.repeat_interleave(rows, dim=0)
     )

@@ -107,3 +107,17 @@ def test_two_halves_are_pooled() -> None:
     first, second = (of_all(regimes, feed_of(part, 24))[place] for part in (x[:10], x[10:]))
     for found, expected in zip(pooled(first, second, 10 / 24), whole, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("count", [8, 24])
+def test_a_channel_that_one_sample_alone_uses_stays_within_bounds(count: int) -> None:
+    """The others have no variance there: without a bound it would be divided by eps alone."""
+    x = images(count)
+    x[:, 1] = 0
+    x[2, 1] = torch.randn(6, 6, generator=torch.Generator().manual_seed(1)) + 3
+    regimes = regimes_of(nn.BatchNorm2d(3))
+    whole = of_all(regimes, feed_of(x, count))
+    left_out = regimes.left_out(feed_of(x, count), whole)
+    assert left_out is not None
+    own = torch.cat(regimes.given(feed_of(x, count), whole).mains)
+    assert torch.cat(left_out.mains).abs().max() < 10 * own.abs().max()
