@@ -67,6 +67,10 @@ def with_training_state(
         if held is None or source is None:
             notes.append(f"{name} beside it was not read: {why}")
             continue
+        if name in _OPTIMIZERS and not held.optimizers:
+            notes.append(f"{name} beside it holds no optimizer's state")
+            source.close()
+            continue
         sources.append(source)
         found.add(held, "")
         clocks += [replace(clock, name=f"{name} {clock.name}") for clock in held.clocks]

@@ -220,6 +220,16 @@ def test_odd_counts_are_none(state: object, tmp_path: Path) -> None:
     assert read(folder / "model.safetensors").clocks == ()
 
 
+@pytest.mark.parametrize("held", [[1, 2], {"state": [1]}, {}, {"lr": 0.1}])
+def test_a_file_that_is_called_an_optimizer_and_holds_none(held: object, tmp_path: Path) -> None:
+    """It is said, and nothing is said to have been read with the model."""
+    save_file(trained(frozen=False)[0].state_dict(), tmp_path / "model.safetensors")
+    torch.save(held, tmp_path / "optimizer.pt")
+    checkpoint = read_checkpoint(tmp_path / "model.safetensors")
+    assert checkpoint.notes == ("optimizer.pt beside it holds no optimizer's state",)
+    assert (checkpoint.optimizers, checkpoint.companions) == (0, ())
+
+
 def test_other_names_take_nothing_from_beside(tmp_path: Path) -> None:
     """A file that merely lies in the folder is not the one that was trained."""
     net, optimizer = trained(frozen=False)
