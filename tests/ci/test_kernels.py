@@ -78,7 +78,8 @@ def test_what_trains_is_run_under_all_of_them(request: pytest.FixtureRequest) ->
     # numbers that are stored and not computed.
     assert bare <= {
         "test_data_files.py", "test_failed_trials.py", "test_faulty_files.py",
-        "test_isolated_run.py", "test_loaders.py", "test_model_factory.py", "test_own_values.py",
-        "test_program_is_closed.py", "test_rebuild_hostile.py", "test_replaced_forwards.py",
+        "test_image_size.py", "test_isolated_run.py", "test_loaders.py", "test_model_factory.py",
+        "test_own_values.py", "test_program_is_closed.py", "test_quantised_modules.py",
+        "test_rebuild_hostile.py", "test_replaced_forwards.py",
         "test_sharded_modules.py", "test_synthetic_input.py",
     }  # fmt: skip

@@ -93,7 +93,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     norms = subject.batch_norms()
     most = subject.value(MAX_RESIDUE)
     left = [(n, r, of_variances(n, r)) for n in norms if (r := residue(n)) is not None]
-    cold = [(n, r, share) for n, r, share in left if r > most or share > MUCH]
+    cold = [(n, r, share) for n, r, share in left if r > most or share > max(MUCH, most)]
     if not cold or not count_is_trusted(norms):
         # Layers apart may be of another momentum, and have another history than the rest.
         floor = standing_on_a_floor(norms, subject.anatomy.agreement)
@@ -117,7 +117,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         momentum += f" (the default of {', '.join(libraries)}; a state dict does not hold it)"
     elif not known:
         momentum += " (assumed: a state dict does not hold it)"
-    wrong = worst > subject.value(ERROR_RESIDUE) or share > MOST
+    error = subject.value(ERROR_RESIDUE)
+    wrong = worst > error or share > max(MOST, error)
     severity = Severity.ERROR if wrong else Severity.WARNING
     title = f"{plural(len(layers), 'layer')} saw too few batches: "
     narrow_ones = ""

@@ -17,6 +17,8 @@ from normcheck.report.report import Report
 from sample_models.networks import DigitsNet, mlp_batchnorm
 from tests.conftest import SAMPLES
 
+pytestmark = pytest.mark.kernels
+
 SHAPE = "1x8x8"
 
 

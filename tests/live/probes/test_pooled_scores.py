@@ -10,6 +10,8 @@ from torch.nn import functional
 from normcheck.live.probes.pooled_scores import expected_gain
 from normcheck.live.watching.forward import RegimeOutputs
 
+pytestmark = pytest.mark.kernels
+
 CLASSES = 10
 
 

@@ -12,6 +12,8 @@ from normcheck.live.watching.input_moments import Collected, pooled
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes, Statistics
 
+pytestmark = pytest.mark.kernels
+
 
 def images(count: int = 24) -> Tensor:
     """Images of which every other is brighter."""
