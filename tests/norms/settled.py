@@ -38,6 +38,13 @@ def settle(model: nn.Module, *shape: int, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
+def reorder(state: dict[str, torch.Tensor], norm: str) -> None:
+    """Put the running statistics of one norm into another order of channels, in place."""
+    order = torch.randperm(state[f"{norm}.running_mean"].numel())
+    for leaf in ("running_mean", "running_var"):
+        state[f"{norm}.{leaf}"] = state[f"{norm}.{leaf}"][order]
+
+
 def anatomy(model: nn.Module, folder: Path, *, whole: bool = False) -> Anatomy:
     """What is read of the model when it is saved; the file stays open, as in a scan."""
     file = folder / "model.pt"

@@ -10,7 +10,7 @@ from torch import nn
 from normcheck.findings import Severity
 from normcheck.norms.belonging.links import WeightStructure
 from normcheck.runs.scan import scan
-from tests.norms.settled import anatomy, settle
+from tests.norms.settled import anatomy, reorder, settle
 
 pytestmark = pytest.mark.kernels
 
@@ -59,9 +59,7 @@ def test_an_exception_excuses_no_other_statistics(tmp_path: Path, norm: str, see
     """Channels in another order fit under none of the activations."""
     torch.manual_seed(seed)
     state = settle(FeedForward(), 8, seed=seed).state_dict()
-    order = torch.randperm(state[f"{norm}.running_mean"].numel())
-    for leaf in ("running_mean", "running_var"):
-        state[f"{norm}.{leaf}"] = state[f"{norm}.{leaf}"][order]
+    reorder(state, norm)
     torch.save(state, tmp_path / "model.pt")
     found = scan([tmp_path / "model.pt"]).findings
     assert [f.rule for f in found if f.severity is not Severity.INFO] == ["NC108"]
@@ -116,9 +114,7 @@ def test_either_orientation_excuses_no_other_statistics(
     """Channels in another order fit in neither."""
     torch.manual_seed(seed)
     state = settle(build(), *shape, seed=seed).state_dict()
-    order = torch.randperm(WIDTH)
-    for leaf in ("running_mean", "running_var"):
-        state[f"{norm}.{leaf}"] = state[f"{norm}.{leaf}"][order]
+    reorder(state, norm)
     torch.save(state, tmp_path / "model.pt")
     report = scan([tmp_path / "model.pt"])
     assert report.models[0].agreement is not None

@@ -48,10 +48,10 @@ def test_each_norm_is_judged_by_the_weights_of_its_number(
     """Their statistics are vouched for, though no norm stands behind weights in the file."""
     torch.manual_seed(seed)
     model = settle(build(), 3, 16, 16, seed=seed)
-    (report,) = scan([_saved(model, tmp_path)]).models
-    assert report.agreement is not None
-    assert len(report.agreement.agreeing) == 3
-    assert not [f for f in scan([tmp_path / "model.pt"]).findings if f.severity.rank]
+    report = scan([_saved(model, tmp_path)])
+    assert report.models[0].agreement is not None
+    assert len(report.models[0].agreement.agreeing) == 3
+    assert not [f for f in report.findings if f.severity.rank]
 
 
 @pytest.mark.parametrize("build", NETWORKS)

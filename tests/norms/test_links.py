@@ -15,7 +15,7 @@ from normcheck.norms.layer import Confidence
 from normcheck.runs.scan import scan
 from normcheck.sources.source import FileSource
 
-from .settled import settle
+from .settled import reorder, settle
 
 
 def _links(model: nn.Module, folder: Path, *, whole: bool = False) -> tuple[Link, ...]:
@@ -77,9 +77,7 @@ def test_a_bias_tells_how_many_channels_weights_make(tmp_path: Path, seed: int) 
     )
     torch.manual_seed(seed)
     state = settle(model, 32, 7, 7, seed=seed).state_dict()
-    order = torch.randperm(32)
-    for leaf in ("running_mean", "running_var"):
-        state[f"2.{leaf}"] = state[f"2.{leaf}"][order]
+    reorder(state, "2")
     torch.save(state, tmp_path / "model.pt")
     report = scan([tmp_path / "model.pt"])
     assert not report.errors

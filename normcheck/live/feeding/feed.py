@@ -20,7 +20,7 @@ from normcheck.live.watching.forward import Forward, of_export
 
 ImageShape = tuple[int, int, int]
 """Channels, height and width."""
-_IMAGE = 4
+IMAGE = 4
 """Dimensions of a batch of images."""
 SYNTHETIC_SAMPLES = 8
 """Made-up samples: the mechanics need a handful, and nothing is estimated from them."""
@@ -66,7 +66,7 @@ def image_shape(feed: Feed) -> ImageShape | None:
     """Of the one input of floating numbers that a model takes; None where it takes others."""
     batch = feed.batches[0]
     x = batch.args[0] if len(batch.args) == 1 and not batch.kwargs else None
-    if not isinstance(x, torch.Tensor) or x.ndim != _IMAGE or not x.is_floating_point():
+    if not isinstance(x, torch.Tensor) or x.ndim != IMAGE or not x.is_floating_point():
         return None
     return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
 

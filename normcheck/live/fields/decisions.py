@@ -11,7 +11,7 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.decided_on_fields import DecidedOnFields, Exchanged
-from normcheck.live.feeding.feed import ImageShape, image_shape
+from normcheck.live.feeding.feed import IMAGE, ImageShape, image_shape
 from normcheck.live.fields.fitted_field import Field, likeliest_field, usual_field
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Interrupted, RegimeOutputs
@@ -24,8 +24,6 @@ _PIXELS = 1 << 21
 """Of one channel over all images, which are one batch."""
 _FEWEST, _MOST = 16, 256
 """Images."""
-_IMAGE = 4
-"""Dimensions of a batch of images."""
 _CONVOLUTIONAL = 0.5
 """Share of the norms, at least, that stand behind convolutions over a plane."""
 
@@ -53,9 +51,14 @@ class Looked:
     @property
     def convolutional(self) -> bool:
         """Whether most norms, the first among them, stand behind convolutions over a plane."""
-        flat = sum(count != _IMAGE for count in self.dimensions.values())
+        flat = sum(count != IMAGE for count in self.dimensions.values())
         first = next(iter(self.dimensions.values()), 0)
-        return first == _IMAGE and flat <= (1 - _CONVOLUTIONAL) * len(self.dimensions)
+        return first == IMAGE and few_are_flat(flat, len(self.dimensions))
+
+
+def few_are_flat(flat: int, norms: int) -> bool:
+    """Whether random images say enough of a model of whose norms so many are over no plane."""
+    return flat <= (1 - _CONVOLUTIONAL) * norms
 
 
 def looked_at(regimes: Regimes, x: Tensor) -> Looked:

@@ -35,7 +35,7 @@ _SCATTER = 0.6
 """Root mean square of log variance ratios up to which the first norm fits a field: 0.11 to 0.46
 of intact ones."""
 _LEFTOVER = 0.45
-"""The same of its means, in deviations; as the rule on foreign statistics has it."""
+"""The same of its means, in deviations; the rule on foreign statistics accuses from more."""
 
 
 @lazy_dataclass()

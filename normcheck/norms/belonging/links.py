@@ -37,7 +37,6 @@ _SIDE_BRANCH = re.compile(
     re.IGNORECASE,
 )
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
-_WORD = re.compile(r"[^.]+")
 
 
 class WeightStructure(StrEnum):
@@ -321,8 +320,8 @@ def place_in_block(weights: str) -> str:
     Links of one role differ in it where a block holds alike parts of which one has an activation
     and the other has none.
     """
-    words = [word for word in _WORD.findall(weights) if not word.isdecimal()]
-    return next((word for word in reversed(words) if word[-1].isdecimal()), "")
+    words = reversed(weights.split("."))
+    return next((word for word in words if word[-1:].isdecimal() and not word.isdecimal()), "")
 
 
 def _certainty(

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from normcheck.errors import NormcheckError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
-from normcheck.live.feeding.feed import ImageShape, feed_for, image_shape
+from normcheck.live.feeding.feed import IMAGE, ImageShape, feed_for, image_shape
+from normcheck.live.fields.decisions import few_are_flat
 from normcheck.live.fields.fitted_field import GREY, Field, likeliest_field
 from normcheck.live.loading.model_factory import Fitting
 from normcheck.live.probes.regime_comparison import regime
@@ -37,10 +38,6 @@ _FEWEST, _MOST = 64, 256
 _BATCH = 32
 _JUDGES = 128
 """Fields on which decisions are compared."""
-_IMAGE = 4
-"""Dimensions of a batch of images."""
-_CONVOLUTIONAL = 0.5
-"""Share of the norms, at least, that stand behind convolutions over a plane."""
 _MILD = 0.6
 """Share of decisions on fields that has to change where statistics are only unlike the weights.
 Random fields are near no class: under fitted ones 0.18 to 0.59 change of networks that are healthy,
@@ -209,9 +206,9 @@ class _Model:
                 "the norms that the file's findings name do not run in this model",
                 "is --model the network that the file is of?",
             )
-        flat = [n for n, dimensions in order.dimensions.items() if dimensions != _IMAGE]
+        flat = [n for n, dimensions in order.dimensions.items() if dimensions != IMAGE]
         first = next(iter(order.places.values()))
-        if first in flat or len(flat) > (1 - _CONVOLUTIONAL) * len(order.dimensions):
+        if first in flat or not few_are_flat(len(flat), len(order.dimensions)):
             raise NormcheckError(
                 f"{plural(len(flat), 'norm')} of {len(order.dimensions)} stand behind no "
                 "convolution over an image: random fields say nothing of what they are given",

@@ -4,7 +4,7 @@ The thresholds lie between what was measured on healthy models of a dozen archit
 on the same models with faults put in; ``benchmarks/foreign_stats.py`` measures both.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -58,10 +58,10 @@ FIT_THEN = 0.75
 """Explained fraction that three layers of four reach at least once that floor is taken out. Heavy
 tails make means smaller than predicted, too, but by another share in each layer."""
 ONE_FACTOR = 1.4
-"""Ratio of the upper to the lower quartile of factors up to which they are one: those of healthy
-models lie within 1.15, and what scaled a whole model leaves that as it was. Inputs with heavy
-tails, such as spectrograms without a logarithm, make each layer's means smaller by a factor of its
-own."""
+"""Ratio of the largest to the smallest factor, a few aside, up to which they are one: quartiles of
+healthy models lie within 1.15, and what scaled a whole model leaves that as it was. Inputs with
+heavy tails, such as spectrograms without a logarithm, make each layer's means smaller by a factor
+of its own."""
 PEERS_FIT = 0.9
 FEWEST_PEERS = 2
 LAYER_UNEXPLAINED = 0.3
@@ -232,14 +232,17 @@ def odd_layers(fits: Sequence[Fit]) -> tuple[list[Fit], list[Fit]]:
         right = [f for f in members if f.explained >= PEERS_FIT]
         wrong = [f for f in members if _does_not_fit(f)]
         # Parts of a block that never fit are of another kind, as one without an activation.
-        parts = [place_in_block(f.link.weights_path) for f in members]
-        never = {part for part in parts if parts.count(part) > 1}
-        never -= {place_in_block(f.link.weights_path) for f in right}
-        wrong = [f for f in wrong if place_in_block(f.link.weights_path) not in never]
+        times = Counter(map(_part_of, members))
+        never = {part for part, count in times.items() if count > 1} - set(map(_part_of, right))
+        wrong = [f for f in wrong if _part_of(f) not in never]
         if wrong and len(right) >= max(FEWEST_PEERS, len(wrong)):
             odd += wrong
             fitting += right
     return odd, fitting
+
+
+def _part_of(fit: Fit) -> str:
+    return place_in_block(fit.link.weights_path)
 
 
 def _does_not_fit(fit: Fit) -> bool:

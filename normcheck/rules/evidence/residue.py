@@ -9,7 +9,7 @@ from math import ceil, log
 import numpy as np
 
 from normcheck.norms.layer import Momentum, NormLayer
-from normcheck.rules.rule import DEFAULT_MOMENTUM, assumed_momentum
+from normcheck.rules.rule import DEFAULT_MOMENTUM, assumed_eps, assumed_momentum
 
 WARNING_RESIDUE = 0.01
 """Share left from which a layer is reported: means and variances are off by about 1 %,
@@ -18,8 +18,6 @@ DEAD = 1e-3
 """Variance above the rest, as a share of it, up to which a channel is constant: it has no variance
 of its own that could be wrong."""
 FEWEST_ALIVE = 4
-USUAL_EPS = 1e-5
-"""What BatchNorm adds to variances in torch, which a state dict does not tell."""
 
 
 def residue(layer: NormLayer) -> float | None:
@@ -45,7 +43,7 @@ def of_variances(layer: NormLayer, left: float) -> float:
         layer: With statistics.
         left: Share of the initial value that its count leaves.
     """
-    eps = USUAL_EPS if layer.eps is None else layer.eps
+    eps = assumed_eps(layer)
     if layer.running_var is None or left < 0.1 * eps:
         return 0.0
     stored = layer.running_var.numbers
@@ -55,11 +53,17 @@ def of_variances(layer: NormLayer, left: float) -> float:
     return float(np.median(left / (alive + eps)))
 
 
-def enough(layer: NormLayer, left: float) -> int:
-    """Batches, in tens, that leave 1 % of the initial value, in small variances as well."""
+def enough(layer: NormLayer, left: float, share: float) -> int:
+    """Batches, in tens, that leave 1 % of the initial value, in small variances as well.
+
+    Args:
+        layer: With statistics.
+        left: Share of the initial value that its count leaves.
+        share: Of its variances that this is, see :func:`of_variances`.
+    """
     momentum, _ = assumed_momentum(layer)
     rate = DEFAULT_MOMENTUM if isinstance(momentum, Momentum) else min(momentum, 0.999)
-    share = min(of_variances(layer, left), 0.99)
+    share = min(share, 0.99)
     own = left * (1 - share) / share if share > 0 else 1.0  # what batches have, by the median
     wanted = WARNING_RESIDUE * min(max(own, 1e-6), 1.0)
     return 10 * ceil(log(wanted) / log(1 - rate) / 10)

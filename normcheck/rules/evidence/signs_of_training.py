@@ -45,11 +45,9 @@ def affine_untouched(layer: NormLayer) -> bool:
 
 def affine_as_drawn(layer: NormLayer) -> bool:
     """Whether γ reads as drawn from U(0, 1) or N(1, 0.02²) and never moved since."""
-    if layer.weight is None or layer.weight.size < FEWEST:
+    if layer.weight is None or layer.weight.size < FEWEST or not layer.weight.finite:
         return False
     gamma = layer.weight.ordered
-    if not math.isfinite(gamma[0]) or not math.isfinite(gamma[-1]):
-        return False
     uniform = bool(gamma[0] >= 0 and gamma[-1] <= 1) and _follows(gamma, lambda x: x)
     return uniform or _follows(gamma, _normal)
 

@@ -151,7 +151,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         consequence=consequence,
         fix=(
             "run forward passes over training data in train mode until some "
-            f"{max(enough(n, r) for n, r, _ in cold)} batches are counted, or re-estimate with "
+            f"{max(enough(*one) for one in cold)} batches are counted, or re-estimate with "
             "normcheck fix (--data, or --unwarm without any data)"
         ),
         evidence=(
