@@ -1,8 +1,9 @@
 """NaN or infinity in what the model gives in eval mode.
 
 ## What it does
-Looks for values that are not finite in the outputs, and names the first operator that made one.
-Infinities written on purpose, as masks of attention are, are passed over on the way.
+Looks for values that are not finite in the outputs, of all your samples where you give data, and
+names the first operator that made one. Infinities written on purpose, as masks of attention are,
+are passed over on the way.
 
 ## Why is this bad?
 Such an output decides nothing: `argmax` of NaN picks a class all the same.
