@@ -58,6 +58,17 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else many}"
 
 
+def part(count: int, total: int, noun: str, one: str, many: str) -> str:
+    """A share of things and the verb that agrees with it.
+
+    >>> part(1, 9, "layer", "differs", "differ")
+    '1 of 9 layers differs'
+    >>> part(3, 9, "layer", "differs", "differ")
+    '3 of 9 layers differ'
+    """
+    return f"{count:,} of {plural(total, noun)} {one if count == 1 else many}"
+
+
 def fold(paths: Sequence[str], most: int = MOST_NAMES) -> str:
     """Layer paths in a line: all of them, or ranges where they differ in a number.
 

@@ -29,7 +29,7 @@ from normcheck.repair.estimating.proof import UNSETTLED
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Emergency, ModelRepair, Proof
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
-from normcheck.wording import number, percent, plural
+from normcheck.wording import number, part, percent, plural
 
 _VALUES = 1 << 20
 """Of one channel over all fields."""
@@ -210,7 +210,7 @@ class _Model:
         first = next(iter(order.places.values()))
         if first in flat or not few_are_flat(len(flat), len(order.dimensions)):
             raise NormcheckError(
-                f"{plural(len(flat), 'norm')} of {len(order.dimensions)} stand behind no "
+                f"{part(len(flat), len(order.dimensions), 'norm', 'stands', 'stand')} behind no "
                 "convolution over an image: random fields say nothing of what they are given",
                 _DATA,
             )

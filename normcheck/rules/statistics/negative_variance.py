@@ -32,7 +32,7 @@ import numpy as np
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.rule import Need, Rule, Subject, assumed_eps
-from normcheck.wording import number, plural
+from normcheck.wording import number, part, plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         layers=hit,
         title=f"negative running_var in {plural(len(hit), 'layer')}",
         detail=(
-            f"{channels:,} of their {plural(total, 'channel')} are below zero, "
+            f"{part(channels, total, 'channel', 'is', 'are')} below zero, "
             f"the lowest {number(lowest)}."
         ),
         consequence=(
