@@ -13,12 +13,16 @@ import normcheck
 from normcheck import NormcheckError
 from normcheck.cli.flags.run_words import requested
 from normcheck.config.flags.running_flags import RunFlags
+from normcheck.findings import Finding
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
+from normcheck.norms.find_norms import anatomy_of
+from normcheck.repair.emergency import permission
 from normcheck.repair.emergency.on_fields import estimated_on_fields
-from normcheck.repair.emergency.permission import Accused
+from normcheck.repair.emergency.permission import Accused, accused_layers
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
+from normcheck.rules import catalogue
 from sample_models.data import load
 from sample_models.networks import DigitsNet, DigitsTransformer, deep_digits, mlp_batchnorm
 from tests.conftest import SAMPLES
@@ -233,13 +237,67 @@ def test_few_changed_decisions_are_mild() -> None:
     paths = frozenset(p.removesuffix(".running_var") for p in saved.tensors if "running_var" in p)
     asked = requested(RunFlags(model="sample_models.networks:DigitsNet", input_shape=(SHAPE,)))
     how = Fixing("", running=asked, without_data=True)
-    foreign = Accused(paths - {"stem.norm"}, frozenset(), ("unlike the weights",), False, False)
+    foreign = Accused(
+        paths - {"stem.norm"}, frozenset(), frozenset(), ("unlike the weights",), False, False
+    )
     with pytest.raises(NormcheckError, match="only mildly off") as raised:
         estimated_on_fields(checkpoint, saved, how, foreign)
     assert raised.value.hint
     # What is gone is gone, however few decisions depend on it.
     lost = replace(foreign, lost=True)
     assert estimated_on_fields(checkpoint, saved, how, lost).changes
+    checkpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("running_var", -1.0), ("running_var", np.nan), ("running_mean", np.inf)]
+)
+def test_channels_that_can_be_stay(name: str, value: float, tmp_path: Path) -> None:
+    """Of a layer in which one channel is wrong, that one is replaced; what is sound stays."""
+    state, path, output = state_of(HEALTHY), tmp_path / "part.pt", tmp_path / "fixed.pt"
+    state[f"last.norm.{name}"][2] = value
+    torch.save(state, path)
+    found = repaired(path, output).models[0].estimated
+    assert found is not None
+    assert [layer.path for layer in found.layers] == ["last.norm"]
+    new, healthy = state_of(output), state_of(HEALTHY)
+    for kind in ("running_mean", "running_var"):
+        key = f"last.norm.{kind}"
+        assert bool(new[key].isfinite().all())
+        moved = new[key] != healthy[key]
+        assert not moved[torch.arange(len(moved)) != 2].any()
+    assert float(new["last.norm.running_var"][2]) >= 0
+    assert accuracy(new) > accuracy(healthy) - 0.02
+
+
+def accused_by(discriminator: str) -> Finding:
+    layer = next(iter(anatomy_of(read_checkpoint(HEALTHY).models[0]).layers))
+    return catalogue.find("NC108").finding(
+        layers=[layer], title="x", detail="x", consequence="x", fix="x",
+        discriminator=discriminator,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("by", "allowed"),
+    [
+        ("small variances", False), ("large variances, small variances", False),
+        ("shift", True), ("shift, small variances", True), ("unrelated", True),
+    ],
+)  # fmt: skip
+def test_sizes_of_variances_alone_are_no_reason(
+    by: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How smooth images are decides them; means that are off are a reason."""
+    monkeypatch.setattr(permission, "_findings", lambda *_: [accused_by(by)])
+    checkpoint = read_checkpoint(HEALTHY)
+    (saved,) = checkpoint.models
+    if allowed:
+        assert accused_layers(checkpoint, saved).layers
+    else:
+        with pytest.raises(NormcheckError, match="only the size of the variances") as raised:
+            accused_layers(checkpoint, saved)
+        assert raised.value.hint
     checkpoint.close()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import field, replace
 
+import torch
 from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError
@@ -152,12 +153,10 @@ class _Model:
         batches = _batches(images.drawn(samples, running.seed))
         estimate = estimator.estimated(lambda: batches)
         statistics = {numbers[k]: v for k, v in estimate.statistics.items()}
-        kept = {n: v for n, v in statistics.items() if n in changed}
+        kept = {n: self._whole(n, v) for n, v in statistics.items() if n in changed}
         fresh = _batches(images.drawn(min(samples, _JUDGES), running.seed + 1))
         before = estimator.outputs(fresh)
-        after = estimator.outputs(
-            fresh, {k: estimate.statistics[k] for k, n in enumerate(numbers) if n in kept}
-        )
+        after = estimator.outputs(fresh, {k: kept[n] for k, n in enumerate(numbers) if n in kept})
         changes = regime("after", after, before)
         if not self.accused.lost and changes.flips is not None and changes.flips < _MILD:
             raise NormcheckError(
@@ -178,6 +177,17 @@ class _Model:
             self.tracked[first].path if images.fitted and first is not None else "",
             tuple(t.path for n, t in enumerate(self.tracked) if n not in kept),
         )
+
+    def _whole(self, n: int, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """New statistics of a norm; of one that is wrong in part, only of the wrong channels."""
+        if self._place(n) not in self.accused.in_part:
+            return new
+        mean, variance = (x.detach().cpu().double() for x in self._stored(n))
+        sound = mean.isfinite() & variance.isfinite() & (variance >= 0)
+        return torch.where(sound, mean, new[0]), torch.where(sound, variance, new[1])
+
+    def _stored(self, n: int) -> tuple[Tensor, Tensor]:
+        return self.tracked[n].mean, self.tracked[n].variance
 
     def _order(self, shape: tuple[int, int, int]) -> tuple[_Order, Collected]:
         addresses = [address_of(norm.mean) for norm in self.tracked]
