@@ -257,9 +257,11 @@ def test_channels_that_can_be_stay(name: str, value: float, tmp_path: Path) -> N
     state, path, output = state_of(HEALTHY), tmp_path / "part.pt", tmp_path / "fixed.pt"
     state[f"last.norm.{name}"][2] = value
     torch.save(state, path)
-    found = repaired(path, output).models[0].estimated
+    result = repaired(path, output)
+    found = result.models[0].estimated
     assert found is not None
     assert [layer.path for layer in found.layers] == ["last.norm"]
+    assert "Of last.norm only the channels are replaced" in " ".join(str(result).split())
     new, healthy = state_of(output), state_of(HEALTHY)
     for kind in ("running_mean", "running_var"):
         key = f"last.norm.{kind}"

@@ -80,6 +80,7 @@ def estimated_on_fields(
             found.fitted_to,
             found.kept,
             guessed_from,
+            found.in_part,
         ),
     )
 
@@ -120,6 +121,7 @@ class _Found:
     field: Field
     fitted_to: str
     kept: tuple[str, ...]
+    in_part: tuple[str, ...]
 
 
 @lazy_dataclass(eq=False)
@@ -176,6 +178,7 @@ class _Model:
             images,
             self.tracked[first].path if images.fitted and first is not None else "",
             tuple(t.path for n, t in enumerate(self.tracked) if n not in kept),
+            tuple(self.tracked[n].path for n in kept if self._place(n) in self.accused.in_part),
         )
 
     def _whole(self, n: int, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
