@@ -85,6 +85,26 @@ class Said:
         assert self.repaired is not None  # noqa: S101  (asked of repaired ones only)
         return (self.repaired - self.broken) / (self.intact - self.broken)
 
+    @property
+    def told(self) -> bool:
+        """Whether it was repaired, and so much was lost that a share of it means anything."""
+        return self.repaired is not None and self.intact - self.broken >= TOLD
+
+    @property
+    def worse(self) -> bool:
+        """Whether it was repaired, and is the worse for it."""
+        return self.repaired is not None and self.repaired < self.broken
+
+    @property
+    def data(self) -> str:
+        """Name of the data set."""
+        return self.network.split(" on ")[1].split(",")[0]
+
+    @property
+    def style(self) -> str:
+        """Way of building."""
+        return self.network.split(" on ")[0]
+
 
 def norms(model: nn.Module) -> list[str]:
     """Paths of the batch norms, in the order in which they are registered."""
@@ -165,18 +185,37 @@ def table(said: list[Said]) -> Iterator[str]:
         cases[entry.case].append(entry)
     for case, entries in cases.items():
         done = [e for e in entries if e.repaired is not None]
-        told = [e for e in done if e.intact - e.broken >= TOLD]
+        told = [e for e in done if e.told]
         if not told:
             yield f"| {case} | {len(entries)} | refused in {len(entries) - len(done)} | | | | |"
             continue
         means = [np.mean([getattr(e, n) for e in told]) for n in ("intact", "broken", "repaired")]
         low, middle = np.quantile([e.share for e in told], (0.1, 0.5))
-        worse = sum(e.repaired < e.broken for e in done if e.repaired is not None)
+        worse = sum(e.worse for e in done)
         cells = " | ".join(f"{mean:.1f} %" for mean in means)
         yield (
             f"| {case} | {len(told)} of {len(entries)} | {cells} | {middle:.2f} by the median, "
             f"{low:.2f} in nine of ten | {worse} of {len(done)} |"
         )
+
+
+def by(said: list[Said], name: str) -> Iterator[str]:
+    """A row for each data set or style, as Markdown: medians of what is brought back."""
+    yield "| " + " | ".join((name, *GRAVE, "refused", "worse")) + " |"
+    yield "|---" * (len(GRAVE) + 3) + "|"
+    groups: dict[str, list[Said]] = defaultdict(list)
+    for entry in said:
+        if entry.case in GRAVE:
+            groups[getattr(entry, name)].append(entry)
+    for group, entries in groups.items():
+        cells = []
+        for case in GRAVE:
+            shares = [e.share for e in entries if e.case == case and e.told]
+            cells.append(f"{np.median(shares):.2f} of {len(shares)}" if shares else "–")
+        done = [e for e in entries if e.repaired is not None]
+        refused = f"{len(entries) - len(done)} of {len(entries)}"
+        worse = f"{sum(e.worse for e in done)} of {len(done)}"
+        yield "| " + " | ".join((group, *cells, refused, worse)) + " |"
 
 
 def main() -> None:
@@ -215,9 +254,13 @@ def main() -> None:
                     with chosen.append.open("a", encoding="utf-8") as kept:
                         kept.writelines(json.dumps(asdict(e)) + "\n" for e in found)
     print()
-    print("\n".join(table([s for s in said if not s.network.startswith(OTHER_INPUT)])))
+    images = [s for s in said if not s.network.startswith(OTHER_INPUT)]
+    for lines in (table(images), by(images, "data"), by(images, "style")):
+        print("\n".join(lines) + "\n")
+    for entry in (e for e in images if e.worse):
+        print(f"    {entry}")
     others = [s for s in said if s.network.startswith(OTHER_INPUT)]
-    print(f"\nother input: refused in {sum(s.repaired is None for s in others)} of {len(others)}")
+    print(f"other input: refused in {sum(s.repaired is None for s in others)} of {len(others)}")
 
 
 if __name__ == "__main__":

@@ -303,6 +303,62 @@ def test_sizes_of_variances_alone_are_no_reason(
     checkpoint.close()
 
 
+class PreActivation(nn.Module):
+    """Three blocks with norms in front; of the first norm of each no weights tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 24, 3, padding=1, bias=False)
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self.last, self.out = nn.BatchNorm2d(24), nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        found: Tensor = self.out(self.last(x).relu().mean((2, 3)))
+        return found
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(24)
+        self.conv1 = nn.Conv2d(24, 24, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(24)
+        self.conv2 = nn.Conv2d(24, 24, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = x + self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+        return found
+
+
+@pytest.mark.parametrize(("named", "all_of_them"), [(3, True), (2, True), (1, False)])
+def test_norms_that_no_weights_tell_of_go_with_the_others(
+    named: int, *, all_of_them: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seven norms weights predict three: where most of these are foreign, all may be."""
+    torch.manual_seed(0)
+    model = PreActivation()
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias)
+        norm.momentum = None
+    with torch.no_grad():
+        model(torch.randn(64, 1, 8, 8))
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    checkpoint = read_checkpoint(tmp_path / "m.pt")
+    (saved,) = checkpoint.models
+    layers = {layer.path: layer for layer in anatomy_of(saved).layers}
+    told = [f"blocks.{n}.bn2" for n in range(3)]
+    finding = replace(accused_by("unrelated"), layers=tuple(told[:named]))
+    monkeypatch.setattr(permission, "_findings", lambda *_: [finding])
+    accused = accused_layers(checkpoint, saved)
+    checkpoint.close()
+    assert accused.layers == set(told[:named])
+    assert accused.doubtful == (layers.keys() - accused.layers if all_of_them else set())
+
+
 @pytest.mark.parametrize("more", [{"data": "x.npz"}, {"unwarm": True}, {"holdout": "x.npz"}])
 def test_better_ways_are_not_mixed_with_it(more: dict[str, object], tmp_path: Path) -> None:
     refusal(LOST, tmp_path, **more)

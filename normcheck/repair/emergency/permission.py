@@ -40,8 +40,10 @@ _RESET = "NC102"
 """The rule on 0 and 1 beside a count of batches: train mode has moved them before."""
 _UNDER_WARMED = "NC103"
 _MOST = 0.5
-"""Share of the layers from which all may be of other weights: those that are not named stand
-behind no weights that could tell."""
+"""Share of the layers that weights predict from which all may be of other weights: those that are
+not named stand behind no weights that could tell."""
+_ENOUGH = 3
+"""Layers that weights predict, from which these stand for all; of fewer all layers count."""
 _DATA = "normcheck fix with --data re-estimates them exactly"
 
 
@@ -94,7 +96,9 @@ def accused_layers(checkpoint: Checkpoint, saved: SavedModel) -> Accused:
     whole = {path for f in grave if f.rule not in _BY_CHANNEL for path in f.layers}
     tracked = {layer.path for layer in own.layers if layer.uses_statistics}
     foreign = {path for f in grave if f.rule == _FOREIGN for path in f.layers}
-    most = bool(foreign) and len(foreign) >= _MOST * len(tracked)
+    told = {fit.link.target.path for fit in own.agreement.likely} if own.agreement else set()
+    judged = told | foreign if len(told) >= _ENOUGH else tracked
+    most = bool(foreign) and len(foreign) >= _MOST * len(judged)
     return Accused(
         frozenset(layers),
         frozenset(tracked - layers) if most else frozenset(),
