@@ -44,6 +44,10 @@ _MILD = 0.6
 Random fields are near no class: under fitted ones 0.18 to 0.59 change of networks that are healthy,
 0.43 to 0.91 where statistics were lost
 (15 networks of ``benchmarks/repair_without_data.py``)."""
+_FEW = 0.7
+"""The same share where the statistics of most norms are replaced: where fewer change, some had lost
+nothing by their statistics and got worse by a repair: networks whose activations saturate, or which
+decide badly anyway. ``docs/fix.md`` has the counts."""
 _DATA = "give data: normcheck fix with --data re-estimates statistics exactly"
 
 
@@ -167,6 +171,7 @@ class _Model:
                 _DATA,
             )
         lost = not self.accused.untold or shown_lost(before, after)
+        whole = 2 * len(kept) >= len(order.dimensions)
         proof = Proof(
             regime("before", before, before), changes, "",
             "other fields of the same kind, which are no data",
@@ -174,7 +179,7 @@ class _Model:
         return _Found(
             replace(estimate, statistics=kept),
             proof,
-            tuple(_against(estimate, lost=lost)),
+            (*_against(estimate, lost=lost), *_too_few(changes.flips, whole)),
             images,
             self.tracked[first].path if images.fitted and first is not None else "",
             tuple(t.path for n, t in enumerate(self.tracked) if n not in kept),
@@ -244,4 +249,13 @@ def _against(estimate: Estimate, *, lost: bool) -> Iterator[str]:
             "nothing tells whether the statistics were lost, or the weights trained with 0 and 1 "
             "(in eval mode throughout), which new ones would ruin: force it only if the model "
             "guesses as it is, and was trained with model.train()"
+        )
+
+
+def _too_few(flips: float | None, whole: bool) -> Iterator[str]:
+    """Whether so few decisions change that the stored statistics may do as well."""
+    if whole and flips is not None and flips < _FEW:
+        yield (
+            f"only {percent(flips)} of the decisions on random images would change: the stored "
+            "statistics may do as well, or better. Force it only if the model guesses as it is"
         )
