@@ -84,9 +84,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer_numbers import median
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.norms.weights_budget import BEYOND
 from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.evidence.cause import Cause
@@ -109,7 +109,7 @@ from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trust
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
-    from normcheck.norms.belonging.bias_trace import BiasTrace
+    from normcheck.norms.traces.bias_trace import BiasTrace
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 64
