@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+DEFAULT_EPS = 1e-5
+"""Of torch's batch norms."""
+
 
 class Confidence(StrEnum):
     """How sure something is; the order is high, medium, low."""
@@ -168,6 +171,11 @@ class NormLayer:
     def uses_statistics(self) -> bool:
         """Whether eval mode of this layer applies stored statistics."""
         return self.kind.family in (Family.BATCH, Family.FROZEN_BATCH) or self.has_statistics
+
+    @property
+    def assumed_eps(self) -> float:
+        """What it adds to its variances; torch's default where the file does not tell."""
+        return DEFAULT_EPS if self.eps is None else self.eps
 
     @property
     def at_initial_values(self) -> bool:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MOMENTUM = 0.1
 """BatchNorm's momentum in torch where nobody chose another; a state dict does not hold it."""
-DEFAULT_EPS = 1e-5
-"""What BatchNorm adds to variances there, likewise."""
 
 
 COUNTER = "num_batches_tracked"
@@ -266,11 +264,6 @@ def assumed_momentum(layer: NormLayer) -> tuple[float | Momentum, bool]:
     if layer.momentum is None:
         return DEFAULT_MOMENTUM, False
     return layer.momentum, not layer.momentum_of
-
-
-def assumed_eps(layer: NormLayer) -> float:
-    """What a layer adds to its variances; torch's default where the file does not tell."""
-    return DEFAULT_EPS if layer.eps is None else layer.eps
 
 
 def count_is_trusted(layers: Sequence[NormLayer]) -> bool:

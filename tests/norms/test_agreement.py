@@ -9,7 +9,7 @@ from torch import nn
 
 from normcheck.norms.belonging.agreement import Agreement
 
-from .settled import CHANNELS, anatomy, conv_net, settle
+from .settled import CHANNELS, anatomy, conv_net, reorder, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
@@ -195,3 +195,34 @@ def test_a_norm_that_nothing_trained_predicts_nothing(tmp_path: Path, discards: 
     inside = [f for f in fits if f.link.target.path.endswith("bn2")]
     assert len(inside) == (0 if discards else 4)
     assert all(f.explained > 0.9 for f in inside)
+
+
+def test_channels_that_are_quiet_beside_eps(tmp_path: Path) -> None:
+    """What eps takes away does not reach the weights: of a variance as large as eps, half."""
+    model = conv_net(nn.ReLU())
+    with torch.no_grad():
+        loudness = torch.logspace(-4, -1, CHANNELS)
+        for block in (0, 3, 6):
+            convolution = model[block]
+            assert isinstance(convolution, nn.Conv2d)
+            convolution.weight.mul_(loudness[torch.randperm(CHANNELS)].reshape(-1, 1, 1, 1))
+    agreement = anatomy(settle(model, 3, 16, 16), tmp_path).agreement
+    assert agreement is not None
+    assert len(agreement.fits) == 3
+    assert all(f.explained > 0.97 for f in agreement.fits)
+
+
+def test_square_weights_behind_a_prelu_that_do_not_fit(tmp_path: Path) -> None:
+    """Another reading of them is tried, with the slopes that the PReLU has."""
+    parts: list[nn.Module] = []
+    for _ in range(3):
+        parts += [nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.PReLU(64)]
+    model = settle(nn.Sequential(nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64), *parts), 3, 8, 8)
+    state = model.state_dict()
+    reorder(state, "9")
+    model.load_state_dict(state)
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    explained = {f.link.target.path: f.explained for f in agreement.fits if f.activation == "PReLU"}
+    assert explained["6"] > 0.9
+    assert explained["9"] < 0.5

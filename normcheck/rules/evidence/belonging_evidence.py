@@ -60,6 +60,8 @@ share, as loudness is in speech, weights take away again. Of variances alone no 
 SMALL_BEHIND_POOLING = 1.5
 """The same where an average pooling of two by two may stand before the norm, which leaves a quarter
 of the variance of noise."""
+MOST_POOLINGS = 5
+"""Of two by two in one network: they make 7 pixels of 224."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
@@ -179,8 +181,9 @@ def _smallest(fits: Sequence[Fit]) -> float:
     """The logarithm by which variances may be small."""
     if not _of_the_right_size(fits):
         return 0.35
-    pooled = sum(has_room(fit.link) for fit in fits)
-    return SMALL_BEHIND_POOLING if 2 * pooled > len(fits) else SMALL
+    small = [fit.link for fit in fits if -fit.log_scale > SMALL]
+    pooled = len(small) <= MOST_POOLINGS and all(map(has_room, small))
+    return SMALL_BEHIND_POOLING if pooled else SMALL
 
 
 def _of_the_right_size(fits: Sequence[Fit]) -> bool:
