@@ -263,6 +263,8 @@ def with_verdict(
     layer: LayerSummary, findings: Sequence[Finding], suppressed: Sequence[Suppressed] = ()
 ) -> LayerSummary:
     """The line of a layer with the findings of its model that name it."""
+    if not findings and not suppressed:
+        return layer
     blamed = [f for f in findings if layer.path in f.layers]
     hidden = [s.finding for s in suppressed if layer.path in s.finding.layers]
     known = {finding.rule for finding in hidden}
