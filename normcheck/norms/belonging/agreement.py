@@ -191,8 +191,7 @@ def _practically_0(mean: Values, variance: Values) -> bool:
     """Whether no mean is more than rounding beside its deviation; both finite."""
     if not mean.size:
         return True
-    largest = max(-float(mean.ordered[0]), float(mean.ordered[-1]))
-    most = max(-float(variance.ordered[0]), float(variance.ordered[-1]))
+    largest, most = (max(-each.ends[0], each.ends[1]) for each in (mean, variance))
     if largest * largest > NOTHING * most:
         return False  # as nearly always: the largest of them is more than that beside any
     return bool((np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all())

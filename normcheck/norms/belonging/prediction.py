@@ -213,10 +213,10 @@ class Prediction:
     def _bordered(self) -> tuple[NDArray[np.intp], Floats]:
         """For every hypothesis the border, and how far its factor is from 1."""
         # Of all at once: most are asked for, and a call takes longer than its numbers.
-        return _borders(self.slopes, self.alignment, np.array(self._as_likely))
+        return _borders(self.slopes, self.alignment, np.array(self.as_likely))
 
     @property
-    def _as_likely(self) -> float:
+    def as_likely(self) -> float:
         """What is missed, in parts of the least, up to which a border is as likely."""
         return exp(SAME_LIKELIHOOD / self._stored[0].size)
 
@@ -226,7 +226,7 @@ class Prediction:
         places, off = _borders(
             np.stack([prediction.slopes for prediction in each]),
             np.stack([prediction.alignment for prediction in each]),
-            np.array([prediction._as_likely for prediction in each]),
+            np.array([prediction.as_likely for prediction in each]),
         )
         for prediction, *bordered in zip(each, places, off, strict=True):
             prediction.__dict__["_bordered"] = tuple(bordered)
