@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from normcheck.compare.movement import Comparison
     from normcheck.live.measurement import Mechanics, Run
     from normcheck.live.training_record import TrainingRecord
-    from normcheck.norms.belonging.bias_trace import BiasTrace
-    from normcheck.norms.belonging.gradient_trace import GradientTrace
+    from normcheck.norms.traces.bias_trace import BiasTrace
+    from normcheck.norms.traces.gradient_trace import GradientTrace
     from normcheck.rules.option import Option
     from normcheck.saved.clocks import Clock
     from normcheck.saved.graph import Op

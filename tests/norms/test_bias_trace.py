@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.bias_trace import TOGETHER, BiasTrace, bias_trace
-from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.find_norms import anatomy_of
+from normcheck.norms.traces.bias_trace import TOGETHER, BiasTrace, bias_trace
+from normcheck.norms.traces.gradient_trace import Used
 
 ROOT = Path(__file__).resolve().parents[2]
 

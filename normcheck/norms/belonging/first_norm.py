@@ -17,6 +17,12 @@ import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.links import first_norm
+from normcheck.norms.belonging.pooled import (
+    CLEARLY,
+    LEAST_RAISED,
+    MOST_RAISED,
+    may_stand_between,
+)
 from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
 from normcheck.norms.belonging.steps import ModuleStep
 from normcheck.norms.layer import Floats, NormLayer, Values
@@ -53,6 +59,8 @@ class FirstNorm:
     leftover: float
     """Root mean square, in stored deviations, of what no input explains of the means. 0.004 by the
     median over healthy models, 0.33 at most (behind a max pooling)."""
+    explained: float
+    """1 - Σ(leftover/σ)² / Σ(mean/σ)²: what an input explains of the means, from 0 to 1."""
     means: tuple[float, ...]
     """Of the input's channels, as the running means have it."""
     deviation: float | None
@@ -90,7 +98,8 @@ def read_first_norm(
     makes, takes = weights.shape[:2]
     if makes != mean.size or makes < max(FEWEST_CHANNELS, EQUATIONS * takes):
         return None
-    if mean.ordered[int((1 - POSITIVE) * mean.size)] > 0:
+    lowest = mean.ordered[int((1 - POSITIVE) * mean.size)]
+    if lowest > 0 or (lowest == 0 and mean.ordered[-1] > 0):
         return None  # as of rectified values: the norm stands behind an activation
     if not (mean.finite and variance.finite) or not variance.size or variance.ordered[-1] <= 0:
         return None
@@ -105,17 +114,36 @@ def read_first_norm(
     unit = np.sqrt(_weight(stored, variance))
     inputs = np.linalg.lstsq(sums * unit[:, None], stored * unit, rcond=1e-6)[0]
     left = (stored - sums @ inputs) * unit
+    if may_stand_between(path, weights, norm.path):
+        left = _before_pooling(left, sums * unit[:, None], np.sqrt(variance.numbers) * unit)
     told, loose = _variances(kernel, weights.shape[2:], variance)
     return FirstNorm(
         path=norm.path,
         weights=path,
         leftover=float(np.sqrt((left @ left) / (makes - takes))),
+        explained=1.0 - float(left @ left) / max(float((stored * unit) @ (stored * unit)), 1e-300),
         means=tuple(float(m) for m in inputs),
         deviation=told.deviation if told is not None and told.spread > 0 else None,
         spread=told.spread if told is not None else None,
         channels=makes,
         loose=loose,
     )
+
+
+def _before_pooling(left: Floats, sums: Floats, deviation: Floats) -> Floats:
+    """What no input explains, less the rise of a max pooling between, where there clearly is one.
+
+    Args:
+        left: Without it, of shape (channels,).
+        sums: What each input channel's mean adds, of shape (channels, input channels).
+        deviation: What a rise by one deviation adds; all three weighted alike.
+    """
+    raised = deviation - sums @ np.linalg.lstsq(sums, deviation, rcond=1e-6)[0]
+    own = float(raised @ raised)
+    rise = min(float(raised @ left) / own, MOST_RAISED) if own > 0 else 0.0
+    rest: Floats = left - rise * raised
+    clearly = rise >= LEAST_RAISED and rest @ rest <= CLEARLY * (left @ left)
+    return rest if clearly else left
 
 
 def _weight(stored: Floats, variances: Values) -> Floats:

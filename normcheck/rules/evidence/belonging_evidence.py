@@ -14,6 +14,7 @@ from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.fit_places import AGREES, FAINT
 from normcheck.norms.belonging.links import WeightStructure
+from normcheck.norms.belonging.pooled import has_room
 from normcheck.norms.belonging.prediction import Fit, off_one
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import deviation, median
@@ -56,6 +57,9 @@ CLOSELY = 0.97
 SMALL = 0.8
 """Logarithm by which variances may be small where means are of the right size: what all channels
 share, as loudness is in speech, weights take away again. Of variances alone no file tells more."""
+SMALL_BEHIND_POOLING = 1.5
+"""The same where an average pooling of two by two may stand before the norm, which leaves a quarter
+of the variance of noise."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
@@ -105,7 +109,7 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
         Indication(
             "small variances",
             _typical([-f.log_scale for f in fits]),
-            SMALL if _of_the_right_size(fits) else 0.35,
+            _smallest(fits),
             "Variances are smaller than independent inputs would give, by the median so much of a "
             "logarithm",
             paths,
@@ -170,6 +174,14 @@ def _differs_by_place(fit: Fit) -> bool:
     """
     depthwise = fit.link.kind is WeightStructure.DEPTHWISE
     return fit.small_map and depthwise and fit.alignment >= ROUGHLY_THERE
+
+
+def _smallest(fits: Sequence[Fit]) -> float:
+    """The logarithm by which variances may be small."""
+    if not _of_the_right_size(fits):
+        return 0.35
+    pooled = sum(has_room(fit.link) for fit in fits)
+    return SMALL_BEHIND_POOLING if 2 * pooled > len(fits) else SMALL
 
 
 def _of_the_right_size(fits: Sequence[Fit]) -> bool:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.layer_numbers import deviation, median
+from normcheck.norms.traces.gradient_trace import Used
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
