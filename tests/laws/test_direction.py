@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = (
-    ("errors", "lazy_dataclass", "lazy_pattern", "platforms", "shown", "version", "wording",
+    ("cycles", "errors", "lazy_dataclass", "lazy_pattern", "platforms", "shown", "version", "wording",
      "writing"),
     ("sources",), ("saved",), ("pickles",), ("formats",), ("norms",), ("findings",), ("live",),
     ("compare",), ("rules",), ("repair",), ("report",), ("config",), ("pipeline",), ("fleet",),
