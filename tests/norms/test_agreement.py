@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from normcheck.norms.belonging.agreement import Agreement
@@ -163,3 +164,34 @@ def test_a_constant_channel_does_not_decide(tmp_path: Path) -> None:
     agreement = anatomy(model, tmp_path).agreement
     assert agreement is not None
     assert np.median([fit.explained for fit in agreement.fits]) > 0.9
+
+
+class _Discards(nn.Module):
+    """A pre-activation block whose first norm runs to no effect, as in a published network."""
+
+    def __init__(self, *, discards: bool) -> None:
+        super().__init__()
+        self.discards = discards
+        self.bn1, self.conv1 = nn.BatchNorm2d(CHANNELS), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.bn2, self.conv2 = nn.BatchNorm2d(CHANNELS), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out = torch.relu(self.bn1(images))
+        out = self.conv1(images if self.discards else out)
+        return images + self.conv2(torch.relu(self.bn2(out)))
+
+
+@pytest.mark.parametrize("discards", [True, False])
+def test_a_norm_that_nothing_trained_predicts_nothing(tmp_path: Path, discards: bool) -> None:
+    """Its γ and β are as they were built: what stands behind it in the file runs without it."""
+    blocks = [_Discards(discards=discards) for _ in range(4)]
+    model = settle(nn.Sequential(nn.Conv2d(3, CHANNELS, 3), *blocks), 3, 16, 16)
+    if discards:
+        for block in blocks:
+            nn.init.ones_(block.bn1.weight)
+            nn.init.zeros_(block.bn1.bias)
+    agreement = anatomy(model, tmp_path).agreement
+    fits = () if agreement is None else agreement.fits
+    inside = [f for f in fits if f.link.target.path.endswith("bn2")]
+    assert len(inside) == (0 if discards else 4)
+    assert all(f.explained > 0.9 for f in inside)
