@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,10 @@ class Need(StrEnum):
     @property
     def scanned(self) -> bool:
         """Whether a scan can give it."""
-        return not self.compares and self is not Need.TRAINING
+        return self in _BY_SCANS
+
+
+_BY_SCANS = frozenset((Need.STATE, Need.MODULES, Need.RUN, Need.DATA))
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
@@ -102,6 +106,11 @@ class Subject:
 
     def batch_norms(self) -> tuple[NormLayer, ...]:
         """Layers that normalise over the batch, or keep statistics as those do."""
+        return self._batch_norms
+
+    @cached_property
+    def _batch_norms(self) -> tuple[NormLayer, ...]:
+        # A dozen rules ask.
         return tuple(
             layer
             for layer in self.layers
@@ -122,6 +131,10 @@ class Subject:
 
     def with_statistics(self) -> tuple[NormLayer, ...]:
         """Layers whose stored mean and variance can be read, frozen ones included."""
+        return self._with_statistics
+
+    @cached_property
+    def _with_statistics(self) -> tuple[NormLayer, ...]:
         return tuple(layer for layer in self.layers if layer.has_statistics)
 
 

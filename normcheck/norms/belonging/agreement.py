@@ -27,7 +27,7 @@ from normcheck.norms.belonging.prediction import Fit, Prediction, off_one
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.rectified import is_rectified, put_before
 from normcheck.norms.belonging.small_maps import on_small_maps
-from normcheck.norms.layer import Confidence, NormLayer
+from normcheck.norms.layer import Confidence, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.weights_budget import BEYOND, within_budget
 from normcheck.saved.prefetch import fetch_ahead
@@ -204,9 +204,19 @@ def cannot_judge(link: Link) -> str:
         for stored in (link.source.weight, link.source.bias)
     ):
         return "the scale or shift before it is not finite"
-    if (np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all():
+    if _practically_0(mean, variance):
         return "its means are practically 0: nothing is there to be predicted"
     return ""
+
+
+def _practically_0(mean: Values, variance: Values) -> bool:
+    """Whether no mean is more than rounding beside its deviation; both finite."""
+    if not mean.size:
+        return True
+    largest, most = (max(-each.ends[0], each.ends[1]) for each in (mean, variance))
+    if largest * largest > NOTHING * most:
+        return False  # as nearly always: the largest of them is more than that beside any
+    return bool((np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all())
 
 
 def _misses(known: Known) -> bool:

@@ -25,7 +25,7 @@ from normcheck.norms.belonging.pooled import (
 )
 from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
 from normcheck.norms.belonging.steps import ModuleStep
-from normcheck.norms.layer import Floats, NormLayer
+from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
 
@@ -111,12 +111,12 @@ def read_first_norm(
         return None
     sums = kernel.sum(axis=2)
     stored = mean.numbers - shift
-    unit = np.sqrt(_weight(stored, variance.numbers))
+    unit = np.sqrt(_weight(stored, variance))
     inputs = np.linalg.lstsq(sums * unit[:, None], stored * unit, rcond=1e-6)[0]
     left = (stored - sums @ inputs) * unit
     if may_stand_between(path, weights, norm.path):
         left = _before_pooling(left, sums * unit[:, None], np.sqrt(variance.numbers) * unit)
-    told, loose = _variances(kernel, weights.shape[2:], variance.numbers)
+    told, loose = _variances(kernel, weights.shape[2:], variance)
     return FirstNorm(
         path=norm.path,
         weights=path,
@@ -146,10 +146,10 @@ def _before_pooling(left: Floats, sums: Floats, deviation: Floats) -> Floats:
     return rest if clearly else left
 
 
-def _weight(stored: Floats, variances: Floats) -> Floats:
+def _weight(stored: Floats, variances: Values) -> Floats:
     """1/σ² of each channel, bounded as in ``prediction.py``."""
-    positive = np.maximum(variances, 0.0)
-    floor = 1e-3 * float(np.sort(positive)[positive.size // 2]) + 1e-12
+    positive = np.maximum(variances.numbers, 0.0)
+    floor = 1e-3 * max(float(variances.ordered[positive.size // 2]), 0.0) + 1e-12
     bound: Floats = np.minimum(
         1.0 / (positive + floor), MOST_OF_A_CHANNEL / np.maximum(stored**2, 1e-300)
     )
@@ -165,7 +165,7 @@ class _Told:
 
 
 def _variances(
-    kernel: Floats, shape: tuple[int, ...], variances: Floats
+    kernel: Floats, shape: tuple[int, ...], variances: Values
 ) -> tuple[_Told | None, float]:
     """What the variances tell of the input, if anything, and how loosely they follow.
 
@@ -174,8 +174,8 @@ def _variances(
     """
     if kernel.shape[2] > _MOST_TAPS:
         return None, 0.0
-    alive = variances > 1e-6 * float(np.sort(variances)[variances.size // 2])
-    logs = np.log(variances[alive])
+    alive = variances.numbers > 1e-6 * float(variances.ordered[variances.size // 2])
+    logs = np.log(variances.numbers[alive])
     centred = logs - logs.mean()
     unit = _made_of_noise(kernel[alive], shape)
     unit = unit[(unit > 0).all(axis=1)]
@@ -209,15 +209,16 @@ def _made_of_noise(kernel: Floats, shape: tuple[int, ...]) -> Floats:
     Returns:
         Of shape (correlations, out channels).
     """
-    total = kernel.sum(axis=1)
-    made: list[Floats] = []
     # A single tap has no neighbours, and a single channel no other.
-    for near in _nearness(shape) if kernel.shape[2] > 1 else np.ones((1, 1, 1)):
-        apart = np.einsum("oit,oit->o", kernel @ near, kernel)
-        together = np.einsum("ot,ot->o", total @ near, total)
-        across = CHANNELS if kernel.shape[1] > 1 else CHANNELS[:1]
-        made += [(1.0 - share) * apart + share * together for share in across]
-    return np.stack(made)
+    near = _nearness(shape) if kernel.shape[2] > 1 else np.ones((1, 1, 1))
+    apart: Floats = np.einsum("noit,oit->no", kernel @ near[:, None], kernel)
+    if kernel.shape[1] == 1:
+        return apart
+    total = kernel.sum(axis=1)
+    together = np.einsum("not,ot->no", total @ near, total)
+    share = np.array(CHANNELS)[:, None]
+    made: Floats = (1.0 - share) * apart[:, None] + share * together[:, None]
+    return made.reshape(-1, len(kernel))
 
 
 @lru_cache(maxsize=16)

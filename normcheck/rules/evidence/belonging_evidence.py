@@ -17,7 +17,7 @@ from normcheck.norms.belonging.links import WeightStructure
 from normcheck.norms.belonging.pooled import has_room
 from normcheck.norms.belonging.prediction import Fit, off_one
 from normcheck.norms.layer import Confidence
-from normcheck.norms.layer_numbers import median
+from normcheck.norms.layer_numbers import deviation, median
 from normcheck.rules.evidence.evidence_apart import (
     Indication,
     behind_activations,
@@ -128,7 +128,8 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
                 tuple(f.link.target.path for f in telling),
             )
         )
-    varied = [f for f in fits if _spread(f.predicted_variance) > VARIED]
+    spreads = {f.link.target.path: _spread(f.predicted_variance) for f in fits}
+    varied = [f for f in fits if spreads[f.link.target.path] > VARIED]
     if len(varied) >= FEWEST_LINKS:
         found.append(
             Indication(
@@ -141,7 +142,7 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
         )
     following = [f for f in varied if f.scale_correlation > FOLLOW]
     if len(following) >= FEWEST_LINKS:
-        ratios = [_spread(f.predicted_variance) / _spread(f.stored_variance) for f in following]
+        ratios = [spreads[f.link.target.path] / _spread(f.stored_variance) for f in following]
         found.append(
             Indication(
                 "deviations stored",
@@ -306,4 +307,4 @@ def _spread_of(numbers: np.typing.NDArray[np.float64]) -> bool:
 def _spread(variances: np.typing.NDArray[np.float64]) -> float:
     """Standard deviation of the logarithms of those above 0."""
     positive = variances[variances > 0]
-    return float(np.log(positive).std()) if positive.size > 1 else 0.0
+    return deviation(np.log(positive)) if positive.size > 1 else 0.0
