@@ -32,7 +32,7 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.option import Option
-from normcheck.rules.rule import Need, Rule, Subject, assumed_eps
+from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, part, plural
 
 FAR_BELOW = Option(
@@ -54,7 +54,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         if layer.running_var is None or not layer.running_var.size or not layer.running_var.finite:
             continue
         variances, ordered = layer.running_var.numbers, layer.running_var.ordered
-        eps = assumed_eps(layer)
+        eps = layer.assumed_eps
         bound = subject.value(FAR_BELOW) * min(eps, float(ordered[ordered.size // 2]) or eps)
         if ordered[0] > bound:
             continue  # as nearly always

@@ -31,7 +31,7 @@ import numpy as np
 
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer import NormLayer
-from normcheck.rules.rule import Need, Rule, Subject, assumed_eps
+from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import number, part, plural
 
 
@@ -41,7 +41,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not hit:
         return
     lowest = min(_lowest(n) for n in hit)
-    fatal = [n for n in hit if _lowest(n) + assumed_eps(n) <= 0]
+    fatal = [n for n in hit if _lowest(n) + n.assumed_eps <= 0]
     channels = sum(int((n.running_var.numbers < 0).sum()) for n in hit if n.running_var)
     total = sum(n.running_var.size for n in hit if n.running_var)
     yield RULE.finding(
