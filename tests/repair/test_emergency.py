@@ -17,7 +17,7 @@ from normcheck.findings import Finding
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
 from normcheck.norms.find_norms import anatomy_of
-from normcheck.repair.emergency import permission
+from normcheck.repair.emergency import on_fields, permission
 from normcheck.repair.emergency.on_fields import estimated_on_fields
 from normcheck.repair.emergency.permission import Accused, accused_layers
 from normcheck.repair.repair_request import Fixing
@@ -301,6 +301,22 @@ def test_sizes_of_variances_alone_are_no_reason(
             accused_layers(checkpoint, saved)
         assert raised.value.hint
     checkpoint.close()
+
+
+def test_where_few_decisions_change_it_takes_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stored statistics of all norms may do as well then; those of one layer are lost."""
+    monkeypatch.setattr(on_fields, "_FEW", 1.01)
+    result = repaired(LOST, tmp_path / "fixed.pt")
+    assert result.refused
+    assert "may do as well" in result.models[0].objections[0]
+    assert not (tmp_path / "fixed.pt").exists()
+    assert repaired(LOST, tmp_path / "fixed.pt", force=True).written is not None
+    healthy, lost = state_of(HEALTHY), state_of(LOST)
+    one = {n: lost[n] if n.startswith("last.norm.") else t for n, t in healthy.items()}
+    torch.save(one, tmp_path / "one.pt")
+    assert repaired(tmp_path / "one.pt", tmp_path / "one-fixed.pt").written is not None
 
 
 class PreActivation(nn.Module):
