@@ -18,7 +18,7 @@ from normcheck.rules.harm import Harm
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normcheck.live.measurement import AgainstData, Drift
+    from normcheck.live.measurement import AgainstData, Drift, Regime
     from normcheck.norms.layer import Floats
 
 MATERIAL = 0.1
@@ -67,6 +67,8 @@ FALLS = (0.05, 0.2)
 by the lower end of its interval, from which it is worth a warning, and an error. How often that
 is wrong is measured by ``benchmarks/run_verdicts_numbers.py``: running averages that lag behind
 the last steps of a training at a constant rate cost a healthy denoiser 0.04."""
+OF_PLACES = 0.03
+"""The same of the loss of masks: what networks that were trained with noise gain by luck is less."""
 ONE_SIDED = 1.64
 """Standard errors from a fall to the lower end of its interval, of 95 % to one side."""
 CLEARER = 4.0
@@ -133,6 +135,8 @@ def _by_labels(data: AgainstData) -> Harm | None:
     if data.healed is None:
         return _by_numbers(data)
     healed, harmed = data.healed, data.harmed or 0
+    if healed > harmed and _changes_places_only(data):
+        return None
     if healed > harmed and sign_test(healed, harmed) < SIGNIFICANT:
         return Harm.PROVEN
     if harmed > healed and sign_test(harmed, healed) < SIGNIFICANT:
@@ -194,12 +198,32 @@ def _by_numbers(data: AgainstData) -> Harm | None:
     fall = 1 - (given.loss or 0.0) / stored.loss if stored.loss else 0.0
     if fall < FALLS[0]:
         return Harm.NONE
-    # A paired t is a mean in its standard errors.
-    surely = fall * (1 - ONE_SIDED / data.loss_t)
+    surely = _surely_falls(data, stored, given)
     if surely < FALLS[0]:
         return None
     # Not a number, as of a loss that was infinite, is no little fall.
     return Harm.PROVEN if not surely < FALLS[1] else Harm.SHOWN
+
+
+def _changes_places_only(data: AgainstData) -> bool:
+    """Whether masks or tokens gain next to nothing, however many samples gain it.
+
+    A single place is enough for a sample to be answered better.
+    """
+    stored, given = data.regime("eval"), data.regime("re-estimated")
+    if data.skill is None or data.skill.of != "places" or stored is None or given is None:
+        return False
+    return _surely_falls(data, stored, given) < OF_PLACES
+
+
+def _surely_falls(data: AgainstData, stored: Regime, given: Regime) -> float:
+    """The part of the loss that re-estimated statistics take away: the lower end of its interval.
+
+    A paired t is a mean in its standard errors. Not a number where a loss was infinite.
+    """
+    fall = 1 - (given.loss or 0.0) / stored.loss if stored.loss else 0.0
+    t = data.loss_t or 0.0
+    return fall * (1 - ONE_SIDED / t) if t > 0 else min(fall, 0.0)
 
 
 def _is_near(data: AgainstData) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
 import pytest
 
+from normcheck.live.hits import Skill
 from normcheck.live.measurement import AgainstData, Drift, Regime
 from normcheck.rules.harm import Harm
 from normcheck.rules.harm_by_outputs import (
@@ -115,3 +117,19 @@ def test_without_an_expected_gain_losses_have_to_be_surer() -> None:
     between = (RIGHTER[0] + RIGHTER_ALONE[0]) / 2
     assert harm_of(measured(between, None)) is Harm.NONE
     assert harm_of(measured(RIGHTER_ALONE[0] + 0.1, None)) is Harm.SHOWN
+
+
+@pytest.mark.parametrize(("given", "harm"), [(0.294, Harm.NONE), (0.15, Harm.PROVEN)])
+def test_masks_that_gain_a_place_each(given: float, harm: Harm) -> None:
+    """However many samples are answered better: how much of the loss falls away counts."""
+    found = replace(
+        measured(6.0, None, healed=71, harmed=31, loss_t=6.2),
+        regimes=(
+            Regime("eval", 0.1, 0.05, 0.9, 0.3, SAMPLES),
+            Regime("re-estimated", 0.1, 0.05, 0.9, given, SAMPLES),
+        ),
+        skill=Skill("places", SAMPLES, 0.8, 0.9, 30.0, 0.5),
+    )
+    assert harm_of(found) is harm
+    # A whole answer of each sample is no place: there the number of samples decides.
+    assert harm_of(replace(found, skill=None)) is Harm.PROVEN
