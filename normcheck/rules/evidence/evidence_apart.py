@@ -4,6 +4,7 @@ The thresholds lie above what healthy models of two dozen families reach.
 """
 
 from collections.abc import Sequence
+from math import sqrt
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def _off(fit: Fit) -> float:
     A max pooling that stands between as well raises all of them by about as many deviations. Names
     of one block leave room for it; a Sequential whose numbers are taken does not.
     """
-    off = max((1 - fit.explained) * fit.energy, 0.0) ** 0.5
+    off = sqrt(max((1 - fit.explained) * fit.energy, 0.0))
     if fit.link.recognition.confidence is Confidence.HIGH and "Sequential" in (
         fit.link.recognition.reason
     ):
