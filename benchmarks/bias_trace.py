@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.small_networks import Data, cells, digits, patches, wines  # noqa: E402
 from normcheck.formats.read_checkpoint import read_checkpoint  # noqa: E402
-from normcheck.norms.belonging.bias_trace import BiasTrace, bias_trace  # noqa: E402
 from normcheck.norms.find_norms import anatomy_of  # noqa: E402
+from normcheck.norms.traces.bias_trace import BiasTrace, bias_trace  # noqa: E402
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "Adam 1e-3": lambda m: torch.optim.Adam(m.parameters(), 1e-3),

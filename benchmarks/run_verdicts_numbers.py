@@ -1,9 +1,11 @@
 """What a scan with data says of networks that predict numbers and masks, whose damage is known.
 
 Run from the repository root as ``python -m benchmarks.run_verdicts_numbers --seeds 2``. The
-look-alikes and faults are those of ``benchmarks.run_verdicts``; four tasks on what scikit-learn
-ships take the place of classes: the course of diabetes from ten measurements, digits out of
-noise, the colour of a hidden middle of a patch, and the mask of a digit over a photograph.
+look-alikes and faults are those of ``benchmarks.run_verdicts``; tasks on what scikit-learn ships
+take the place of classes. Numbers: the course of diabetes from ten measurements, the impedance of a
+circuit (made up, with noise), digits out of noise, the colour of a hidden middle of a patch, the
+place of a digit on a photograph. Masks: of a digit over a photograph, of a blot of one photograph
+on the other.
 
 Damage is the part of the squared error that statistics of the training data would take away; of
 masks, of the share of places that are wrong. Both are measured on samples that were held out.
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_diabetes, load_digits, load_sample_images
+from sklearn.datasets import load_diabetes, load_digits, load_sample_images, make_friedman2
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -59,6 +61,17 @@ def diabetes(seed: int) -> Data:
     return _parts(inputs, wanted, seed, 230, SAMPLES)
 
 
+def impedance(seed: int) -> Data:
+    """Of a circuit, from resistance, frequency, inductance and capacity (Friedman, 1991).
+
+    A tenth of the variance is noise.
+    """
+    x, y = make_friedman2(1000 + SAMPLES + _JUDGED, noise=125.0, random_state=seed % 2**32)
+    inputs = torch.tensor((x - x.mean(0)) / x.std(0), dtype=torch.float32)
+    wanted = torch.tensor((y - y.mean()) / y.std(), dtype=torch.float32)[:, None]
+    return _parts(inputs, wanted, seed, 1000, SAMPLES)
+
+
 def _digits() -> Tensor:
     return torch.tensor(load_digits().images[:, None] / 16, dtype=torch.float32)
 
@@ -70,9 +83,11 @@ def denoising(seed: int) -> Data:
     return _parts((clean + 0.4 * noise - 0.3) / 0.5, clean, seed, 1000, SAMPLES)
 
 
-def _patches(count: int, seed: int) -> Tensor:
+def _patches(count: int, seed: int, only: int | None = None) -> Tensor:
+    """Of two photographs, or of one of them, ``(count, 3, 8, 8)`` from 0 to 1."""
     random = np.random.default_rng(seed)
     photos, found = load_sample_images().images, []
+    photos = photos if only is None else photos[only : only + 1]
     for _ in range(count):
         photo = photos[random.integers(len(photos))]
         y, x = (random.integers(side - 16) for side in photo.shape[:2])
@@ -88,6 +103,34 @@ def hidden(seed: int) -> Data:
     wanted = pixels[:, :, 2:6, 2:6].mean((2, 3))
     pixels[:, :, 2:6, 2:6] = 0
     return _parts(pixels, wanted, seed, 1000, SAMPLES)
+
+
+def placed(seed: int) -> Data:
+    """Row and column of a digit on a photograph, in parts of half the way: two numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    count = 1000 + SAMPLES + _JUDGED
+    ink = functional.avg_pool2d(_digits(), 2)
+    ink = ink[torch.randint(len(ink), (count,), generator=generator)]
+    ground = _patches(count, seed)
+    corners = torch.randint(5, (count, 2), generator=generator)
+    colour = torch.rand(count, 3, 1, 1, generator=generator)
+    for pixels, drawn, painted, (row, column) in zip(
+        ground, ink, colour, corners.tolist(), strict=True
+    ):
+        under = pixels[:, row : row + 4, column : column + 4]
+        under.copy_(under * (1 - drawn) + drawn * painted)
+    return _parts((ground - 0.45) / 0.28, (corners - 2) / 2, seed, 1000, SAMPLES)
+
+
+def blots(seed: int) -> Data:
+    """Which pixels of a patch are of the other photograph, a smooth random shape: 2 classes."""
+    count = 1000 + SAMPLES + _JUDGED
+    generator = torch.Generator().manual_seed(seed)
+    rough = torch.randn(count, 1, 3, 3, generator=generator)
+    shape = functional.interpolate(rough, (8, 8), mode="bicubic", align_corners=True) > 0
+    sky, flower = (_patches(count, seed + number, only=number) for number in (0, 1))
+    pixels = torch.where(shape, flower, sky)
+    return _parts((pixels - 0.45) / 0.28, shape[:, 0].long(), seed, 1000, SAMPLES)
 
 
 def masks(seed: int) -> Data:
@@ -132,6 +175,28 @@ class Around(nn.Module):
         return self.last(self.up(torch.cat([x, small], dim=1)))
 
 
+class Residual(nn.Module):
+    """Two convolutions beside what goes around them."""
+
+    def __init__(self, channels: int) -> None:
+        """Two norms."""
+        super().__init__()
+        self.first = _layer(channels, channels, nn.ReLU)
+        self.second = _layer(channels, channels, nn.Identity)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to the same."""
+        return (x + self.second(self.first(x))).relu()
+
+
+def residual_to_numbers(channels: int, out: int) -> nn.Module:
+    """Two residual blocks, all that they see in one linear layer."""
+    return nn.Sequential(
+        _layer(channels, 16, nn.ReLU), Residual(16), nn.MaxPool2d(2), Residual(16),
+        nn.Flatten(), nn.Linear(16 * 4 * 4, out),
+    )  # fmt: skip
+
+
 def image_to_numbers(channels: int, out: int) -> nn.Module:
     """Convolutions with leaky ReLU, all that they see in one linear layer."""
     act = lambda: nn.LeakyReLU(0.1)  # noqa: E731
@@ -154,12 +219,18 @@ class Task:
 TASKS: dict[str, Task] = {
     "diabetes, perceptron": Task(diabetes, perceptron, True),
     "diabetes, deep perceptron": Task(diabetes, deep_perceptron, True),
+    "impedance, perceptron": Task(impedance, perceptron, True),
+    "impedance, deep perceptron": Task(impedance, deep_perceptron, True),
     "denoising, plain": Task(denoising, image_to_image),
     "denoising, around": Task(denoising, Around),
     "hidden middle, convolutions": Task(hidden, image_to_numbers),
     "hidden middle, perceptron": Task(hidden, perceptron, True),
+    "place, convolutions": Task(placed, image_to_numbers),
+    "place, residual": Task(placed, residual_to_numbers),
     "masks, plain": Task(masks, image_to_image),
     "masks, around": Task(masks, Around),
+    "blots, plain": Task(blots, image_to_image),
+    "blots, around": Task(blots, Around),
 }
 
 

@@ -1,6 +1,5 @@
 """``python -m normcheck`` and the console script."""
 
-import gc
 import os
 import sys
 
@@ -10,9 +9,9 @@ def run() -> None:
     # numpy starts a thread for each core when it is imported, a quarter of the time that
     # its import takes; the products here are too small to gain from them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Thousands of objects are made at the start and for each large file, and next to none of
-    # them are cycles: to look for those after every 700 takes a tenth of the time.
-    gc.set_threshold(20_000, 20, 20)
+    from normcheck.cycles import look_rarely
+
+    look_rarely()
 
     from normcheck.cli.main import main
 

@@ -123,12 +123,16 @@ class _Plan:
             if len(args) == count and not words:
                 put(instance, "__dict__", dict(zip(names, args)))  # noqa: B905  # of one length
                 return
-            values = {**given, **dict(zip(names, args)), **words}  # noqa: B905  # looked at below
+            values = {**given, **words} if words else given.copy()
+            if args:
+                # A field that is given twice, and what is too much, are looked at below.
+                values.update(zip(names, args))  # noqa: B905
             for name, make in anew.items():
                 if name not in values:
                     values[name] = make()
             if (
-                values.keys() != known
+                len(values) != count
+                or not known.issuperset(words)
                 or len(args) > count
                 or (args and words and not words.keys().isdisjoint(names[: len(args)]))
             ):

@@ -23,8 +23,14 @@ class Ran:
     """What a run of two models gave."""
 
     outputs: OutputMatch | None
-    not_run: str = ""
+    why_not: str = ""
     """Why there are no outputs."""
+    hint: str = ""
+
+    @property
+    def not_run(self) -> str:
+        """Why there are no outputs, and what to do, in one line; empty where there are some."""
+        return f"{self.why_not} ({self.hint})" if self.why_not else ""
 
 
 def track_of_any(files: Sequence[Path], limits: Limits, where: Sequence[str]) -> Track:
@@ -101,7 +107,7 @@ def outputs_of(
     outcomes = ran(first, [anatomy] * len(first.models), how, limits)
     place = next(i for i, model in enumerate(first.models) if model is old)
     why = outcomes[place].error
-    return Ran(outcomes[place].outputs, f"{why.message} ({why.hint})" if why is not None else "")
+    return Ran(outcomes[place].outputs, *((why.message, why.hint) if why is not None else ()))
 
 
 def pair_outputs(

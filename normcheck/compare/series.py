@@ -43,13 +43,15 @@ class Series:
         """Of a model and its export."""
         self.ran = Ran(None)
         """What the models of two checkpoints gave on the same data."""
+        self.exported = Ran(None)
+        """The same of a model and its export."""
         self._limits = limits
         self._where = where
         self._ranks = ranks
 
     def take(self, pair: ExportedPair) -> None:
         """Go on with a model and its export, in the place of what was measured."""
-        self.tracks, self.match = [pair.track], pair.match
+        self.tracks, self.match, self.exported = [pair.track], pair.match, pair.ran
 
     def read(self, path: Place, number: int) -> None:
         """Add one file to the comparison; what fails becomes an entry of ``errors``."""

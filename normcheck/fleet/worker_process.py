@@ -25,6 +25,7 @@ def main(word: str) -> None:
 
 def _serve(parent: Parent) -> None:
     task = parent.next()
+    from normcheck.cycles import look_rarely
     from normcheck.fleet.worker_messages import Announcement, Ready, Result
     from normcheck.live.process.child_messages import Progress
     from normcheck.pipeline.results import lost, packed
@@ -43,6 +44,8 @@ def _serve(parent: Parent) -> None:
             announce=lambda text: tell(Announcement(text)),
         )
         task = replace(task, examination=replace(task.examination, running=heard))
+    else:
+        look_rarely()  # models that run may hold memory in cycles
     tell(Ready())
     while True:
         target = parent.next()

@@ -124,6 +124,11 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             "a model is a dictionary of arrays; save it with torch.save or safetensors",
         ),
         (
+            start.startswith(b"\x04\x22\x4d\x18"),
+            "packed by lz4, which is not unpacked here",
+            "unpack it (lz4 -d), and scan what comes out",
+        ),
+        (
             text.startswith(b"{"),
             "JSON, but not the index of a sharded checkpoint",
             "scan the folder that it lies in, or the checkpoint itself",

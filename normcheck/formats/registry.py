@@ -233,6 +233,14 @@ def _is_zip(start: bytes) -> bool:
     return start.startswith(b"PK\x03\x04")
 
 
+_PICKLES = (".pkl", ".pickle")
+_PACKED = tuple(
+    suffix + packing
+    for suffix in (".pt", ".pth", ".ckpt", ".safetensors", *_PICKLES, ".joblib")
+    for packing in (".gz", ".z", ".bz2", ".xz", ".lzma", ".zst")
+)
+"""As joblib names what it packs, and as whoever packs a file names it."""
+
 FORMATS = (
     Format(
         "a file of torch.save",
@@ -252,7 +260,8 @@ FORMATS = (
     ),
     Format("packed by zstd", (), sign=_is_zstd, read=_read_box, extra="zstandard"),
     Format("an archive of checkpoints", (".mar", ".nemo", "model.tar.gz"), _is_box, _read_box),
-    Format("a pickle", (".pkl", ".pickle"), sign=_PICKLE.match, read=_read_pickles),
+    Format("a packed checkpoint", _PACKED, _is_box, _read_box),
+    Format("a pickle", (*_PICKLES, ".joblib"), sign=_PICKLE.match, read=_read_pickles),
     Format("an ONNX model", (".onnx",), sign=_is_onnx, read=_read_onnx, export=True, extra="onnx"),
 )
 """Every format, in the order in which files are held against their signs."""

@@ -37,6 +37,14 @@ _PAGE = 4096
 _PER_DIRECTORY_BYTE = 16
 """Memory per byte of an archive's directory, from above: 46 bytes and a name become an
 object of about 500, its name and its place by name."""
+_CUT_OFF = "it is probably a truncated download; fetch it again and compare sizes"
+_AS_TEXT = (
+    "something took it for text and replaced the bytes that are none; fetch it again as binary"
+)
+_SAMPLE = 64 << 10
+_REPLACED = b"\xef\xbf\xbd"
+"""U+FFFD in UTF-8, for bytes that were no text."""
+_OFTEN = 16
 _FETCH = "the file is damaged; fetch it again"
 _REWRITTEN = "the archive was changed or made to harm; fetch it again, or save it again with torch"
 
@@ -65,7 +73,7 @@ def _directory(source: Source, budget: Budget) -> Archive:
     except _DIRECTORY_ERRORS as error:
         raise UnreadableError(
             f"{source.name}: a zip archive whose directory cannot be read ({error})",
-            "it is probably a truncated download; fetch it again and compare sizes",
+            _AS_TEXT if _was_text(source) else _CUT_OFF,
         ) from error
     raw.budget = None
     names = archive.namelist()
@@ -76,6 +84,12 @@ def _directory(source: Source, budget: Budget) -> Archive:
             f"{source.name}: the archive holds {twice[:80]} more than once", _REWRITTEN
         )
     return archive
+
+
+def _was_text(source: Source) -> bool:
+    """Whether bytes were replaced: every archive has zeros, in its first header already."""
+    start = source.read_at(0, min(_SAMPLE, source.size))
+    return b"\0" not in start or start.count(_REPLACED) >= _OFTEN
 
 
 def _check_case(source: Source, names: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import isfinite, isnan
+from math import isfinite, isnan, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from normcheck.saved.dtypes import DType
 
 Floats = npt.NDArray[np.float64]
+
+DEFAULT_EPS = 1e-5
+"""Of torch's batch norms."""
 
 
 class Confidence(StrEnum):
@@ -52,11 +55,12 @@ class Values:
     dtype: DType
     requires_grad: bool | None = None
     _ordered: Floats | None = field(default=None, init=False, repr=False)
+    _ends: tuple[float, float] | None = field(default=None, init=False, repr=False)
 
     @property
     def size(self) -> int:
         """How many there are."""
-        return int(self.numbers.size)
+        return self.numbers.size
 
     @property
     def ordered(self) -> Floats:
@@ -71,33 +75,42 @@ class Values:
         return self._ordered
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The first and the last of them in order; NaN where there is none."""
+        if self._ends is None:
+            ordered = self.ordered
+            ends = (float(ordered[0]), float(ordered[-1])) if ordered.size else (nan, nan)
+            object.__setattr__(self, "_ends", ends)
+        assert self._ends is not None  # noqa: S101  # set above
+        return self._ends
+
+    @property
     def finite(self) -> bool:
         """Whether there is neither NaN nor infinity."""
-        ordered = self.ordered
-        return not ordered.size or (isfinite(ordered[0]) and isfinite(ordered[-1]))
+        first, last = self._ends or self.ends
+        return (isfinite(first) and isfinite(last)) or not self.numbers.size
 
     @property
     def any_negative(self) -> bool:
         """Whether one is below 0, whatever the others are."""
-        ordered = self.ordered
-        return bool(ordered.size) and bool(ordered[0] < 0)
+        return self.ends[0] < 0
 
     @property
     def lowest(self) -> float:
         """The smallest of at least one number; NaN where one is NaN."""
-        ordered = self.ordered
-        return float(ordered[-1] if isnan(ordered[-1]) else ordered[0])
+        first, last = self.ends
+        return last if isnan(last) else first
 
     def all_are(self, value: float) -> bool:
         """Whether there is no other number."""
-        ordered = self.ordered
-        return not ordered.size or bool(ordered[0] == value == ordered[-1])
+        first, last = self._ends or self.ends
+        return first == value == last or not self.numbers.size
 
     @property
     def constant(self) -> bool:
         """Whether all of at least one number are the same."""
-        ordered = self.ordered
-        return bool(ordered[0] == ordered[-1])
+        first, last = self.ends
+        return first == last
 
 
 @lazy_dataclass(eq=False)
@@ -168,6 +181,11 @@ class NormLayer:
     def uses_statistics(self) -> bool:
         """Whether eval mode of this layer applies stored statistics."""
         return self.kind.family in (Family.BATCH, Family.FROZEN_BATCH) or self.has_statistics
+
+    @property
+    def assumed_eps(self) -> float:
+        """What it adds to its variances; torch's default where the file does not tell."""
+        return DEFAULT_EPS if self.eps is None else self.eps
 
     @property
     def at_initial_values(self) -> bool:

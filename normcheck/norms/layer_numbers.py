@@ -73,3 +73,14 @@ def middle_of(ordered: Floats) -> float:
         return float(ordered[middle])
     # Halved first: the sum of two large numbers is infinite.
     return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2
+
+
+def deviation(values: Floats) -> float:
+    """The standard deviation of numbers in one dimension, to the bit that of ``values.std()``.
+
+    That one looks at its arguments first, which for a few dozen numbers takes as long three times.
+    """
+    count = values.size
+    apart = values - np.add.reduce(values) / count
+    apart *= apart
+    return float(np.sqrt(np.add.reduce(apart) / count))

@@ -126,8 +126,9 @@ def _hidden(state: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for name, value in state.items():
         if name in _OWN or not isinstance(name, str):
             continue
-        if is_module(value):
-            yield name, value
+        if isinstance(value, Inert):
+            if is_module(value):
+                yield name, value
         elif isinstance(value, list | tuple):
             yield from ((f"{name}[{i}]", v) for i, v in enumerate(value) if is_module(v))
         elif isinstance(value, dict):

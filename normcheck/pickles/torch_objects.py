@@ -66,6 +66,10 @@ def storage_key(value: object) -> str:
     return str(value)
 
 
+_ELSEWHERE = GlobalName("", "persistent id")
+"""What the machine makes of a persistent id where nothing stands behind it."""
+
+
 def _flag(value: object) -> bool:
     return value is True or value == 1
 
@@ -80,6 +84,13 @@ def _rebuild_tensor(
     _hooks: object = None,
     metadata: object = None,
 ) -> TensorRef:
+    if isinstance(storage, Inert) and storage.cls == _ELSEWHERE:
+        raise UnreadableError(
+            "a pickle whose tensors lie in other files: it was taken out of an archive that "
+            "torch.save wrote",
+            "scan the archive; if only its unpacked folder is left, pack it again: "
+            "zip -0 -r model.pt FOLDER, from the folder's parent",
+        )
     if not isinstance(storage, Storage):
         raise TypeError("a tensor over something that is not a storage")
     grad = requires_grad if type(requires_grad) is bool else _flag(requires_grad)

@@ -60,6 +60,8 @@ class Emergency:
     guessed_from: str | None = None
     """What the size of the images was guessed from, empty where it was found by trial; None where
     it was given."""
+    in_part: tuple[str, ...] = ()
+    """Norms of which only the channels change whose statistics cannot be."""
 
 
 @lazy_dataclass()

@@ -8,7 +8,7 @@ from normcheck.report.run_summary import RunSummary
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.harm import Harm
 from normcheck.saved.checkpoint import Form
-from normcheck.wording import fold, plural
+from normcheck.wording import fold, part, plural
 
 
 @lazy_dataclass()
@@ -108,15 +108,14 @@ def folding(anatomy: Anatomy) -> tuple[str, ...]:
 
 def _on_data(run: RunSummary) -> str:
     off = sum(drift.off > 0 for drift in run.drifts)
-    judged = plural(len(run.drifts), "layer")
+    judged = len(run.drifts)
+    differ = f"{part(off, judged, 'layer', 'differs', 'differ')} from the data"
     if not run.verdict:
-        return (
-            f"{off} of {judged} differ from the data. What that does to outputs could not be "
-            "judged (see the notes)."
-        )
+        return f"{differ}. What that does to outputs could not be judged (see the notes)."
     if not off:
-        return f"{run.words} No channel of {judged} lies provably outside the data."
-    differ = f"{off} of {judged} differ from the data"
+        return (
+            f"{run.words} No channel of {plural(judged, 'layer')} lies provably outside the data."
+        )
     if run.verdict == Harm.NONE.value:
         differ += ", without harm that could be seen"
     return f"{differ}. {run.words}"

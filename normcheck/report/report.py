@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import import_module
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -263,6 +264,8 @@ def with_verdict(
     layer: LayerSummary, findings: Sequence[Finding], suppressed: Sequence[Suppressed] = ()
 ) -> LayerSummary:
     """The line of a layer with the findings of its model that name it."""
+    if not findings and not suppressed:
+        return layer
     blamed = [f for f in findings if layer.path in f.layers]
     hidden = [s.finding for s in suppressed if layer.path in s.finding.layers]
     known = {finding.rule for finding in hidden}
@@ -306,12 +309,14 @@ def _spread(
 
 def _bins(numbers: Floats) -> tuple[int, ...]:
     """How many of the values, which are in order, lie in each of ``BINS`` equal parts."""
-    low = numbers[0]
-    width = numbers[-1] - low
-    if not np.isfinite(width) or width == 0:
+    low = float(numbers[0])
+    width = float(numbers[-1]) - low
+    if not isfinite(width) or width == 0:
         return ()
-    places = np.minimum((numbers - low) / width * BINS, BINS - 1).astype(np.intp)
-    return tuple(np.bincount(places, minlength=BINS).tolist())
+    places = ((numbers - low) / width * BINS).astype(np.intp)
+    *counts, last = np.bincount(places, minlength=BINS + 1).tolist()
+    counts[-1] += last  # the largest, which lies on the end
+    return tuple(counts)
 
 
 def _logarithmic_bins(numbers: Floats) -> tuple[int, ...]:

@@ -38,23 +38,26 @@ which a network for digits that nobody would call sick has 5.8. How often that i
 much harm it finds is measured by ``benchmarks/run_verdicts.py``: the table is in
 ``docs/running.md``."""
 RIGHTER_ALONE = (2.5, 5.0)
-"""The same where nothing tells how many answers would become right."""
+"""The same where nothing tells how many answers would become right, and of numbers the t alone."""
 SURER_THROUGHOUT = 6.0
 """Paired t of the losses as they are plus twice the z, from which they count as better there where
 later norms are off as much as the first: it alone is off where weights were trained on augmented
 input, whose losses are too high or too low with the same answers."""
 BETTER = 3.5
-"""The same without temperatures (of marks and numbers), and where the stored ones count as better:
+"""The same without temperatures (of marks), and where the stored ones count as better:
 minus as much."""
 BETTER_THOUGH_NEAR = 7.2
 """That where hardly any channel is off: statistics of the last batches of a training at a constant
 rate lag by as little, in networks that nobody calls sick."""
 NEAR = 0.03
 """Share of channels off, over all layers, below which that holds."""
-FALLS = (0.1, 0.25)
-"""Part of the squared error of predicted numbers that re-estimated statistics take away, from which
-it is worth a warning, and an error: running averages that lag behind the last steps of a training
-at a constant rate cost a healthy denoiser 0.04."""
+FALLS = (0.05, 0.2)
+"""Part of the squared error of predicted numbers that re-estimated statistics take away for sure,
+by the lower end of its interval, from which it is worth a warning, and an error. How often that
+is wrong is measured by ``benchmarks/run_verdicts_numbers.py``: running averages that lag behind
+the last steps of a training at a constant rate cost a healthy denoiser 0.04."""
+ONE_SIDED = 1.64
+"""Standard errors from a fall to the lower end of its interval, of 95 % to one side."""
 CLEARER = 4.0
 """Paired t of the margins, in deviations and in scores, and of the entropies from which decisions
 count as clearer without labels: augmentation moves one of them and fine-tuning in eval mode
@@ -155,12 +158,17 @@ def _by_numbers(data: AgainstData) -> Harm | None:
         return None
     if data.loss_t <= -BETTER:
         return Harm.STORED_RIGHT
-    if data.loss_t < (BETTER_THOUGH_NEAR if _is_near(data) else BETTER):
+    if data.loss_t < RIGHTER_ALONE[_is_near(data)]:
         return None
     fall = 1 - (given.loss or 0.0) / stored.loss if stored.loss else 0.0
     if fall < FALLS[0]:
         return Harm.NONE
-    return Harm.PROVEN if not fall < FALLS[1] else Harm.SHOWN
+    # A paired t is a mean in its standard errors.
+    surely = fall * (1 - ONE_SIDED / data.loss_t)
+    if surely < FALLS[0]:
+        return None
+    # Not a number, as of a loss that was infinite, is no little fall.
+    return Harm.PROVEN if not surely < FALLS[1] else Harm.SHOWN
 
 
 def _is_near(data: AgainstData) -> bool:

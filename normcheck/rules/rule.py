@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,14 @@ if TYPE_CHECKING:
     from normcheck.compare.movement import Comparison
     from normcheck.live.measurement import Mechanics, Run
     from normcheck.live.training_record import TrainingRecord
-    from normcheck.norms.belonging.bias_trace import BiasTrace
-    from normcheck.norms.belonging.gradient_trace import GradientTrace
+    from normcheck.norms.traces.bias_trace import BiasTrace
+    from normcheck.norms.traces.gradient_trace import GradientTrace
     from normcheck.rules.option import Option
     from normcheck.saved.clocks import Clock
     from normcheck.saved.graph import Op
 
 DEFAULT_MOMENTUM = 0.1
 """BatchNorm's momentum in torch where nobody chose another; a state dict does not hold it."""
-DEFAULT_EPS = 1e-5
-"""What BatchNorm adds to variances there, likewise."""
 
 
 COUNTER = "num_batches_tracked"
@@ -60,7 +59,10 @@ class Need(StrEnum):
     @property
     def scanned(self) -> bool:
         """Whether a scan can give it."""
-        return not self.compares and self is not Need.TRAINING
+        return self in _BY_SCANS
+
+
+_BY_SCANS = frozenset((Need.STATE, Need.MODULES, Need.RUN, Need.DATA))
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
@@ -104,6 +106,11 @@ class Subject:
 
     def batch_norms(self) -> tuple[NormLayer, ...]:
         """Layers that normalise over the batch, or keep statistics as those do."""
+        return self._batch_norms
+
+    @cached_property
+    def _batch_norms(self) -> tuple[NormLayer, ...]:
+        # A dozen rules ask.
         return tuple(
             layer
             for layer in self.layers
@@ -124,6 +131,10 @@ class Subject:
 
     def with_statistics(self) -> tuple[NormLayer, ...]:
         """Layers whose stored mean and variance can be read, frozen ones included."""
+        return self._with_statistics
+
+    @cached_property
+    def _with_statistics(self) -> tuple[NormLayer, ...]:
         return tuple(layer for layer in self.layers if layer.has_statistics)
 
 
@@ -266,11 +277,6 @@ def assumed_momentum(layer: NormLayer) -> tuple[float | Momentum, bool]:
     if layer.momentum is None:
         return DEFAULT_MOMENTUM, False
     return layer.momentum, not layer.momentum_of
-
-
-def assumed_eps(layer: NormLayer) -> float:
-    """What a layer adds to its variances; torch's default where the file does not tell."""
-    return DEFAULT_EPS if layer.eps is None else layer.eps
 
 
 def count_is_trusted(layers: Sequence[NormLayer]) -> bool:

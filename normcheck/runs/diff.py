@@ -68,6 +68,8 @@ def diff(
     _check_numbers(files, places, series.errors)
     running = _as_configured(files, examination)
     _measure(series, files, examination, places, running, ranks=ranks)
+    if running is not None and running.feeding.data is not None:
+        series.errors += _not_fed(series)
     compared = series.compared()
     results = [FileResult("", errors=tuple(series.errors))]
     results += [_judged(*both, examination.rules) for both in compared]
@@ -143,6 +145,13 @@ def _measure(
         series.errors.clear()
     if running is not None and not series.errors:
         series.ran = pair_outputs(two, examination.limits, where, running)
+
+
+def _not_fed(series: Series) -> Iterator[Failure]:
+    """What was asked for, outputs on the user's data, and could not be had."""
+    for ran in (series.ran, series.exported):
+        if ran.why_not:
+            yield Failure(series.files[0], f"outputs not compared: {ran.why_not}", ran.hint)
 
 
 def _judged(track: Track, comparison: Comparison, rules: Sequence[Rule]) -> FileResult:

@@ -8,6 +8,7 @@ floating point specification, and of "8-bit Numerical Formats for Deep Neural Ne
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,12 @@ def of_storage_class(name: str) -> DType | None:
     return BY_NAME[known] if known else None
 
 
+@lru_cache(maxsize=64)
+def _bits(code: str) -> np.dtype[Any]:
+    """Numpy's type of a code with its order; to read the code takes as long as to decode."""
+    return np.dtype(code)
+
+
 def decode(raw: bytes, dtype: DType, *, big_endian: bool) -> Array:
     """The numbers in ``raw``, one dimension.
 
@@ -199,5 +206,5 @@ def decode(raw: bytes, dtype: DType, *, big_endian: bool) -> Array:
         return _bcomplex32(np.frombuffer(raw, order + "u2"))
     if dtype.code is None:
         raise ValueError(f"{dtype.name} values are not plain numbers")
-    bits = np.frombuffer(raw, order + dtype.code)
+    bits = np.frombuffer(raw, _bits(order + dtype.code))
     return dtype.decode(bits) if dtype.decode else bits

@@ -162,7 +162,8 @@ class TensorRef:
     @property
     def readable(self) -> bool:
         """Whether the values can be had from this file."""
-        return self.dtype.readable and self.storage is not None and self.storage.available
+        storage = self.storage
+        return storage is not None and storage.available and self.dtype.readable
 
     def with_flags(self, *, parameter: bool, requires_grad: bool) -> "TensorRef":
         """The same tensor as a parameter."""

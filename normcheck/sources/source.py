@@ -53,7 +53,7 @@ class DistantSource(Source, Protocol):
         ...
 
 
-_WHOLE_BYTES = 128 << 10
+_WHOLE_BYTES = 512 << 10
 """Length up to which a file is read at once: its hundred pieces would take longer one by one,
 and the system reads as much ahead in any case."""
 

@@ -249,3 +249,46 @@ def test_pickle_past_the_limit(tmp_path: Path) -> None:
     path = hand.torch_zip(tmp_path / "model.pt", ONE_TENSOR, {"0": FOUR})
     with pytest.raises(RefusedError, match="the limit is 10"):
         read_checkpoint(path, Limits(pickle_bytes=10))
+
+
+def test_a_pickle_out_of_an_archive_says_where_its_tensors_are(save, tmp_path: Path) -> None:
+    """Some browsers unpack what they download: packed again, it is read like before."""
+    path = save(model().state_dict())
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    (alone,) = (tmp_path / "unpacked").rglob("data.pkl")
+    with pytest.raises(UnreadableError, match=r"torch\.save wrote") as caught:
+        read_checkpoint(alone)
+    assert "zip -0 -r" in caught.value.hint
+    again = tmp_path / "again.pt"
+    with zipfile.ZipFile(again, "w") as archive:
+        for file in sorted((tmp_path / "unpacked").rglob("*")):
+            archive.write(file, file.relative_to(tmp_path / "unpacked"))
+    there, here = (read_checkpoint(file).models[0].tensors for file in (again, path))
+    assert list(there) == list(here)
+
+
+@pytest.mark.parametrize(
+    "as_text",
+    [
+        lambda data: data.decode("utf-8", "replace").encode(),
+        lambda data: bytes(byte if byte < 0x80 and byte else 0x20 for byte in data),
+    ],
+    ids=["replacement characters", "spaces"],
+)
+def test_bytes_that_were_taken_for_text(save, tmp_path: Path, as_text) -> None:
+    """A download that an editor or a transfer mode has rewritten was not cut off."""
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(as_text(save(model().state_dict()).read_bytes()))
+    with pytest.raises(UnreadableError) as caught:
+        read_checkpoint(damaged)
+    assert "as binary" in caught.value.hint
+
+
+def test_an_archive_that_was_cut_off(save, tmp_path: Path) -> None:
+    """Its beginning is as it was: the hint is another one."""
+    data = save(model().state_dict()).read_bytes()
+    (tmp_path / "half.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableError) as caught:
+        read_checkpoint(tmp_path / "half.pt")
+    assert "truncated download" in caught.value.hint

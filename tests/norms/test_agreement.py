@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from normcheck.norms.belonging.agreement import Agreement
 
-from .settled import CHANNELS, anatomy, conv_net, settle
+from .settled import CHANNELS, anatomy, conv_net, reorder, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
@@ -163,3 +164,65 @@ def test_a_constant_channel_does_not_decide(tmp_path: Path) -> None:
     agreement = anatomy(model, tmp_path).agreement
     assert agreement is not None
     assert np.median([fit.explained for fit in agreement.fits]) > 0.9
+
+
+class _Discards(nn.Module):
+    """A pre-activation block whose first norm runs to no effect, as in a published network."""
+
+    def __init__(self, *, discards: bool) -> None:
+        super().__init__()
+        self.discards = discards
+        self.bn1, self.conv1 = nn.BatchNorm2d(CHANNELS), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.bn2, self.conv2 = nn.BatchNorm2d(CHANNELS), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out = torch.relu(self.bn1(images))
+        out = self.conv1(images if self.discards else out)
+        return images + self.conv2(torch.relu(self.bn2(out)))
+
+
+@pytest.mark.parametrize("discards", [True, False])
+def test_a_norm_that_nothing_trained_predicts_nothing(tmp_path: Path, discards: bool) -> None:
+    """Its γ and β are as they were built: what stands behind it in the file runs without it."""
+    blocks = [_Discards(discards=discards) for _ in range(4)]
+    model = settle(nn.Sequential(nn.Conv2d(3, CHANNELS, 3), *blocks), 3, 16, 16)
+    if discards:
+        for block in blocks:
+            nn.init.ones_(block.bn1.weight)
+            nn.init.zeros_(block.bn1.bias)
+    agreement = anatomy(model, tmp_path).agreement
+    fits = () if agreement is None else agreement.fits
+    inside = [f for f in fits if f.link.target.path.endswith("bn2")]
+    assert len(inside) == (0 if discards else 4)
+    assert all(f.explained > 0.9 for f in inside)
+
+
+def test_channels_that_are_quiet_beside_eps(tmp_path: Path) -> None:
+    """What eps takes away does not reach the weights: of a variance as large as eps, half."""
+    model = conv_net(nn.ReLU())
+    with torch.no_grad():
+        loudness = torch.logspace(-4, -1, CHANNELS)
+        for block in (0, 3, 6):
+            convolution = model[block]
+            assert isinstance(convolution, nn.Conv2d)
+            convolution.weight.mul_(loudness[torch.randperm(CHANNELS)].reshape(-1, 1, 1, 1))
+    agreement = anatomy(settle(model, 3, 16, 16), tmp_path).agreement
+    assert agreement is not None
+    assert len(agreement.fits) == 3
+    assert all(f.explained > 0.97 for f in agreement.fits)
+
+
+def test_square_weights_behind_a_prelu_that_do_not_fit(tmp_path: Path) -> None:
+    """Another reading of them is tried, with the slopes that the PReLU has."""
+    parts: list[nn.Module] = []
+    for _ in range(3):
+        parts += [nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.PReLU(64)]
+    model = settle(nn.Sequential(nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64), *parts), 3, 8, 8)
+    state = model.state_dict()
+    reorder(state, "9")
+    model.load_state_dict(state)
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    explained = {f.link.target.path: f.explained for f in agreement.fits if f.activation == "PReLU"}
+    assert explained["6"] > 0.9
+    assert explained["9"] < 0.5

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.bias_trace import TOGETHER, BiasTrace, bias_trace
-from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.find_norms import anatomy_of
+from normcheck.norms.traces.bias_trace import TOGETHER, BiasTrace, bias_trace
+from normcheck.norms.traces.gradient_trace import Used
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -138,3 +138,24 @@ def test_sign_of_gamma(tmp_path: Path) -> None:
     trace = told(trained(model, OPTIMIZERS["AdamW"](model), 2, lambda _: False), tmp_path)
     assert trace is not None
     assert trace.used is Used.STORED
+
+
+def test_correlation_is_that_of_ranks(tmp_path: Path) -> None:
+    """Equal values share the mean of their places, as everywhere."""
+    torch.manual_seed(0)
+    model = network()
+    pairs = []
+    for linear, norm in zip(model[1::3], model[2::3], strict=False):
+        with torch.no_grad():
+            norm.bias.copy_(torch.randn(WIDTH))
+            linear.bias.copy_((norm.bias + torch.randn(WIDTH)).round(decimals=1))
+        pairs.append((linear.bias.tolist(), norm.bias.tolist()))
+    trace = told(model, tmp_path)
+    assert trace is not None
+    found = []
+    for pair in pairs:
+        # Of each value, those that are smaller, and half of those that are as large.
+        places = [[sum(o < v for o in side) + sum(o == v for o in side) / 2 for v in side]
+                  for side in pair]  # fmt: skip
+        found.append(np.corrcoef(*places)[0, 1])
+    assert trace.correlation == pytest.approx(np.median(found), abs=1e-12)

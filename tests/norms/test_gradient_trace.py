@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.gradient_trace import GradientTrace, Used, gradient_trace
 from normcheck.norms.find_norms import anatomy_of
+from normcheck.norms.traces.gradient_trace import GradientTrace, Used, gradient_trace
 
 STEPS = 30
 Optimizer = Callable[[nn.Module], torch.optim.Optimizer]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -173,3 +174,25 @@ def test_temporal_effective_norm_without_buffers(tmp_path: Path) -> None:
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     (found,) = report_on(save(parameters, tmp_path / "m.pt")).models
     assert {layer.why for layer in found.layers} == {"running statistics not in the file"}
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["same input", "another input"])
+@pytest.mark.parametrize("to_zero", [True, False], ids=["to zero", "by the threshold"])
+def test_rates_are_those_of_neurons_followed_step_by_step(shown: bool, to_zero: bool) -> None:
+    """Whatever is worked out at once comes to what adding up, one step after another, does."""
+    choice = np.random.default_rng(0)
+    gamma, beta = choice.uniform(0.0, 1.5, 12), choice.normal(0.2, 0.6, 12)
+    same, anew = spikes._places()
+    rates = spikes._adding_up(gamma, beta)
+    expected = []
+    membrane, fired = np.zeros((12, same.size)), np.zeros(12)
+    for step, values in enumerate(anew, 1):
+        membrane += beta[:, None] + gamma[:, None] * (same if shown else values)
+        fires = membrane >= 1.0
+        membrane = np.where(fires, 0.0 if to_zero else membrane - 1.0, membrane)
+        fired += fires.mean(axis=1)
+        if step in spikes._STEPS:
+            expected.append(fired / step)
+    first = len(expected) * (2 * (not shown) + (not to_zero))
+    assert np.ptp(expected) > 0.5
+    assert np.allclose(rates[:, first : first + len(expected)].T, expected, atol=1e-3)

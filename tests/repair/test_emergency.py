@@ -13,12 +13,16 @@ import normcheck
 from normcheck import NormcheckError
 from normcheck.cli.flags.run_words import requested
 from normcheck.config.flags.running_flags import RunFlags
+from normcheck.findings import Finding
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
+from normcheck.norms.find_norms import anatomy_of
+from normcheck.repair.emergency import on_fields, permission
 from normcheck.repair.emergency.on_fields import estimated_on_fields
-from normcheck.repair.emergency.permission import Accused
+from normcheck.repair.emergency.permission import Accused, accused_layers
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Repair
+from normcheck.rules import catalogue
 from sample_models.data import load
 from sample_models.networks import DigitsNet, DigitsTransformer, deep_digits, mlp_batchnorm
 from tests.conftest import SAMPLES
@@ -233,7 +237,9 @@ def test_few_changed_decisions_are_mild() -> None:
     paths = frozenset(p.removesuffix(".running_var") for p in saved.tensors if "running_var" in p)
     asked = requested(RunFlags(model="sample_models.networks:DigitsNet", input_shape=(SHAPE,)))
     how = Fixing("", running=asked, without_data=True)
-    foreign = Accused(paths - {"stem.norm"}, frozenset(), ("unlike the weights",), False, False)
+    foreign = Accused(
+        paths - {"stem.norm"}, frozenset(), frozenset(), ("unlike the weights",), False, False
+    )
     with pytest.raises(NormcheckError, match="only mildly off") as raised:
         estimated_on_fields(checkpoint, saved, how, foreign)
     assert raised.value.hint
@@ -241,6 +247,132 @@ def test_few_changed_decisions_are_mild() -> None:
     lost = replace(foreign, lost=True)
     assert estimated_on_fields(checkpoint, saved, how, lost).changes
     checkpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("running_var", -1.0), ("running_var", np.nan), ("running_mean", np.inf)]
+)
+def test_channels_that_can_be_stay(name: str, value: float, tmp_path: Path) -> None:
+    """Of a layer in which one channel is wrong, that one is replaced; what is sound stays."""
+    state, path, output = state_of(HEALTHY), tmp_path / "part.pt", tmp_path / "fixed.pt"
+    state[f"last.norm.{name}"][2] = value
+    torch.save(state, path)
+    result = repaired(path, output)
+    found = result.models[0].estimated
+    assert found is not None
+    assert [layer.path for layer in found.layers] == ["last.norm"]
+    assert "Of last.norm only the channels are replaced" in " ".join(str(result).split())
+    new, healthy = state_of(output), state_of(HEALTHY)
+    for kind in ("running_mean", "running_var"):
+        key = f"last.norm.{kind}"
+        assert bool(new[key].isfinite().all())
+        moved = new[key] != healthy[key]
+        assert not moved[torch.arange(len(moved)) != 2].any()
+    assert float(new["last.norm.running_var"][2]) >= 0
+    assert accuracy(new) > accuracy(healthy) - 0.02
+
+
+def accused_by(discriminator: str) -> Finding:
+    layer = next(iter(anatomy_of(read_checkpoint(HEALTHY).models[0]).layers))
+    return catalogue.find("NC108").finding(
+        layers=[layer], title="x", detail="x", consequence="x", fix="x",
+        discriminator=discriminator,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("by", "allowed"),
+    [
+        ("small variances", False), ("large variances, small variances", False),
+        ("shift", True), ("shift, small variances", True), ("unrelated", True),
+    ],
+)  # fmt: skip
+def test_sizes_of_variances_alone_are_no_reason(
+    by: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How smooth images are decides them; means that are off are a reason."""
+    monkeypatch.setattr(permission, "_findings", lambda *_: [accused_by(by)])
+    checkpoint = read_checkpoint(HEALTHY)
+    (saved,) = checkpoint.models
+    if allowed:
+        assert accused_layers(checkpoint, saved).layers
+    else:
+        with pytest.raises(NormcheckError, match="only the size of the variances") as raised:
+            accused_layers(checkpoint, saved)
+        assert raised.value.hint
+    checkpoint.close()
+
+
+def test_where_few_decisions_change_it_takes_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stored statistics of all norms may do as well then; those of one layer are lost."""
+    monkeypatch.setattr(on_fields, "_FEW", 1.01)
+    result = repaired(LOST, tmp_path / "fixed.pt")
+    assert result.refused
+    assert "may do as well" in result.models[0].objections[0]
+    assert not (tmp_path / "fixed.pt").exists()
+    assert repaired(LOST, tmp_path / "fixed.pt", force=True).written is not None
+    healthy, lost = state_of(HEALTHY), state_of(LOST)
+    one = {n: lost[n] if n.startswith("last.norm.") else t for n, t in healthy.items()}
+    torch.save(one, tmp_path / "one.pt")
+    assert repaired(tmp_path / "one.pt", tmp_path / "one-fixed.pt").written is not None
+
+
+class PreActivation(nn.Module):
+    """Three blocks with norms in front; of the first norm of each no weights tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 24, 3, padding=1, bias=False)
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self.last, self.out = nn.BatchNorm2d(24), nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        found: Tensor = self.out(self.last(x).relu().mean((2, 3)))
+        return found
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(24)
+        self.conv1 = nn.Conv2d(24, 24, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(24)
+        self.conv2 = nn.Conv2d(24, 24, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = x + self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+        return found
+
+
+@pytest.mark.parametrize(("named", "all_of_them"), [(3, True), (2, True), (1, False)])
+def test_norms_that_no_weights_tell_of_go_with_the_others(
+    named: int, *, all_of_them: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seven norms weights predict three: where most of these are foreign, all may be."""
+    torch.manual_seed(0)
+    model = PreActivation()
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias)
+        norm.momentum = None
+    with torch.no_grad():
+        model(torch.randn(64, 1, 8, 8))
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    checkpoint = read_checkpoint(tmp_path / "m.pt")
+    (saved,) = checkpoint.models
+    layers = {layer.path: layer for layer in anatomy_of(saved).layers}
+    told = [f"blocks.{n}.bn2" for n in range(3)]
+    finding = replace(accused_by("unrelated"), layers=tuple(told[:named]))
+    monkeypatch.setattr(permission, "_findings", lambda *_: [finding])
+    accused = accused_layers(checkpoint, saved)
+    checkpoint.close()
+    assert accused.layers == set(told[:named])
+    assert accused.doubtful == (layers.keys() - accused.layers if all_of_them else set())
 
 
 @pytest.mark.parametrize("more", [{"data": "x.npz"}, {"unwarm": True}, {"holdout": "x.npz"}])

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -221,6 +221,8 @@ def test_printable_is_harmless_and_says_it_once(text: str) -> None:
 
 
 @given(NAMES)
+@example("a\x7fz")
+@example("a\x7f\xe9")
 def test_json_says_the_same_whatever_it_may_not_show(text: str) -> None:
     """What is written as a number is the same text to a parser."""
     for written in (json_text({"name": text}), json_line({"name": text})):

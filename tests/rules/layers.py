@@ -8,8 +8,6 @@ import numpy as np
 
 from normcheck.findings import Finding
 from normcheck.norms.anatomy import Anatomy
-from normcheck.norms.belonging.bias_trace import BiasTrace
-from normcheck.norms.belonging.gradient_trace import GradientTrace
 from normcheck.norms.kinds import BY_NAME as KINDS
 from normcheck.norms.kinds import Family, NormKind
 from normcheck.norms.layer import (
@@ -20,6 +18,8 @@ from normcheck.norms.layer import (
     Recognition,
     Values,
 )
+from normcheck.norms.traces.bias_trace import BiasTrace
+from normcheck.norms.traces.gradient_trace import GradientTrace
 from normcheck.rules.catalogue import find
 from normcheck.rules.rule import Need, Subject
 from normcheck.saved.clocks import Clock

@@ -133,9 +133,14 @@ def test_outputs_of_another_export_differ(folder: Path) -> None:
 
 
 def test_torchscript_runs_only_when_trusted(folder: Path) -> None:
-    match = _match(diff([folder / "state.pt", folder / "traced.pt"], examination=_asked()))
-    assert match.outputs is None
-    assert "--trust" in match.not_run
+    """Outputs were asked for, and nothing was compared: an error, as of a scan."""
+    result = diff([folder / "state.pt", folder / "traced.pt"], examination=_asked())
+    (comparison,) = result.comparisons
+    assert comparison.match is not None
+    assert comparison.match.outputs is None
+    (failure,) = result.report.errors
+    assert "not compared" in failure.message
+    assert "--trust" in failure.hint
 
 
 def test_text_and_json_say_what_became_of_the_norms(folder: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -245,7 +246,8 @@ def test_models_without_anything_in_common(pair: tuple[Path, Path], tmp_path: Pa
     (error,) = diff([pair[0], other]).report.errors
     assert "--model OLD,NEW" in (error.hint or "")
     result = diff([pair[0], other], examination=asked(running(f"{HERE}:Net,{HERE}:other_net")))
-    assert not result.report.errors
+    (error,) = result.report.errors
+    assert error.message.startswith("outputs not compared: ")
     assert not result.findings
     assert "No tensor has a counterpart: numbers were not compared" in _text(result)
     assert "Outputs were not compared" in _text(result)
@@ -275,3 +277,25 @@ def test_the_command(pair: tuple[Path, Path], command: Callable[..., object]) ->
                    "--model", f"{HERE}:Net,{HERE}:Port")  # fmt: skip
     assert done.returncode == 1  # type: ignore[attr-defined]
     assert "NC609 error" in done.stdout  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "damaged"])
+def test_bad_data_are_an_error(pair: tuple[Path, Path], tmp_path: Path, kind: str) -> None:
+    """The comparison that was asked for is not there: the numbers are, and the reason with a hint.
+
+    The same data that are as they should be are no error.
+    """
+    data = tmp_path / "data.npz"
+    images = np.zeros((0 if kind == "empty" else 4, 3, 9, 9), np.float32)
+    if kind == "damaged":
+        data.write_bytes(b"PK\x03\x04" + bytes(40))
+    elif kind != "missing":
+        np.savez(data, images=images)
+    how = Running(loading=Loading(model=f"{HERE}:Net"), feeding=Feeding(data=str(data)))
+    result = diff(pair, examination=asked(how))
+    (error,) = result.report.errors
+    assert error.message.startswith("outputs not compared: ")
+    assert error.hint
+    assert "Outputs were not compared" in _text(result)
+    np.savez(data, images=images if len(images) else np.ones((4, 3, 9, 9), np.float32))
+    assert not diff(pair, examination=asked(how)).report.errors

@@ -8,7 +8,7 @@ from pathlib import Path
 from normcheck.compare.exports.export_match import ExportMatch, Fate
 from normcheck.compare.exports.export_numbers import export_match
 from normcheck.compare.model_track import Track
-from normcheck.compare.pair_outputs import model_at, outputs_of
+from normcheck.compare.pair_outputs import Ran, model_at, outputs_of
 from normcheck.errors import UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.registry import FORMATS
@@ -28,6 +28,8 @@ class ExportedPair:
     match: ExportMatch
     files: tuple[str, ...]
     """All that they were read from."""
+    ran: Ran
+    """What the two gave on the same data."""
 
 
 def may_be_export(path: Path) -> bool:
@@ -109,7 +111,8 @@ def _compared(
     track = Track.of_two(files, (source, export))
     old, new = track.first, track.last
     match = export_match(source, export, (old, new))
+    done = Ran(None)
     if running is not None:
         done = outputs_of(files, (source, export), old.anatomy, running, limits)
         match = replace(match, outputs=done.outputs, not_run=done.not_run)
-    return ExportedPair(track, match, (*files[0].files, *files[1].files))
+    return ExportedPair(track, match, (*files[0].files, *files[1].files), done)

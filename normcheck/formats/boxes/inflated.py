@@ -13,8 +13,13 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, check_range
 
-RAW, GZIP = -zlib.MAX_WBITS, zlib.MAX_WBITS | 16
-"""How the packed bytes are framed: not at all (in a zip), or as a gzip file."""
+RAW, GZIP, ZLIB = -zlib.MAX_WBITS, zlib.MAX_WBITS | 16, zlib.MAX_WBITS
+"""How the packed bytes are framed: not at all (in a zip), as a gzip file, or as joblib does."""
+FRAMINGS = {RAW: "deflate", GZIP: "gzip", ZLIB: "zlib"}
+_GZIP = b"\x1f\x8b\x08"
+_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""Deflate with a window of 32 KiB, of each level."""
+_TRIED = 64
 _PIECE = 1 << 18
 """Packed bytes read at a time."""
 _SEGMENT = 1 << 20
@@ -37,6 +42,21 @@ class _State:
     machine: "zlib._Decompress"
 
 
+def framing_of(start: bytes) -> int | None:
+    """How a file is packed by deflate that begins so; None where it is not.
+
+    A text may begin like zlib (``x^2``), so a piece of that is unpacked.
+    """
+    if start.startswith(_GZIP):
+        return GZIP
+    if not start.startswith(_ZLIB):
+        return None
+    try:
+        return ZLIB if zlib.decompressobj(ZLIB).decompress(start, _TRIED) else None
+    except zlib.error:
+        return None
+
+
 class Inflated:
     """The unpacked bytes of a member or file, read at offsets; see the module."""
 
@@ -56,7 +76,7 @@ class Inflated:
             packed: Exactly the packed bytes.
             name: How messages call it.
             budget: Of the outermost file: what is unpacked counts there.
-            framing: ``RAW`` or ``GZIP``.
+            framing: ``RAW``, ``GZIP`` or ``ZLIB``.
             length: As an archive's directory declares it.
             checksum: CRC-32, likewise; None or 0 where there is none.
         """
@@ -71,6 +91,11 @@ class Inflated:
     def name(self) -> str:
         """What messages call it."""
         return self._name
+
+    @property
+    def packing(self) -> str:
+        """How it is packed, as it is called."""
+        return FRAMINGS[self._framing]
 
     @property
     def size(self) -> int:
@@ -121,7 +146,7 @@ class Inflated:
                 if machine.eof and not self._another(machine, taken):
                     break
                 if machine.eof:
-                    raise self._damaged("several gzip streams behind each other")
+                    raise self._damaged(f"several {self.packing} streams behind each other")
                 if not data:
                     raise self._damaged("it ends early")
                 if unpacked == goal:

@@ -1,9 +1,10 @@
-"""What is packed by zstd, xz or bzip2: held unpacked in memory.
+"""What is packed by zstd, xz, LZMA or bzip2: held unpacked in memory.
 
 A decompressor of deflate can be copied, and a read then begins in the middle (``inflated``). These
 cannot, so that the whole counts as memory, up to the limit of one file.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -19,8 +20,20 @@ _FREE = 16 << 20
 """Unpacked bytes up to which their ratio to the packed ones says nothing."""
 _WINDOW = 1 << 27
 """Bytes that a decompressor may look back: what ``zstd`` and ``xz -9`` need at most."""
+_OWN = 1 << 20
 ZSTD, XZ, BZIP2 = b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"
 NAMES = {ZSTD: "zstd", XZ: "xz", BZIP2: "bzip2"}
+LZMA = "LZMA"
+"""The form before xz, which joblib calls lzma: it has no sign of its own, only a plausible head."""
+_LZMA_HEAD = re.compile(
+    rb"\x5d\0\0(?:[\x01\x02\x04\x08\x10\x20\x40\x80]\0|\0[\x01\x02\x04\x08])"
+    rb"(?:\xff{8}|.{5}\0{3})\0",
+    re.DOTALL,
+)
+"""The settings that every packer writes (lc=3, lp=0, pb=2), a window of 64 KiB to 128 MiB that is a
+power of two, a length that is left open or below a terabyte, and the zero before the code."""
+HEAD = 14
+"""Bytes that tell how a file is packed."""
 _LOST = "the file is damaged; fetch it again"
 
 
@@ -38,7 +51,8 @@ class _Decompressor(Protocol):
 
 def packing_of(start: bytes) -> str:
     """How a file that begins so is packed, as it is called; empty for any other."""
-    return next((name for sign, name in NAMES.items() if start.startswith(sign)), "")
+    named = next((name for sign, name in NAMES.items() if start.startswith(sign)), "")
+    return named or (LZMA if _LZMA_HEAD.match(start) else "")
 
 
 def unpacked(source: Source, budget: Budget) -> MemorySource:
@@ -53,7 +67,7 @@ def unpacked(source: Source, budget: Budget) -> MemorySource:
         RefusedError: Past the limits.
         ImportError: It takes a package that is missing (zstd before Python 3.14).
     """
-    start = source.read_at(0, min(len(XZ), source.size))
+    start = source.read_at(0, min(HEAD, source.size))
     fed = _Fed(source)
     data = bytearray()
     try:
@@ -89,11 +103,14 @@ class _Fed:
 
 def _pieces(start: bytes, fed: _Fed) -> Iterator[bytes]:
     # Each is imported where a file of it is met.
-    if start.startswith(XZ):
+    packing = packing_of(start)
+    if packing in {NAMES[XZ], LZMA}:
         import lzma
 
         fed.errors += (lzma.LZMAError,)
-        return _by(lambda: lzma.LZMADecompressor(memlimit=_WINDOW), fed)
+        form = lzma.FORMAT_XZ if packing == NAMES[XZ] else lzma.FORMAT_ALONE
+        # Beside the window a decompressor takes a little of its own.
+        return _by(lambda: lzma.LZMADecompressor(form, memlimit=_WINDOW + _OWN), fed)
     if start.startswith(BZIP2):
         import bz2
 

@@ -10,9 +10,15 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import field, replace
 
-from normcheck.errors import NoModelError, NormcheckError, RefusedError, UnreadableError
-from normcheck.formats.boxes.inflated import GZIP, RAW, Inflated
-from normcheck.formats.boxes.packed_whole import NAMES, packing_of, unpacked
+from normcheck.errors import (
+    NoModelError,
+    NormcheckError,
+    RefusedError,
+    UnknownFormatError,
+    UnreadableError,
+)
+from normcheck.formats.boxes.inflated import RAW, Inflated, framing_of
+from normcheck.formats.boxes.packed_whole import HEAD, packing_of, unpacked
 from normcheck.formats.boxes.tar_members import is_tar, tar_members
 from normcheck.formats.nested_archives import RegionSource
 from normcheck.formats.unrelated_names import is_unrelated
@@ -30,10 +36,10 @@ DEEPEST = 4
 """Boxes within each other that are opened: an archive of archives of checkpoints is real."""
 MOST_MEMBERS = 100_000
 _SNIFFED = 512
-_SIGN = 6
-"""Bytes that tell how a file is packed."""
-_GZIP = b"\x1f\x8b\x08"
-_UNPACK = {"gzip": "gunzip", "zstd": "zstd -d", "xz": "unxz", "bzip2": "bunzip2"}
+_UNPACK = {
+    "gzip": "gunzip", "zlib": "zlib-flate -uncompress", "zstd": "zstd -d", "xz": "unxz",
+    "LZMA": "unlzma", "bzip2": "bunzip2",
+}  # fmt: skip
 _TORCH_0_1 = {"sys_info", "pickle", "storages", "tensors"}
 """Members of what torch saved before 0.1.10."""
 _KINDS = (
@@ -73,14 +79,14 @@ class _Contents:
 
 def is_box(start: bytes) -> bool:
     """Whether a file begins like a tar or a packed file; a zip is torch's own format first."""
-    return start.startswith((_GZIP, *NAMES)) or is_tar(start)
+    return framing_of(start) is not None or bool(packing_of(start)) or is_tar(start)
 
 
 def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkpoint:
     """Every model in the members of an archive.
 
     Args:
-        source: The archive: a zip, a tar, or a gzip file.
+        source: The archive: a zip, a tar, or a packed file.
         limits: For all of it together.
         read: Reads a member.
         known: Whether a file that begins so is of a format that ``read`` takes.
@@ -97,9 +103,10 @@ def read_box(source: Source, limits: Limits, read: Read, known: Known) -> Checkp
         )
     budget = Budget(limits)
     start = source.read_at(0, min(_SNIFFED, source.size))
-    if start.startswith(_GZIP):
+    framing = framing_of(start)
+    if framing is not None:
         return _read_packed(
-            source, Inflated(source, source.name, budget, GZIP), budget, read, known
+            source, Inflated(source, source.name, budget, framing), budget, read, known
         )
     if packing_of(start):
         return _read_packed(source, unpacked(source, budget), budget, read, known)
@@ -137,10 +144,14 @@ def _read_packed(
     source: Source, inner: Inside, budget: Budget, read: Read, known: Known
 ) -> Checkpoint:
     """What is packed as a whole: a tar, whose members are then the box's, or one checkpoint."""
-    packing = "gzip" if isinstance(inner, Inflated) else packing_of(source.read_at(0, _SIGN))
+    packing = (
+        inner.packing
+        if isinstance(inner, Inflated)
+        else packing_of(source.read_at(0, min(HEAD, source.size)))
+    )
     start = _head(inner)
     if not known(start):
-        raise UnreadableError(
+        raise UnknownFormatError(  # what a folder holds such of is no damaged checkpoint
             f"{source.name}: compressed with {packing}, and no checkpoint inside",
             f"unpack it ({_UNPACK[packing]}) and look at what it is",
         )

@@ -14,6 +14,7 @@ from normcheck.pipeline.judge import Asides, judge
 from normcheck.report.report import ModelReport, Report, Standing, summarise
 from normcheck.rules.rule import CannotTell, Rule, Subject
 from normcheck.version import VERSION
+from normcheck.wording import part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +77,8 @@ def _model(
     }
     notes = [f"guarded for {record.steps:,} steps of the optimizer, {record.forwards:,} forwards"]
     if frozen:
-        notes.append(f"{len(frozen)} of {len(watched)} norms are frozen on purpose, not judged")
+        share = part(len(frozen), len(watched), "norm", "is", "are")
+        notes.append(f"{share} frozen on purpose, not judged")
     return ModelReport(
         target=name,
         where="",

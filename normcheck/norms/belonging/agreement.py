@@ -23,11 +23,12 @@ from normcheck.norms.belonging.fit_places import (
 )
 from normcheck.norms.belonging.likeliest_activation import is_certain
 from normcheck.norms.belonging.links import Link, WeightStructure
+from normcheck.norms.belonging.pooled import missed, put_before_pooling
 from normcheck.norms.belonging.prediction import Fit, Prediction, off_one
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.rectified import is_rectified, put_before
 from normcheck.norms.belonging.small_maps import on_small_maps
-from normcheck.norms.layer import Confidence, NormLayer
+from normcheck.norms.layer import Confidence, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.weights_budget import BEYOND, within_budget
 from normcheck.saved.prefetch import fetch_ahead
@@ -163,7 +164,7 @@ def agreement_of(
             rest = [link for link in read if id(link) not in apart]
             known = {key: prediction for key, prediction in known.items() if key not in apart}
             fits = [*fit_all(rest, usual_activation(rest, known), known), *apart.values()]
-        fits = on_small_maps(fits)
+        fits = _behind_poolings(on_small_maps(fits))
     order = {link.target.path: i for i, link in enumerate(links)}
     fits.sort(key=lambda fit: order[fit.link.target.path])
     judged = {fit.link.target.path for fit in fits}
@@ -176,6 +177,27 @@ def agreement_of(
     return Agreement(
         tuple(fits), common, tuple((p, r) for p, r in reasons.items() if p not in judged)
     )
+
+
+def _behind_poolings(fits: list[Fit]) -> list[Fit]:
+    """The fits, of norms that seem to stand behind a pooling with statistics as before it.
+
+    What stands before the weights was chosen under statistics behind it, so it is asked again.
+    """
+    before = put_before_pooling(fits)
+    if not before:
+        return fits
+    known: Known = {}
+    links = [before.get(id(fit.link), fit.link) for fit in fits]
+    again = {
+        fit.link.target.path: fit
+        for fit in on_small_maps(fit_all(links, usual_activation(links, known), known))
+    }
+    found = []
+    for fit in fits:
+        other = again.get(fit.link.target.path) if id(fit.link) in before else None
+        found.append(fit if other is None or missed(other) >= missed(fit) else other)
+    return found
 
 
 def agreement_with(
@@ -210,9 +232,19 @@ def cannot_judge(link: Link) -> str:
         for stored in (link.source.weight, link.source.bias)
     ):
         return "the scale or shift before it is not finite"
-    if (np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all():
+    if _practically_0(mean, variance):
         return "its means are practically 0: nothing is there to be predicted"
     return ""
+
+
+def _practically_0(mean: Values, variance: Values) -> bool:
+    """Whether no mean is more than rounding beside its deviation; both finite."""
+    if not mean.size:
+        return True
+    largest, most = (max(-each.ends[0], each.ends[1]) for each in (mean, variance))
+    if largest * largest > NOTHING * most:
+        return False  # as nearly always: the largest of them is more than that beside any
+    return bool((np.square(mean.numbers) <= NOTHING * np.abs(variance.numbers)).all())
 
 
 def _misses(known: Known) -> bool:

@@ -17,9 +17,15 @@ import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.links import first_norm
+from normcheck.norms.belonging.pooled import (
+    CLEARLY,
+    LEAST_RAISED,
+    MOST_RAISED,
+    may_stand_between,
+)
 from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
 from normcheck.norms.belonging.steps import ModuleStep
-from normcheck.norms.layer import Floats, NormLayer
+from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
 
@@ -53,6 +59,8 @@ class FirstNorm:
     leftover: float
     """Root mean square, in stored deviations, of what no input explains of the means. 0.004 by the
     median over healthy models, 0.33 at most (behind a max pooling)."""
+    explained: float
+    """1 - Σ(leftover/σ)² / Σ(mean/σ)²: what an input explains of the means, from 0 to 1."""
     means: tuple[float, ...]
     """Of the input's channels, as the running means have it."""
     deviation: float | None
@@ -90,7 +98,8 @@ def read_first_norm(
     makes, takes = weights.shape[:2]
     if makes != mean.size or makes < max(FEWEST_CHANNELS, EQUATIONS * takes):
         return None
-    if mean.ordered[int((1 - POSITIVE) * mean.size)] > 0:
+    lowest = mean.ordered[int((1 - POSITIVE) * mean.size)]
+    if lowest > 0 or (lowest == 0 and mean.ordered[-1] > 0):
         return None  # as of rectified values: the norm stands behind an activation
     if not (mean.finite and variance.finite) or not variance.size or variance.ordered[-1] <= 0:
         return None
@@ -102,14 +111,17 @@ def read_first_norm(
         return None
     sums = kernel.sum(axis=2)
     stored = mean.numbers - shift
-    unit = np.sqrt(_weight(stored, variance.numbers))
+    unit = np.sqrt(_weight(stored, variance))
     inputs = np.linalg.lstsq(sums * unit[:, None], stored * unit, rcond=1e-6)[0]
     left = (stored - sums @ inputs) * unit
-    told, loose = _variances(kernel, weights.shape[2:], variance.numbers)
+    if may_stand_between(path, weights, norm.path):
+        left = _before_pooling(left, sums * unit[:, None], np.sqrt(variance.numbers) * unit)
+    told, loose = _variances(kernel, weights.shape[2:], variance)
     return FirstNorm(
         path=norm.path,
         weights=path,
         leftover=float(np.sqrt((left @ left) / (makes - takes))),
+        explained=1.0 - float(left @ left) / max(float((stored * unit) @ (stored * unit)), 1e-300),
         means=tuple(float(m) for m in inputs),
         deviation=told.deviation if told is not None and told.spread > 0 else None,
         spread=told.spread if told is not None else None,
@@ -118,10 +130,26 @@ def read_first_norm(
     )
 
 
-def _weight(stored: Floats, variances: Floats) -> Floats:
+def _before_pooling(left: Floats, sums: Floats, deviation: Floats) -> Floats:
+    """What no input explains, less the rise of a max pooling between, where there clearly is one.
+
+    Args:
+        left: Without it, of shape (channels,).
+        sums: What each input channel's mean adds, of shape (channels, input channels).
+        deviation: What a rise by one deviation adds; all three weighted alike.
+    """
+    raised = deviation - sums @ np.linalg.lstsq(sums, deviation, rcond=1e-6)[0]
+    own = float(raised @ raised)
+    rise = min(float(raised @ left) / own, MOST_RAISED) if own > 0 else 0.0
+    rest: Floats = left - rise * raised
+    clearly = rise >= LEAST_RAISED and rest @ rest <= CLEARLY * (left @ left)
+    return rest if clearly else left
+
+
+def _weight(stored: Floats, variances: Values) -> Floats:
     """1/σ² of each channel, bounded as in ``prediction.py``."""
-    positive = np.maximum(variances, 0.0)
-    floor = 1e-3 * float(np.sort(positive)[positive.size // 2]) + 1e-12
+    positive = np.maximum(variances.numbers, 0.0)
+    floor = 1e-3 * max(float(variances.ordered[positive.size // 2]), 0.0) + 1e-12
     bound: Floats = np.minimum(
         1.0 / (positive + floor), MOST_OF_A_CHANNEL / np.maximum(stored**2, 1e-300)
     )
@@ -137,7 +165,7 @@ class _Told:
 
 
 def _variances(
-    kernel: Floats, shape: tuple[int, ...], variances: Floats
+    kernel: Floats, shape: tuple[int, ...], variances: Values
 ) -> tuple[_Told | None, float]:
     """What the variances tell of the input, if anything, and how loosely they follow.
 
@@ -146,8 +174,8 @@ def _variances(
     """
     if kernel.shape[2] > _MOST_TAPS:
         return None, 0.0
-    alive = variances > 1e-6 * float(np.sort(variances)[variances.size // 2])
-    logs = np.log(variances[alive])
+    alive = variances.numbers > 1e-6 * float(variances.ordered[variances.size // 2])
+    logs = np.log(variances.numbers[alive])
     centred = logs - logs.mean()
     unit = _made_of_noise(kernel[alive], shape)
     unit = unit[(unit > 0).all(axis=1)]
@@ -181,15 +209,16 @@ def _made_of_noise(kernel: Floats, shape: tuple[int, ...]) -> Floats:
     Returns:
         Of shape (correlations, out channels).
     """
-    total = kernel.sum(axis=1)
-    made: list[Floats] = []
     # A single tap has no neighbours, and a single channel no other.
-    for near in _nearness(shape) if kernel.shape[2] > 1 else np.ones((1, 1, 1)):
-        apart = np.einsum("oit,oit->o", kernel @ near, kernel)
-        together = np.einsum("ot,ot->o", total @ near, total)
-        across = CHANNELS if kernel.shape[1] > 1 else CHANNELS[:1]
-        made += [(1.0 - share) * apart + share * together for share in across]
-    return np.stack(made)
+    near = _nearness(shape) if kernel.shape[2] > 1 else np.ones((1, 1, 1))
+    apart: Floats = np.einsum("noit,oit->no", kernel @ near[:, None], kernel)
+    if kernel.shape[1] == 1:
+        return apart
+    total = kernel.sum(axis=1)
+    together = np.einsum("not,ot->no", total @ near, total)
+    share = np.array(CHANNELS)[:, None]
+    made: Floats = (1.0 - share) * apart[:, None] + share * together[:, None]
+    return made.reshape(-1, len(kernel))
 
 
 @lru_cache(maxsize=16)

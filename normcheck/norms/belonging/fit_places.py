@@ -243,7 +243,8 @@ def exceptions(fits: list[Fit], known: Known) -> dict[int, Fit]:
             each = known.get(id(link)) or Prediction(link, HYPOTHESES)
             if not each.finite:
                 continue
-            other = each.fit(likeliest([each]))
+            # A PReLU's slopes are known: there is nothing to choose.
+            other = each.fit(0 if link.slopes is not None else likeliest([each]))
             if other.alignment >= least and off_one(other.slope) <= LARGEST_FACTOR:
                 found[id(fit.link)] = other
                 break

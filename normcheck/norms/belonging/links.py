@@ -195,11 +195,26 @@ class _Told:
     """Of transposed convolutions, likewise."""
     mixed: Collection[str]
     """Norms whose statistics are a mixture of several places: no one place predicts them."""
+    idle: Collection[str]
+    """Norms that run to no effect: they predict nothing of what stands behind them in the file."""
 
     @classmethod
     def by(cls, model: SavedModel, layers: tuple[NormLayer, ...]) -> "_Told":
         tree = Between(model.modules) if model.modules is not None else None
-        return cls(tree, layouts_of(model), strides_of(model), places_served(model, layers))
+        mixed = places_served(model, layers)
+        return cls(tree, layouts_of(model), strides_of(model), mixed, _idle(layers))
+
+
+def _idle(layers: tuple[NormLayer, ...]) -> Collection[str]:
+    """Batch norms that collected statistics, and whose γ and β alone nothing ever trained.
+
+    Training reaches what an output depends on. A block that computes ``bn1(x)`` and goes on with
+    ``x``, as published ones do, leaves γ at 1 and β at 0 for ever. In a model whose γ and β were
+    all left alone, that says nothing.
+    """
+    affine = [n for n in layers if n.kind.family is Family.BATCH and n.weight is not None]
+    idle = {n.path for n in affine if n.affine_at_initial_values and not n.at_initial_values}
+    return idle if len(idle) < len(affine) else ()
 
 
 def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[Link]:
@@ -217,7 +232,7 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             slopes = steps[before].weight
             before -= 1
         source = steps[before].norm if before >= 0 else None
-        if source is None or not usable(source, target):
+        if source is None or source.path in told.idle or not usable(source, target):
             continue
         weights = step.weight
         made_of, makes = source.features or 0, target.features or 0

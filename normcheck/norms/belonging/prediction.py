@@ -213,16 +213,23 @@ class Prediction:
     def _bordered(self) -> tuple[NDArray[np.intp], Floats]:
         """For every hypothesis the border, and how far its factor is from 1."""
         # Of all at once: most are asked for, and a call takes longer than its numbers.
-        off: Floats = np.abs(np.log(np.maximum(self.slopes, exp(-_NO_FACTOR))))
-        if self._borderless:
-            return np.zeros(len(off), np.intp), off[:, 0]
-        missed = np.maximum(1.0 - self.alignment, 1e-12)
-        least = missed.min(axis=1, keepdims=True)
-        likely = missed <= least * exp(SAME_LIKELIHOOD / self._stored[0].size)
-        usual = likely[:, :USUAL_BORDERS].any(axis=1)
-        likely[usual, USUAL_BORDERS:] = False
-        off = np.where(likely, off, np.inf)
-        return off.argmin(axis=1), off.min(axis=1)
+        return _borders(self.slopes, self.alignment, np.array(self.as_likely))
+
+    @property
+    def as_likely(self) -> float:
+        """What is missed, in parts of the least, up to which a border is as likely."""
+        return exp(SAME_LIKELIHOOD / self._stored[0].size)
+
+    @staticmethod
+    def find_borders(each: "Sequence[Prediction]") -> None:
+        """Find the borders of several predictions under as many hypotheses, in a call for all."""
+        places, off = _borders(
+            np.stack([prediction.slopes for prediction in each]),
+            np.stack([prediction.alignment for prediction in each]),
+            np.array([prediction.as_likely for prediction in each]),
+        )
+        for prediction, *bordered in zip(each, places, off, strict=True):
+            prediction.__dict__["_bordered"] = tuple(bordered)
 
     def fit(self, hypothesis: int) -> Fit:
         """The fit under one hypothesis, with the border that suits it best."""
@@ -239,6 +246,29 @@ class Prediction:
             ),
             border=BORDERS[border],
         )
+
+
+def _borders(
+    slopes: Floats, alignment: Floats, as_likely: Floats
+) -> tuple[NDArray[np.intp], Floats]:
+    """The border that suits each hypothesis best, and how far its factor is from 1.
+
+    Args:
+        slopes: Of shape (…, hypotheses, borders).
+        alignment: Likewise.
+        as_likely: What is missed, in parts of the least, up to which a border is as likely; of
+            the shape that is left out above.
+
+    Returns:
+        Two arrays of shape (…, hypotheses).
+    """
+    off: Floats = np.abs(np.log(np.maximum(slopes, exp(-_NO_FACTOR))))
+    missed = np.maximum(1.0 - alignment, 1e-12)
+    likely = missed <= missed.min(axis=-1, keepdims=True) * as_likely[..., None, None]
+    usual = likely[..., :USUAL_BORDERS].any(axis=-1, keepdims=True)
+    likely[..., USUAL_BORDERS:] &= ~usual
+    off = np.where(likely, off, np.inf)
+    return off.argmin(axis=-1), off.min(axis=-1)
 
 
 @lazy_dataclass()
@@ -313,7 +343,9 @@ def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list
     if not links:
         return []
     each = Channels(links, hypotheses).each()
-    return [Prediction(link, hypotheses, one) for link, one in zip(links, each, strict=True)]
+    found = [Prediction(link, hypotheses, one) for link, one in zip(links, each, strict=True)]
+    Prediction.find_borders(found)
+    return found
 
 
 def weighted_means(link: Link) -> tuple[Floats, Floats]:

@@ -15,6 +15,8 @@ from normcheck.norms.layer import Floats
 if TYPE_CHECKING:
     from normcheck.norms.belonging.inflow import Inflow
 
+MUCH_MORE = 1e3
+"""Times eps: what it takes from larger variances does not show."""
 _TOGETHER = 256
 """Channels that are taken together: a quarter of a megabyte for one activation, which fits the
 processor's cache."""
@@ -126,11 +128,20 @@ def reaching(link: Link, hypotheses: Sequence[Hypothesis]) -> Reaching:
 
 
 def _affine(link: Link) -> tuple[Floats, Floats]:
-    """Scale and shift of the norm that a link begins at."""
+    """Deviation and mean behind the norm that a link begins at, channel by channel.
+
+    A channel of variance v leaves it with γ² v / (v + eps), which is less than γ² where v is not
+    much more than eps: behind a ReLU that hardly ever wakes, or of a quiet input.
+    """
     source = link.source
     channels = source.features or 0
     gamma = source.weight.numbers if source.weight else np.ones(channels)
     beta = source.bias.numbers if source.bias else np.zeros(channels)
+    stored, eps = source.running_var, source.assumed_eps
+    if stored is not None and stored.size == channels and stored.finite and eps > 0:
+        variance = stored.numbers
+        if variance.size and 0 <= variance.min() < MUCH_MORE * eps:
+            gamma = gamma * np.sqrt(variance / (variance + eps))
     return gamma, beta
 
 

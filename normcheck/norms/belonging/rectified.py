@@ -64,6 +64,29 @@ def before_rectifying(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
     )
 
 
+def behind_rectifying(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance that normal values have behind a ReLU: the other way round.
+
+    Args:
+        mean: Of each channel before it.
+        variance: Likewise.
+
+    Returns:
+        Two arrays of the same shape.
+    """
+    deviation = np.sqrt(np.maximum(variance, 0.0))
+    z = np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
+    below = np.array([0.5 * (1 + erf(one / sqrt(2))) for one in z])
+    density = np.exp(-np.square(z) / 2) / sqrt(2 * pi)
+    first = deviation * (z * below + density)
+    second = np.square(deviation) * ((np.square(z) + 1) * below + z * density)
+    untouched = z >= _UNTOUCHED
+    return (
+        np.where(untouched, mean, first),
+        np.where(untouched, variance, np.maximum(second - np.square(first), 0.0)),
+    )
+
+
 def put_before(links: list[Link]) -> dict[int, Link]:
     """The links whose targets stand behind a ReLU, with statistics as they are before it.
 

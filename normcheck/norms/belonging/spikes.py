@@ -5,6 +5,7 @@ its input does not give that of its output, so that no link through one predicts
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import erf, log, sqrt
 
 import numpy as np
@@ -35,6 +36,8 @@ _THRESHOLDS = (0.5, 1.0, 1.5, 2.0)
 _STEPS = (2, 4, 8, 16)
 """Time steps that a neuron without a leak is followed for; networks of such have 2 to 16."""
 _PATHS = 256
+_NEVER = 1e-9
+"""In place of an input up to 0, which fills no membrane within any of these steps."""
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53)
 """Their roots are independent of one another: multiples of them fill a cube evenly."""
 _SAMPLED = 8
@@ -123,24 +126,33 @@ def _adding_up(gamma: Floats, beta: Floats) -> Floats:
     Returns:
         Of shape (channels, hypotheses).
     """
-    # Places of a low discrepancy stand for the normal values: one row for each step.
-    steps = np.arange(1, max(_STEPS) + 1)[:, None]
-    roots = np.sqrt(np.array(_PRIMES, dtype=np.float64))[: len(steps), None]
-    phases: Floats = np.mod(np.arange(_PATHS) * roots + 0.5 / _PATHS, 1.0)
-    places = np.sort(_quantiles(phases[:1]), axis=1)
-    rates = []
-    for values in (np.broadcast_to(places, phases.shape), _quantiles(phases)):
-        for set_to_zero in (True, False):
-            membrane = np.zeros((gamma.size, _PATHS))
-            fired = np.zeros(gamma.size)
-            for step in steps[:, 0]:
-                membrane += beta[:, None] + gamma[:, None] * values[step - 1]
-                fires = membrane >= 1.0
-                membrane = np.where(fires, 0.0 if set_to_zero else membrane - 1.0, membrane)
-                fired += fires.mean(axis=1)
-                if step in _STEPS:
-                    rates.append(fired / step)
-    return np.stack(rates, axis=1)
+    shown, anew = _places()
+    given = np.clip(beta[:, None] + gamma[:, None] * shown, _NEVER, 1.0)
+    # Set back to 0, a neuron is full again after as many steps as before; by the threshold, it has
+    # fired as often as the threshold fits into what it was given.
+    full = np.ceil(1.0 / given)
+    rates = [np.floor(steps / full).mean(axis=1) / steps for steps in _STEPS]
+    rates += [np.floor(steps * given).mean(axis=1) / steps for steps in _STEPS]
+    membranes = np.zeros((2, gamma.size, _PATHS))
+    counts = np.zeros(membranes.shape, np.uint8)
+    anew_rates = []
+    for step, values in enumerate(anew, 1):
+        membranes += beta[:, None] + gamma[:, None] * values
+        fires = membranes >= 1.0
+        counts += fires
+        membranes[0] *= ~fires[0]
+        membranes[1] -= fires[1]
+        if step in _STEPS:
+            anew_rates.append(counts.mean(axis=2) / step)
+    return np.stack([*rates, *(rate[way] for way in (0, 1) for rate in anew_rates)], axis=1)
+
+
+@lru_cache(maxsize=1)
+def _places() -> tuple[Floats, Floats]:
+    """Normal values of a low discrepancy: for the whole of the steps, and a row for each."""
+    roots = np.sqrt(np.array(_PRIMES, dtype=np.float64))[: max(_STEPS), None]
+    anew = _quantiles(np.mod(np.arange(_PATHS) * roots + 0.5 / _PATHS, 1.0))
+    return anew[0], anew
 
 
 def _quantiles(shares: Floats) -> Floats:

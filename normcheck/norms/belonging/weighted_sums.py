@@ -80,9 +80,11 @@ def behind_weights(
             behind.append(variances_behind(summed, variances))
         else:
             behind.append(summed.copy() if summed.base is squares else summed)
-    mean = np.concatenate(found).astype(np.float64)
+    mean = (np.concatenate(found) if len(found) > 1 else found[0]).astype(np.float64)
     made = np.concatenate(behind, axis=1 if variances is None else 0)
-    return np.broadcast_to(mean, (*mean.shape[:2], len(BORDERS))), made
+    if mean.shape[2] < len(BORDERS):  # all alike, of a single tap
+        mean = np.broadcast_to(mean, (*mean.shape[:2], len(BORDERS)))
+    return mean, made
 
 
 def by_tap(link: Link, means: Floats, variances: Floats) -> tuple[Floats, Floats]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import field, replace
 
+import torch
 from torch import Tensor, nn
 
 from normcheck.errors import NormcheckError
@@ -29,7 +30,7 @@ from normcheck.repair.estimating.proof import UNSETTLED
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Emergency, ModelRepair, Proof
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
-from normcheck.wording import number, percent, plural
+from normcheck.wording import number, part, percent, plural
 
 _VALUES = 1 << 20
 """Of one channel over all fields."""
@@ -43,6 +44,10 @@ _MILD = 0.6
 Random fields are near no class: under fitted ones 0.18 to 0.59 change of networks that are healthy,
 0.43 to 0.91 where statistics were lost
 (15 networks of ``benchmarks/repair_without_data.py``)."""
+_FEW = 0.7
+"""The same share where the statistics of most norms are replaced: where fewer change, some had lost
+nothing by their statistics and got worse by a repair: networks whose activations saturate, or which
+decide badly anyway. ``docs/fix.md`` has the counts."""
 _DATA = "give data: normcheck fix with --data re-estimates statistics exactly"
 
 
@@ -79,6 +84,7 @@ def estimated_on_fields(
             found.fitted_to,
             found.kept,
             guessed_from,
+            found.in_part,
         ),
     )
 
@@ -119,6 +125,7 @@ class _Found:
     field: Field
     fitted_to: str
     kept: tuple[str, ...]
+    in_part: tuple[str, ...]
 
 
 @lazy_dataclass(eq=False)
@@ -152,12 +159,10 @@ class _Model:
         batches = _batches(images.drawn(samples, running.seed))
         estimate = estimator.estimated(lambda: batches)
         statistics = {numbers[k]: v for k, v in estimate.statistics.items()}
-        kept = {n: v for n, v in statistics.items() if n in changed}
+        kept = {n: self._whole(n, v) for n, v in statistics.items() if n in changed}
         fresh = _batches(images.drawn(min(samples, _JUDGES), running.seed + 1))
         before = estimator.outputs(fresh)
-        after = estimator.outputs(
-            fresh, {k: estimate.statistics[k] for k, n in enumerate(numbers) if n in kept}
-        )
+        after = estimator.outputs(fresh, {k: kept[n] for k, n in enumerate(numbers) if n in kept})
         changes = regime("after", after, before)
         if not self.accused.lost and changes.flips is not None and changes.flips < _MILD:
             raise NormcheckError(
@@ -166,6 +171,7 @@ class _Model:
                 _DATA,
             )
         lost = not self.accused.untold or shown_lost(before, after)
+        whole = 2 * len(kept) >= len(order.dimensions)
         proof = Proof(
             regime("before", before, before), changes, "",
             "other fields of the same kind, which are no data",
@@ -173,11 +179,23 @@ class _Model:
         return _Found(
             replace(estimate, statistics=kept),
             proof,
-            tuple(_against(estimate, lost=lost)),
+            (*_against(estimate, lost=lost), *_too_few(changes.flips, whole)),
             images,
             self.tracked[first].path if images.fitted and first is not None else "",
             tuple(t.path for n, t in enumerate(self.tracked) if n not in kept),
+            tuple(self.tracked[n].path for n in kept if self._place(n) in self.accused.in_part),
         )
+
+    def _whole(self, n: int, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """New statistics of a norm; of one that is wrong in part, only of the wrong channels."""
+        if self._place(n) not in self.accused.in_part:
+            return new
+        mean, variance = (x.detach().cpu().double() for x in self._stored(n))
+        sound = mean.isfinite() & variance.isfinite() & (variance >= 0)
+        return torch.where(sound, mean, new[0]), torch.where(sound, variance, new[1])
+
+    def _stored(self, n: int) -> tuple[Tensor, Tensor]:
+        return self.tracked[n].mean, self.tracked[n].variance
 
     def _order(self, shape: tuple[int, int, int]) -> tuple[_Order, Collected]:
         addresses = [address_of(norm.mean) for norm in self.tracked]
@@ -210,7 +228,7 @@ class _Model:
         first = next(iter(order.places.values()))
         if first in flat or not few_are_flat(len(flat), len(order.dimensions)):
             raise NormcheckError(
-                f"{plural(len(flat), 'norm')} of {len(order.dimensions)} stand behind no "
+                f"{part(len(flat), len(order.dimensions), 'norm', 'stands', 'stand')} behind no "
                 "convolution over an image: random fields say nothing of what they are given",
                 _DATA,
             )
@@ -231,4 +249,13 @@ def _against(estimate: Estimate, *, lost: bool) -> Iterator[str]:
             "nothing tells whether the statistics were lost, or the weights trained with 0 and 1 "
             "(in eval mode throughout), which new ones would ruin: force it only if the model "
             "guesses as it is, and was trained with model.train()"
+        )
+
+
+def _too_few(flips: float | None, whole: bool) -> Iterator[str]:
+    """Whether so few decisions change that the stored statistics may do as well."""
+    if whole and flips is not None and flips < _FEW:
+        yield (
+            f"only {percent(flips)} of the decisions on random images would change: the stored "
+            "statistics may do as well, or better. Force it only if the model guesses as it is"
         )

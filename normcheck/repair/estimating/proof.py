@@ -169,11 +169,11 @@ def _loss_rises(stored: Regime, given: Regime) -> str:
 
 
 def _too_little(estimate: Estimate, judges: int) -> list[str]:
-    found = []
-    if min(estimate.samples, judges) < FEWEST_SAMPLES:
+    found, fewest = [], min(estimate.samples, judges)
+    if fewest < FEWEST_SAMPLES:
         found.append(
-            f"{plural(min(estimate.samples, judges), 'sample')} are too few to estimate from and "
-            f"to judge by: give at least {FEWEST_SAMPLES}"
+            f"{plural(fewest, 'sample')} {'is' if fewest == 1 else 'are'} too few to estimate from "
+            f"and to judge by: give at least {FEWEST_SAMPLES}"
         )
     if estimate.residual > UNSETTLED:
         found.append(

@@ -103,11 +103,17 @@ def rests_on(found: Estimated, emergency: Emergency) -> str:
     )
     flips = found.proof.after.flips
     changed = f" {percent(flips)} of the decisions on such fields changed." if flips else ""
+    part = (
+        f" Of {fold(emergency.in_part)} only the channels are replaced whose statistics cannot be."
+        if emergency.in_part
+        else ""
+    )
     return (
         f"AN EMERGENCY REPAIR, from no data. Known from the file: {emergency.reasons}. The new "
         "statistics rest on smooth random fields instead of images, neighbours correlated by "
-        f"{number(emergency.correlation)}, {fields}.{_guess(found, emergency)}{changed} Part of "
-        "the accuracy stays lost: repair the original again as soon as there are data (--data)."
+        f"{number(emergency.correlation)}, {fields}.{_guess(found, emergency)}{part}{changed} "
+        "Part of the accuracy stays lost: repair the original again as soon as there are data "
+        "(--data)."
     )
 
 

@@ -154,8 +154,9 @@ def _weights(comparison: Comparison, learned: Sequence[Step]) -> Finding:
         layers=(),
         title="ranks hold different weights",
         detail=(
-            f"Against {comparison.name(0)}, {plural(tensors, 'weight tensor')} differ in "
-            f"{names}{more}, by up to {percent(moved)} of their length."
+            f"Against {comparison.name(0)}, {plural(tensors, 'weight tensor')} "
+            f"{'differs' if tensors == 1 else 'differ'} in {names}{more}, by up to "
+            f"{percent(moved)} of its length."
         ),
         consequence=(
             "Ranks of one step have equal weights where gradients are averaged: these train "

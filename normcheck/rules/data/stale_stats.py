@@ -24,8 +24,8 @@ eval mode differ from the data and predict well. So the outputs decide.
   in a hundred is expected to become right, by both sets of scores together. Or, without
   labels, the decisions are clearer under re-estimated statistics by three measures: weights decide
   most clearly under the statistics that they were trained with. Or norms are off all over, and
-  decisions change without becoming vaguer. Predicted numbers: a fall of the squared error by a
-  tenth; by a quarter it is an error;
+  decisions change without becoming vaguer. Predicted numbers: a fall of the squared error by
+  a twentieth for sure (95 %); by a fifth it is an error;
 - **info**: outputs do not change, or nothing tells which statistics are right.
 
 How often each is wrong is measured: see [running](../running.md).

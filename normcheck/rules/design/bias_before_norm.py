@@ -28,7 +28,7 @@ Build the layer with `bias=False` next time.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.gradient_trace import Used
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import fold, plural
 

@@ -14,9 +14,10 @@ from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.fit_places import AGREES, FAINT
 from normcheck.norms.belonging.links import WeightStructure
+from normcheck.norms.belonging.pooled import has_room
 from normcheck.norms.belonging.prediction import Fit, off_one
 from normcheck.norms.layer import Confidence
-from normcheck.norms.layer_numbers import median
+from normcheck.norms.layer_numbers import deviation, median
 from normcheck.rules.evidence.evidence_apart import (
     Indication,
     behind_activations,
@@ -56,6 +57,11 @@ CLOSELY = 0.97
 SMALL = 0.8
 """Logarithm by which variances may be small where means are of the right size: what all channels
 share, as loudness is in speech, weights take away again. Of variances alone no file tells more."""
+SMALL_BEHIND_POOLING = 1.5
+"""The same where an average pooling of two by two may stand before the norm, which leaves a quarter
+of the variance of noise."""
+MOST_POOLINGS = 5
+"""Of two by two in one network: they make 7 pixels of 224."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
@@ -105,7 +111,7 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
         Indication(
             "small variances",
             _typical([-f.log_scale for f in fits]),
-            SMALL if _of_the_right_size(fits) else 0.35,
+            _smallest(fits),
             "Variances are smaller than independent inputs would give, by the median so much of a "
             "logarithm",
             paths,
@@ -122,7 +128,8 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
                 tuple(f.link.target.path for f in telling),
             )
         )
-    varied = [f for f in fits if _spread(f.predicted_variance) > VARIED]
+    spreads = {f.link.target.path: _spread(f.predicted_variance) for f in fits}
+    varied = [f for f in fits if spreads[f.link.target.path] > VARIED]
     if len(varied) >= FEWEST_LINKS:
         found.append(
             Indication(
@@ -135,7 +142,7 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
         )
     following = [f for f in varied if f.scale_correlation > FOLLOW]
     if len(following) >= FEWEST_LINKS:
-        ratios = [_spread(f.predicted_variance) / _spread(f.stored_variance) for f in following]
+        ratios = [spreads[f.link.target.path] / _spread(f.stored_variance) for f in following]
         found.append(
             Indication(
                 "deviations stored",
@@ -169,6 +176,15 @@ def _differs_by_place(fit: Fit) -> bool:
     """
     depthwise = fit.link.kind is WeightStructure.DEPTHWISE
     return fit.small_map and depthwise and fit.alignment >= ROUGHLY_THERE
+
+
+def _smallest(fits: Sequence[Fit]) -> float:
+    """The logarithm by which variances may be small."""
+    if not _of_the_right_size(fits):
+        return 0.35
+    small = [fit.link for fit in fits if -fit.log_scale > SMALL]
+    pooled = len(small) <= MOST_POOLINGS and all(map(has_room, small))
+    return SMALL_BEHIND_POOLING if pooled else SMALL
 
 
 def _of_the_right_size(fits: Sequence[Fit]) -> bool:
@@ -291,4 +307,4 @@ def _spread_of(numbers: np.typing.NDArray[np.float64]) -> bool:
 def _spread(variances: np.typing.NDArray[np.float64]) -> float:
     """Standard deviation of the logarithms of those above 0."""
     positive = variances[variances > 0]
-    return float(np.log(positive).std()) if positive.size > 1 else 0.0
+    return deviation(np.log(positive)) if positive.size > 1 else 0.0

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.bias_trace import TOGETHER
-from normcheck.norms.belonging.bias_trace import VANISHED as BIASES_VANISHED
-from normcheck.norms.belonging.gradient_trace import (
+from normcheck.norms.traces.bias_trace import TOGETHER
+from normcheck.norms.traces.bias_trace import VANISHED as BIASES_VANISHED
+from normcheck.norms.traces.gradient_trace import (
     ALIVE,
     ORTHOGONAL,
     VANISHED,
@@ -25,7 +25,7 @@ from normcheck.wording import number, plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normcheck.norms.belonging.bias_trace import BiasTrace
+    from normcheck.norms.traces.bias_trace import BiasTrace
 
 TRAIN_MODE = "put model.train() at the start of each epoch"
 FROZEN = (

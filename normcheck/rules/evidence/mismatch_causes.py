@@ -111,8 +111,10 @@ def drifted(fits: Sequence[Fit]) -> Cause | None:
         Cause(
             "drifted",
             "the running statistics are far from what the weights predict",
-            "Statistics of a much earlier or later time of training look like this, and weights "
-            "that were moved a long way without their buffers.",
+            "Statistics of a much earlier time of training look like this. Either it went on in "
+            "eval mode, as where a validation calls model.eval() and nothing model.train() after "
+            "it: then weights were trained for these statistics. Or weights were moved a long way "
+            "without their buffers: then predictions are wrong. The file alone cannot tell.",
             "Eval mode normalises with means and variances that the weights have left behind.",
             Severity.WARNING,
         ),

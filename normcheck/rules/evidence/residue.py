@@ -9,7 +9,7 @@ from math import ceil, log
 import numpy as np
 
 from normcheck.norms.layer import Momentum, NormLayer
-from normcheck.rules.rule import DEFAULT_MOMENTUM, assumed_eps, assumed_momentum
+from normcheck.rules.rule import DEFAULT_MOMENTUM, assumed_momentum
 
 WARNING_RESIDUE = 0.01
 """Share left from which a layer is reported: means and variances are off by about 1 %,
@@ -43,7 +43,7 @@ def of_variances(layer: NormLayer, left: float) -> float:
         layer: With statistics.
         left: Share of the initial value that its count leaves.
     """
-    eps = assumed_eps(layer)
+    eps = layer.assumed_eps
     if layer.running_var is None or left < 0.1 * eps:
         return 0.0
     stored = layer.running_var.numbers

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normcheck.norms.anatomy import Anatomy
-    from normcheck.norms.belonging.bias_trace import BiasTrace
-    from normcheck.norms.belonging.gradient_trace import GradientTrace
+    from normcheck.norms.traces.bias_trace import BiasTrace
+    from normcheck.norms.traces.gradient_trace import GradientTrace
     from normcheck.saved.checkpoint import SavedModel
     from normcheck.saved.optimizer import OptimizerState
 
@@ -23,7 +23,7 @@ def gradients_before(
     """What the file's optimizers tell of the layers before the norms of these paths."""
     if not optimizers:
         return None
-    from normcheck.norms.belonging.gradient_trace import (
+    from normcheck.norms.traces.gradient_trace import (
         gradient_trace,  # for training checkpoints only
     )
 
@@ -35,6 +35,6 @@ def biases_before(model: SavedModel, anatomy: Anatomy, paths: Sequence[str]) -> 
     pairs = anatomy.biases_before_norms
     if not pairs:
         return None
-    from normcheck.norms.belonging.bias_trace import bias_trace  # where there are such biases only
+    from normcheck.norms.traces.bias_trace import bias_trace  # where there are such biases only
 
     return bias_trace(model.tensors, pairs, anatomy.layers, paths)

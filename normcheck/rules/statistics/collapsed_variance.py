@@ -32,8 +32,8 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.option import Option
-from normcheck.rules.rule import Need, Rule, Subject, assumed_eps
-from normcheck.wording import number, plural
+from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.wording import number, part, plural
 
 FAR_BELOW = Option(
     "max-ratio",
@@ -54,7 +54,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         if layer.running_var is None or not layer.running_var.size or not layer.running_var.finite:
             continue
         variances, ordered = layer.running_var.numbers, layer.running_var.ordered
-        eps = assumed_eps(layer)
+        eps = layer.assumed_eps
         bound = subject.value(FAR_BELOW) * min(eps, float(ordered[ordered.size // 2]) or eps)
         if ordered[0] > bound:
             continue  # as nearly always
@@ -74,10 +74,10 @@ def check(subject: Subject) -> Iterator[Finding]:
         layers=hit,
         title=(f"{plural(dead, 'dead channel')} in {plural(len(hit), 'layer')}"),
         detail=(
-            f"{dead:,} of {total:,} channels there have a variance of practically zero; a change "
-            f"in their input would be amplified up to {number(strongest)} times."
+            f"{part(dead, total, 'channel', 'has', 'have')} a variance of practically zero; a "
+            f"change in the input would be amplified up to {number(strongest)} times."
         ),
-        consequence="Normal in trained models, and harmless while their input stays constant.",
+        consequence="Normal in trained models, and harmless while the input stays constant.",
         fix="nothing, unless outputs explode on new data: then look at these channels first",
         evidence=(Evidence("dead channels", float(dead), None, total),),
     )

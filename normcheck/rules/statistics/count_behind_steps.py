@@ -40,7 +40,7 @@ statistics of a model that was trained with the stored ones: its weights know no
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.gradient_trace import Used
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.evidence.count_and_clock import BEHIND, lag
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED, told_of
 from normcheck.rules.evidence.residue import WARNING_RESIDUE, residue

@@ -44,14 +44,18 @@ fit once they are put back; a warning otherwise.
   its variances are, and a batch count that speaks against them is not believed
   (`under-warmed-stats`);
 - where fewer than three links are known, unless two stand in an `nn.Sequential`, one is certain and
-  clear, or a slip fits beyond chance once it is put back; where their connection is a guess (across residual adds, between parallel branches, in
-  files that keep no order): a false link accuses nobody. A model whose norms were registered
-  before their convolutions is read in the order that the numbers of channels prove;
+  clear, or a slip fits beyond chance once it is put back; where their connection is a guess (across
+  residual adds, between parallel branches, in files that keep no order): a false link accuses
+  nobody. A model whose norms were registered before their convolutions is read in the order that
+  the numbers of channels prove;
 - where any likely activation has a factor near 1: thirteen are tried, and the factor accuses
   only if none of those that fit about as well explains it;
 - for taps that see no image: on maps of 1 to 8 pixels, as networks for large images have at the end
   on small ones, means and variances are predicted from the taps that meet the map; what cannot be
   known there, as the factor behind a depthwise convolution, accuses nobody;
+- where a pooling may stand between weights and norm, and explains the means: a max pooling raises
+  all of a layer by about the same share of their deviations, an average pooling behind a ReLU
+  leaves means and divides variances. In an `nn.Sequential` numbers tell whether there is room;
 - where predicted and stored variances still go together: then the link is false, not the
   statistics;
 - as a warning, where the biases right before norms have moved as β did, by more than four standard
@@ -81,16 +85,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer_numbers import median
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.norms.weights_budget import BEYOND
 from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
 from normcheck.rules.evidence.evidence_apart import Indication
 from normcheck.rules.evidence.exchanged_values import exchanged
-from normcheck.rules.evidence.initial_stats import bias_evidence, bias_sentence
+from normcheck.rules.evidence.initial_stats import TRAIN_MODE, bias_evidence, bias_sentence
 from normcheck.rules.evidence.mismatch_causes import (
     FOLLOWS,
     TOO_LARGE,
@@ -107,7 +111,7 @@ from normcheck.rules.rule import CannotTell, Need, Rule, Subject, count_is_trust
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
-    from normcheck.norms.belonging.bias_trace import BiasTrace
+    from normcheck.norms.traces.bias_trace import BiasTrace
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 64
@@ -269,6 +273,10 @@ _FIX = (
     "find the checkpoint where weights and buffers come together, or re-estimate with these "
     "weights on training data (normcheck fix --model … --data …)"
 )
+_FIX_DRIFTED = (
+    f"if training went on in eval mode, {TRAIN_MODE} and train again; if weights moved, {_FIX}; "
+    "scan with --model and --data to tell the two apart"
+)
 
 
 def _counted_too_few(subject: Subject, fits: Sequence[Fit]) -> bool:
@@ -302,7 +310,7 @@ def _finding(fits: Sequence[Fit], cause: Cause, confidence: Confidence) -> Findi
         title=cause.title,
         detail=cause.detail,
         consequence=cause.consequence,
-        fix=_FIX,
+        fix=_FIX_DRIFTED if cause.key == "drifted" else _FIX,
         evidence=(
             Evidence(
                 "explained fraction of the running means",

@@ -87,7 +87,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         several = len(alike) >= FEWEST_ALIKE
         yield _missing(
             alike,
-            f"{plural(len(with_statistics), 'layer')} with the same last name have them, but these "
+            f"{plural(len(with_statistics), 'layer')} with the same last name "
+            f"{'has' if len(with_statistics) == 1 else 'have'} them, but these "
             "could also be norms of another kind.",
             Severity.WARNING if several and counted else Severity.INFO,
             "same last name",

@@ -31,8 +31,8 @@ import numpy as np
 
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer import NormLayer
-from normcheck.rules.rule import Need, Rule, Subject, assumed_eps
-from normcheck.wording import number, plural
+from normcheck.rules.rule import Need, Rule, Subject
+from normcheck.wording import number, part, plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not hit:
         return
     lowest = min(_lowest(n) for n in hit)
-    fatal = [n for n in hit if _lowest(n) + assumed_eps(n) <= 0]
+    fatal = [n for n in hit if _lowest(n) + n.assumed_eps <= 0]
     channels = sum(int((n.running_var.numbers < 0).sum()) for n in hit if n.running_var)
     total = sum(n.running_var.size for n in hit if n.running_var)
     yield RULE.finding(
@@ -49,7 +49,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         layers=hit,
         title=f"negative running_var in {plural(len(hit), 'layer')}",
         detail=(
-            f"{channels:,} of their {plural(total, 'channel')} are below zero, "
+            f"{part(channels, total, 'channel', 'is', 'are')} below zero, "
             f"the lowest {number(lowest)}."
         ),
         consequence=(

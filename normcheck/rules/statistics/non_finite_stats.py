@@ -38,7 +38,7 @@ from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.number_grids import went_through_half
 from normcheck.rules.rule import Need, Rule, Subject
-from normcheck.wording import plural
+from normcheck.wording import part, plural
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not hit:
         return
     halved = any(_infinite(n) for n in hit) and went_through_half(subject.layers)
-    detail = f"{channels:,} of their {plural(total, 'channel')} are not finite."
+    detail = f"{part(channels, total, 'channel', 'is', 'are')} not finite."
     if halved:
         detail += (
             " Every other number of these norms is a value of float16, though float32 is stored: "

@@ -35,7 +35,7 @@ mode, or into which the statistics were folded, need them as they are.
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.gradient_trace import Used
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.evidence.initial_stats import lost, told_of
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural

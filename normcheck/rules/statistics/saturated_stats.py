@@ -46,7 +46,7 @@ import numpy as np
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.number_grids import kept_in_bfloat16
 from normcheck.rules.rule import DEFAULT_MOMENTUM, Need, Rule, Subject
-from normcheck.wording import number, percent, plural
+from normcheck.wording import number, part, percent, plural
 
 SLOW = 0.03
 """Momentum from which downwards bfloat16 keeps averages 15 % and more from where they go."""
@@ -84,7 +84,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     yield RULE.finding(
         layers=hit,
         title=(f"running statistics overflowed half precision in {plural(len(hit), 'layer')}"),
-        detail=f"{channels:,} of their {plural(total, 'channel')} are at the limit; {limits}.",
+        detail=f"{part(channels, total, 'channel', 'is', 'are')} at the limit; {limits}.",
         consequence="In eval mode these channels come out constant, or far too large.",
         fix=(
             "convert the original again and keep batch norms in float32, or use bfloat16; the "

@@ -52,8 +52,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.gradient_trace import Used
 from normcheck.norms.layer import NormLayer
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.evidence.common_factor import Contradiction, residue_contradicted
 from normcheck.rules.evidence.count_and_clock import Lag, lag
 from normcheck.rules.evidence.floors import Floor, standing_on_a_floor

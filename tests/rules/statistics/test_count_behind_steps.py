@@ -3,7 +3,7 @@
 import pytest
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.gradient_trace import GradientTrace, Used
+from normcheck.norms.traces.gradient_trace import GradientTrace, Used
 from normcheck.saved.clocks import OPTIMIZER, Clock, Unit
 from tests.rules.layers import (
     CHANNELS,

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from normcheck.findings import Finding, Severity
-from normcheck.norms.belonging.bias_trace import BiasTrace
-from normcheck.norms.belonging.gradient_trace import Used
+from normcheck.norms.traces.bias_trace import BiasTrace
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.statistics.foreign_stats import check
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from normcheck.findings import Confidence, Severity
-from normcheck.norms.belonging.bias_trace import BiasTrace
-from normcheck.norms.belonging.gradient_trace import GradientTrace, Used
+from normcheck.norms.traces.bias_trace import BiasTrace
+from normcheck.norms.traces.gradient_trace import GradientTrace, Used
 from tests.rules.layers import (
     CHANNELS,
     GAMMAS,

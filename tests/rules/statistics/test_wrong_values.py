@@ -37,7 +37,7 @@ def test_nan_in_a_mean() -> None:
     found = only(judge("NC104", batch_norm("bn1"), sick))
     assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
     assert found.layers == ("bn2",)
-    assert found.detail == f"1 of their {CHANNELS} channels are not finite."
+    assert found.detail == f"1 of {CHANNELS} channels is not finite."
     assert evidence(found) == {"channels not finite": 1.0}
 
 
@@ -83,7 +83,7 @@ def test_infinity_in_half_precision_is_saturation() -> None:
     found = only(judge("NC109", sick, batch_norm("bn2")))
     assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
     assert found.layers == ("bn",)
-    assert found.detail == "1 of their 8 channels are at the limit; float16 ends at 65,504."
+    assert found.detail == "1 of 8 channels is at the limit; float16 ends at 65,504."
     assert evidence(found) == {"channels at the limit": 1.0}
 
 
@@ -129,7 +129,7 @@ def test_negative_variance() -> None:
     found = only(judge("NC105", batch_norm("bn1"), sick))
     assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
     assert found.layers == ("bn",)
-    assert found.detail == "2 of their 8 channels are below zero, the lowest -0.5."
+    assert found.detail == "2 of 8 channels are below zero, the lowest -0.5."
     assert evidence(found) == {"lowest running_var": -0.5}
     assert thresholds(found) == {"lowest running_var": 0.0}
     assert "NaN" in found.consequence

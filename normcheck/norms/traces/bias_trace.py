@@ -16,13 +16,14 @@ acts on to a thousandth of β, and no others.
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.gradient_trace import Used
-from normcheck.norms.layer_numbers import median
+from normcheck.norms.layer_numbers import deviation, median
+from normcheck.norms.traces.gradient_trace import Used
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -118,17 +119,24 @@ def _compared(tensor: TensorRef, norm: NormLayer) -> tuple[int, float, float] | 
         shift = shift * np.sign(norm.weight.numbers.reshape(-1))
     if not (np.isfinite(bias).all() and np.isfinite(shift).all()):
         return None
-    spreads = float(bias.std()), float(shift.std())
+    spreads = deviation(bias), deviation(shift)
     if not min(spreads) > 0:
         return None  # never trained, or not trained with the rest
     limit = 1 - 1e-9
-    correlation = min(max(float(np.corrcoef(_ranks(bias), _ranks(shift))[0, 1]), -limit), limit)
-    return bias.size, correlation, spreads[0] / spreads[1]
+    one, other = _ranks(bias), _ranks(shift)
+    # Sums of halves, so that these are exact in any order.
+    share = 1 / (bias.size - 1)
+    apart = sqrt(one @ one * share), sqrt(other @ other * share)
+    correlation = float(one @ other) * share / apart[0] / apart[1]
+    return bias.size, min(max(correlation, -limit), limit), spreads[0] / spreads[1]
 
 
 def _ranks(values: Floats) -> Floats:
-    """Each value's place in ascending order; equal ones share the mean of their places."""
+    """Each value's place in ascending order, from the middle; equal ones share their places' mean.
+
+    Multiples of a half.
+    """
     ordered = np.sort(values)
     first = np.searchsorted(ordered, values, side="left")
     last = np.searchsorted(ordered, values, side="right")
-    return (first + last) / 2
+    return (first + last - values.size) / 2
