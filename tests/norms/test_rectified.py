@@ -86,48 +86,6 @@ def test_a_mean_and_a_variance_that_no_relu_leaves(tmp_path: Path, fault) -> Non
     assert "rectified" in finding.discriminator
 
 
-class _PooledBefore(nn.Module):
-    """Weights, max pooling, ReLU, norm: the last three by functions, of which no name tells."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for number in range(1, 6):
-            takes = 3 if number == 1 else CHANNELS
-            setattr(self, f"conv{number}", nn.Conv2d(takes, CHANNELS, 3, padding=1))
-            setattr(self, f"bn{number}", nn.BatchNorm2d(CHANNELS))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = list(self.children())
-        for weights, norm in zip(parts[::2], parts[1::2], strict=True):
-            x = norm(nn.functional.max_pool2d(weights(x), 2).relu())
-        return x
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_max_pooling_before_the_relu_accuses_nobody(tmp_path: Path, seed: int) -> None:
-    """It raises all means alike, which no name of a block tells."""
-    torch.manual_seed(seed)
-    model = settle(_PooledBefore(), 3, 64, 64, seed=seed)
-    found = anatomy(model, tmp_path)
-    assert found.agreement is not None
-    assert len(found.agreement.rectified) == 4
-    taken = {r.key: r for r in readings(found.agreement, found.first)}
-    assert taken["rectified"].value < 0.4
-    assert _found(model, tmp_path) == []
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_max_pooling_explains_no_means_in_other_units(tmp_path: Path, seed: int) -> None:
-    """Means that a ReLU cannot leave differ from channel to channel."""
-    torch.manual_seed(seed)
-    model = settle(_PooledBefore(), 3, 64, 64, seed=seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.mul_(3)  # type: ignore[union-attr]
-    (finding,) = _found(model, tmp_path)
-    assert "rectified" in finding.discriminator
-
-
 def test_means_above_zero_by_chance_are_not_put_back(tmp_path: Path) -> None:
     """One norm of several: its neighbours show that norms stand before activations."""
     model = nn.Sequential()
