@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from normcheck.norms.belonging.agreement import OWN_ACTIVATION
+
 from .settled import CHANNELS, anatomy, conv_net, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
@@ -86,7 +88,9 @@ def test_an_activation_that_one_link_has_alone_does_not_vouch(
     for place, fit in enumerate(fits):
         alone = replace(fit, activation=activation)
         others = (*fits[:place], *fits[place + 1 :])
-        assert alone not in replace(agreement, fits=(*others, alone)).agreeing
+        changed = replace(agreement, fits=(*others, alone))
+        assert alone not in changed.agreeing
+        assert changed.doubted == {fit.link.target.path: OWN_ACTIVATION}
         # A module tree that names it leaves nothing to choose.
         named = replace(alone, link=replace(fit.link, among=(activation,)))
         assert named in replace(agreement, fits=(*others, named)).agreeing
