@@ -1,6 +1,7 @@
 """What running a model showed: plain values, on which rules judge without torch."""
 
 from dataclasses import field
+from math import inf
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.decided_on_fields import DecidedOnFields
@@ -168,6 +169,8 @@ class Drift:
     at_initial_values: bool
     """Whether the stored statistics are exactly 0 and 1."""
     norm_layer: bool
+    worth: float = inf
+    """Samples whose variances would be off by as much as the stored ones, by chance alone."""
 
 
 @lazy_dataclass()
@@ -276,6 +279,8 @@ class AgainstData:
     statistics, by both sets of scores; None without one label of a class for each."""
     first_leftover: float | None = None
     """What no input explains of the first norm's means, root mean square in deviations."""
+    not_finite: float = 0.0
+    """Share of the values of the main output that are NaN or infinite, in eval mode."""
 
     def regime(self, name: str) -> Regime | None:
         """One of the regimes; None where it was not run."""

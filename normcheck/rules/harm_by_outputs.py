@@ -6,6 +6,7 @@ wrong is measured by ``benchmarks/run_verdicts.py``.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,13 +31,23 @@ SIGNIFICANT = 0.01
 MORE_RIGHT = 0.01
 """Share of answers that have to be expected to become right under re-estimated statistics: losses
 fall a little under them in many a network whose answers do not change."""
-RIGHTER = (1.5, 6.0)
+RIGHTER = (1.5, 3.0, 6.0)
 """Paired t of the losses at their best temperatures plus the z of the changed answers, from which
-re-estimated statistics count as better if so many answers become right, and where hardly any
-channel is off: as little as where running averages lag behind a training at a constant rate, of
-which a network for digits that nobody would call sick has 5.8. How often that is wrong and how
-much harm it finds is measured by ``benchmarks/run_verdicts.py``: the table is in
-``docs/running.md``."""
+re-estimated statistics count as better if so many answers become right: where channels are off;
+where hardly one is, but all are by a little more than a running average leaves (``WORTH``); and
+where not even that is: as where averages lag behind a training at a constant rate, of which a
+network for digits that nobody would call sick has 5.8. How often that is wrong and how much harm
+it finds is measured by ``benchmarks/run_verdicts.py``: the table is in ``docs/running.md``."""
+WORTH = 64
+"""Samples down to which the stored variances may be worth no more, by the median over the layers,
+for all channels to count as off by a little: two batches of 32, where a running average at
+momentum 0.1 is worth nineteen."""
+ALONE = (0.5, 0.125)
+"""Share of the channels of one norm, not the first, that has to be off, and that of any other's in
+parts of it up to which it is off alone. Nothing but its own statistics is off so: input shows in
+the first norm, and where weights were trained on the stored statistics, norms are off all over."""
+ALONE_RIGHTER = (1.0, 0.008)
+"""What is needed there: t plus z, and the share of answers expected to become right."""
 RIGHTER_ALONE = (2.5, 5.0)
 """The same where nothing tells how many answers would become right, and of numbers the t alone."""
 SURER_THROUGHOUT = 6.0
@@ -130,7 +141,7 @@ def _by_labels(data: AgainstData) -> Harm | None:
         return None
     z = (healed - harmed) / max(1, healed + harmed) ** 0.5
     better = data.loss_t + 2 * z
-    if healed >= harmed and _is_better(data, better, z):
+    if (healed >= harmed and _is_better(data, better, z)) or _is_off_alone(data, z):
         return Harm.SHOWN
     if better > -BETTER or healed > harmed or (data.calibrated_t or 0.0) + z > 0:
         return None
@@ -143,12 +154,32 @@ def _is_better(data: AgainstData, better: float, z: float) -> bool:
     if data.calibrated_t is None:
         return better >= (BETTER_THOUGH_NEAR if near else BETTER)
     if data.expected_gain is not None:
-        return data.expected_gain >= MORE_RIGHT and data.calibrated_t + z >= RIGHTER[near]
+        level = (2 if _worth(data.drifts) > WORTH else 1) if near else 0
+        return data.expected_gain >= MORE_RIGHT and data.calibrated_t + z >= RIGHTER[level]
     if data.calibrated_t + z >= RIGHTER_ALONE[near]:
         return True
     shares = [share_off(drift) for drift in data.drifts]
     throughout = len(shares) > 1 and max(shares[1:]) >= max(BEHIND_FIRST[0], shares[0])
     return throughout and better >= SURER_THROUGHOUT
+
+
+def _worth(drifts: Sequence[Drift]) -> float:
+    """Samples that the stored variances are worth, by the median over the layers."""
+    misfit = median([1 / drift.worth for drift in drifts])
+    return 1 / misfit if misfit else inf
+
+
+def _is_off_alone(data: AgainstData, z: float) -> bool:
+    """Whether one norm alone is off, and losses and scores do not speak against that."""
+    if data.calibrated_t is None or data.expected_gain is None or len(data.drifts) < 2:
+        return False
+    shares = [share_off(drift) for drift in data.drifts]
+    most = max(shares[1:])
+    others = sorted(shares)[-2] if most >= shares[0] else most
+    if most < ALONE[0] or most < shares[0] or others > ALONE[1] * most:
+        return False
+    least, right = ALONE_RIGHTER
+    return data.calibrated_t + z >= least and data.expected_gain >= right
 
 
 def _by_numbers(data: AgainstData) -> Harm | None:

@@ -75,6 +75,36 @@ def test_the_data_are_named_where_they_hold_nan(value: float) -> None:
     assert "\u2713 norm" not in str(report)
 
 
+@pytest.mark.parametrize("index", [3, 39])
+def test_samples_that_hold_nan_leave_no_figure(index: int) -> None:
+    """Also behind the few that the mechanics see; no "inf %" where a number should be."""
+    x = images(40)
+    x[index] = torch.nan
+    report = judged(x)
+    assert [f.rule for f in report.findings if f.severity.rank] == ["NC310"]
+    text = str(report)
+    assert "inf %" not in text
+    assert "infinity standard deviations" not in text
+    assert "scatter outputs by" not in text
+    assert "scatter outputs by" in str(judged(images(40)))
+
+
+class OneLost(Net):
+    """Gives NaN for bright samples, which the first ones are not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / (x.amax((1, 2, 3)) < 90)[:, None]
+
+
+def test_outputs_of_all_samples_are_looked_at() -> None:
+    """One of them is enough, and the data are not blamed."""
+    x = images(40)
+    x[37, 0, 0, 0] = 100.0
+    (finding,) = [f for f in judged(x, OneLost).findings if f.rule == "NC310"]
+    assert finding.title == "eval mode gives NaN or infinity"
+    assert finding.detail.startswith("2.5 % of the output values")
+
+
 def test_an_operator_is_named_where_the_data_are_finite() -> None:
     """The model makes the NaN."""
     (finding,) = [f for f in judged(images(40), Logarithm).findings if f.rule == "NC310"]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import prod
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
-from normcheck.live.measurement import AgainstData, Mechanics, NormRun
+from normcheck.live.feeding.label_range import check_range
+from normcheck.live.measurement import AgainstData, Mechanics
 from normcheck.live.probes.against_constant import skill
 from normcheck.live.probes.batch_noise import scatter
-from normcheck.live.probes.cost import cost_of
+from normcheck.live.probes.cost import cost_of, whole_feed, wide_feed
 from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.drifts import drifts_of, is_material
 from normcheck.live.probes.input_map import ReadInput, read_input
@@ -40,11 +38,6 @@ UNSETTLED = 0.1
 """Residual, in standard deviations, from which an estimate is no estimate."""
 FEWEST = 4
 """Samples below which nothing is compared with data."""
-_MOST_BYTES = 1 << 30
-"""Of activations, as far as they can be foreseen, up to which samples go through the model in one
-batch."""
-_ALIVE = 4
-"""Activations of the largest size that are held at once."""
 
 
 def against_data(
@@ -60,6 +53,9 @@ def against_data(
 
     Returns:
         None where there are too few samples to say anything.
+
+    Raises:
+        NormcheckError: Labels are of no class that the model has.
     """
     if feed.samples < FEWEST:
         return None
@@ -69,10 +65,12 @@ def against_data(
     cost = cost_of(feed, wide, seen, one_mode=regimes.forward.fixed_mode)
     regimes.expect(cost.samples)
     at_eval = regimes.stored(wide, evaluated).together()
+    check_range(at_eval.mains, at_eval.labels)
     if not evaluated.stored:
         return _without_statistics(regimes, feed, at_eval, seen)
     at_batch = regimes.batch(wide, batchwise, size=size).together()
-    halves = _crossed(regimes, wide, at_eval, seen.repeat_difference == 0)
+    whole = whole_feed(wide, seen.norms)
+    halves = _crossed(regimes, wide, whole, at_eval, repeatable=seen.repeat_difference == 0)
     estimated, residual, crossed = halves.estimated, halves.residual, halves.outputs
     order = list(evaluated.stored)
     among = scatter(regimes, wide, size, halves.settled, at_eval, at_batch, batchwise)
@@ -84,6 +82,8 @@ def against_data(
     settled = residual <= UNSETTLED
     if settled:
         regimes_measured.append(regime("re-estimated", crossed[1], crossed[0]))
+    elif feed.not_finite:
+        notes.append("samples that hold NaN or infinity have no statistics to judge by")
     else:
         notes.append(
             "re-estimated statistics did not settle (another pass still moves a layer by "
@@ -136,6 +136,7 @@ def against_data(
         else None,
         input_map=told.map,
         first_leftover=told.leftover,
+        not_finite=_not_finite(at_eval),
     )
 
 
@@ -166,7 +167,15 @@ def _without_statistics(
         notes=(note,) if note else (),
         answers=answers(at_eval),
         skill=skill(at_eval),
+        not_finite=_not_finite(at_eval),
     )
+
+
+def _not_finite(measured: RegimeOutputs) -> float:
+    """Share of the values that are NaN or infinite."""
+    values = sum(main.numel() for main in measured.mains)
+    lost = sum(int((~main.isfinite()).sum()) for main in measured.mains)
+    return lost / values if values else 0.0
 
 
 @lazy_dataclass(eq=False)
@@ -183,7 +192,9 @@ class _Crossed:
     """Of all samples under re-estimated ones, in their order; None where their shapes differ."""
 
 
-def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: bool) -> _Crossed:
+def _crossed(
+    regimes: Regimes, feed: Feed, together: Feed, at_eval: RegimeOutputs, *, repeatable: bool
+) -> _Crossed:
     """Re-estimate each half, and judge each sample by the statistics of all the others.
 
     Where samples cannot be told apart at a norm, or have several shapes, each half is judged by
@@ -192,6 +203,7 @@ def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: b
     Args:
         regimes: Runs the model.
         feed: All of the data.
+        together: The same in one batch where memory allows it.
         at_eval: What eval mode gives for them.
         repeatable: Whether two forwards of the same batch are equal.
     """
@@ -206,7 +218,10 @@ def _crossed(regimes: Regimes, feed: Feed, at_eval: RegimeOutputs, repeatable: b
             for place in found[0].statistics
             if place in both
         }
-        left_out = regimes.left_out(feed, whole)
+        if len(together.batches) > 1:
+            # Each half's were taken behind norms with that half's own.
+            whole = regimes.refined(together, whole)
+        left_out = regimes.left_out(together, whole)
         given = None if left_out is None else left_out.together()
         if given is not None and [main.shape for main in given.mains] == [at_eval.mains[0].shape]:
             outputs = (at_eval, given)
@@ -261,24 +276,6 @@ def _told(healed: int | None, harmed: int | None, gain: float | None) -> bool:
     changed = (healed or 0) + (harmed or 0)
     z = ((healed or 0) - (harmed or 0)) / float(max(1, changed)) ** 0.5
     return bool(z >= 2 or (gain or 0.0) + 2 * z >= 3)
-
-
-def wide_feed(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
-    """The same samples in batches as large as memory allows, whole multiples of their size.
-
-    What the norms normalise by is given to them, so that one forward stands for many. Half of the
-    samples is the largest batch that has to be one: its statistics are then found at once.
-    """
-    largest = max((prod(norm.shape[1:]) for norm in norms if norm.shape), default=0)
-    if not largest:
-        return feed
-    fit = _MOST_BYTES // (largest * 4 * _ALIVE)
-    needed = -(-feed.samples // 2 // feed.batch_size) * feed.batch_size
-    size = min(feed.samples, needed, fit // feed.batch_size * feed.batch_size)
-    if size <= feed.batch_size:
-        return feed
-    wide = feed.rebatched(size)
-    return wide if wide is feed else replace(wide, batch_size=size)
 
 
 def _distances(evaluated: Collected, batchwise: Collected) -> dict[CallSite, float]:

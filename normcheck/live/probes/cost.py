@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
+
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed, joined
-from normcheck.live.measurement import Mechanics
+from normcheck.live.measurement import Mechanics, NormRun
 from normcheck.live.probes.batch_noise import chunks, noise_groups, regrouped
 from normcheck.live.probes.groups import packed
 from normcheck.live.probes.input_map import SAMPLES as MAPPED
@@ -17,6 +20,11 @@ _MOST_MAPS = 4
 """Changes of the input that are tried: two signs, two orders of its channels."""
 _ROUNDS = 7
 """Passes that an estimate from several batches takes at most, in networks of 6 to 100 norms."""
+_MOST_BYTES = 1 << 30
+"""Of activations, as far as they can be foreseen, up to which samples go through the model in one
+batch."""
+_ALIVE = 4
+"""Activations of the largest size that are held at once."""
 
 
 @lazy_dataclass()
@@ -40,6 +48,37 @@ class Cost:
     def most(self) -> float:
         """Passes where causes have to be found."""
         return (self.samples + self.search) / self.data
+
+
+def wide_feed(feed: Feed, norms: tuple[NormRun, ...]) -> Feed:
+    """The same samples in batches as large as memory allows, whole multiples of their size.
+
+    What the norms normalise by is given to them, so that one forward stands for many. Half of the
+    samples is the largest batch that has to be one: its statistics are then found at once.
+    """
+    fit = _fitting(norms)
+    if not fit:
+        return feed
+    needed = -(-feed.samples // 2 // feed.batch_size) * feed.batch_size
+    size = min(feed.samples, needed, fit // feed.batch_size * feed.batch_size)
+    if size <= feed.batch_size:
+        return feed
+    wide = feed.rebatched(size)
+    return wide if wide is feed else replace(wide, batch_size=size)
+
+
+def whole_feed(wide: Feed, norms: tuple[NormRun, ...]) -> Feed:
+    """The same samples in one batch, where memory allows that."""
+    if wide.samples > _fitting(norms):
+        return wide
+    whole = wide.rebatched(wide.samples)
+    return whole if whole is wide else replace(whole, batch_size=wide.samples)
+
+
+def _fitting(norms: tuple[NormRun, ...]) -> int:
+    """Samples whose activations fit; 0 where they cannot be foreseen."""
+    largest = max((prod(norm.shape[1:]) for norm in norms if norm.shape), default=0)
+    return _MOST_BYTES // (largest * 4 * _ALIVE) if largest else 0
 
 
 def cost_of(feed: Feed, wide: Feed, seen: Mechanics, *, one_mode: bool) -> Cost:
@@ -68,14 +107,18 @@ def cost_of(feed: Feed, wide: Feed, seen: Mechanics, *, one_mode: bool) -> Cost:
     ]
     fed, forwards = _estimates(halves, seen, alike=alike)
     groups = _groups(feed) if alike else []
+    together = len(whole_feed(wide, seen.norms).batches)
+    # Each sample under the statistics of the others; of several batches these are taken anew.
+    others = 1 if together == 1 or not alike else 2
     samples = (
         2 * count  # eval mode, and statistics of each batch
         + fed
-        + count  # each sample under the statistics of the others
+        + others * count
         + sum(map(len, groups))
         + sum(train)
     )
-    forwards += 2 * batches + (batches if alike else sum(map(len, halves))) + len(train)
+    forwards += 2 * batches + len(train)
+    forwards += others * together if alike else sum(map(len, halves))
     forwards += sum(1 for _ in packed(groups, wide.batch_size))
     return Cost(count, samples, forwards, _search(count, stored))
 

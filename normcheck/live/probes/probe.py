@@ -15,8 +15,8 @@ from normcheck.live.decided_on_fields import DecidedOnFields
 from normcheck.live.feeding.feed import device_of, feed_for, trained_shape
 from normcheck.live.fields.decisions import decided_on_fields
 from normcheck.live.measurement import Fed, Mechanics, Run
-from normcheck.live.probes.against_data import FEWEST, against_data, wide_feed
-from normcheck.live.probes.cost import cost_of, in_words
+from normcheck.live.probes.against_data import FEWEST, against_data
+from normcheck.live.probes.cost import cost_of, in_words, wide_feed
 from normcheck.live.probes.mechanics import mechanics
 from normcheck.live.run_request import Progress, Running
 from normcheck.live.watching.absent_values import check_values

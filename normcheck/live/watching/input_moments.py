@@ -237,7 +237,8 @@ def by_others(call: BatchNormCall, statistics: tuple[Tensor, Tensor], samples: i
 
     Args:
         call: That is about to run.
-        statistics: Of all samples, ``(C,)`` each.
+        statistics: Of all samples, ``(C,)`` each; a batch that holds them all tells its own, which
+            are those of the inputs that the norms before it give now.
         samples: How many these are of, the batch's among them.
 
     Returns:
@@ -254,6 +255,9 @@ def by_others(call: BatchNormCall, statistics: tuple[Tensor, Tensor], samples: i
         own_variance = own_variance.reshape(batch, rows, -1).mean(1) + each.var(1, correction=0)
         own_mean = each.mean(1)
     mean, variance = statistics
+    if batch == samples:
+        mean = own_mean.mean(0)
+        variance = own_variance.mean(0) + own_mean.var(0, correction=0)
     others = (samples * mean - own_mean) / (samples - 1)
     about = samples * variance - own_variance - (own_mean - mean).square()
     left = (about / (samples - 1) - (others - mean).square()).maximum(LEAST_LEFT * variance)

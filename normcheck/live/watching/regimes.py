@@ -116,6 +116,10 @@ class Regimes:
 
         return RegimeOutputs.of(self.run(feed.batches, how))
 
+    def refined(self, feed: Feed, statistics: Statistics) -> Estimates:
+        """What one more pass under an estimate gives for the norms that it is of."""
+        return self._again(feed, dict(statistics))[0]
+
     def left_out(self, feed: Feed, statistics: Statistics) -> RegimeOutputs | None:
         """Each sample under the statistics of all the others.
 

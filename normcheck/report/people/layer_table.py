@@ -127,7 +127,7 @@ def _cells_on_data(layer: LayerSummary, drift: DriftSummary | None) -> tuple[str
     return (
         *known,
         _shift(drift.shift),
-        f"{drift.factor:.3g}",
+        f"{drift.factor:.3g}" if isfinite(drift.factor) else "NaN/inf",
         f"{bar:<{_BAR}} {drift.off:>4.0%}",
         "–" if drift.closes is None else f"{max(drift.closes, 0):.0%}",
     )

@@ -97,13 +97,18 @@ def _difference(value: float) -> str:
 
 
 def _noise(run: RunSummary) -> Iterator[Text]:
+    if all(entry.difference is not None and not isfinite(entry.difference) for entry in run.noise):
+        return  # samples without a number leave none
     sizes = "".join(f"{entry.batch_size:>7}" for entry in run.noise)
-    scatter = "".join(
-        f"{'fails' if entry.difference is None else percent(entry.difference):>7}"
-        for entry in run.noise
-    )
+    scatter = "".join(f"{_scatter(entry.difference):>7}" for entry in run.noise)
     yield Text(f"  batch statistics of{sizes} samples", style="dim")
     yield Text(f"  scatter outputs by {scatter}")
+
+
+def _scatter(value: float | None) -> str:
+    if value is None:
+        return "fails"
+    return percent(value) if isfinite(value) else "–"
 
 
 def _modes(run: RunSummary) -> str:

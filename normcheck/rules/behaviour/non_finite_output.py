@@ -1,8 +1,9 @@
 """NaN or infinity in what the model gives in eval mode.
 
 ## What it does
-Looks for values that are not finite in the outputs, and names the first operator that made one.
-Infinities written on purpose, as masks of attention are, are passed over on the way.
+Looks for values that are not finite in the outputs, of all your samples where you give data, and
+names the first operator that made one. Infinities written on purpose, as masks of attention are,
+are passed over on the way.
 
 ## Why is this bad?
 Such an output decides nothing: `argmax` of NaN picks a class all the same.
@@ -28,11 +29,14 @@ from normcheck.wording import percent, plural
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding, with the first operator to blame."""
     seen = mechanics_of(subject)
-    if not seen.not_finite or subject.run is None or impossible_statistics(subject):
+    data = subject.run.against_data if subject.run else None
+    # The mechanics see a few samples, the data are all of them.
+    lost = seen.not_finite or (data.not_finite if data else 0.0)
+    if not lost or subject.run is None or impossible_statistics(subject):
         return
     fed = subject.run.fed
-    share = f"{percent(seen.not_finite)} of the output values are not finite."
-    evidence = (Evidence("share of values not finite", seen.not_finite, 0.0),)
+    share = f"{percent(lost)} of the output values are not finite."
+    evidence = (Evidence("share of values not finite", lost, 0.0),)
     if fed.not_finite:
         of_all = f"{fed.not_finite:,} of {plural(fed.samples, 'sample')} of {fed.source}"
         yield RULE.finding(

@@ -339,7 +339,7 @@ def test_what_fits_in_memory_changes_no_figure(
     sick = with_residue(trained, 0.1)
     reports = []
     for most in (1 << 30, 100 * 16 * 64 * 16, 1):
-        monkeypatch.setattr("normcheck.live.probes.against_data._MOST_BYTES", most)
+        monkeypatch.setattr("normcheck.live.probes.cost._MOST_BYTES", most)
         reports.append(judged(sick, images, labels).models[0].run)
     wide, some, narrow = reports
     assert wide

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.measurement import Mechanics
-from normcheck.live.probes.against_data import against_data, wide_feed
+from normcheck.live.probes.against_data import against_data
 from normcheck.live.probes.batch_noise import NOISE_SIZES, noise_groups, regrouped
-from normcheck.live.probes.cost import cost_of
+from normcheck.live.probes.cost import cost_of, wide_feed
 from normcheck.live.probes.drifts import TRACE
 from normcheck.live.probes.groups import given_each, grouped, packed
 from normcheck.live.probes.mechanics import mechanics

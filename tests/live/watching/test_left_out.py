@@ -123,3 +123,40 @@ def test_a_channel_that_one_sample_alone_uses_stays_within_bounds(count: int) ->
     assert left_out is not None
     own = torch.cat(regimes.given(feed_of(x, count), whole).mains)
     assert torch.cat(left_out.mains).abs().max() < 10 * own.abs().max()
+
+
+def two_norms() -> nn.Module:
+    """The second norm's input depends on the first one's statistics."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4)
+    )
+
+
+def test_one_batch_of_all_samples_tells_its_own_statistics() -> None:
+    """Those of two halves do not fit each other: each was taken behind that half's first norm."""
+    x = images()
+    regimes, feed = regimes_of(two_norms()), feed_of(x, len(x))
+    parts = [of_all(regimes, feed_of(half, 12)) for half in (x[::2], x[1::2])]
+    halves = {place: pooled(parts[0][place], parts[1][place], 0.5) for place in parts[0]}
+    by_halves, by_all = (regimes.left_out(feed, s) for s in (halves, of_all(regimes, feed)))
+    assert by_halves is not None
+    assert by_all is not None
+    torch.testing.assert_close(by_halves.mains[0], by_all.mains[0])
+
+
+def test_statistics_of_halves_are_refined_where_memory_allows_no_one_batch() -> None:
+    """One pass more brings several batches to what one batch gives."""
+    x = images()
+    regimes, feed, some = regimes_of(two_norms()), feed_of(images(), 24), feed_of(images(), 7)
+    exact = regimes.left_out(feed, of_all(regimes, feed))
+    parts = [of_all(regimes, feed_of(half, 12)) for half in (x[::2], x[1::2])]
+    halves = {place: pooled(parts[0][place], parts[1][place], 0.5) for place in parts[0]}
+    assert exact is not None
+    errors = []
+    for statistics in (halves, regimes.refined(some, halves)):
+        found = regimes.left_out(some, statistics)
+        assert found is not None
+        errors.append(float((torch.cat(found.mains) - exact.mains[0]).norm()))
+    # What is left is that its second norm sees all samples under the same statistics of the first.
+    assert errors[1] < 0.4 * errors[0]

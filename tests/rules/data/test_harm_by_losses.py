@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import pytest
 
 from normcheck.live.measurement import AgainstData, Drift, Regime
 from normcheck.rules.harm import Harm
-from normcheck.rules.harm_by_outputs import MORE_RIGHT, RIGHTER, RIGHTER_ALONE, harm_of
+from normcheck.rules.harm_by_outputs import (
+    ALONE_RIGHTER,
+    MORE_RIGHT,
+    RIGHTER,
+    RIGHTER_ALONE,
+    harm_of,
+)
 
 SAMPLES = 256
 
 
-def drift(share: float) -> Drift:
+def drift(share: float, worth: float = inf) -> Drift:
     """A layer of 100 channels of which a share is off."""
     off = np.where(np.arange(100) < 100 * share, 0.5, 0.0)
     nothing = np.zeros(100)
-    return Drift("norm", 0, 0, SAMPLES, off, off, nothing, nothing, nothing, False, True)
+    return Drift("norm", 0, 0, SAMPLES, off, off, nothing, nothing, nothing, False, True, worth)
 
 
 def measured(
@@ -26,11 +34,13 @@ def measured(
     healed: int = 6,
     harmed: int = 6,
     share: float = 0.5,
+    shares: tuple[float, ...] = (),
+    worth: float = inf,
     loss_t: float = 0.0,
 ) -> AgainstData:
     """What a run on labelled data measured."""
     return AgainstData(
-        drifts=(drift(share), drift(share)),
+        drifts=tuple(drift(off, worth) for off in shares or (share, share)),
         regimes=tuple(
             Regime(name, 0.1, 0.05, 0.9, 0.3, SAMPLES) for name in ("eval", "re-estimated")
         ),
@@ -40,14 +50,47 @@ def measured(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("share", [0.5, 0.0], ids=["off", "hardly off"])
-def test_losses_count_where_answers_are_expected_to_become_right(share: float) -> None:
-    """Both are needed: a surer fall of the losses, and harm that is worth a word."""
-    needed = RIGHTER[share < 0.03]
-    enough = measured(needed + 0.1, 2 * MORE_RIGHT, share=share)
-    assert harm_of(enough) is Harm.SHOWN
-    assert harm_of(measured(needed - 0.1, 2 * MORE_RIGHT, share=share)) is Harm.NONE
-    assert harm_of(measured(needed + 9, MORE_RIGHT / 2, share=share)) is Harm.NONE
+@pytest.mark.parametrize(
+    ("level", "share", "worth"),
+    [(0, 0.5, inf), (0, 0.5, 30.0), (1, 0.0, 30.0), (2, 0.0, 100.0), (2, 0.0, inf)],
+)
+def test_losses_count_where_answers_are_expected_to_become_right(
+    level: int, share: float, worth: float
+) -> None:
+    """Both are needed: a surer fall of the losses, and harm that is worth a word.
+
+    The surer the less statistics are off: where hardly a channel is, all of them may be by a
+    little, as those of two small batches are.
+    """
+    needed = RIGHTER[level]
+
+    def harm(t: float, gain: float) -> Harm:
+        return harm_of(measured(t, gain, share=share, worth=worth))
+
+    assert harm(needed + 0.1, 2 * MORE_RIGHT) is Harm.SHOWN
+    assert harm(needed - 0.1, 2 * MORE_RIGHT) is Harm.NONE
+    assert harm(needed + 9, MORE_RIGHT / 2) is Harm.NONE
+
+
+@pytest.mark.parametrize(
+    ("shares", "alone"),
+    [
+        ((0.0, 0.0, 1.0), True),
+        ((0.0, 0.6, 0.05), True),
+        ((1.0, 0.0, 0.0), False),  # another input
+        ((0.3, 0.9, 1.0), False),  # trained on the stored statistics
+        ((0.0, 0.3, 0.0), False),
+        ((1.0,), False),
+    ],
+)
+def test_one_norm_that_is_off_alone_needs_less(shares: tuple[float, ...], alone: bool) -> None:
+    """Nothing but its own statistics is off so, and no look-alike is."""
+    t, gain = ALONE_RIGHTER[0] + 0.4, ALONE_RIGHTER[1] + 0.001
+    assert gain < MORE_RIGHT
+    expected = Harm.SHOWN if alone else Harm.NONE
+    assert harm_of(measured(t, gain, harmed=7, shares=shares)) is expected
+    assert harm_of(measured(t - 0.5, gain, harmed=7, shares=shares)) is Harm.NONE
+    assert harm_of(measured(t, gain / 2, harmed=7, shares=shares)) is Harm.NONE
 
 
 def test_losses_as_they_are_do_not_make_up_for_answers() -> None:
