@@ -71,6 +71,7 @@ def standings(
     agreement = anatomy.agreement
     agreeing = {fit.link.target.path for fit in agreement.agreeing} if agreement else set()
     unjudged = dict(agreement.unjudged) if agreement else {}
+    doubted = agreement.doubted if agreement else {}
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
     averaged = anatomy.first is not None and anatomy.first.loose > LOOSE
@@ -102,7 +103,9 @@ def standings(
             fallback = "the weights do not explain them, by a link that is a guess"
             if agreement is None:
                 fallback = "no norm feeds it directly"
-            why = {**roughly, **unjudged, **_input_told(anatomy.first)}.get(layer.path, fallback)
+            why = {**roughly, **unjudged, **doubted, **_input_told(anatomy.first)}.get(
+                layer.path, fallback
+            )
             if layer.path in anatomy.places_served:
                 why = MIXED
             found[layer.path] = (Standing.UNTOLD, why)

@@ -99,6 +99,44 @@ def test_what_befell_all_alike_shows_in_the_links(
     assert _found(sick, tmp_path)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_many_sizes_in_a_row_prove_growth_where_nothing_is_equal(
+    tmp_path: Path, healthy: nn.Module, seed: int
+) -> None:
+    """Norms of other models of the same shape, or each one's channels in an order of its own."""
+    sick = copy.deepcopy(healthy)
+    torch.manual_seed(seed)
+    for layer in list(sick)[1:]:  # type: ignore[call-overload]
+        _permute(layer.norm)
+    found = anatomy(sick, tmp_path)
+    taken = {r.key: r for r in readings(found.agreement, found.first)}
+    assert taken["shared channels"].value > 0.5
+    assert _found(sick, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("new_first", [False, True])
+def test_what_joins_its_normalised_input_stores_other_values(
+    tmp_path: Path, new_first: bool, seed: int
+) -> None:
+    """Sizes in a row, but the later norm sees what the earlier one made: it accuses nobody."""
+
+    class Normalised(_Layer):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen = self.norm(x).relu()
+            new = self.conv(seen)
+            return torch.cat([new, seen] if self.new_first else [seen, new], 1)
+
+    torch.manual_seed(seed)
+    parts: list[nn.Module] = [nn.Conv2d(3, 32, 3, padding=1)]
+    parts += [Normalised(32 + GROWS * n, new_first=new_first) for n in range(5)]
+    model = settle(nn.Sequential(*parts), 3, 16, 16, seed=seed)
+    found = anatomy(model, tmp_path)
+    taken = {r.key for r in readings(found.agreement, found.first)}
+    assert "shared channels" not in taken
+    assert _found(model, tmp_path) == []
+
+
 def test_sizes_alone_prove_no_growth(tmp_path: Path) -> None:
     """Two norms whose sizes fit by chance are no concatenation, and accuse nobody."""
 

@@ -11,6 +11,8 @@ from torch.nn.functional import pad
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR
+from normcheck.norms.belonging.prediction import off_one
 from normcheck.norms.belonging.sums import residual_sums
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.report.fit_summary import summarise_agreement
@@ -246,3 +248,38 @@ def test_a_faulty_block_that_adds_nothing_finds_no_sum_to_vouch(tmp_path: Path) 
     for place in ("layer1.1.bn1", "layer2.1.bn1", "layer3.2.bn1"):
         _permuted(net.get_submodule(place))  # type: ignore[arg-type]
     assert _behind_sums(_agreement(anatomy(net, tmp_path))) == set()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_a_part_of_a_sum_does_not_vouch(tmp_path: Path, seed: int) -> None:
+    """The norm before is the smaller mean: it looks right where means are as much too small."""
+    torch.manual_seed(seed)
+    net = settle(Net(Basic, (32, 32, 32)), 3, 16, 16, seed=seed)
+    agreement = _agreement(anatomy(net, tmp_path))
+    healthy = {fit.link.target.path: fit for fit in agreement.fits}
+    looked_right = 0
+    for path in sorted(_behind_sums(agreement) & healthy.keys()):
+        left = 1 - 1 / healthy[path].slope
+        if left < 0.35:
+            continue  # nearly within the precision of the sum itself
+        norm = net.get_submodule(path)
+        kept = norm.running_mean.clone(), norm.running_var.clone()
+        norm.running_mean.mul_(1 - left)
+        norm.running_var.mul_(1 - left).add_(left)
+        sick = _agreement(anatomy(net, tmp_path))
+        (plain,) = (fit for fit in sick.fits if fit.link.target.path == path)
+        looked_right += plain.explained >= AGREES and off_one(plain.slope) <= LARGEST_FACTOR
+        assert path not in _agreeing(sick)
+        norm.running_mean.copy_(kept[0])
+        norm.running_var.copy_(kept[1])
+    assert looked_right >= 1
+
+
+def test_where_nothing_is_added_plain_links_go_on_vouching(tmp_path: Path) -> None:
+    """Faulty norms have sums looked for; the others keep what speaks for them."""
+    net = _net(Plain, (32, 32, 32))
+    before = _agreeing(_agreement(anatomy(net, tmp_path)))
+    faulty = {"layer1.1.bn1", "layer2.1.bn1", "layer3.2.bn1"}
+    for place in faulty:
+        _permuted(net.get_submodule(place))  # type: ignore[arg-type]
+    assert _agreeing(_agreement(anatomy(net, tmp_path))) == before - faulty

@@ -9,12 +9,15 @@ the same batches: their statistics are equal, in a healthy file, to the last dig
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.norms.belonging.activation_moments import ACTIVATIONS, after_activation
 from normcheck.norms.belonging.steps import ModuleStep
-from normcheck.norms.layer import NormLayer, Values
+from normcheck.norms.layer import Floats, NormLayer, Values
+from normcheck.norms.layer_numbers import median
 
 FEWEST_NEW = 8
 """New channels; with fewer, sizes may agree by chance."""
@@ -22,6 +25,13 @@ FEWEST_STEPS = 2
 """Times that a model must grow by the same number before its growth is believed."""
 FEWEST_UNPROVEN = 3
 """The same where no statistics are equal."""
+FEWEST_IN_A_ROW = 4
+"""The same where each begins at what the one before has grown to: widths of C, C + g, C + 2g and so
+on, each behind weights that make g, are those of no other structure. That no statistics are equal
+then speaks against them."""
+AS_MADE = 0.7
+"""Correlation of later means with those behind an earlier norm, or behind a ReLU after it, from
+which the later norm sees what the earlier one made: other values than its input."""
 SAME = 0.05
 """Root mean square difference of statistics, in deviations, up to which they are of one value."""
 _BACK = 24
@@ -49,7 +59,8 @@ class Growth:
     """The later norm's new channels."""
     grown: Grown
     proven: bool
-    """Whether equal statistics show that channels are joined; else only the sizes do."""
+    """Whether equal statistics show that channels are joined, or many sizes in a row; else only
+    some sizes do."""
 
 
 def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
@@ -78,13 +89,60 @@ def growths(steps: list[ModuleStep]) -> Iterator[Growth]:
         }
         equal = {at_end: sum(off <= SAME for off, _ in each) for at_end, each in nearest.items()}
         at_end = equal[True] > equal[False]
+        in_a_row = False
+        if not any(equal.values()) and _in_a_row([other for _, _, other in members], makes):
+            made = [
+                side
+                for side, each in nearest.items()
+                if any(
+                    _sees_what_it_made(one, other, at_end=side)
+                    for (_, one), (*_, other) in zip(each, members, strict=True)
+                )
+            ]
+            in_a_row = not made
+            at_end = made[0] if made else _typical(nearest[True]) < _typical(nearest[False])
         if len(members) < (FEWEST_STEPS if equal[at_end] else FEWEST_UNPROVEN):
             continue
         for (place, _, other), (off, one) in zip(members, nearest[at_end], strict=True):
             count = one.features or 0
             new = slice(0, (other.features or 0) - count) if at_end else slice(count, None)
             grown = Grown(one.path, off)
-            yield Growth(place, _part(other, new), grown, proven=equal[at_end] > 0)
+            yield Growth(place, _part(other, new), grown, proven=equal[at_end] > 0 or in_a_row)
+
+
+def _in_a_row(targets: list[NormLayer], grows: int) -> bool:
+    """Whether each norm has as many channels as the one before and the new ones."""
+    widths = [norm.features or 0 for norm in targets]
+    return len(widths) >= FEWEST_IN_A_ROW and all(
+        after == before + grows for before, after in pairwise(widths)
+    )
+
+
+def _typical(nearest: list[tuple[float, NormLayer]]) -> float:
+    return median([off for off, _ in nearest])
+
+
+def _sees_what_it_made(earlier: NormLayer, later: NormLayer, *, at_end: bool) -> bool:
+    """Whether the channels that a later norm shares hold the earlier one's output, not its input.
+
+    Where a block joins what it has normalised to what it makes of that.
+    """
+    mean = _shared(earlier, later, at_end=at_end).running_mean
+    scale, shift = earlier.weight, earlier.bias
+    if mean is None or scale is None or shift is None or not scale.size == shift.size == mean.size:
+        return False
+    if not (mean.finite and scale.finite and shift.finite):
+        return False
+    rectified, _ = after_activation(np.abs(scale.numbers), shift.numbers, ACTIVATIONS["ReLU"])
+    return any(
+        _correlation(mean.numbers, made) > AS_MADE for made in (shift.numbers, rectified[:, 0])
+    )
+
+
+def _correlation(one: Floats, other: Floats) -> float:
+    if not (np.ptp(one) and np.ptp(other)):
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _may_have_grown(before: deque[NormLayer], target: NormLayer, makes: int) -> list[NormLayer]:

@@ -11,6 +11,7 @@ from normcheck.findings import Severity
 from normcheck.norms.belonging.agreement import agreement_of
 from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.belonging.sums.residual_sums import agrees
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.cause import Cause
@@ -101,6 +102,8 @@ def _after(fits: Sequence[Fit], change: Callable[[Fit], Link | None]) -> float |
     found = agreement_of(tuple(links), ()).fits
     if len(found) < len(links) / 2 or not found:
         return None
+    if len(links) < FEWEST_LINKS and not all(map(agrees, found)):
+        return None  # of a link or two each has to follow the weights beyond chance
     then = median([f.alignment for f in found])
     return then if then >= FITS else None
 

@@ -43,10 +43,11 @@ fit once they are put back; a warning otherwise.
 - where the weights acquit: means that follow them with a factor of 1 vouch for a layer, whatever
   its variances are, and a batch count that speaks against them is not believed
   (`under-warmed-stats`);
-- where fewer than three links are known, unless two stand in an `nn.Sequential`, or one is certain
-  and clear; where their connection is a guess (across residual adds, between parallel branches, in
-  files that keep no order): a false link accuses nobody. A model whose norms were registered
-  before their convolutions is read in the order that the numbers of channels prove;
+- where fewer than three links are known, unless two stand in an `nn.Sequential`, one is certain and
+  clear, or a slip fits beyond chance once it is put back; where their connection is a guess (across
+  residual adds, between parallel branches, in files that keep no order): a false link accuses
+  nobody. A model whose norms were registered before their convolutions is read in the order that
+  the numbers of channels prove;
 - where any likely activation has a factor near 1: thirteen are tried, and the factor accuses
   only if none of those that fit about as well explains it;
 - for taps that see no image: on maps of 1 to 8 pixels, as networks for large images have at the end
@@ -92,6 +93,7 @@ from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
 from normcheck.rules.evidence.evidence_apart import Indication
+from normcheck.rules.evidence.exchanged_values import exchanged
 from normcheck.rules.evidence.initial_stats import TRAIN_MODE, bias_evidence, bias_sentence
 from normcheck.rules.evidence.mismatch_causes import (
     FOLLOWS,
@@ -175,6 +177,11 @@ def _stated(subject: Subject) -> Iterator[Finding]:
             yield _of_readings(subject, against)
             return
         if agreement is None:
+            return
+        sure = tuple(f for f in likely if f.link.recognition.confidence is Confidence.HIGH)
+        # What fits once it is put back proves the links as well.
+        if (slip := exchanged(sure)) is not None:
+            yield _finding(sure, slip, Confidence.MEDIUM)
             return
         beyond = sum(reason == BEYOND for _, reason in agreement.unjudged)
         unread = f"; the weights of {beyond} are beyond --weights-budget" if beyond else ""

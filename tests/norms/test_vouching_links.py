@@ -1,0 +1,115 @@
+"""Which links vouch: those of the level of the rest, under an activation that others share."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from normcheck.norms.belonging.agreement import OWN_ACTIVATION
+
+from .settled import CHANNELS, anatomy, conv_net, settle
+
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
+SEEDS = range(3)
+
+
+class Parts(nn.Module):
+    """Pairs of convolutions under names of their own, as the levels of a U-Net are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in "abcd":
+            takes = 3 if name == "a" else CHANNELS
+            setattr(
+                self,
+                name,
+                nn.Sequential(
+                    nn.Conv2d(takes, CHANNELS, 3, padding=1),
+                    nn.BatchNorm2d(CHANNELS),
+                    nn.ReLU(),
+                    nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+                    nn.BatchNorm2d(CHANNELS),
+                    nn.ReLU(),
+                ),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.children():
+            x = part(x)
+        return x
+
+
+def _vouched(model: nn.Module, folder: Path) -> set[str]:
+    agreement = anatomy(model, folder).agreement
+    assert agreement is not None
+    return {fit.link.target.path for fit in agreement.agreeing}
+
+
+def _share_left(model: nn.Module, folder: Path, left: float) -> tuple[set[str], set[str]]:
+    """The norms vouched for, and those that still are with so much of the initial value left."""
+    healthy = _vouched(model, folder)
+    still = set()
+    for path in healthy:
+        norm = model.get_submodule(path)
+        kept = norm.running_mean.clone(), norm.running_var.clone()
+        norm.running_mean.mul_(1 - left)
+        norm.running_var.mul_(1 - left).add_(left)
+        still |= {path} & _vouched(model, folder)
+        norm.running_mean.copy_(kept[0])
+        norm.running_var.copy_(kept[1])
+    return healthy, still
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("left", [0.22, 0.5])
+def test_a_layer_at_another_level_is_not_vouched_for(
+    tmp_path: Path, left: float, seed: int
+) -> None:
+    """A rest of the initial value in one layer: its factor is not that of the others."""
+    torch.manual_seed(seed)
+    model = settle(conv_net(nn.ReLU(), 6), 3, 16, 16, seed=seed)
+    healthy, still = _share_left(model, tmp_path, left)
+    assert len(healthy) == 5
+    assert not still
+
+
+@pytest.mark.parametrize("activation", ["SiLU", "GELU", "tanh"])
+def test_an_activation_that_one_link_has_alone_does_not_vouch(
+    tmp_path: Path, activation: str
+) -> None:
+    """Half of a ReLU's means are those of a SiLU: chosen by its means alone, it is no sign."""
+    agreement = anatomy(settle(Parts(), 3, 16, 16), tmp_path).agreement
+    assert agreement is not None
+    assert agreement.activation == "ReLU"
+    fits = agreement.fits
+    assert len(agreement.agreeing) == len(fits)
+    for place, fit in enumerate(fits):
+        alone = replace(fit, activation=activation)
+        others = (*fits[:place], *fits[place + 1 :])
+        changed = replace(agreement, fits=(*others, alone))
+        assert alone not in changed.agreeing
+        assert changed.doubted == {fit.link.target.path: OWN_ACTIVATION}
+        # A module tree that names it leaves nothing to choose.
+        named = replace(alone, link=replace(fit.link, among=(activation,)))
+        assert named in replace(agreement, fits=(*others, named)).agreeing
+    slope = replace(fits[0], activation="leaky ReLU 0.01")
+    assert slope in replace(agreement, fits=(slope, *fits[1:])).agreeing
+
+
+def test_an_activation_that_several_links_share_vouches(tmp_path: Path) -> None:
+    """As where every block has none between its two layers."""
+    torch.manual_seed(0)
+    model = Parts()
+    for part in (model.b, model.c, model.d):
+        part[2] = nn.Identity()  # type: ignore[index]
+    healthy = _vouched(settle(model, 3, 16, 16), tmp_path)
+    assert {"b.1", "b.4", "c.1", "c.4", "d.1", "d.4"} <= healthy
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.Tanh(), nn.LeakyReLU(0.2)])
+def test_healthy_layers_are_of_one_level(tmp_path: Path, activation: nn.Module) -> None:
+    """Whatever the activation: all are vouched for."""
+    torch.manual_seed(0)
+    assert len(_vouched(settle(conv_net(activation, 6), 3, 16, 16), tmp_path)) == 5
