@@ -68,7 +68,7 @@ by the lower end of its interval, from which it is worth a warning, and an error
 is wrong is measured by ``benchmarks/run_verdicts_numbers.py``: running averages that lag behind
 the last steps of a training at a constant rate cost a healthy denoiser 0.04."""
 OF_PLACES = 0.03
-"""The same of the loss of masks: what networks that were trained with noise gain by luck is less."""
+"""The same of the loss of masks: networks that were trained with noise gain less by luck."""
 ONE_SIDED = 1.64
 """Standard errors from a fall to the lower end of its interval, of 95 % to one side."""
 CLEARER = 4.0
