@@ -12,6 +12,8 @@ import normcheck
 from normcheck.errors import NormcheckError
 from normcheck.live.feeding.label_range import check_range
 
+pytestmark = pytest.mark.kernels
+
 CLASSES = 10
 
 
