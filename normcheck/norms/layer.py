@@ -14,7 +14,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.kinds import Family, NormKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from normcheck.saved.dtypes import DType
 
@@ -209,6 +209,20 @@ class NormLayer:
             return False
         start = 0.0 if self.unit_offset else 1.0
         return self.weight.all_are(start) and (self.bias is None or self.bias.all_are(0.0))
+
+
+def untouched_beside_others(layers: Sequence[NormLayer]) -> list[NormLayer]:
+    """Layers whose γ and β were never trained, while those of others of their family were.
+
+    In a model whose γ and β were all left alone, that says nothing; nor does it of a layer whose
+    statistics are as they were built, too.
+    """
+    affine = [n for n in layers if n.weight is not None]
+    # Looked at once for each layer: a model may have many thousands.
+    still = [n for n in affine if n.affine_at_initial_values]
+    kept = set(map(id, still))
+    moved = {n.kind.family for n in affine if id(n) not in kept}
+    return [n for n in still if n.kind.family in moved and not n.at_initial_values]
 
 
 @lazy_dataclass(eq=False)

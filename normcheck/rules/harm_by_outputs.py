@@ -195,8 +195,7 @@ def _by_numbers(data: AgainstData) -> Harm | None:
         return Harm.STORED_RIGHT
     if data.loss_t < RIGHTER_ALONE[_is_near(data)]:
         return None
-    fall = 1 - (given.loss or 0.0) / stored.loss if stored.loss else 0.0
-    if fall < FALLS[0]:
+    if _fall(stored, given) < FALLS[0]:
         return Harm.NONE
     surely = _surely_falls(data, stored, given)
     if surely < FALLS[0]:
@@ -216,13 +215,16 @@ def _changes_places_only(data: AgainstData) -> bool:
     return _surely_falls(data, stored, given) < OF_PLACES
 
 
+def _fall(stored: Regime, given: Regime) -> float:
+    return 1 - (given.loss or 0.0) / stored.loss if stored.loss else 0.0
+
+
 def _surely_falls(data: AgainstData, stored: Regime, given: Regime) -> float:
     """The part of the loss that re-estimated statistics take away: the lower end of its interval.
 
     A paired t is a mean in its standard errors. Not a number where a loss was infinite.
     """
-    fall = 1 - (given.loss or 0.0) / stored.loss if stored.loss else 0.0
-    t = data.loss_t or 0.0
+    fall, t = _fall(stored, given), data.loss_t or 0.0
     return fall * (1 - ONE_SIDED / t) if t > 0 else min(fall, 0.0)
 
 

@@ -20,8 +20,8 @@ from normcheck.norms.belonging.links import first_norm
 from normcheck.norms.belonging.pooled import (
     CLEARLY,
     LEAST_RAISED,
-    MOST_RAISED,
     may_stand_between,
+    rise_of,
 )
 from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
 from normcheck.norms.belonging.steps import ModuleStep
@@ -139,8 +139,7 @@ def _before_pooling(left: Floats, sums: Floats, deviation: Floats) -> Floats:
         deviation: What a rise by one deviation adds; all three weighted alike.
     """
     raised = deviation - sums @ np.linalg.lstsq(sums, deviation, rcond=1e-6)[0]
-    own = float(raised @ raised)
-    rise = min(float(raised @ left) / own, MOST_RAISED) if own > 0 else 0.0
+    rise = rise_of(left, raised, np.ones_like(left))
     rest: Floats = left - rise * raised
     clearly = rise >= LEAST_RAISED and rest @ rest <= CLEARLY * (left @ left)
     return rest if clearly else left

@@ -23,7 +23,12 @@ from normcheck.norms.belonging.steps import (
     usual_order,
 )
 from normcheck.norms.kinds import Family
-from normcheck.norms.layer import Confidence, NormLayer, Recognition
+from normcheck.norms.layer import (
+    Confidence,
+    NormLayer,
+    Recognition,
+    untouched_beside_others,
+)
 from normcheck.norms.weight_layout import Layout, layouts_of, strides_of
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
@@ -151,7 +156,7 @@ def first_norm(
         target, weights = steps[index + 1].norm, step.weight
         if target is None or not target.has_statistics or target.at_initial_values:
             return None
-        if steps[index + 1].brought or _has_room(step.path, target.path):
+        if steps[index + 1].brought or modules_between(step.path, target.path):
             return None  # nothing but numbers in names puts it there, or something may be between
         if target.path in places_served(model, layers) or _is_part(step, target, steps[:index]):
             return None
@@ -165,12 +170,20 @@ def first_norm(
     return None
 
 
-def _has_room(weights: str, target: str) -> bool:
-    """Whether a module without tensors stands between two of one Sequential: an activation."""
+def modules_between(weights: str, target: str) -> int | None:
+    """How many modules stand between two of one Sequential: without tensors, as activations are.
+
+    Args:
+        weights: Path of the weights.
+        target: Of the norm behind them.
+
+    Returns:
+        None where they are not in one: names do not tell it there.
+    """
     block, _, number = weights.rpartition(".")
     of_target, _, next_number = target.rpartition(".")
     numbered = number.isdecimal() and next_number.isdecimal() and block == of_target
-    return numbered and int(next_number) > int(number) + 1
+    return int(next_number) - int(number) - 1 if numbered else None
 
 
 def _is_part(step: ModuleStep, target: NormLayer, before: list[ModuleStep]) -> bool:
@@ -209,12 +222,9 @@ def _idle(layers: tuple[NormLayer, ...]) -> Collection[str]:
     """Batch norms that collected statistics, and whose γ and β alone nothing ever trained.
 
     Training reaches what an output depends on. A block that computes ``bn1(x)`` and goes on with
-    ``x``, as published ones do, leaves γ at 1 and β at 0 for ever. In a model whose γ and β were
-    all left alone, that says nothing.
+    ``x``, as published ones do, leaves γ at 1 and β at 0 for ever.
     """
-    affine = [n for n in layers if n.kind.family is Family.BATCH and n.weight is not None]
-    idle = {n.path for n in affine if n.affine_at_initial_values and not n.at_initial_values}
-    return idle if len(idle) < len(affine) else ()
+    return {n.path for n in untouched_beside_others(layers) if n.kind.family is Family.BATCH}
 
 
 def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[Link]:

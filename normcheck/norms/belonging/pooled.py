@@ -21,7 +21,7 @@ from math import sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.links import Link
+from normcheck.norms.belonging.links import Link, modules_between
 from normcheck.norms.belonging.prediction import Fit, weighted_means
 from normcheck.norms.belonging.rectified import before_rectifying, behind_rectifying
 from normcheck.norms.layer import Confidence, Floats, Values
@@ -86,11 +86,8 @@ def may_stand_between(path: str, weights: TensorRef, norm: str, others: int = 0)
     """
     if weights.ndim < 3:
         return False
-    block, _, number = path.rpartition(".")
-    of_norm, _, next_number = norm.rpartition(".")
-    if block != of_norm or not (number.isdecimal() and next_number.isdecimal()):
-        return True
-    return int(next_number) - int(number) - 1 > others
+    between = modules_between(path, norm)
+    return between is None or between > others
 
 
 def _before(fit: Fit) -> Link | None:

@@ -22,6 +22,7 @@ Check that the optimizer was given all parameters, and that the layer is used in
 from collections.abc import Iterator
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.norms.layer import untouched_beside_others
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.wording import plural
 
@@ -29,13 +30,7 @@ from normcheck.wording import plural
 def check(subject: Subject) -> Iterator[Finding]:
     """Untouched layers among trained ones of the same family."""
     affine = [n for n in subject.layers if n.weight is not None]
-    # Looked at once for each layer: a model may have many thousands.
-    moved = {n.kind.family for n in affine if not n.affine_at_initial_values}
-    still = [
-        n
-        for n in affine
-        if n.kind.family in moved and n.affine_at_initial_values and not n.at_initial_values
-    ]
+    still = untouched_beside_others(affine)
     if not still:
         return
     yield RULE.finding(

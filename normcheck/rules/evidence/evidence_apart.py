@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.pooled import missed
 from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer_numbers import median
 from normcheck.wording import number
@@ -94,7 +95,7 @@ def behind_activations(fits: Sequence[Fit]) -> list[Indication]:
     return [
         Indication(
             "rectified",
-            median([max((1 - f.explained) * f.energy, 0.0) ** 0.5 for f in fits]),
+            median([missed(f) for f in fits]),
             0.8,
             "Behind a ReLU a mean and a variance tell the values before it; these lie off what "
             "the weights predict, by the median so many deviations",
