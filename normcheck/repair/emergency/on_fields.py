@@ -36,7 +36,10 @@ _VALUES = 1 << 20
 """Of one channel over all fields."""
 _FEWEST, _MOST = 64, 256
 """Fields to estimate from, where the user does not say how many."""
-_BATCH = 32
+_PIXELS = 1 << 18
+"""Of one channel over the fields that are fed at once: small ones all together, which takes two
+passes; where they take several batches, each pass makes one more layer exact."""
+_FEWEST_AT_ONCE = 16
 _JUDGES = 128
 """Fields on which decisions are compared."""
 _MILD = 0.6
@@ -145,24 +148,26 @@ class _Model:
         self._check(order, against)
         place, first = next(iter(order.places.items()))
         candidate = first is not None and first not in against
-        images = likeliest_field(self.regimes, seen, place if candidate else None, shape)
-        changed = against | (doubtful - {first} if images.fitted else doubtful)
-        # A first norm that stays although no field fits it must not see the field's units.
-        used = changed | (
-            {first} if candidate and not images.fitted and first is not None else set()
+        images = likeliest_field(
+            self.regimes, seen, place if candidate else None, shape, doubted=self.accused.foreign
         )
+        changed = against | (doubtful - {first} if images.fitted else doubtful)
         samples = running.feeding.samples or min(
             _MOST, max(_FEWEST, _VALUES // (shape[1] * shape[2]))
         )
-        numbers = sorted(used)
+        # Norms that stay normalise by the fields, too: what is behind them is then given values of
+        # mean β and deviation γ, as it was in training, however far the fields are from images.
+        numbers = sorted(order.dimensions)
         estimator = Estimator(self.regimes, [self.tracked[n] for n in numbers])
         batches = _batches(images.drawn(samples, running.seed))
         estimate = estimator.estimated(lambda: batches)
-        statistics = {numbers[k]: v for k, v in estimate.statistics.items()}
-        kept = {n: self._whole(n, v) for n, v in statistics.items() if n in changed}
+        of_fields = {numbers[k]: v for k, v in estimate.statistics.items()}
+        kept = {n: self._whole(n, v) for n, v in of_fields.items() if n in changed}
         fresh = _batches(images.drawn(min(samples, _JUDGES), running.seed + 1))
-        before = estimator.outputs(fresh)
-        after = estimator.outputs(fresh, {k: kept[n] for k, n in enumerate(numbers) if n in kept})
+        beside = {k: of_fields[n] for k, n in enumerate(numbers) if n not in kept}
+        before = estimator.outputs(fresh, beside)
+        new = {k: kept[n] for k, n in enumerate(numbers) if n in kept}
+        after = estimator.outputs(fresh, beside | new)
         changes = regime("after", after, before)
         if not self.accused.lost and changes.flips is not None and changes.flips < _MILD:
             raise NormcheckError(
@@ -235,7 +240,8 @@ class _Model:
 
 
 def _batches(images: Tensor) -> tuple[Batch, ...]:
-    return Feed((Batch((images,)),), "", real=False).rebatched(_BATCH).batches
+    at_once = max(_FEWEST_AT_ONCE, _PIXELS // (images.shape[2] * images.shape[3]))
+    return Feed((Batch((images,)),), "", real=False).rebatched(at_once).batches
 
 
 def _against(estimate: Estimate, *, lost: bool) -> Iterator[str]:
