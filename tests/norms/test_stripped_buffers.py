@@ -114,7 +114,7 @@ def _standing(model: nn.Module, path: Path) -> tuple[Standing, str]:
 
 @pytest.mark.parametrize("name", ["1", "norm", "x", "in_block"])
 def test_batch_norm_without_tracking_is_not_vouched_for(name: str, tmp_path: Path) -> None:
-    """It leaves what an InstanceNorm leaves, metadata too, and its eval mode depends on the batch."""
+    """It leaves what an InstanceNorm leaves, metadata too, and depends on the batch in eval."""
     model = nn.Sequential()
     model.add_module("conv", nn.Conv2d(3, 8, 3))
     model.add_module(name, nn.BatchNorm2d(8, track_running_stats=False))
