@@ -67,8 +67,9 @@ class Batch:
         """With the integer inputs as floating numbers: images are often kept as bytes."""
         return replace(
             self,
-            args=_mapped(self.args, lambda t: t.to(dtype)),
-            kwargs=_mapped(dict(self.kwargs), lambda t: t.to(dtype)),
+            # Complex ones stay: what becomes of their imaginary part is not ours to say.
+            args=_mapped(self.args, lambda t: t if t.is_complex() else t.to(dtype)),
+            kwargs=_mapped(dict(self.kwargs), lambda t: t if t.is_complex() else t.to(dtype)),
         )
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":

@@ -52,6 +52,7 @@ BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = lazy_pattern(
     r"layer_?norm|group_?norm|(?:^|[._])rms|rms_?norm|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE
 )
+_INSTANCE_NAME = lazy_pattern(r"inst(?:ance)?_?norm|(?:^|[._])in\d*$", re.IGNORECASE)
 _BATCH_NAME = lazy_pattern(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECASE)
 
 
@@ -176,14 +177,19 @@ def _without_numbers(layer: NormLayer, anatomy: Anatomy) -> str:
     if layer.unknown_buffers and layer.kind.family is Family.CUSTOM:
         return f"it keeps buffers of its own ({', '.join(layer.unknown_buffers[:3])})"
     if not anatomy.has_modules and _may_be_batch_norm(layer):
-        return "a batch norm without its statistics, or a norm that has none: names do not tell"
+        return (
+            "a batch norm without its statistics, or a norm that has none: names do not tell, a "
+            "run would (--model)"
+        )
     return ""
 
 
 def _may_be_batch_norm(layer: NormLayer) -> bool:
     """Whether a layer without statistics in a state dict might be a batch norm that lost them."""
     if layer.norm_base is not None:
-        return layer.norm_base and layer.kind.family is not Family.INSTANCE
+        # An InstanceNorm, or a BatchNorm that keeps no statistics or whose file lost them: both
+        # classes leave the same metadata.
+        return layer.norm_base and not _INSTANCE_NAME.search(layer.path)
     if layer.weight is None or layer.kind.family is Family.RMS:
         return False
     if layer.kind.name == "EvoNorm-S":

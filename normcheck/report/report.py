@@ -21,6 +21,8 @@ from normcheck.shown import Shown
 
 OWN_INPUT = "its own input"
 """What eval mode of norms that store nothing uses, as the table of kinds says it."""
+NOT_KNOWN = "not known"
+"""What a norm normalises over, and uses in eval mode, that may be of two kinds."""
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
 
@@ -239,8 +241,8 @@ def summarise(
     summary = LayerSummary(
         path=layer.path,
         kind=f"{layer.kind.name} or BatchNorm" if open_kind else layer.kind.name,
-        over=layer.kind.over,
-        eval_uses="not known" if open_kind else uses,
+        over=NOT_KNOWN if open_kind else layer.kind.over,
+        eval_uses=NOT_KNOWN if open_kind else uses,
         confidence=layer.recognition.confidence.value,
         reason=layer.recognition.reason,
         class_path=layer.class_path,

@@ -71,19 +71,24 @@ def verdict(run: Run) -> Verdict | None:
     data = run.against_data
     if data is None or data.regime("re-estimated") is None:
         return None
-    return judged(data)
+    return judged(data, labelled=run.fed.labelled)
 
 
-def judged(data: AgainstData) -> Verdict:
-    """Judge the stored statistics by what was measured, ``re-estimated`` included."""
+def judged(data: AgainstData, *, labelled: bool = False) -> Verdict:
+    """Judge the stored statistics by what was measured, ``re-estimated`` included.
+
+    Args:
+        data: What was measured.
+        labelled: Whether there were labels, of use or not.
+    """
     both = both_guess(data)
     # Of two ways to guess, none is the better one, whatever their losses are.
     harm = Harm.UNKNOWN if both else harm_of(data)
     off = tuple(d for d in data.drifts if share_off(d) > 0)
-    return Verdict(harm, _words(harm, data), off, guesses(data), both)
+    return Verdict(harm, _words(harm, data, labelled=labelled), off, guesses(data), both)
 
 
-def _words(harm: Harm, data: AgainstData) -> str:
+def _words(harm: Harm, data: AgainstData, *, labelled: bool) -> str:
     stored, given = data.regime("eval"), data.regime("re-estimated")
     assert stored is not None  # noqa: S101  (both are there where one is)
     assert given is not None  # noqa: S101
@@ -135,7 +140,12 @@ def _words(harm: Harm, data: AgainstData) -> str:
                 "expect these, or the data are one-sided."
             )
     if harm is Harm.UNKNOWN and given.accuracy is None and given.loss is None:
-        parts.append("Which are right cannot be told without labels.")
+        parts.append(
+            "Which are right cannot be told: the labels are neither classes nor numbers that the "
+            "outputs predict."
+            if labelled
+            else "Which are right cannot be told without labels."
+        )
     return " ".join(parts)
 
 

@@ -99,7 +99,17 @@ def test_metadata_tells_batch_and_instance_norm(tmp_path: Path) -> None:
     found = layers_in(as_state_dict(model, tmp_path))
     assert [n.kind.name for n in found.values()] == ["InstanceNorm3d", "BatchNorm3d", "LayerNorm"]
     assert [n.norm_base for n in found.values()] == [True, True, False]
-    assert found["x"].recognition.confidence is Confidence.HIGH
+    assert found["x"].recognition.confidence is Confidence.MEDIUM
+
+
+def test_behind_a_linear_layer_is_no_instance_norm(tmp_path: Path) -> None:
+    """Version 2 without statistics, where there is no space to average over: a BatchNorm1d."""
+    mlp = named(
+        a=nn.Linear(4, 8), x=nn.BatchNorm1d(8, track_running_stats=False), b=nn.Linear(8, 2)
+    )
+    sequence = named(a=nn.Conv1d(4, 8, 3), x=nn.InstanceNorm1d(8, affine=True))
+    kinds = [layers_in(as_state_dict(m, tmp_path))["x"].kind.name for m in (mlp, sequence)]
+    assert kinds == ["BatchNorm1d", "InstanceNorm1d"]
 
 
 def test_lone_weights_need_a_name(tmp_path: Path) -> None:

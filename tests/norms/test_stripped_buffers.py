@@ -101,3 +101,32 @@ def test_honest_about_kind(parameters: bool, tmp_path: Path) -> None:
         right = [said.right for said in norms.values() if said.confidence is confidence]
         assert len(right) > 100
         assert right.count(True) > least * len(right), confidence
+
+
+def _standing(model: nn.Module, path: Path) -> tuple[Standing, str]:
+    torch.save(model.state_dict(), path)
+    checkpoint = read_checkpoint(path)
+    anatomy = anatomy_of(checkpoint.models[0], judge_links=False)
+    (said,) = standings(anatomy, None, ["NC101"], []).values()
+    checkpoint.close()
+    return said
+
+
+@pytest.mark.parametrize("name", ["1", "norm", "x", "in_block"])
+def test_batch_norm_without_tracking_is_not_vouched_for(name: str, tmp_path: Path) -> None:
+    """It leaves what an InstanceNorm leaves, metadata too, and depends on the batch in eval."""
+    model = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(3, 8, 3))
+    model.add_module(name, nn.BatchNorm2d(8, track_running_stats=False))
+    standing, why = _standing(model, tmp_path / "model.pt")
+    assert standing is Standing.UNTOLD
+    assert "--model" in why
+
+
+@pytest.mark.parametrize("name", ["in1", "instance_norm", "InstanceNorm_0", "instnorm"])
+def test_instance_norm_by_name_is_vouched_for(name: str, tmp_path: Path) -> None:
+    """Names and metadata together tell an InstanceNorm."""
+    model = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(3, 8, 3))
+    model.add_module(name, nn.InstanceNorm2d(8, affine=True))
+    assert _standing(model, tmp_path / "model.pt")[0] is Standing.VOUCHED

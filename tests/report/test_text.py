@@ -9,8 +9,10 @@ from rich.cells import cell_len
 
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
+from normcheck.report.people.layer_table import layer_table
 from normcheck.report.people.text_style import TextStyle
-from normcheck.report.report import Report
+from normcheck.report.report import NOT_KNOWN, Report
+from normcheck.report.run_summary import DriftSummary
 from normcheck.runs.scan import scan
 from tests.report.everything import text_of
 
@@ -48,6 +50,21 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     too_wide = [line for line in text.splitlines() if cell_len(line) > width]
     assert too_wide == []
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("width", [40, 44, 60, 72, 80])
+def test_no_row_of_the_table_wraps(width: int) -> None:
+    """A narrow terminal gets fewer columns, and each layer a single line."""
+    (model,) = scan(["statistics-lost.pt"]).models
+    long = replace(model.layers[0], kind="LayerNorm or GroupNorm or BatchNorm", over=NOT_KNOWN)
+    drift = DriftSummary(long.path, 0.5, 1.5, 1.0, 1.0)
+    for layers in ((*model.layers, long), model.layers):
+        for drifts in ((), (drift,)):
+            table = layer_table(layers, width, drifts, whole=True).plain.splitlines()
+            rows = table[: len(layers) + 1]
+            assert all(cell_len(row) <= width for row in rows)
+            assert all(row[2:].split()[0].lstrip("…") for row in rows)
+            assert not any(NOT_KNOWN in line for line in table[len(layers) + 1 :])
 
 
 def test_the_first_lines_say_what_is_wrong() -> None:

@@ -1,7 +1,7 @@
 """From what the user gave to what the model takes: the reading of the data that runs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -10,13 +10,19 @@ from normcheck.errors import NormcheckError
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.feeding.failed_trials import FailedShape, counted_modules, in_brief
 from normcheck.live.feeding.image_size import likely_sizes, stated_sizes
-from normcheck.live.feeding.readings import all_alike, on_labels, readings
+from normcheck.live.feeding.readings import (
+    INPUT_NAMES,
+    all_alike,
+    on_labels,
+    readings,
+)
 from normcheck.live.feeding.size_beside import LikelySize, size_beside
 from normcheck.live.feeding.synthetic_input import guesses, made, parse
 from normcheck.live.feeding.user_data import read_data
 from normcheck.live.input_shape import Shape
 from normcheck.live.run_request import Feeding
 from normcheck.live.watching.forward import Forward, of_export
+from normcheck.wording import fold
 
 ImageShape = tuple[int, int, int]
 """Channels, height and width."""
@@ -103,13 +109,21 @@ def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
             notes = on_labels(raw.items[0], model, reading)
             feed = Feed(batches, raw.source, True, False, size, bool(feeding.batch_size), notes)
             return feed.rebatched(size)
-    shapes = Batch((raw.items[0],)).shapes()
+    item = raw.items[0]
+    if isinstance(item, Mapping) and not any(str(key).lower() in _KNOWN_NAMES for key in item):
+        names = [str(key) for key in item]
+        raise NormcheckError(
+            f"the model takes nothing called {fold(names)}: {first}",
+            "call the array of inputs x and that of labels y, or name them as forward does",
+        )
+    shapes = Batch((item,)).shapes()
     raise NormcheckError(
-        f"the model fails on the data ({shapes or type(raw.items[0]).__name__} a sample): {first}",
+        f"the model fails on the data ({shapes or type(item).__name__} a sample): {first}",
         "images are channels first, (N, C, H, W); a loader can give exactly what forward takes",
     )
 
 
+_KNOWN_NAMES = frozenset(INPUT_NAMES)
 _AS_FLOATS = 1000
 """Readings from this number on are the same ones with integers as floating numbers."""
 

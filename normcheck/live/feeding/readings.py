@@ -71,15 +71,17 @@ def parameters(model: nn.Module) -> tuple[list[str], int, bool]:
 
 
 def _of_mapping(item: dict[str, Any], names: list[str], *, open_ended: bool) -> Iterator[Batch]:
-    label_name = next((name for name in LABEL_NAMES if name in item), None)
+    # ``X`` and ``Y`` are how half of all tables are called.
+    label_name = next((key for name in LABEL_NAMES for key in item if key.lower() == name), None)
     labels = item.pop(label_name) if label_name else None
     labels = labels if isinstance(labels, Tensor) else None
     known = {name: value for name, value in item.items() if name in names}
     if known and (len(known) == len(item) or not open_ended):
         yield Batch((), known, labels)
     for name in INPUT_NAMES:
-        if name in item:
-            yield Batch((item[name],), {}, labels)
+        for key, value in item.items():
+            if key.lower() == name:
+                yield Batch((value,), {}, labels)
     if open_ended:
         yield Batch((), item, labels)
     if len(item) == 1:

@@ -191,8 +191,12 @@ def _safetensors(path: Path) -> Any:
 def _npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as file:
         # Texts, such as the names of classes, are for people.
-        arrays = {name: file[name] for name in file.files if file[name].dtype.kind in "biufc"}
-    if arrays and all(name.startswith("arr_") for name in arrays):
+        arrays = {name: file[name] for name in file.files if _numeric(file[name])}
+    if not arrays:
+        raise UsageError(
+            f"--data {path}: holds no array of numbers", "save the inputs as x, the labels as y"
+        )
+    if all(name.startswith("arr_") for name in arrays):
         return tuple(arrays.values())  # saved without names: in their order
     return arrays
 
@@ -210,13 +214,21 @@ def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach()
     array = np.ascontiguousarray(value)
+    if not _numeric(array):
+        raise UsageError(f"the data are an array of {array.dtype}", "give an array of numbers")
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))
     return torch.from_numpy(array)
 
 
+def _numeric(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biufc"
+
+
 def as_tensors(value: Any) -> Any:
-    """Arrays as tensors, whatever holds them."""
+    """Arrays as tensors, whatever holds them; texts and dates are for people and stay."""
+    if isinstance(value, np.ndarray) and not _numeric(value):
+        return value
     if isinstance(value, Tensor | np.ndarray):
         return _tensor(value)
     if isinstance(value, Mapping):

@@ -62,7 +62,7 @@ def _classes(main: Tensor, labels: Tensor) -> Tensor | None:
     """The class of each sample, ``(N,)``; None where outputs are no scores of classes."""
     if main.ndim != 2 or main.shape[1] < 2:
         return None
-    hot = outputs.one_hot(main, labels)
+    hot = outputs.as_classes(main, labels)
     labels = labels if hot is None else hot
     if labels.is_floating_point() or labels.numel() != len(main):
         return None

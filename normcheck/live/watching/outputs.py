@@ -161,12 +161,20 @@ def yes_or_no(main: Tensor, labels: Tensor) -> Tensor | None:
     wanted = labels.to(main.device, torch.float64).reshape(main.shape)
     if not bool(((wanted == 0) | (wanted == 1)).all()) or wanted.min() == wanted.max():
         return None
-    return None if one_hot(main, labels) is not None else wanted
+    return None if as_classes(main, labels) is not None else wanted
 
 
-def one_hot(main: Tensor, labels: Tensor) -> Tensor | None:
-    """The classes that rows of zeros with a single one stand for; None where they do not."""
-    if labels.shape != main.shape or main.ndim != 2 or main.shape[1] < 2:
+def as_classes(main: Tensor, labels: Tensor) -> Tensor | None:
+    """The classes that labels stand for which are not written as such; None where they do not.
+
+    Rows of zeros with a single one, and classes that a table kept as floating numbers.
+    """
+    if main.ndim != 2 or main.shape[1] < 2 or not labels.numel():
+        return None
+    if labels.is_floating_point() and labels.numel() == len(main) == len(labels):
+        whole = (labels >= 0) & (labels < main.shape[1]) & (labels == labels.round())
+        return labels.reshape(-1).long() if bool(whole.all()) else None
+    if labels.shape != main.shape:
         return None
     marks = (labels == 0) | (labels == 1)
     if not bool(marks.all()) or not bool((labels.sum(dim=1) == 1).all()):
@@ -190,7 +198,7 @@ def decided(main: Tensor, labels: Tensor) -> tuple[Tensor, Tensor] | None:
     wanted = yes_or_no(main, labels)
     if wanted is not None:
         return _said_yes(main, wanted).long(), wanted.long()
-    classes = one_hot(main, labels)
+    classes = as_classes(main, labels)
     labels = labels if classes is None else classes
     chosen = decisions(main)
     if chosen is None or labels.is_floating_point():
@@ -222,7 +230,7 @@ def loss(main: Tensor, labels: Tensor) -> Tensor | None:
     wanted = yes_or_no(main, labels)
     if wanted is not None:
         return _loss_of_marks(main.double(), wanted).reshape(len(main), -1).mean(dim=1)
-    classes = one_hot(main, labels)
+    classes = as_classes(main, labels)
     labels = labels if classes is None else classes
     if are_numbers(main, labels):
         if labels.numel() != main.numel():
@@ -248,7 +256,7 @@ def loss(main: Tensor, labels: Tensor) -> Tensor | None:
 
 def are_numbers(main: Tensor, labels: Tensor) -> bool:
     """Whether labels are numbers that the output predicts; whole ones where it has one column."""
-    if yes_or_no(main, labels) is not None or one_hot(main, labels) is not None:
+    if yes_or_no(main, labels) is not None or as_classes(main, labels) is not None:
         return False
     if labels.is_floating_point():
         return True

@@ -88,6 +88,9 @@ def kind_of_affine(
         why = "metadata of BatchNorm or InstanceNorm, without statistics"
         if _BATCH_NAMED.search(named):
             return batch_norm(len(neighbour) - 2 if neighbour is not None else None), why
+        if neighbour is not None and not convolutional:
+            # Behind a linear layer there is no space that an InstanceNorm could average over.
+            return batch_norm(0), why
         # Hardly any BatchNorm is built without statistics, hardly any InstanceNorm with them.
         dimensions = min(3, max(1, len(neighbour) - 2)) if neighbour is not None else 2
         return BY_NAME[f"InstanceNorm{dimensions}d"], why

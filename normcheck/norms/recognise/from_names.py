@@ -130,7 +130,7 @@ def _recognise(
     if named:
         return kind, Recognition(Confidence.MEDIUM, f"called {named}, {why}")
     if version == NORM_BASE_VERSION:
-        return kind, Recognition(Confidence.HIGH, why)
+        return kind, Recognition(Confidence.MEDIUM, why)
     if bias is not None and weight.numel > 1 and "scale" not in leaves:
         # No module of torch.nn but a norm has a weight and a bias of one and the same
         # shape (PReLU has no bias; a convolution's and a linear's weight have more

@@ -7,7 +7,7 @@ from math import isfinite
 from rich.text import Text
 
 from normcheck.findings import Severity
-from normcheck.report.report import LayerSummary, Spread, Standing
+from normcheck.report.report import NOT_KNOWN, LayerSummary, Spread, Standing
 from normcheck.report.run_summary import DriftSummary
 from normcheck.wording import printable
 
@@ -31,6 +31,10 @@ _RIGHT = frozenset({"batches", "shift", "var x", "to blame"})
 _BAR = 6
 """Columns of a full bar."""
 _SHORTEST_PATH = 12
+_SHORTEST_KIND = 11
+"""Columns of ``BatchNorm2d``."""
+_NOT_IN_NARROW_ONES = ("eval uses", "to blame", "batches", "var x", "var", "mean", "shift")
+"""Columns that a narrow terminal goes without, in this order: lines that wrap are no table."""
 
 
 def layer_table(
@@ -166,19 +170,28 @@ def _columns(
     columns = [
         max([len(header), *(len(row[i]) for row in rows)]) for i, header in enumerate(headers)
     ]
+    longest = columns[0]
     dropped: set[str] = set()
     space = width - 2
 
-    def used() -> int:
-        return sum(columns) + _GAP * (sum(c > 0 for c in columns) - 1)
+    def missing() -> int:
+        return sum(columns) + _GAP * (sum(c > 0 for c in columns) - 1) - space
 
-    if used() > space:
+    def drop(header: str) -> None:
+        dropped.add(header)
+        columns[headers.index(header)] = 0
+
+    if missing() > 0:
         # What a kind normalises over is the same for all layers of the kind: a legend
         # below the table can say it.
-        dropped.add("over")
-        columns[headers.index("over")] = 0
-    if used() > space:
-        columns[0] = max(_SHORTEST_PATH, columns[0] - (used() - space))
+        drop("over")
+    for column, shortest in ((0, _SHORTEST_PATH), (headers.index("kind"), _SHORTEST_KIND)):
+        if missing() > 0:
+            columns[column] = max(min(columns[column], shortest), columns[column] - missing())
+    for header in _NOT_IN_NARROW_ONES:
+        if missing() > 0 and header in headers:
+            drop(header)
+    columns[0] = min(longest, columns[0] - min(0, missing()))
     return columns, dropped
 
 
@@ -186,14 +199,16 @@ def _line(headers: Sequence[str], cells: Sequence[str], columns: Sequence[int]) 
     parts = []
     for header, cell, width in zip(headers, cells, columns, strict=True):
         if width:
-            # The end of a path tells layers apart, its beginning is the same for many.
-            short = cell if len(cell) <= width else "…" + cell[-(width - 1) :]
+            short = cell
+            if len(cell) > width:
+                # The end of a path tells layers apart, its beginning is the same for many.
+                short = f"{cell[: width - 1]}…" if header == "kind" else f"…{cell[1 - width :]}"
             parts.append(short.rjust(width) if header in _RIGHT else short.ljust(width))
     return (" " * _GAP).join(parts).rstrip()
 
 
 def _legend(layers: Sequence[LayerSummary]) -> list[Text]:
-    kinds = sorted({(layer.kind, layer.over) for layer in layers})
+    kinds = sorted({(layer.kind, layer.over) for layer in layers if layer.over != NOT_KNOWN})
     return [
         Text(f"  {kind} normalises over: {', '.join(over for _, over in group)}", style="dim")
         for kind, group in groupby(kinds, key=lambda pair: pair[0])

@@ -148,7 +148,8 @@ def in_words(stored: Answers, given: Answers | None, healed: int, harmed: int) -
     )
     if at_chance(stored) and at_chance(given):
         return f"{text}both are at chance, so accuracy decides nothing between them."
-    changed = f"{plural(healed, 'answer')} become right, {harmed} wrong"
+    become = "becomes" if healed == 1 else "become"
+    changed = f"{plural(healed, 'answer')} {become} right, {harmed} wrong"
     return f"{text}{changed}{_by_chance(healed, harmed)}"
 
 

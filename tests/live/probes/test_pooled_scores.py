@@ -80,7 +80,7 @@ def test_labels_that_are_ignored_or_one_hot() -> None:
 
 @pytest.mark.parametrize(
     "labels",
-    [None, torch.zeros(8), torch.zeros(8, 4, dtype=torch.long), torch.zeros(8, CLASSES)],
+    [None, torch.full((8,), 0.5), torch.zeros(8, 4, dtype=torch.long), torch.zeros(8, CLASSES)],
     ids=["none", "numbers", "several a sample", "numbers for each score"],
 )
 def test_what_are_no_classes(labels: Tensor | None) -> None:

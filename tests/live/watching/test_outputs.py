@@ -121,7 +121,7 @@ def test_right_answers() -> None:
     column = outputs.correct(main, torch.tensor([[1], [1], [0]], dtype=torch.uint8))
     assert column is not None
     assert column.tolist() == [True, False, False]
-    assert outputs.correct(main, torch.zeros(3)) is None
+    assert outputs.correct(main, torch.full((3,), 0.5)) is None
     assert outputs.correct(main, torch.zeros(4, dtype=torch.long)) is None
 
 
@@ -258,3 +258,34 @@ def test_scores_that_are_only_larger_are_no_better() -> None:
     assert better > 4
     assert comparison.calibrated_gain(noisy, RegimeOutputs([scores * torch.inf], [labels])) is None
     assert comparison.calibrated_gain(noisy, RegimeOutputs([scores], [None])) is None
+
+
+CLASSES = torch.tensor([2, 0, 1, 2])
+SCORES = torch.nn.functional.one_hot(CLASSES, 3).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_classes_kept_as_floating_numbers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Tables keep their classes so; they are judged as whole numbers are."""
+    labels = CLASSES.reshape(shape).to(dtype)
+    assert outputs.correct(SCORES, labels).tolist() == [True] * 4
+    assert torch.equal(outputs.loss(SCORES, labels), outputs.loss(SCORES, CLASSES))
+    assert not outputs.are_numbers(SCORES, labels)
+
+
+@pytest.mark.parametrize("wrong", [0.5, -1.0, 3.0, float("nan")])
+def test_numbers_that_are_no_classes(wrong: float) -> None:
+    """One value that is no class, and the labels are of another kind."""
+    labels = CLASSES.float()
+    labels[1] = wrong
+    assert outputs.correct(SCORES, labels) is None
+    assert outputs.loss(SCORES, labels) is None
+
+
+def test_whole_numbers_of_a_regression_stay_numbers() -> None:
+    """As many as the output has: squared errors, also where they happen to be whole."""
+    wanted = torch.tensor([[1.0, 2.0], [0.0, 3.0], [2.0, 2.0]])
+    assert outputs.are_numbers(wanted + 1, wanted)
+    assert outputs.loss(wanted + 1, wanted).tolist() == [1.0, 1.0, 1.0]
+    assert outputs.are_numbers(wanted[:, :1], wanted[:, 0])
