@@ -337,15 +337,17 @@ RECIPES = ("Adam", "cosine", "SGD")
 momentum and decay, annealed. Thresholds that hold for one alone hold for that one."""
 
 
-def networks(folder: Path, seeds: int, recipe: str = RECIPES[0]) -> Iterator[Trained]:
-    """Every style on each of its data sets, trained or taken from the folder."""
+def networks(
+    folder: Path, seeds: int, recipe: str = RECIPES[0], first: int = 0
+) -> Iterator[Trained]:
+    """Every style on each of its data sets, trained from seeds on, or taken from the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     images = [build() for build in _BUILD_IMAGES]
     tables = [build() for build in _BUILD_TABLES]
     for styles, sets in ((IMAGE_STYLES, images), (TABLE_STYLES, tables)):
         for style, build in styles.items():
             for data in sets:
-                for seed in range(seeds):
+                for seed in range(first, first + seeds):
                     yield _network(folder, style, build, data, seed, recipe)
 
 
