@@ -19,17 +19,10 @@ from math import exp, prod
 
 import numpy as np
 
-from normcheck.norms.belonging.links import WeightStructure
-from normcheck.norms.belonging.prediction import (
-    SAME_LIKELIHOOD,
-    USUAL_BORDERS,
-    Fit,
-    HeldAgainst,
-    fit_of,
-    off_one,
-    weighted_means,
-)
+from normcheck.norms.belonging.fit import Fit, HeldAgainst, fit_of, off_one, weighted_means
+from normcheck.norms.belonging.prediction import SAME_LIKELIHOOD, USUAL_BORDERS
 from normcheck.norms.belonging.reaching import Hypothesis, reaching
+from normcheck.norms.belonging.structure.link import WeightStructure
 from normcheck.norms.belonging.weighted_sums import BORDERS, by_tap
 from normcheck.norms.layer import Confidence, Floats
 

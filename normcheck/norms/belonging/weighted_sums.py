@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from normcheck.norms.belonging.links import Link, WeightStructure
+from normcheck.norms.belonging.structure.link import Link, WeightStructure
 from normcheck.norms.layer import Floats
 from normcheck.norms.weight_layout import Layout
 from normcheck.saved.dtypes import Array

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.pooled import missed
-from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer_numbers import median
 from normcheck.wording import number
 

@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.lazy_pattern import lazy_pattern
-from normcheck.norms.belonging.steps import ModuleStep
+from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.layer import NormLayer
 
 _SHORTCUT = lazy_pattern(

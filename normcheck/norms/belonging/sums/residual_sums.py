@@ -17,14 +17,18 @@ from math import atanh, log, sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS
-from normcheck.norms.belonging.agreement import Agreement, cannot_judge
+from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.belonging.fit import Fit, off_one
+from normcheck.norms.belonging.fit_links import cannot_judge
 from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR
 from normcheck.norms.belonging.likeliest_activation import EXACT
-from normcheck.norms.belonging.links import Link, role_of, usable, weights_kind
-from normcheck.norms.belonging.prediction import Fit, Prediction, off_one
+from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
-from normcheck.norms.belonging.steps import ModuleStep, places_served, usual_order
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.link import Link, role_of, usable, weights_kind
+from normcheck.norms.belonging.structure.module_step import ModuleStep
+from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.steps import places_served
 from normcheck.norms.belonging.sums.blocks import Pair, Unit, units_of
 from normcheck.norms.belonging.sums.stream import Stream, behind
 from normcheck.norms.layer import Confidence, NormLayer, Recognition

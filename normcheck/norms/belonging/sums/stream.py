@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS, after_activation
-from normcheck.norms.belonging.links import weights_kind
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, after_activation
+from normcheck.norms.belonging.structure.link import weights_kind
 from normcheck.norms.belonging.sums.blocks import Unit
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Floats, NormLayer
