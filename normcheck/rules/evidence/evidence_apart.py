@@ -58,11 +58,13 @@ def of_first(first: FirstNorm) -> list[Indication]:
         found.append(
             Indication(
                 "first variances",
-                abs(first.spread - 1),
+                # Nothing that is stored in place of a variance varies more than it; an input whose
+                # pixels or channels go together otherwise than any of those tried can make it so.
+                1 - first.spread,
                 0.45,
                 "The variances of the first norm do not follow its weights as variances do, but as "
                 "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
-                "flattened: the slope of their logarithms is off by",
+                "flattened: the slope of their logarithms is below 1 by",
                 (first.path,),
             )
         )
