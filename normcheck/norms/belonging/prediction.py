@@ -14,7 +14,7 @@ unrelated statistics fit: there are hundreds of channels and a handful of choice
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-from math import exp, prod
+from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ class Prediction:
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
         stored, weight = self._stored = weighted_means(link)
-        self._borderless = prod(link.weights.shape[2:]) == 1
+        self._borderless = link.taps == 1
         self._own = max(float((stored * stored) @ weight), LEAST_ENERGY)
         self.mean = mean + bias
         self.measure()

@@ -15,7 +15,7 @@ the likeliest shape, whatever their factor.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from math import exp, prod
+from math import exp
 
 import numpy as np
 
@@ -66,8 +66,8 @@ def may_be_small(fit: Fit) -> bool:
             link.kind is WeightStructure.DEPTHWISE or link.recognition.confidence is Confidence.HIGH
         )
         and link.recognition.confidence is not Confidence.LOW
-        and link.kind is not WeightStructure.TRANSPOSED
-        and prod(link.weights.shape[2:]) > 1
+        and link.kind not in (WeightStructure.TRANSPOSED, WeightStructure.SEPARABLE)
+        and link.taps > 1
     )
 
 

@@ -1,11 +1,13 @@
 """A chain norm → activation → weights → norm, and what may be one."""
 
 from enum import StrEnum
+from math import prod
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.structure.grown import Grown
 from normcheck.norms.belonging.structure.inflow import Inflow
 from normcheck.norms.belonging.structure.module_step import NUMBER
+from normcheck.norms.belonging.structure.separable import Depthwise
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer, Recognition
 from normcheck.norms.weight_layout import Layout
@@ -20,6 +22,7 @@ class WeightStructure(StrEnum):
     DEPTHWISE = "depthwise convolution"
     GROUPED = "grouped convolution"
     TRANSPOSED = "transposed convolution"
+    SEPARABLE = "depthwise and pointwise convolution"
 
 
 @lazy_dataclass(eq=False)
@@ -55,6 +58,14 @@ class Link:
     grown: Grown | None = None
     """Where the target's channels grew by concatenation: what the others of them show. The target
     is then a norm over the new ones alone."""
+    depthwise: Depthwise | None = None
+    """The other part of a convolution in two parts, of which the weights are the pointwise one."""
+
+    @property
+    def taps(self) -> int:
+        """Of the kernel; 1 where no border of the image shows."""
+        weights = self.weights if self.depthwise is None else self.depthwise.weights
+        return prod(weights.shape[2:])
 
 
 def usable(source: NormLayer, target: NormLayer) -> bool:

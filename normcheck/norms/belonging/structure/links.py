@@ -22,6 +22,7 @@ from normcheck.norms.belonging.structure.link import (
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.belonging.structure.module_tree import Between
 from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.separable import separable
 from normcheck.norms.belonging.structure.steps import places_served, steps_of
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import (
@@ -96,6 +97,15 @@ class _Told:
     idle: Collection[str]
     """Norms that run to no effect: they predict nothing of what stands behind them in the file."""
 
+    def among(self, source: str, weights: str) -> tuple[str, ...]:
+        """Activations of which one stands between a norm and weights; empty where any may."""
+        return self.tree.activations(source, weights) if self.tree is not None else ()
+
+    def turned(self, weights: str) -> bool:
+        """Whether weights store their inputs first."""
+        layout = self.layouts.get(weights)
+        return layout is not None and layout.inputs_first
+
     @classmethod
     def by(cls, model: SavedModel, layers: tuple[NormLayer, ...]) -> "_Told":
         tree = Between(model.modules) if model.modules is not None else None
@@ -127,6 +137,8 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             slopes = steps[before].weight
             before -= 1
         source = steps[before].norm if before >= 0 else None
+        if source is None and growth is None:
+            yield from _through_both(steps, before, target, told)
         if source is None or source.path in told.idle or not usable(source, target):
             continue
         weights = step.weight
@@ -166,8 +178,47 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             and weights.shape[0] == weights.shape[1],
             groups=makes // weights.shape[1] if kind is WeightStructure.TRANSPOSED else 1,
             seen=1 / prod(strides) if strides else None,
-            among=told.tree.activations(source.path, step.path) if told.tree is not None else (),
+            among=told.among(source.path, step.path),
         )
+
+
+def _through_both(
+    steps: list[ModuleStep], first: int, target: NormLayer, told: _Told
+) -> Iterator[Link]:
+    """The link through a convolution in two parts, depthwise and pointwise, if there is one.
+
+    Args:
+        steps: Modules in order.
+        first: The place of the first part; the norm before it is looked for.
+        target: The norm behind the second.
+        told: What the model tells besides.
+    """
+    if first < 1 or not steps[first].is_weights:
+        return
+    source, second = steps[first - 1].norm, steps[first + 1]
+    if source is None or source.path in told.idle or not usable(source, target):
+        return
+    both = separable(steps[first], second, source.features or 0)
+    if both is None or (both.bias is not None and both.bias.numel != target.features):
+        return
+    if both.pointwise.weight.shape[0] != target.features:
+        return
+    if any(told.turned(step.weight_name) for step in (steps[first], second)):
+        return
+    yield Link(
+        source,
+        second.path,
+        both.pointwise.weight,
+        both.bias,
+        target,
+        WeightStructure.SEPARABLE,
+        role_of(source.path, second.path, target.path),
+        Recognition(Confidence.LOW, "through a depthwise and a pointwise convolution"),
+        depthwise=both.depthwise,
+        among=told.tree.activations(source.path, steps[first].path)
+        if told.tree is not None
+        else (),
+    )
 
 
 def _certainty(
