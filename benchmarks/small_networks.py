@@ -136,6 +136,55 @@ class UNet(nn.Module):
         return self.head(self.c(torch.cat([a, b], 1)))
 
 
+class Branches(nn.Module):
+    """An Inception block: four branches side by side, joined."""
+
+    def __init__(self, made_of: int) -> None:
+        super().__init__()
+        self.branch1 = chain(made_of, 16, 1)
+        self.branch2 = nn.Sequential(*_point(made_of, 16), *chain(16, 24, 1))
+        self.branch3 = nn.Sequential(*_point(made_of, 16), *chain(16, 16, 2))
+        self.branch_pool = nn.Sequential(nn.AvgPool2d(3, 1, 1), *_point(made_of, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self.children()], 1)
+
+
+class Unit(nn.Module):
+    """Convolution, norm, SiLU."""
+
+    def __init__(self, made_of: int, makes: int, size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(made_of, makes, size, padding=size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(makes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.silu(self.bn(self.conv(x)))
+
+
+class Split(nn.Module):
+    """A block of two halves, of which one goes through parts that add up, as detectors have."""
+
+    def __init__(self, made_of: int, makes: int, parts: int = 2) -> None:
+        super().__init__()
+        half = makes // 2
+        self.cv1, self.cv2 = Unit(made_of, makes, 1), Unit((2 + parts) * half, makes, 1)
+        self.m = nn.ModuleList(
+            nn.ModuleDict({"cv1": Unit(half, half, 3), "cv2": Unit(half, half, 3)})
+            for _ in range(parts)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = list(self.cv1(x).chunk(2, 1))
+        for part in self.m:
+            made.append(made[-1] + part["cv2"](part["cv1"](made[-1])))
+        return self.cv2(torch.cat(made, 1))
+
+
+def _point(made_of: int, makes: int) -> list[nn.Module]:
+    return [nn.Conv2d(made_of, makes, 1, bias=False), nn.BatchNorm2d(makes), nn.ReLU()]
+
+
 class Recurrent(nn.Module):
     """Convolutions over rows, then a GRU."""
 
@@ -206,6 +255,24 @@ def _mobile(channels: int, classes: int) -> nn.Module:
     return nn.Sequential(
         chain(channels, WIDTH, 1), *(p for u in units for p in u), head(32, classes)
     )
+
+
+def _separable(channels: int, classes: int) -> nn.Module:
+    parts: list[nn.Module] = []
+    for _ in range(4):
+        parts += [nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH), nn.Conv2d(WIDTH, WIDTH, 1)]
+        parts += [nn.BatchNorm2d(WIDTH), nn.ReLU()]
+    return nn.Sequential(chain(channels, WIDTH, 1), nn.Sequential(*parts), head(WIDTH, classes))
+
+
+def _branches(channels: int, classes: int) -> nn.Module:
+    blocks = [Branches(WIDTH), Branches(72), Branches(72)]
+    return nn.Sequential(chain(channels, WIDTH, 2), *blocks, head(72, classes))
+
+
+def _halved(channels: int, classes: int) -> nn.Module:
+    blocks = [Unit(channels, 32, 3), Split(32, 32), Unit(32, 48, 3), Split(48, 48, 1)]
+    return nn.Sequential(*blocks, head(48, classes))
 
 
 def _pooled(channels: int, classes: int) -> nn.Module:
@@ -295,6 +362,9 @@ IMAGE_STYLES: dict[str, Callable[[int, int], nn.Module]] = {
     "one-dimensional": _rows,
     "recurrent": Recurrent,
     "transformer": Attention,
+    "separable": _separable,
+    "branches": _branches,
+    "split": _halved,
 }
 TABLE_STYLES: dict[str, Callable[[int, int], nn.Module]] = {
     "MLP": lambda f, c: _mlp(f, c, nn.ReLU, 4),
@@ -367,7 +437,9 @@ def _network(
     taken = data.x.shape[1] if style in IMAGE_STYLES else data.x[0].numel()
     model = build(taken, int(data.y.max()) + 1)
     by = "" if recipe == RECIPES[0] else f" {recipe}"
-    file = folder / f"{style} {data.name} {seed}{by} own.pt".replace(" ", "-").replace(",", "")
+    file = folder / f"{style} {data.name} {seed}{by} {drawn:08x}.pt".replace(" ", "-").replace(
+        ",", ""
+    )
     if not file.exists():
         torch.save(_train(model, data, drawn, recipe), file)
     kept = torch.load(file)

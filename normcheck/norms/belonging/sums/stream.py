@@ -120,6 +120,18 @@ def _input_added(unit: Unit, stream: Stream) -> list[Moments | None]:
     return found
 
 
+def moments_behind(norm: NormLayer, activation: str) -> Moments | None:
+    """Means and variances behind a norm and an activation, of shape (channels,) each.
+
+    None where γ and β are not usable.
+    """
+    own = _affine(norm)
+    if own is None:
+        return None
+    mean, variance = _activated(own, activation)
+    return mean[:, 0], variance[:, 0]
+
+
 def _activated(moments: Moments, name: str, pool: float = 1.0) -> Moments:
     """Moments behind an activation and perhaps a max pooling, of the same shape."""
     mean, deviation = moments[0].reshape(-1), np.sqrt(moments[1]).reshape(-1)
