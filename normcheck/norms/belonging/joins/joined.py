@@ -16,7 +16,7 @@ from normcheck.norms.belonging.agreement import SAME_LEVEL, Agreement
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_links import cannot_judge
 from normcheck.norms.belonging.fit_places import AGREES
-from normcheck.norms.belonging.joins.sources import Nearby
+from normcheck.norms.belonging.joins.sources import Nearby, Origin
 from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
@@ -85,16 +85,20 @@ def _predictions(
 ) -> list[Prediction]:
     """What every source predicts of the norms that are wanted."""
     nearby = Nearby(run, activation)
-    asked: list[tuple[Link, Reaching]] = []
+    places: list[tuple[ModuleStep, NormLayer, list[Origin]]] = []
     for place, (step, behind) in enumerate(pairwise(run)):
         target = behind.norm
         if target is None or target.path not in wanted or not step.is_weights:
             continue
-        found = _sources(nearby, place, step, target, layouts)
-        if found is not None:
-            asked.append(found)
-        if len(asked) == MOST_NORMS:
+        takes = (step.shape or (0, 0))[1]
+        origins = nearby.origins(place, step.path, takes) if takes >= FEWEST_CHANNELS else []
+        if origins:
+            places.append((step, target, origins))
+        if len(places) == MOST_NORMS:
             break
+    nearby.learn(origin for _, _, origins in places for origin in origins)
+    each_asked = [_sources(nearby, *place, layouts) for place in places]
+    asked = [one for one in each_asked if one is not None]
     chosen = within_budget([link for link, _ in asked], budget)
     with np.errstate(over="ignore", invalid="ignore"):
         each = [
@@ -107,20 +111,19 @@ def _predictions(
 
 def _sources(
     nearby: Nearby,
-    place: int,
     step: ModuleStep,
     target: NormLayer,
+    origins: Sequence[Origin],
     layouts: Mapping[str, Layout],
 ) -> tuple[Link, Reaching] | None:
     """The link to a norm, and what may reach its weights; None where nothing may."""
     layout, bias = layouts.get(step.weight_name), step.leaf("bias")
     takes = (step.shape or (0, 0))[1]
-    if (layout is not None and layout.inputs_first) or takes < FEWEST_CHANNELS:
+    if layout is not None and layout.inputs_first:
         return None
     kind = weights_kind(step.weight, takes, target.features or 0, None)
     if kind is None or (bias is not None and bias.numel != target.features):
         return None
-    origins = nearby.origins(place, step.path, takes)
     reached = [
         (origin.parts[0].norm, moments)
         for origin in origins

@@ -11,7 +11,7 @@ channels, and few norms nearby, or joins of them, make just that many:
 - a block's first norm and the last ones of its numbered parts, which may add up (CSP blocks).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -70,7 +70,7 @@ class Nearby:
         self._norms = [norm for step in steps if (norm := step.norm) is not None]
         self._ends = [_ends_here(steps, place) for place in self._places]
         self._activation = activation
-        self._known: dict[str, Moments | None] = {}
+        self._known: dict[str, Moments] = {}
 
     def origins(self, place: int, path: str, takes: int) -> list[Origin]:
         """What may reach weights.
@@ -147,11 +147,13 @@ class Nearby:
         joined = tuple(np.concatenate(some) for some in zip(*added, strict=True))
         return joined[0], joined[1]
 
+    def learn(self, origins: Iterable[Origin]) -> None:
+        """Work out what is behind the norms of origins; to be called before ``moments``."""
+        norms = {part.norm.path: part.norm for origin in origins for part in origin.parts}
+        self._known = moments_behind(list(norms.values()), self._activation)
+
     def _behind(self, part: Part) -> Moments | None:
-        path = part.norm.path
-        if path not in self._known:
-            self._known[path] = moments_behind(part.norm, self._activation)
-        whole = self._known[path]
+        whole = self._known.get(part.norm.path)
         if whole is None or part.half is None:
             return whole
         some = slice(None, part.channels) if part.half == 0 else slice(part.channels, None)

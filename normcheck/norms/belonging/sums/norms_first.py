@@ -65,6 +65,8 @@ def blocks_of(steps: Sequence[ModuleStep]) -> Iterator[Block]:
     Args:
         steps: The modules of a model, as they run.
     """
+    if not any(_may_begin(norm, then) for norm, then in pairwise(steps)):
+        return  # as nearly always
     whole = _around(steps)
     places = [list(members) for _, members in groupby(range(len(steps)), whole.__getitem__)]
     for here, behind in pairwise(places):
@@ -78,6 +80,14 @@ def blocks_of(steps: Sequence[ModuleStep]) -> Iterator[Block]:
         if shortcut is None and own.features != target.features:
             continue
         yield Block(own, inner, last, shortcut, target)
+
+
+def _may_begin(norm: ModuleStep, then: ModuleStep) -> bool:
+    """Whether a norm and the weights behind it are in one module, and go together by channels."""
+    if norm.norm is None or not then.is_weights or then.shape is None:
+        return False
+    beside = norm.path.rpartition(".")[0] == then.path.rpartition(".")[0]
+    return beside and then.shape[1] == norm.norm.features
 
 
 def _around(steps: Sequence[ModuleStep]) -> list[str]:

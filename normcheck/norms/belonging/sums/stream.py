@@ -4,7 +4,7 @@ Behind a norm a channel is close to N(β, γ²). A block adds its input or a bra
 are taken as independent, and their sum as normal again, as ``inflow.py`` takes them of graphs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -120,16 +120,18 @@ def _input_added(unit: Unit, stream: Stream) -> list[Moments | None]:
     return found
 
 
-def moments_behind(norm: NormLayer, activation: str) -> Moments | None:
-    """Means and variances behind a norm and an activation, of shape (channels,) each.
+def moments_behind(norms: Sequence[NormLayer], activation: str) -> dict[str, Moments]:
+    """Means and variances behind norms and an activation, of shape (channels,) each, by path.
 
-    None where γ and β are not usable.
+    Without those whose γ and β are not usable. All at once: a call takes longer than its numbers.
     """
-    own = _affine(norm)
-    if own is None:
-        return None
-    mean, variance = _activated(own, activation)
-    return mean[:, 0], variance[:, 0]
+    usable = {norm.path: own for norm in norms if (own := _affine(norm)) is not None}
+    if not usable:
+        return {}
+    mean, variance = (np.concatenate(each) for each in zip(*usable.values(), strict=True))
+    ends = np.cumsum([len(own) for own, _ in usable.values()])[:-1]
+    parts = [np.split(each[:, 0], ends) for each in _activated((mean, variance), activation)]
+    return dict(zip(usable, zip(*parts, strict=True), strict=True))
 
 
 def _activated(moments: Moments, name: str, pool: float = 1.0) -> Moments:
