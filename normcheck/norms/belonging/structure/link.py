@@ -2,16 +2,21 @@
 
 from enum import StrEnum
 from math import prod
+from typing import TYPE_CHECKING
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.structure.grown import Grown
-from normcheck.norms.belonging.structure.inflow import Inflow
 from normcheck.norms.belonging.structure.module_step import NUMBER
 from normcheck.norms.belonging.structure.separable import Depthwise
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer, Recognition
 from normcheck.norms.weight_layout import Layout
 from normcheck.saved.tensors import TensorRef
+
+# Links of a model that was run travel between processes, and never have an inflow: its types, of
+# which a reader could not tell one from another, stay unknown there.
+if TYPE_CHECKING:
+    from normcheck.norms.belonging.structure.inflow import Inflow
 
 
 class WeightStructure(StrEnum):
