@@ -210,6 +210,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", nargs="*", help="healthy ones, for false alarms")
     parser.add_argument("--seeds", type=int, default=1, help="healthy networks of each kind")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="the first seed: one that nobody has looked at measures",
+    )
     parser.add_argument("--faulty", type=int, default=1, help="of which faults are made of so many")
     parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "normcheck-nets")
     parser.add_argument(
@@ -224,13 +230,13 @@ def main() -> None:
     channels = Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for network in networks(options.kept, options.seeds, options.recipe):
+        for network in networks(options.kept, options.seeds, options.recipe, options.first):
             if found := loud(network.state, folder):
                 alarms.append(f"{network.name} ({', '.join(found)})")
             channels += told(folder)
             healthy[network.style].append(measured(network.state, folder))
             before = network.accuracy(network.state)
-            for fault in faults(network) if network.seed < options.faulty else ():
+            for fault in faults(network) if network.seed < options.first + options.faulty else ():
                 fault.cost = before - network.accuracy(fault.state)
                 fault.found = loud(fault.state, folder, fault.beside)
                 fault.readings = measured(fault.state, folder)

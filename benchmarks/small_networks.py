@@ -9,6 +9,7 @@ in a folder, so that a second run costs nothing.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -135,6 +136,55 @@ class UNet(nn.Module):
         return self.head(self.c(torch.cat([a, b], 1)))
 
 
+class Branches(nn.Module):
+    """An Inception block: four branches side by side, joined."""
+
+    def __init__(self, made_of: int) -> None:
+        super().__init__()
+        self.branch1 = chain(made_of, 16, 1)
+        self.branch2 = nn.Sequential(*_point(made_of, 16), *chain(16, 24, 1))
+        self.branch3 = nn.Sequential(*_point(made_of, 16), *chain(16, 16, 2))
+        self.branch_pool = nn.Sequential(nn.AvgPool2d(3, 1, 1), *_point(made_of, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self.children()], 1)
+
+
+class Unit(nn.Module):
+    """Convolution, norm, SiLU."""
+
+    def __init__(self, made_of: int, makes: int, size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(made_of, makes, size, padding=size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(makes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.silu(self.bn(self.conv(x)))
+
+
+class Split(nn.Module):
+    """A block of two halves, of which one goes through parts that add up, as detectors have."""
+
+    def __init__(self, made_of: int, makes: int, parts: int = 2) -> None:
+        super().__init__()
+        half = makes // 2
+        self.cv1, self.cv2 = Unit(made_of, makes, 1), Unit((2 + parts) * half, makes, 1)
+        self.m = nn.ModuleList(
+            nn.ModuleDict({"cv1": Unit(half, half, 3), "cv2": Unit(half, half, 3)})
+            for _ in range(parts)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = list(self.cv1(x).chunk(2, 1))
+        for part in self.m:
+            made.append(made[-1] + part["cv2"](part["cv1"](made[-1])))
+        return self.cv2(torch.cat(made, 1))
+
+
+def _point(made_of: int, makes: int) -> list[nn.Module]:
+    return [nn.Conv2d(made_of, makes, 1, bias=False), nn.BatchNorm2d(makes), nn.ReLU()]
+
+
 class Recurrent(nn.Module):
     """Convolutions over rows, then a GRU."""
 
@@ -205,6 +255,24 @@ def _mobile(channels: int, classes: int) -> nn.Module:
     return nn.Sequential(
         chain(channels, WIDTH, 1), *(p for u in units for p in u), head(32, classes)
     )
+
+
+def _separable(channels: int, classes: int) -> nn.Module:
+    parts: list[nn.Module] = []
+    for _ in range(4):
+        parts += [nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH), nn.Conv2d(WIDTH, WIDTH, 1)]
+        parts += [nn.BatchNorm2d(WIDTH), nn.ReLU()]
+    return nn.Sequential(chain(channels, WIDTH, 1), nn.Sequential(*parts), head(WIDTH, classes))
+
+
+def _branches(channels: int, classes: int) -> nn.Module:
+    blocks = [Branches(WIDTH), Branches(72), Branches(72)]
+    return nn.Sequential(chain(channels, WIDTH, 2), *blocks, head(72, classes))
+
+
+def _halved(channels: int, classes: int) -> nn.Module:
+    blocks = [Unit(channels, 32, 3), Split(32, 32), Unit(32, 48, 3), Split(48, 48, 1)]
+    return nn.Sequential(*blocks, head(48, classes))
 
 
 def _pooled(channels: int, classes: int) -> nn.Module:
@@ -294,6 +362,9 @@ IMAGE_STYLES: dict[str, Callable[[int, int], nn.Module]] = {
     "one-dimensional": _rows,
     "recurrent": Recurrent,
     "transformer": Attention,
+    "separable": _separable,
+    "branches": _branches,
+    "split": _halved,
 }
 TABLE_STYLES: dict[str, Callable[[int, int], nn.Module]] = {
     "MLP": lambda f, c: _mlp(f, c, nn.ReLU, 4),
@@ -337,15 +408,17 @@ RECIPES = ("Adam", "cosine", "SGD")
 momentum and decay, annealed. Thresholds that hold for one alone hold for that one."""
 
 
-def networks(folder: Path, seeds: int, recipe: str = RECIPES[0]) -> Iterator[Trained]:
-    """Every style on each of its data sets, trained or taken from the folder."""
+def networks(
+    folder: Path, seeds: int, recipe: str = RECIPES[0], first: int = 0
+) -> Iterator[Trained]:
+    """Every style on each of its data sets, trained from seeds on, or taken from the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     images = [build() for build in _BUILD_IMAGES]
     tables = [build() for build in _BUILD_TABLES]
     for styles, sets in ((IMAGE_STYLES, images), (TABLE_STYLES, tables)):
         for style, build in styles.items():
             for data in sets:
-                for seed in range(seeds):
+                for seed in range(first, first + seeds):
                     yield _network(folder, style, build, data, seed, recipe)
 
 
@@ -357,13 +430,18 @@ def _network(
     seed: int,
     recipe: str,
 ) -> Trained:
-    torch.manual_seed(seed)
+    # A number of its own for each: of one and the same, all styles would begin with equal first
+    # weights, and whatever the first norm tells would be one draw and not twenty.
+    drawn = crc32(f"{style} {data.name} {seed}".encode())
+    torch.manual_seed(drawn)
     taken = data.x.shape[1] if style in IMAGE_STYLES else data.x[0].numel()
     model = build(taken, int(data.y.max()) + 1)
     by = "" if recipe == RECIPES[0] else f" {recipe}"
-    file = folder / f"{style} {data.name} {seed}{by}.pt".replace(" ", "-").replace(",", "")
+    file = folder / f"{style} {data.name} {seed}{by} {drawn:08x}.pt".replace(" ", "-").replace(
+        ",", ""
+    )
     if not file.exists():
-        torch.save(_train(model, data, seed, recipe), file)
+        torch.save(_train(model, data, drawn, recipe), file)
     kept = torch.load(file)
     return Trained(style, data, seed, model, kept["state"], kept["early"], kept["averaged"])
 

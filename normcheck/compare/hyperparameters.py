@@ -9,7 +9,7 @@ from math import isclose
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
-from normcheck.norms.belonging.inflow import GATED, activation
+from normcheck.norms.belonging.structure.tracer import GATED, activation
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Momentum, NormLayer
 from normcheck.saved.checkpoint import ModuleRecord, SavedModel

@@ -10,7 +10,7 @@ from normcheck.compare.tensor_names import aligned, module_paths
 from normcheck.compare.weight_sample import Sample, comparable, limit_for, samples
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
-from normcheck.norms.belonging.weights_beside import weights_beside
+from normcheck.norms.belonging.structure.weights_beside import weights_beside
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import NormLayer
 from normcheck.saved.checkpoint import SavedModel

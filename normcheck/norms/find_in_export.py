@@ -1,8 +1,8 @@
 """The anatomy of an exported model, which a graph of operators tells."""
 
 from normcheck.norms.anatomy import Anatomy
-from normcheck.norms.belonging.agreement import agreement_with
-from normcheck.norms.belonging.graph_links import before_norms, graph_links
+from normcheck.norms.belonging.fit_links import agreement_with
+from normcheck.norms.belonging.structure.graph_links import before_norms, graph_links
 from normcheck.norms.recognise.baked_modes import baked_modes, modes_given, still_counting
 from normcheck.norms.recognise.from_graph import norm_layers, norms_of, unused_statistics
 from normcheck.norms.recognise.spectral import power_iterations

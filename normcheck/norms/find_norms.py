@@ -4,10 +4,13 @@ from dataclasses import replace
 
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging import spikes
-from normcheck.norms.belonging.agreement import Agreement, agreement_with
+from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import read_first_norm
-from normcheck.norms.belonging.links import find_links, links_if_registered_otherwise
-from normcheck.norms.belonging.steps import ModuleStep, places_served, steps_of
+from normcheck.norms.belonging.fit_links import agreement_with
+from normcheck.norms.belonging.joins.joined import with_joins
+from normcheck.norms.belonging.structure.links import find_links, links_if_registered_otherwise
+from normcheck.norms.belonging.structure.module_step import ModuleStep
+from normcheck.norms.belonging.structure.steps import places_served, steps_of
 from normcheck.norms.belonging.sums.residual_sums import with_sums
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import read_count
@@ -86,7 +89,8 @@ def _in_either_order(
     if found is None:
         return None
     if not found.misses:
-        return with_sums(found, model, layers, steps, budget)
+        summed = with_sums(found, model, layers, steps, budget)
+        return with_joins(summed, model, layers, steps, budget)
     otherwise = links_if_registered_otherwise(model, layers)
     other = agreement_with(lambda: otherwise, layers, budget)
     if other is None or other.misses or len(other.agreeing) <= len(found.agreeing):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from normcheck.norms.belonging.links import Link
+from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Confidence
 from normcheck.saved.tensors import TensorRef
 from normcheck.sources.source import is_distant

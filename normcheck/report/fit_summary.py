@@ -2,8 +2,8 @@
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.agreement import ROUGHLY, Agreement
+from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_places import AGREES
-from normcheck.norms.belonging.prediction import Fit
 
 
 @lazy_dataclass()

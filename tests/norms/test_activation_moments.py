@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from normcheck.norms.belonging.activation_moments import (
+from normcheck.norms.belonging.structure.activation_moments import (
     ACTIVATIONS,
     POOLS,
     Normals,

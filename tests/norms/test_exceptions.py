@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.links import WeightStructure
+from normcheck.norms.belonging.structure.link import WeightStructure
 from normcheck.runs.scan import scan
 from tests.norms.settled import anatomy, reorder, settle
 

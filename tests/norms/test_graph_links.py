@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from normcheck import scan
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.inflow import Activated, Joined, Normed, Summed, moments
-from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.belonging.fit import Fit
+from normcheck.norms.belonging.structure.inflow import Activated, Joined, Normed, Summed, moments
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Confidence
 from tests.formats.exports.models import Residual

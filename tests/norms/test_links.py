@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.links import Link, WeightStructure, find_links
+from normcheck.norms.belonging.structure.link import Link, WeightStructure
+from normcheck.norms.belonging.structure.links import find_links
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Confidence
 from normcheck.runs.scan import scan

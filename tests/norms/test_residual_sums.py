@@ -11,8 +11,8 @@ from torch.nn.functional import pad
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.belonging.fit import off_one
 from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR
-from normcheck.norms.belonging.prediction import off_one
 from normcheck.norms.belonging.sums import residual_sums
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.report.fit_summary import summarise_agreement

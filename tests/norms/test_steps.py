@@ -8,7 +8,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.steps import ModuleStep, usual_order
+from normcheck.norms.belonging.structure.module_step import ModuleStep
+from normcheck.norms.belonging.structure.run_order import usual_order
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.kinds import BY_NAME
 from normcheck.norms.layer import Confidence, NormLayer, Recognition

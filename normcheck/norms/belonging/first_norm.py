@@ -16,15 +16,10 @@ from math import exp
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.links import first_norm
-from normcheck.norms.belonging.pooled import (
-    CLEARLY,
-    LEAST_RAISED,
-    may_stand_between,
-    rise_of,
-)
-from normcheck.norms.belonging.prediction import MOST_OF_A_CHANNEL
-from normcheck.norms.belonging.steps import ModuleStep
+from normcheck.norms.belonging.fit import weights_of
+from normcheck.norms.belonging.pooled import CLEARLY, LEAST_RAISED, may_stand_between, rise_of
+from normcheck.norms.belonging.structure.first_weights import first_norm
+from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
@@ -111,7 +106,7 @@ def read_first_norm(
         return None
     sums = kernel.sum(axis=2)
     stored = mean.numbers - shift
-    unit = np.sqrt(_weight(stored, variance))
+    unit = np.sqrt(weights_of(stored, variance))
     inputs = np.linalg.lstsq(sums * unit[:, None], stored * unit, rcond=1e-6)[0]
     left = (stored - sums @ inputs) * unit
     if may_stand_between(path, weights, norm.path):
@@ -143,16 +138,6 @@ def _before_pooling(left: Floats, sums: Floats, deviation: Floats) -> Floats:
     rest: Floats = left - rise * raised
     clearly = rise >= LEAST_RAISED and rest @ rest <= CLEARLY * (left @ left)
     return rest if clearly else left
-
-
-def _weight(stored: Floats, variances: Values) -> Floats:
-    """1/σ² of each channel, bounded as in ``prediction.py``."""
-    positive = np.maximum(variances.numbers, 0.0)
-    floor = 1e-3 * max(float(variances.ordered[positive.size // 2]), 0.0) + 1e-12
-    bound: Floats = np.minimum(
-        1.0 / (positive + floor), MOST_OF_A_CHANNEL / np.maximum(stored**2, 1e-300)
-    )
-    return bound
 
 
 @lazy_dataclass()

@@ -12,7 +12,7 @@ from math import log
 
 import numpy as np
 
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS, POOLS
+from normcheck.norms.belonging.fit import Fit, off_one
 from normcheck.norms.belonging.likeliest_activation import (
     AS_NEAR,
     FEWEST_TELLING,
@@ -21,10 +21,11 @@ from normcheck.norms.belonging.likeliest_activation import (
     is_certain,
     likeliest,
 )
-from normcheck.norms.belonging.links import Link, WeightStructure, place_in_block
-from normcheck.norms.belonging.prediction import Fit, Prediction, off_one, predictions
+from normcheck.norms.belonging.prediction import Prediction, predictions
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.small_maps import on_small_maps
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, POOLS
+from normcheck.norms.belonging.structure.link import Link, WeightStructure, place_in_block
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 

@@ -4,10 +4,10 @@ from math import log
 
 import numpy as np
 
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS
-from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import AS_GOOD, Prediction
 from normcheck.norms.belonging.reaching import Hypothesis
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Confidence, Floats
 from normcheck.norms.layer_numbers import median
 

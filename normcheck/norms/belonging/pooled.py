@@ -21,9 +21,10 @@ from math import sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.links import Link, modules_between
-from normcheck.norms.belonging.prediction import Fit, weighted_means
+from normcheck.norms.belonging.fit import Fit, weighted_means
 from normcheck.norms.belonging.rectified import before_rectifying, behind_rectifying
+from normcheck.norms.belonging.structure.first_weights import modules_between
+from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Confidence, Floats, Values
 from normcheck.saved.tensors import TensorRef
 

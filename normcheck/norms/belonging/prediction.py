@@ -6,7 +6,7 @@ For a link A → φ → W → B the mean of B's input follows from A's γ and β
     mean_o = b_o + Σ_taps c(tap) Σ_i W[o, i, tap] m_i
     variance_o ≈ Σ W² v   (inputs taken as independent)
 
-See ``weighted.py`` for c(tap), which depends on a border f. φ, f and the strength of a max
+See ``weighted_sums.py`` for c(tap), which depends on a border f. φ, f and the strength of a max
 pooling are not in a state dict; of a few values the best-fitting is taken, which cannot make
 unrelated statistics fit: there are hundreds of channels and a handful of choices.
 """
@@ -14,15 +14,22 @@ unrelated statistics fit: there are hundreds of channels and a handful of choice
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-from math import exp, inf, log, prod
+from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
 
-from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.activation_moments import POOLS
-from normcheck.norms.belonging.links import Link
+from normcheck.norms.belonging.fit import (
+    LEAST_ENERGY,
+    Fit,
+    HeldAgainst,
+    fit_of,
+    off_one,
+    weighted_means,
+)
 from normcheck.norms.belonging.reaching import Channels, Hypothesis, Reaching, reaching
+from normcheck.norms.belonging.structure.activation_moments import POOLS
+from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.belonging.weighted_sums import (
     BORDERS,
     behind_weights,
@@ -30,12 +37,9 @@ from normcheck.norms.belonging.weighted_sums import (
     variances_behind,
 )
 from normcheck.norms.layer import Floats
-from normcheck.norms.layer_numbers import median
 
 AS_GOOD = 0.006
 """Difference of alignments that does not tell hypotheses apart."""
-LEAST_ENERGY = 1e-12
-"""Σ(stored mean / σ)² of means that are all 0, to divide by."""
 _NO_FACTOR = 690.0
 """Logarithm of a factor beyond what any is."""
 USUAL_BORDERS = 4
@@ -43,47 +47,6 @@ USUAL_BORDERS = 4
 SAME_LIKELIHOOD = 4.0
 """n log(missed / least missed) up to which a border is as likely as the best: two standard
 deviations of a single parameter."""
-MOST_OF_A_CHANNEL = 25.0
-"""Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
-does not decide for its layer."""
-
-
-@lazy_dataclass(eq=False)
-class Fit:
-    """How well one link's prediction agrees with the stored statistics of its target."""
-
-    link: Link
-    activation: str
-    pool: float
-    predicted_mean: Floats
-    predicted_variance: Floats
-    stored_mean: Floats
-    stored_variance: Floats
-    explained: float
-    """1 - Σ((mean - stored)/σ)² / Σ(stored/σ)²: 1 is perfect, 0 as good as predicting zero."""
-    alignment: float
-    """The same with the best common factor left free: (pᵀWs)² / (pᵀWp · sᵀWs), W = 1/σ², with the
-    sign of the factor. What stands between norm and weights is chosen by it: with the factor held
-    at 1 a wrong activation would hide statistics in other units."""
-    energy: float
-    """Mean of (stored mean / σ)²: where it is small, means say little."""
-    correlation: float
-    """Of predicted and stored means over the channels."""
-    slope: float
-    """Stored means per predicted mean: the factor between them. 0.92 to 1.06 in healthy models,
-    whatever their data."""
-    log_scale: float
-    """Median of log(stored variance / predicted variance)."""
-    scale_correlation: float
-    """Of the logarithms of predicted and stored variances over the channels."""
-    border: float = 0.0
-    """Of ``BORDERS``, the one that suits best."""
-    small_map: bool = False
-    """Whether the prediction knows which taps meet a map of a few pixels."""
-    skewed: bool = False
-    """Whether the norm before it stands behind a depthwise convolution on such a map, or one that
-    nothing explains: a sum of few values behind an activation is not normal, and what means are
-    then expected behind the next activation is rough."""
 
 
 class Prediction:
@@ -106,7 +69,7 @@ class Prediction:
         self.link = link
         if link.inflow is not None:
             # A graph is followed only where there is one: the module imports a good deal.
-            from normcheck.norms.belonging.inflow import Pooled, activation_of, contains
+            from normcheck.norms.belonging.structure.inflow import Pooled, activation_of, contains
 
             name, pooled = activation_of(link.inflow), contains(link.inflow, Pooled)
             pools = POOLS if pooled else (1.0,)
@@ -126,7 +89,7 @@ class Prediction:
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
         stored, weight = self._stored = weighted_means(link)
-        self._borderless = prod(link.weights.shape[2:]) == 1
+        self._borderless = link.taps == 1
         self._own = max(float((stored * stored) @ weight), LEAST_ENERGY)
         self.mean = mean + bias
         self.measure()
@@ -271,68 +234,6 @@ def _borders(
     return off.argmin(axis=-1), off.min(axis=-1)
 
 
-@lazy_dataclass()
-class HeldAgainst:
-    """How predicted means compare with stored ones: see ``Fit``."""
-
-    explained: float
-    alignment: float
-    slope: float
-
-
-def fit_of(
-    link: Link,
-    hypothesis: Hypothesis,
-    predicted: tuple[Floats, Floats],
-    weighted: tuple[Floats, Floats],
-    held: HeldAgainst,
-    *,
-    border: float = 0.0,
-    small_map: bool = False,
-) -> Fit:
-    """What there is to say of one link's prediction.
-
-    Args:
-        link: With the stored statistics.
-        hypothesis: Under which it was predicted.
-        predicted: Means and variances, of shape (channels,).
-        weighted: Stored means and what each weighs, as :func:`weighted_means` gives them.
-        held: How the means compare.
-        border: Of ``BORDERS``.
-        small_map: See ``Fit``.
-    """
-    mean, variance = predicted
-    stored, weight = weighted
-    target = link.target
-    assert target.running_var is not None  # noqa: S101  (links have both statistics)
-    stored_variance = target.running_var.numbers
-    both = (stored_variance > 0) & (variance > 0)
-    logs = np.log(stored_variance[both]), np.log(variance[both])
-    return Fit(
-        link=link,
-        activation=hypothesis.activation,
-        pool=hypothesis.pool,
-        predicted_mean=mean,
-        predicted_variance=variance,
-        stored_mean=stored,
-        stored_variance=stored_variance,
-        explained=held.explained,
-        correlation=_correlation(mean, stored, weight),
-        alignment=held.alignment,
-        energy=max(float((stored * stored) @ weight), LEAST_ENERGY) / stored.size,
-        slope=held.slope,
-        log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
-        scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
-        border=border,
-        small_map=small_map,
-    )
-
-
-def off_one(slope: float) -> float:
-    """How far a factor is from 1, up or down; infinite where it is no factor."""
-    return abs(log(slope)) if slope > 0 else inf
-
-
 def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list[Prediction]:
     """Several plain links under the same hypotheses.
 
@@ -346,26 +247,3 @@ def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list
     found = [Prediction(link, hypotheses, one) for link, one in zip(links, each, strict=True)]
     Prediction.find_borders(found)
     return found
-
-
-def weighted_means(link: Link) -> tuple[Floats, Floats]:
-    """Stored means, and the weight of each channel: 1/σ², bounded."""
-    mean, variance = link.target.running_mean, link.target.running_var
-    assert mean is not None  # noqa: S101  (links have both statistics)
-    assert variance is not None  # noqa: S101
-    positive = np.maximum(variance.numbers, 0.0)
-    # A thousandth of the usual variance: a constant channel has no unit of its own.
-    floor = 1e-3 * max(float(variance.ordered[positive.size // 2]), 0.0) + 1e-12
-    weight = 1.0 / (positive + floor)
-    bound = MOST_OF_A_CHANNEL / np.maximum(mean.numbers**2, 1e-300)
-    return mean.numbers, np.minimum(weight, bound)
-
-
-def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
-    total = float(weight.sum())
-    if a.size < 2 or total <= 0:
-        return 0.0
-    da, db = a - (a @ weight) / total, b - (b @ weight) / total
-    weighted = da * weight
-    spread = float(np.sqrt((da @ weighted) * ((db * db) @ weight)))
-    return float(db @ weighted) / spread if spread > 0 else 0.0

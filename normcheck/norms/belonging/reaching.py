@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS, Normals, after_prelu
-from normcheck.norms.belonging.links import Link, WeightStructure
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, Normals, after_prelu
+from normcheck.norms.belonging.structure.link import Link, WeightStructure
 from normcheck.norms.layer import Floats
 
 if TYPE_CHECKING:
-    from normcheck.norms.belonging.inflow import Inflow
+    from normcheck.norms.belonging.structure.inflow import Inflow
 
 MUCH_MORE = 1e3
 """Times eps: what it takes from larger variances does not show."""
@@ -167,7 +167,7 @@ def _under(gamma: Floats, beta: Floats, hypotheses: Sequence[Hypothesis]) -> tup
 def _from_graph(
     link: Link, inflow: "Inflow", hypotheses: Sequence[Hypothesis]
 ) -> tuple[Floats, Floats]:
-    from normcheck.norms.belonging.inflow import moments
+    from normcheck.norms.belonging.structure.inflow import moments
 
     each = [moments(inflow, hypothesis.pool) for hypothesis in hypotheses]
     mean = np.stack([m for m, _ in each], axis=1)

@@ -16,7 +16,7 @@ from math import erf, exp, pi, sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.links import Link
+from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Confidence, Floats, NormLayer, Recognition, Values
 
 FEWEST_CHANNELS = 16

@@ -15,21 +15,14 @@ the likeliest shape, whatever their factor.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from math import exp, prod
+from math import exp
 
 import numpy as np
 
-from normcheck.norms.belonging.links import WeightStructure
-from normcheck.norms.belonging.prediction import (
-    SAME_LIKELIHOOD,
-    USUAL_BORDERS,
-    Fit,
-    HeldAgainst,
-    fit_of,
-    off_one,
-    weighted_means,
-)
+from normcheck.norms.belonging.fit import Fit, HeldAgainst, fit_of, off_one, weighted_means
+from normcheck.norms.belonging.prediction import SAME_LIKELIHOOD, USUAL_BORDERS
 from normcheck.norms.belonging.reaching import Hypothesis, reaching
+from normcheck.norms.belonging.structure.link import WeightStructure
 from normcheck.norms.belonging.weighted_sums import BORDERS, by_tap
 from normcheck.norms.layer import Confidence, Floats
 
@@ -73,8 +66,8 @@ def may_be_small(fit: Fit) -> bool:
             link.kind is WeightStructure.DEPTHWISE or link.recognition.confidence is Confidence.HIGH
         )
         and link.recognition.confidence is not Confidence.LOW
-        and link.kind is not WeightStructure.TRANSPOSED
-        and prod(link.weights.shape[2:]) > 1
+        and link.kind not in (WeightStructure.TRANSPOSED, WeightStructure.SEPARABLE)
+        and link.taps > 1
     )
 
 

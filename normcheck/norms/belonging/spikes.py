@@ -14,9 +14,9 @@ from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.fit_places import CONVINCING, LARGEST_FACTOR
 from normcheck.norms.belonging.likeliest_activation import AS_ROUGH, EXACT, HYPOTHESES, is_certain
-from normcheck.norms.belonging.links import Link
 from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
+from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel

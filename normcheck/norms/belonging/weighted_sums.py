@@ -16,7 +16,8 @@ from math import prod
 
 import numpy as np
 
-from normcheck.norms.belonging.links import Link, WeightStructure
+from normcheck.norms.belonging.structure.link import Link, WeightStructure
+from normcheck.norms.belonging.structure.separable import Depthwise
 from normcheck.norms.layer import Floats
 from normcheck.norms.weight_layout import Layout
 from normcheck.saved.dtypes import Array
@@ -52,6 +53,8 @@ def behind_weights(
     Raises:
         UnreadableError: The file ends early, or its checksum is wrong.
     """
+    if link.depthwise is not None:
+        return _behind_both(link, link.depthwise, means, variances)
     weights = link.weights
     turned = link.kind is WeightStructure.TRANSPOSED
     inner = weights.shape[0] // link.groups if turned else weights.shape[1]
@@ -85,6 +88,37 @@ def behind_weights(
     if mean.shape[2] < len(BORDERS):  # all alike, of a single tap
         mean = np.broadcast_to(mean, (*mean.shape[:2], len(BORDERS)))
     return mean, made
+
+
+def _behind_both(
+    link: Link, depthwise: Depthwise, means: Floats, variances: Floats | None
+) -> tuple[Floats, Floats]:
+    """The same for a convolution in two parts, whose kernel is the product of theirs.
+
+    The bias of the part that comes first is added between them.
+    """
+    point = np.asarray(link.weights.values(), dtype=np.float64).reshape(link.weights.shape[:2])
+    deep = np.asarray(depthwise.weights.values(), dtype=np.float64).reshape(
+        depthwise.weights.shape[0], -1
+    )
+    # One number for each channel and border.
+    shares = np.broadcast_to(deep @ _shares(depthwise.weights.shape[2:]), (len(deep), len(BORDERS)))
+    shift: Floats = np.zeros(1)
+    if depthwise.bias is not None:
+        shift = np.asarray(depthwise.bias.values(), dtype=np.float64).reshape(-1)
+    strength = np.square(deep).sum(axis=1)
+    if depthwise.ahead:
+        times = len(deep) // len(means)
+        reached = np.repeat(means, times, axis=0)[:, :, None] * shares[:, None]
+        mean = np.tensordot(point, reached + shift[:, None, None], axes=1)
+        squares = np.square(point) * strength
+        squares = squares.reshape(len(point), -1, times).sum(axis=2)
+    else:
+        mean = (point @ means + shift[:, None])[:, :, None] * shares[:, None]
+        squares = np.square(point) * strength[:, None]
+    if variances is None:
+        return mean, squares[None]
+    return mean, variances_behind(squares[None], variances)
 
 
 def by_tap(link: Link, means: Floats, variances: Floats) -> tuple[Floats, Floats]:

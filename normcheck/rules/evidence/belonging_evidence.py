@@ -12,10 +12,10 @@ import numpy as np
 
 from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.fit import Fit, off_one
 from normcheck.norms.belonging.fit_places import AGREES, FAINT
-from normcheck.norms.belonging.links import WeightStructure
 from normcheck.norms.belonging.pooled import has_room
-from normcheck.norms.belonging.prediction import Fit, off_one
+from normcheck.norms.belonging.structure.link import WeightStructure
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import deviation, median
 from normcheck.rules.evidence.evidence_apart import (

@@ -11,8 +11,8 @@ from math import log, sqrt
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_places import FAINT
-from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.layer_numbers import median
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.pooled import missed
-from normcheck.norms.belonging.prediction import Fit
 from normcheck.norms.layer_numbers import median
 from normcheck.wording import number
 
@@ -58,11 +58,13 @@ def of_first(first: FirstNorm) -> list[Indication]:
         found.append(
             Indication(
                 "first variances",
-                abs(first.spread - 1),
+                # Nothing that is stored in place of a variance varies more than it; an input whose
+                # pixels or channels go together otherwise than any of those tried can make it so.
+                1 - first.spread,
                 0.45,
                 "The variances of the first norm do not follow its weights as variances do, but as "
                 "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
-                "flattened: the slope of their logarithms is off by",
+                "flattened: the slope of their logarithms is below 1 by",
                 (first.path,),
             )
         )

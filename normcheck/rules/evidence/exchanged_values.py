@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.agreement import agreement_of
-from normcheck.norms.belonging.links import Link
-from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.belonging.fit import Fit
+from normcheck.norms.belonging.fit_links import agreement_of
+from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.belonging.sums.residual_sums import agrees
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median

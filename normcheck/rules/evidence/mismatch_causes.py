@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from normcheck.findings import Severity
-from normcheck.norms.belonging.agreement import agreement_of
+from normcheck.norms.belonging.fit import Fit
+from normcheck.norms.belonging.fit_links import agreement_of
 from normcheck.norms.belonging.fit_places import FAINT, TELLING
-from normcheck.norms.belonging.links import Link, place_in_block
-from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.belonging.structure.link import Link, place_in_block
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.cause import Cause

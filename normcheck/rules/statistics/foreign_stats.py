@@ -87,7 +87,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
-from normcheck.norms.belonging.prediction import Fit
+from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.traces.gradient_trace import Used
 from normcheck.norms.weights_budget import BEYOND

@@ -210,6 +210,21 @@ def test_the_first_variances_tell_what_was_stored(
     assert "first variances" in finding.discriminator
 
 
+def test_first_variances_that_vary_more_than_predicted_accuse_nobody(tmp_path: Path) -> None:
+    """No fault stretches them; colours that go together as none that is tried do."""
+    torch.manual_seed(2)
+    model = _varied(nn.Sequential(nn.Conv2d(3, 48, 3, bias=False), Norm(48))).train()
+    with torch.no_grad():
+        for _ in range(200):
+            model(torch.randn(16, 3, 12, 12) * 0.5)
+    (norm,) = _norms(model)
+    norm.running_var.copy_(norm.running_var**1.7)
+    first = _first(model, tmp_path).first
+    assert first is not None
+    assert first.spread == pytest.approx(1.7, abs=0.15)
+    assert _found(model, tmp_path) == []
+
+
 def test_a_first_norm_with_mixed_up_channels_fits_no_input(
     tmp_path: Path, healthy: nn.Module
 ) -> None:

@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.lazy_pattern import lazy_pattern
-from normcheck.norms.belonging.steps import ModuleStep
+from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.layer import NormLayer
 
 _SHORTCUT = lazy_pattern(
@@ -64,7 +64,7 @@ def units_of(steps: Sequence[ModuleStep]) -> Iterator[Unit]:
         for here, behind in pairwise(steps)
         if here.is_weights and behind.norm is not None
     ]
-    around = [tuple(_numbered(pair.weights.path)) for pair in pairs]
+    around = [tuple(numbered(pair.weights.path)) for pair in pairs]
     counts = Counter(place for places in around for place in places)
     blocks = [next((place for place in places if counts[place] > 1), "") for places in around]
     for block, members in groupby(range(len(pairs)), blocks.__getitem__):
@@ -75,7 +75,7 @@ def units_of(steps: Sequence[ModuleStep]) -> Iterator[Unit]:
             yield from (Unit((pair,), None, is_block=False) for pair in some)
 
 
-def _numbered(path: str) -> Iterator[str]:
+def numbered(path: str) -> Iterator[str]:
     """The modules around one that a number tells from others, the innermost first."""
     parent = path
     for _ in range(_DEEPEST):
@@ -86,9 +86,14 @@ def _numbered(path: str) -> Iterator[str]:
             yield parent
 
 
+def is_shortcut(name: str) -> bool:
+    """Whether a name within a block is that of the branch that it adds."""
+    return _SHORTCUT.search(name) is not None
+
+
 def _block(block: str, pairs: Sequence[Pair]) -> Unit:
     """A block with its shortcut told from its main path, by names or else by its shape."""
-    beside = [_SHORTCUT.search(pair.weights.path[len(block) + 1 :]) is not None for pair in pairs]
+    beside = [is_shortcut(pair.weights.path[len(block) + 1 :]) for pair in pairs]
     if all(beside):
         beside = [False] * len(pairs)
     if not any(beside) and len(pairs) > 2:

@@ -17,17 +17,22 @@ from math import atanh, log, sqrt
 
 import numpy as np
 
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS
-from normcheck.norms.belonging.agreement import Agreement, cannot_judge
+from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.belonging.fit import Fit, off_one
+from normcheck.norms.belonging.fit_links import cannot_judge
 from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR
 from normcheck.norms.belonging.likeliest_activation import EXACT
-from normcheck.norms.belonging.links import Link, role_of, usable, weights_kind
-from normcheck.norms.belonging.prediction import Fit, Prediction, off_one
+from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
-from normcheck.norms.belonging.steps import ModuleStep, places_served, usual_order
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.link import Link, role_of, usable, weights_kind
+from normcheck.norms.belonging.structure.module_step import ModuleStep
+from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.steps import places_served
 from normcheck.norms.belonging.sums.blocks import Pair, Unit, units_of
+from normcheck.norms.belonging.sums.norms_first import WAYS, adds_up, blocks_of, links_of
 from normcheck.norms.belonging.sums.stream import Stream, behind
-from normcheck.norms.layer import Confidence, NormLayer, Recognition
+from normcheck.norms.layer import Confidence, Floats, NormLayer, Recognition
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.weight_layout import Layout, layouts_of
 from normcheck.norms.weights_budget import within_budget
@@ -68,13 +73,17 @@ def with_sums(
         steps: What ``steps_of`` makes of both.
         budget: Bytes of weights that are read; None for the usual number.
     """
+    if agreement.activation not in ACTIVATIONS:
+        return agreement
+    run = list(steps) if model.ordered else usual_order(list(steps))[0]
+    if (found_first := _norms_first(agreement, model, layers, run, budget)) is not None:
+        return found_first
     agreeing = {fit.link.target.path for fit in agreement.agreeing}
     wanted = {
         layer.path for layer in layers if layer.has_statistics and layer.path not in agreeing
     } - places_served(model, layers).keys()
-    if len(wanted) < FEWEST_BLOCKS or agreement.activation not in ACTIVATIONS:
+    if len(wanted) < FEWEST_BLOCKS:
         return agreement
-    run = list(steps) if model.ordered else usual_order(list(steps))[0]
     units = tuple(units_of(run))
     blocks = [unit for unit in units if unit.is_block]
     if len(blocks) < FEWEST_BLOCKS or not _fit_within(blocks, agreeing):
@@ -91,6 +100,41 @@ def with_sums(
     behind_sums = frozenset(link.target.path for link, _ in found)
     vouching += [fit for fit in _fits(explained, best) if agrees(fit)]
     return replace(agreement, by_sums=tuple(vouching), behind_sums=behind_sums)
+
+
+def _norms_first(
+    agreement: Agreement,
+    model: SavedModel,
+    layers: tuple[NormLayer, ...],
+    run: list[ModuleStep],
+    budget: int | None,
+) -> Agreement | None:
+    """The same for blocks that begin with their norm; None where a model has no such blocks."""
+    mixed = places_served(model, layers)
+    blocks = [block for block in blocks_of(run) if block.target.path not in mixed]
+    agreeing = {fit.link.target.path for fit in agreement.agreeing}
+    inner = [block.inner.path for block in blocks]
+    if len(blocks) < FEWEST_BLOCKS or sum(p in agreeing for p in inner) <= MOST_WITHIN * len(inner):
+        return None
+    ways = WAYS if any(block.shortcut is not None for block in blocks) else WAYS[:1]
+    layouts = layouts_of(model)
+    each: list[list[tuple[Fit, Floats]]] = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for behind_norm in ways:
+            links = list(links_of(blocks, agreement.activation, layouts, behind=behind_norm))
+            chosen = within_budget([link for link, _ in links], budget)
+            predicted = [
+                (Prediction(link, [Hypothesis(agreement.activation)]), taken)
+                for place, (link, taken) in enumerate(links)
+                if place in chosen
+            ]
+            each.append([(one.fit(0), taken) for one, taken in predicted if one.finite])
+    fits = min(each, key=lambda some: sum(log(_missed(fit)) for fit, _ in some))
+    vouching = [fit for fit, taken in fits if agrees(fit) and adds_up(fit, taken)]
+    if 2 * len(vouching) <= len(fits):
+        return None
+    there = {fit.link.target.path for fit, _ in fits}
+    return replace(agreement, by_sums=tuple(vouching), behind_sums=frozenset(there))
 
 
 def _fit_within(blocks: Sequence[Unit], agreeing: Collection[str]) -> bool:

@@ -4,13 +4,13 @@ Behind a norm a channel is close to N(β, γ²). A block adds its input or a bra
 are taken as independent, and their sum as normal again, as ``inflow.py`` takes them of graphs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.activation_moments import ACTIVATIONS, after_activation
-from normcheck.norms.belonging.links import weights_kind
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, after_activation
+from normcheck.norms.belonging.structure.link import weights_kind
 from normcheck.norms.belonging.sums.blocks import Unit
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Floats, NormLayer
@@ -118,6 +118,20 @@ def _input_added(unit: Unit, stream: Stream) -> list[Moments | None]:
         )
         found.append((mean, variance) if padded else None)
     return found
+
+
+def moments_behind(norms: Sequence[NormLayer], activation: str) -> dict[str, Moments]:
+    """Means and variances behind norms and an activation, of shape (channels,) each, by path.
+
+    Without those whose γ and β are not usable. All at once: a call takes longer than its numbers.
+    """
+    usable = {norm.path: own for norm in norms if (own := _affine(norm)) is not None}
+    if not usable:
+        return {}
+    mean, variance = (np.concatenate(each) for each in zip(*usable.values(), strict=True))
+    ends = np.cumsum([len(own) for own, _ in usable.values()])[:-1]
+    parts = [np.split(each[:, 0], ends) for each in _activated((mean, variance), activation)]
+    return dict(zip(usable, zip(*parts, strict=True), strict=True))
 
 
 def _activated(moments: Moments, name: str, pool: float = 1.0) -> Moments:

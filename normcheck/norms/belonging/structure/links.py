@@ -8,20 +8,22 @@ add, between parallel branches) predicts nonsense, so each link says how sure it
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from enum import StrEnum
 from math import prod
-from typing import TYPE_CHECKING
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.grown import Grown, growths
-from normcheck.norms.belonging.module_tree import Between
-from normcheck.norms.belonging.steps import (
-    NUMBER,
-    ModuleStep,
-    places_served,
-    steps_of,
-    usual_order,
+from normcheck.norms.belonging.structure.grown import growths
+from normcheck.norms.belonging.structure.link import (
+    Link,
+    WeightStructure,
+    role_of,
+    usable,
+    weights_kind,
 )
+from normcheck.norms.belonging.structure.module_step import ModuleStep
+from normcheck.norms.belonging.structure.module_tree import Between
+from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.separable import separable
+from normcheck.norms.belonging.structure.steps import places_served, steps_of
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import (
     Confidence,
@@ -31,10 +33,6 @@ from normcheck.norms.layer import (
 )
 from normcheck.norms.weight_layout import Layout, layouts_of, strides_of
 from normcheck.saved.checkpoint import SavedModel
-from normcheck.saved.tensors import TensorRef
-
-if TYPE_CHECKING:
-    from normcheck.norms.belonging.inflow import Inflow
 
 _SIDE_BRANCH = re.compile(
     r"downsample|shortcut|(^|[._])skip|identity|residual|branch|rbr|aux|proj_?match|"
@@ -42,51 +40,6 @@ _SIDE_BRANCH = re.compile(
     re.IGNORECASE,
 )
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
-
-
-class WeightStructure(StrEnum):
-    """How the weights between two norms combine their inputs."""
-
-    LINEAR = "linear"
-    CONVOLUTION = "convolution"
-    DEPTHWISE = "depthwise convolution"
-    GROUPED = "grouped convolution"
-    TRANSPOSED = "transposed convolution"
-
-
-@lazy_dataclass(eq=False)
-class Link:
-    """Norm ``source`` → activation → ``weights`` → norm ``target``."""
-
-    source: NormLayer
-    weights_path: str
-    weights: TensorRef
-    bias: TensorRef | None
-    target: NormLayer
-    kind: WeightStructure
-    role: str
-    """What links at the same place of other blocks share: their names without numbers."""
-    recognition: Recognition
-    """How sure it is that the two norms are connected in this way, and why."""
-    slopes: TensorRef | None = None
-    """Of a PReLU that stands between source and weights."""
-    inflow: "Inflow | None" = None
-    """What reaches the weights, where a graph shows it."""
-    either_way: bool = False
-    """Whether the weights are square and nothing tells a convolution from a transposed one."""
-    groups: int = 1
-    """Of a transposed convolution; of the others the shape tells."""
-    seen: float | None = None
-    """Share of a transposed convolution's taps that an output position sees, 1 over the product
-    of its strides; None where a file does not tell."""
-    among: tuple[str, ...] = ()
-    """Activations of which one stands between, by names of ``ACTIVATIONS``, where a module tree
-    tells; empty where any may."""
-    rectified: bool = False
-    """Whether the target stands behind a ReLU; its statistics are then those before it."""
-    grown: Grown | None = None
-    """Where the target's channels grew by concatenation: what the others of them show. The target
-    is then a norm over the new ones alone."""
 
 
 def find_links(
@@ -130,73 +83,6 @@ def links_if_registered_otherwise(
     return tuple(_links(steps, _Told.by(model, layers), ordered=model.ordered))
 
 
-def first_norm(
-    model: SavedModel, layers: tuple[NormLayer, ...], steps: list[ModuleStep] | None = None
-) -> tuple[NormLayer, str, TensorRef, TensorRef | None] | None:
-    """The first norm of a model right behind its first weights, which the input reaches.
-
-    Args:
-        model: Of a file that is open.
-        layers: Its norms.
-        steps: What ``steps_of`` makes of both, where it is there already.
-
-    Returns:
-        The norm, the path of the weights, the weights and their bias; None where the model begins
-        otherwise, or the file keeps no order.
-    """
-    if not model.ordered or not any(layer.has_statistics for layer in layers):
-        return None
-    layouts = layouts_of(model)
-    steps = steps_of(model, layers) if steps is None else steps
-    for index, step in enumerate(steps[:-1]):
-        if step.norm is not None:
-            return None
-        if not step.is_weights:
-            continue
-        target, weights = steps[index + 1].norm, step.weight
-        if target is None or not target.has_statistics or target.at_initial_values:
-            return None
-        if steps[index + 1].brought or modules_between(step.path, target.path):
-            return None  # nothing but numbers in names puts it there, or something may be between
-        if target.path in places_served(model, layers) or _is_part(step, target, steps[:index]):
-            return None
-        layout = layouts.get(step.weight_name)
-        if not weights.readable or (layout is not None and layout.inputs_first):
-            return None
-        bias = step.leaf("bias")
-        if bias is not None and bias.numel != target.features:
-            return None
-        return target, step.path, weights, bias
-    return None
-
-
-def modules_between(weights: str, target: str) -> int | None:
-    """How many modules stand between two of one Sequential: without tensors, as activations are.
-
-    Args:
-        weights: Path of the weights.
-        target: Of the norm behind them.
-
-    Returns:
-        None where they are not in one: names do not tell it there.
-    """
-    block, _, number = weights.rpartition(".")
-    of_target, _, next_number = target.rpartition(".")
-    numbered = number.isdecimal() and next_number.isdecimal() and block == of_target
-    return int(next_number) - int(number) - 1 if numbered else None
-
-
-def _is_part(step: ModuleStep, target: NormLayer, before: list[ModuleStep]) -> bool:
-    """Whether weights are part of a module that has tensors of its own, and ends before the norm.
-
-    The projection of a graph attention stands before its norm in a file, and what the module does
-    with the projected, weighing neighbours and adding a bias, stands between them in a run.
-    """
-    whole, _, _ = step.path.rpartition(".")
-    inside = target.path.startswith(f"{whole}.")
-    return bool(whole) and not inside and any(other.path == whole for other in before)
-
-
 @lazy_dataclass()
 class _Told:
     """What a model tells of its weights besides their shapes; nothing for a state dict."""
@@ -210,6 +96,15 @@ class _Told:
     """Norms whose statistics are a mixture of several places: no one place predicts them."""
     idle: Collection[str]
     """Norms that run to no effect: they predict nothing of what stands behind them in the file."""
+
+    def among(self, source: str, weights: str) -> tuple[str, ...]:
+        """Activations of which one stands between a norm and weights; empty where any may."""
+        return self.tree.activations(source, weights) if self.tree is not None else ()
+
+    def turned(self, weights: str) -> bool:
+        """Whether weights store their inputs first."""
+        layout = self.layouts.get(weights)
+        return layout is not None and layout.inputs_first
 
     @classmethod
     def by(cls, model: SavedModel, layers: tuple[NormLayer, ...]) -> "_Told":
@@ -242,6 +137,8 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             slopes = steps[before].weight
             before -= 1
         source = steps[before].norm if before >= 0 else None
+        if source is None and growth is None:
+            yield from _through_both(steps, before, target, told)
         if source is None or source.path in told.idle or not usable(source, target):
             continue
         weights = step.weight
@@ -281,72 +178,47 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             and weights.shape[0] == weights.shape[1],
             groups=makes // weights.shape[1] if kind is WeightStructure.TRANSPOSED else 1,
             seen=1 / prod(strides) if strides else None,
-            among=told.tree.activations(source.path, step.path) if told.tree is not None else (),
+            among=told.among(source.path, step.path),
         )
 
 
-def usable(source: NormLayer, target: NormLayer) -> bool:
-    """Whether the source fixes each channel's distribution, and the target stores one."""
-    return (
-        source.kind.family in (Family.BATCH, Family.FROZEN_BATCH)
-        and source.kind.name != "fused conv-BatchNorm"
-        and target.kind.family in (Family.BATCH, Family.FROZEN_BATCH)
-        and target.has_statistics
-        and not target.at_initial_values
-        and (source.weight is None or source.weight.size == source.features)
-    )
-
-
-def weights_kind(
-    weights: TensorRef, made_of: int, makes: int, layout: Layout | None
-) -> WeightStructure | None:
-    """How ``weights`` leads from so many channels to so many; None where it cannot.
+def _through_both(
+    steps: list[ModuleStep], first: int, target: NormLayer, told: _Told
+) -> Iterator[Link]:
+    """The link through a convolution in two parts, depthwise and pointwise, if there is one.
 
     Args:
-        weights: As stored.
-        made_of: Channels before.
-        makes: Channels behind.
-        layout: Where a file tells it; a shape alone shows an ungrouped transposed convolution
-            only where it makes another number of channels than it takes.
+        steps: Modules in order.
+        first: The place of the first part; the norm before it is looked for.
+        target: The norm behind the second.
+        told: What the model tells besides.
     """
-    if not weights.readable or not made_of or not makes or not all(weights.shape):
-        return None
-    out, inner = weights.shape[:2]
-    if weights.ndim == 2:
-        usual = layout is None or not layout.inputs_first
-        return WeightStructure.LINEAR if (out, inner) == (makes, made_of) and usual else None
-    if layout is not None and layout.inputs_first:
-        fits = out == made_of and layout.outputs(weights.shape) == makes
-        return WeightStructure.TRANSPOSED if fits and layout.fits(weights.shape) else None
-    if out == makes:
-        if inner == made_of:
-            return WeightStructure.CONVOLUTION
-        if inner == 1 and out == made_of:
-            return WeightStructure.DEPTHWISE
-        if made_of % inner == 0 and out % (made_of // inner) == 0:
-            return WeightStructure.GROUPED
-    if (out, inner) == (made_of, makes) and layout is None:
-        return WeightStructure.TRANSPOSED
-    return None
-
-
-def role_of(source: str, weights: str, target: str) -> str:
-    """The names without block numbers; within a Sequential the distance stays in it."""
-    gap = ""
-    first, last = source.rpartition("."), weights.rpartition(".")
-    if first[0] == last[0] and first[2].isdecimal() and last[2].isdecimal():
-        gap = f" +{int(last[2]) - int(first[2])}"
-    return " > ".join(NUMBER.sub("#", path) for path in (source, weights, target)) + gap
-
-
-def place_in_block(weights: str) -> str:
-    """The last word of a name that has a number, as ``ghost2``: what a block numbers within it.
-
-    Links of one role differ in it where a block holds alike parts of which one has an activation
-    and the other has none.
-    """
-    words = reversed(weights.split("."))
-    return next((word for word in words if word[-1:].isdecimal() and not word.isdecimal()), "")
+    if first < 1 or not steps[first].is_weights:
+        return
+    source, second = steps[first - 1].norm, steps[first + 1]
+    if source is None or source.path in told.idle or not usable(source, target):
+        return
+    both = separable(steps[first], second, source.features or 0)
+    if both is None or (both.bias is not None and both.bias.numel != target.features):
+        return
+    if both.pointwise.weight.shape[0] != target.features:
+        return
+    if any(told.turned(step.weight_name) for step in (steps[first], second)):
+        return
+    yield Link(
+        source,
+        second.path,
+        both.pointwise.weight,
+        both.bias,
+        target,
+        WeightStructure.SEPARABLE,
+        role_of(source.path, second.path, target.path),
+        Recognition(Confidence.LOW, "through a depthwise and a pointwise convolution"),
+        depthwise=both.depthwise,
+        among=told.tree.activations(source.path, steps[first].path)
+        if told.tree is not None
+        else (),
+    )
 
 
 def _certainty(

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from normcheck.norms.belonging.steps import NUMBER, ModuleStep, steps_of, usual_order
+from normcheck.norms.belonging.structure.module_step import NUMBER, ModuleStep
+from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.steps import steps_of
 from normcheck.norms.layer import NormLayer
 from normcheck.norms.weight_layout import Layout, layouts_of, possible
 from normcheck.saved.checkpoint import SavedModel

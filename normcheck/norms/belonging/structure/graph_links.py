@@ -4,19 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
 
-from normcheck.norms.belonging.inflow import (
+from normcheck.norms.belonging.structure.inflow import (
     Averaged,
     Inflow,
     Normed,
     Pooled,
     Summed,
-    Tracer,
     channels_of,
     contains,
     norms_of,
     steps_of,
 )
-from normcheck.norms.belonging.links import Link, WeightStructure, role_of, usable
+from normcheck.norms.belonging.structure.link import Link, WeightStructure, role_of, usable
+from normcheck.norms.belonging.structure.tracer import Tracer
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.recognise.from_graph import GraphNorms
 from normcheck.norms.weight_layout import of_node, stored_weights, weights_value

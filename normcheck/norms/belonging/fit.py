@@ -1,0 +1,149 @@
+"""How well what a link predicts agrees with what its norm has stored."""
+
+from math import inf, log
+
+import numpy as np
+
+from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.norms.belonging.reaching import Hypothesis
+from normcheck.norms.belonging.structure.link import Link
+from normcheck.norms.layer import Floats, Values
+from normcheck.norms.layer_numbers import median
+
+LEAST_ENERGY = 1e-12
+"""Σ(stored mean / σ)² of means that are all 0, to divide by."""
+MOST_OF_A_CHANNEL = 25.0
+"""Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
+does not decide for its layer."""
+
+
+@lazy_dataclass(eq=False)
+class Fit:
+    """How well one link's prediction agrees with the stored statistics of its target."""
+
+    link: Link
+    activation: str
+    pool: float
+    predicted_mean: Floats
+    predicted_variance: Floats
+    stored_mean: Floats
+    stored_variance: Floats
+    explained: float
+    """1 - Σ((mean - stored)/σ)² / Σ(stored/σ)²: 1 is perfect, 0 as good as predicting zero."""
+    alignment: float
+    """The same with the best common factor left free: (pᵀWs)² / (pᵀWp · sᵀWs), W = 1/σ², with the
+    sign of the factor. What stands between norm and weights is chosen by it: with the factor held
+    at 1 a wrong activation would hide statistics in other units."""
+    energy: float
+    """Mean of (stored mean / σ)²: where it is small, means say little."""
+    correlation: float
+    """Of predicted and stored means over the channels."""
+    slope: float
+    """Stored means per predicted mean: the factor between them. 0.92 to 1.06 in healthy models,
+    whatever their data."""
+    log_scale: float
+    """Median of log(stored variance / predicted variance)."""
+    scale_correlation: float
+    """Of the logarithms of predicted and stored variances over the channels."""
+    border: float = 0.0
+    """Of ``BORDERS``, the one that suits best."""
+    small_map: bool = False
+    """Whether the prediction knows which taps meet a map of a few pixels."""
+    skewed: bool = False
+    """Whether the norm before it stands behind a depthwise convolution on such a map, or one that
+    nothing explains: a sum of few values behind an activation is not normal, and what means are
+    then expected behind the next activation is rough."""
+
+
+@lazy_dataclass()
+class HeldAgainst:
+    """How predicted means compare with stored ones: see ``Fit``."""
+
+    explained: float
+    alignment: float
+    slope: float
+
+
+def fit_of(
+    link: Link,
+    hypothesis: Hypothesis,
+    predicted: tuple[Floats, Floats],
+    weighted: tuple[Floats, Floats],
+    held: HeldAgainst,
+    *,
+    border: float = 0.0,
+    small_map: bool = False,
+) -> Fit:
+    """What there is to say of one link's prediction.
+
+    Args:
+        link: With the stored statistics.
+        hypothesis: Under which it was predicted.
+        predicted: Means and variances, of shape (channels,).
+        weighted: Stored means and what each weighs, as :func:`weighted_means` gives them.
+        held: How the means compare.
+        border: Of ``BORDERS``.
+        small_map: See ``Fit``.
+    """
+    mean, variance = predicted
+    stored, weight = weighted
+    target = link.target
+    assert target.running_var is not None  # noqa: S101  (links have both statistics)
+    stored_variance = target.running_var.numbers
+    both = (stored_variance > 0) & (variance > 0)
+    logs = np.log(stored_variance[both]), np.log(variance[both])
+    return Fit(
+        link=link,
+        activation=hypothesis.activation,
+        pool=hypothesis.pool,
+        predicted_mean=mean,
+        predicted_variance=variance,
+        stored_mean=stored,
+        stored_variance=stored_variance,
+        explained=held.explained,
+        correlation=_correlation(mean, stored, weight),
+        alignment=held.alignment,
+        energy=max(float((stored * stored) @ weight), LEAST_ENERGY) / stored.size,
+        slope=held.slope,
+        log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
+        scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
+        border=border,
+        small_map=small_map,
+    )
+
+
+def off_one(slope: float) -> float:
+    """How far a factor is from 1, up or down; infinite where it is no factor."""
+    return abs(log(slope)) if slope > 0 else inf
+
+
+def weighted_means(link: Link) -> tuple[Floats, Floats]:
+    """Stored means of a link's target, and what each channel weighs: see ``weights_of``."""
+    mean, variance = link.target.running_mean, link.target.running_var
+    assert mean is not None  # noqa: S101  (links have both statistics)
+    assert variance is not None  # noqa: S101
+    return mean.numbers, weights_of(mean.numbers, variance)
+
+
+def weights_of(means: Floats, variances: Values) -> Floats:
+    """What each channel weighs where means are held against others: 1/σ², bounded.
+
+    Args:
+        means: That are compared, of shape (channels,).
+        variances: As stored, of as many channels.
+    """
+    positive = np.maximum(variances.numbers, 0.0)
+    # A thousandth of the usual variance: a constant channel has no unit of its own.
+    floor = 1e-3 * max(float(variances.ordered[positive.size // 2]), 0.0) + 1e-12
+    bound = MOST_OF_A_CHANNEL / np.maximum(means**2, 1e-300)
+    return np.minimum(1.0 / (positive + floor), bound)
+
+
+def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
+    total = float(weight.sum())
+    if a.size < 2 or total <= 0:
+        return 0.0
+    da, db = a - (a @ weight) / total, b - (b @ weight) / total
+    weighted = da * weight
+    spread = float(np.sqrt((da @ weighted) * ((db * db) @ weight)))
+    return float(db @ weighted) / spread if spread > 0 else 0.0

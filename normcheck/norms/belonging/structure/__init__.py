@@ -1,0 +1,1 @@
+"""What stands between norms, and what it makes of normal values."""

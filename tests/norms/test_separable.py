@@ -1,0 +1,117 @@
+"""Convolutions in two parts, with nothing between them: what vouches through both."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from normcheck.norms.belonging.structure.link import WeightStructure
+
+from .settled import CHANNELS, anatomy, settle
+
+pytestmark = [pytest.mark.slow, pytest.mark.kernels]
+SEEDS = range(3)
+BLOCKS = 5
+
+
+class TwoParts(nn.Module):
+    """A separable convolution: one for each channel, then one over them, or the other way round."""
+
+    def __init__(self, takes: int, makes: int, *, ahead: bool, bias: bool, times: int = 1) -> None:
+        super().__init__()
+        inner = takes * times if ahead else makes
+        deep = nn.Conv2d(inner // times if ahead else makes, inner, 3, padding=1, bias=bias,
+                         groups=takes if ahead else makes)  # fmt: skip
+        point = nn.Conv2d(inner if ahead else takes, makes, 1, bias=bias)
+        self.first, self.second = (deep, point) if ahead else (point, deep)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.second(self.first(x))
+        return made
+
+
+def _network(*, ahead: bool = True, bias: bool = False, times: int = 1) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS)]
+    for _ in range(BLOCKS):
+        both = TwoParts(CHANNELS, CHANNELS, ahead=ahead, bias=bias, times=times)
+        layers += [nn.ReLU(), both, nn.BatchNorm2d(CHANNELS)]
+    return nn.Sequential(*layers)
+
+
+def _vouched(model: nn.Module, folder: Path) -> set[str]:
+    agreement = anatomy(model, folder).agreement
+    assert agreement is not None
+    for fit in agreement.fits:
+        assert fit.link.kind is WeightStructure.SEPARABLE
+    return {fit.link.target.path for fit in agreement.agreeing}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("ahead", "times"), [(True, 1), (True, 2), (False, 1)])
+def test_healthy_layers_are_vouched_for(
+    tmp_path: Path, ahead: bool, times: int, bias: bool, seed: int
+) -> None:
+    """The kernel of both parts predicts means as that of one convolution does."""
+    torch.manual_seed(seed)
+    model = settle(_network(ahead=ahead, bias=bias, times=times), 3, 16, 16, seed=seed)
+    assert len(_vouched(model, tmp_path)) >= BLOCKS - 1
+
+
+def _permuted(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(mean.numel())
+    return mean[order], variance[order]
+
+
+def _left(share: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return lambda mean, variance: ((1 - share) * mean, (1 - share) * variance + share)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_permuted, _left(0.3), _left(0.6), _left(0.9), lambda m, v: (0 * m, v), lambda m, v: (-m, v)],
+    ids=["permuted", "30 %", "60 %", "90 %", "zeros", "negated"],
+)
+def test_sick_layers_are_not(
+    tmp_path: Path, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+) -> None:
+    """Layer by layer, over seeds."""
+    still = asked = 0
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = settle(_network(), 3, 16, 16, seed=seed)
+        healthy = _vouched(model, tmp_path)
+        for path in healthy:
+            norm = model.get_submodule(path)
+            kept = norm.running_mean.clone(), norm.running_var.clone()
+            mean, variance = change(*kept)
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+            still += path in _vouched(model, tmp_path)
+            asked += 1
+            norm.running_mean.copy_(kept[0])
+            norm.running_var.copy_(kept[1])
+    assert asked >= 12
+    assert still == 0
+
+
+def test_nothing_is_taken_for_one_convolution_that_has_a_place_between(tmp_path: Path) -> None:
+    """Numbers of a Sequential that leave room for an activation, or weights of two blocks."""
+    torch.manual_seed(0)
+    apart = nn.Sequential(
+        nn.Conv2d(3, CHANNELS, 3), nn.BatchNorm2d(CHANNELS), nn.ReLU(),
+        nn.Conv2d(CHANNELS, CHANNELS, 3, groups=CHANNELS), nn.ReLU(), nn.Conv2d(CHANNELS, 48, 1),
+        nn.BatchNorm2d(48),
+    )  # fmt: skip
+    assert anatomy(settle(apart, 3, 16, 16), tmp_path).agreement is None
+
+
+def test_whole_modules_tell_the_activation_before_both(tmp_path: Path) -> None:
+    """The one that the tree has between the norm and the first part."""
+    torch.manual_seed(0)
+    found = anatomy(settle(_network(), 3, 16, 16), tmp_path, whole=True).agreement
+    assert found is not None
+    assert found.activation == "ReLU"
+    assert len(found.agreeing) >= BLOCKS - 1
