@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normcheck.norms.belonging.agreement import OWN_ACTIVATION
+from normcheck.norms.belonging.agreement import AS_POOLED, OTHER_SIZE, OWN_ACTIVATION
 
 from .settled import CHANNELS, anatomy, conv_net, settle
 
@@ -113,3 +113,57 @@ def test_healthy_layers_are_of_one_level(tmp_path: Path, activation: nn.Module) 
     """Whatever the activation: all are vouched for."""
     torch.manual_seed(0)
     assert len(_vouched(settle(conv_net(activation, 6), 3, 16, 16), tmp_path)) == 5
+
+
+def _few_shot_encoder(seed: int) -> nn.Sequential:
+    """Blocks of a Sequential each, as encoders for few-shot learning have, run on smooth images."""
+    torch.manual_seed(seed)
+    blocks: list[nn.Module] = [nn.Upsample(scale_factor=4, mode="bilinear")]
+    for made_of in (3, CHANNELS, CHANNELS):
+        convolution = nn.Conv2d(made_of, CHANNELS, 3, padding=1)
+        norm = nn.BatchNorm2d(CHANNELS)
+        blocks.append(nn.Sequential(convolution, norm, nn.ReLU(), nn.MaxPool2d(2)))
+    model = settle(nn.Sequential(*blocks), 3, 16, 16, seed=seed)
+    assert isinstance(model, nn.Sequential)
+    return model
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_means_that_a_max_pooling_would_explain_are_left_open(tmp_path: Path, seed: int) -> None:
+    """Larger than predicted is what a pooling makes, and so are statistics in other units.
+
+    Where the module tree shows the pooling, nothing is left open.
+    """
+    model = _few_shot_encoder(seed)
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    assert set(agreement.doubted.values()) == {AS_POOLED}
+    whole = anatomy(model, tmp_path, whole=True).agreement
+    assert whole is not None
+    assert {fit.link.target.path for fit in whole.agreeing} == {"2.1", "3.1"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("left", [0.5, 0.9])
+def test_a_known_max_pooling_vouches_for_no_rest_of_the_initial_value(
+    tmp_path: Path, left: float, seed: int
+) -> None:
+    """It makes means larger, never smaller."""
+    model = _few_shot_encoder(seed)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean *= 1 - left
+        norm.running_var.mul_(1 - left).add_(left)
+    whole = anatomy(model, tmp_path, whole=True).agreement
+    assert whole is not None
+    assert not whole.agreeing
+
+
+def test_means_of_half_the_size_follow_all_the_same(tmp_path: Path) -> None:
+    """No pooling makes means smaller."""
+    torch.manual_seed(0)
+    model = settle(conv_net(nn.ReLU(), 4), 3, 16, 16)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean *= 0.5
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    assert set(agreement.doubted.values()) == {OTHER_SIZE}

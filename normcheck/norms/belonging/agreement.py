@@ -9,7 +9,13 @@ from math import log
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.fit import Fit, off_one
-from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR, MISSES
+from normcheck.norms.belonging.fit_places import (
+    AGREES,
+    CONVINCING,
+    LARGEST_FACTOR,
+    MISSES,
+    has_room_for_pooling,
+)
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 
@@ -23,6 +29,11 @@ LIKE_RELU = frozenset(("ReLU", "ReLU6", "leaky ReLU 0.01", "leaky ReLU 0.1"))
 PART_OF_A_SUM = "a residual sum reaches it, of which one part alone explains its means"
 OWN_ACTIVATION = "its means fit under an activation that no other layer has"
 OTHER_LEVEL = "its means fit, but by another factor than those of the other layers"
+OTHER_SIZE = "its means follow the weights, but are of another size than these predict"
+AS_POOLED = (
+    "its means follow the weights, but are larger than these predict, as behind a max pooling, "
+    "which a file of weights does not show"
+)
 ROUGHLY = "it stands behind its activation, where the weights tell means but roughly"
 
 
@@ -74,9 +85,10 @@ class Agreement:
 
     @property
     def doubted(self) -> dict[str, str]:
-        """Norms that a plain link explains without vouching for them, and why it does not."""
+        """Norms whose means follow the weights, which do not vouch for them, and why not."""
         vouched = {fit.link.target.path for fit in self.agreeing}
-        each = {fit.link.target.path: self._doubt(fit) or OTHER_LEVEL for fit in self._following}
+        each = {f.link.target.path: _size(f) for f in self.fits if f.alignment >= CONVINCING}
+        each |= {fit.link.target.path: self._doubt(fit) or OTHER_LEVEL for fit in self._following}
         return {path: why for path, why in each.items() if path not in vouched}
 
     @property
@@ -104,6 +116,11 @@ class Agreement:
             return True
         alike = {fit.activation} if fit.activation not in LIKE_RELU else LIKE_RELU
         return self.activation in alike or sum(f.activation in alike for f in self.fits) > 1
+
+
+def _size(fit: Fit) -> str:
+    """Why a fit vouches for nothing that follows, but by a factor."""
+    return AS_POOLED if fit.slope > 1 and has_room_for_pooling(fit.link) else OTHER_SIZE
 
 
 def _level(fits: Sequence[Fit]) -> float | None:

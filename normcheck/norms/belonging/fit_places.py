@@ -199,6 +199,8 @@ def _scatter(values: Sequence[float]) -> float:
 def _fit_part(fits: list[Fit], known: Known) -> list[Fit]:
     """Fits of links that share their activation, perhaps another one than was thought."""
     links = [fit.link for fit in fits]
+    if all(link.max_pooled > 1 for link in links):
+        return _behind_max_poolings(fits, known)
     if _median(fits) >= CONVINCING:
         return fits
     if len(links[0].among) != 1:
@@ -217,6 +219,27 @@ def _fit_part(fits: list[Fit], known: Known) -> list[Fit]:
         if prediction.finite:
             pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
     return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
+
+
+def _behind_max_poolings(fits: list[Fit], known: Known) -> list[Fit]:
+    """Fits of links with a max pooling for certain, which share their activation.
+
+    It raises means by as much as neighbours differ, which no file tells: of the independent values
+    that its window may act like, those are taken for each link under which means have the size that
+    the weights predict.
+    """
+    each = [known.get(id(fit.link)) or Prediction(fit.link, HYPOTHESES) for fit in fits]
+    best = HYPOTHESES[likeliest([prediction for prediction in each if prediction.finite])]
+    among = fits[0].link.among
+    activation = best.activation if not among or best.activation in among else fits[0].activation
+    pooled = []
+    for fit in fits:
+        acts_like = [p for p in POOLS[1:] if p <= fit.link.max_pooled] or POOLS[1:2]
+        prediction = Prediction(fit.link, [Hypothesis(activation, pool) for pool in acts_like])
+        if prediction.finite:
+            under = [prediction.fit(place) for place in range(len(acts_like))]
+            pooled.append(min(under, key=lambda fit: off_one(fit.slope)))
+    return pooled
 
 
 def _factor_off(fits: Sequence[Fit]) -> float:

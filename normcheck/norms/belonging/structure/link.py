@@ -58,6 +58,8 @@ class Link:
     among: tuple[str, ...] = ()
     """Activations of which one stands between, by names of ``ACTIVATIONS``, where a module tree
     tells; empty where any may."""
+    max_pooled: int = 1
+    """Values that a max pooling between chooses from, where a module tree shows one; 1 is none."""
     rectified: bool = False
     """Whether the target stands behind a ReLU; its statistics are then those before it."""
     grown: Grown | None = None

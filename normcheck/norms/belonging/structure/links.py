@@ -101,6 +101,10 @@ class _Told:
         """Activations of which one stands between a norm and weights; empty where any may."""
         return self.tree.activations(source, weights) if self.tree is not None else ()
 
+    def max_pooled(self, source: str, weights: str) -> int:
+        """Values that a max pooling between a norm and weights chooses from; 1 is none."""
+        return self.tree.max_pooled(source, weights) if self.tree is not None else 1
+
     def turned(self, weights: str) -> bool:
         """Whether weights store their inputs first."""
         layout = self.layouts.get(weights)
@@ -179,6 +183,7 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             groups=makes // weights.shape[1] if kind is WeightStructure.TRANSPOSED else 1,
             seen=1 / prod(strides) if strides else None,
             among=told.among(source.path, step.path),
+            max_pooled=told.max_pooled(source.path, step.path),
         )
 
 

@@ -1,11 +1,13 @@
-"""What a module tree tells of the way between two norms: the activations.
+"""What a module tree tells of the way between two norms: activations, and a max pooling.
 
-A tree holds modules, not the order in which they run. In an ``nn.Sequential`` that is the order
-of their numbers; elsewhere the activations that a tree has at all are those that may stand between.
+A tree holds modules, not the order in which they run. In an ``nn.Sequential``, and in one of
+others, that is the order of their numbers; elsewhere the activations that a tree has at all are
+those that may stand between.
 """
 
 from collections.abc import Mapping
 from functools import cached_property
+from math import prod
 
 from normcheck.saved.checkpoint import ModuleRecord
 
@@ -31,6 +33,7 @@ _OTHERS = frozenset(
 )  # fmt: skip
 """Activations that no link is predicted under: where one stands, any is tried."""
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
+_MAX_POOLINGS = {f"MaxPool{dimensions}d": dimensions for dimensions in (1, 2, 3)}
 
 
 class Between:
@@ -38,6 +41,8 @@ class Between:
 
     def __init__(self, modules: tuple[ModuleRecord, ...]) -> None:
         """Modules with parents before children, as a saved model has them."""
+        self._listed = modules
+        self._places = {module.path: place for place, module in enumerate(modules)}
         self._modules = {module.path: module for module in modules}
         for module in modules:
             for alias in module.aliases:
@@ -52,22 +57,34 @@ class Between:
         known = tuple(name for name in names if name)
         return known if len(known) == 1 and not _strange(between) else ()
 
+    def max_pooled(self, source: str, weights: str) -> int:
+        """How many values a max pooling between a norm and weights chooses from; 1 without one.
+
+        1 as well where nothing makes it certain that it stands there.
+        """
+        between = self._in_sequence(source, weights) or ()
+        return prod(_window(module) for module in between if module.class_name in _MAX_POOLINGS)
+
     def _in_sequence(self, source: str, weights: str) -> list[ModuleRecord] | None:
-        """The modules between two of one ``nn.Sequential``; None where they are not in one."""
-        (parent, _, first), (other, _, last) = source.rpartition("."), weights.rpartition(".")
-        whole = self._modules.get(parent)
-        if (
-            parent != other
-            or whole is None
-            or whole.class_path != _SEQUENTIAL
-            or not (first.isdecimal() and last.isdecimal())
-            or not 0 < int(last) - int(first) <= _LONGEST
-        ):
+        """The modules between two of one ``nn.Sequential``, or of Sequentials in one.
+
+        None where another module holds one of them, whose ``forward`` may do anything.
+        """
+        first, last = source.split("."), weights.split(".")
+        shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), -1)
+        holders = {
+            ".".join(path[:depth]) for path in (first, last) for depth in range(shared, len(path))
+        }
+        if shared < 0 or not all(self._is_sequential(path) for path in holders):
             return None
-        prefix = f"{parent}." if parent else ""
-        places = [f"{prefix}{place}" for place in range(int(first) + 1, int(last))]
-        found = [self._modules.get(place) for place in places]
-        return [module for module in found if module is not None]
+        begin, end = self._places.get(source, -1), self._places.get(weights, -1)
+        if not 0 <= begin < end <= begin + 1 + _LONGEST:
+            return None
+        return [m for m in self._listed[begin + 1 : end] if m.class_path != _SEQUENTIAL]
+
+    def _is_sequential(self, path: str) -> bool:
+        holder = self._modules.get(path)
+        return holder is not None and holder.class_path == _SEQUENTIAL
 
     @cached_property
     def _anywhere(self) -> tuple[str, ...]:
@@ -90,6 +107,15 @@ def activation(module: ModuleRecord) -> str:
     if module.class_name == "LeakyReLU":
         return _LEAKY.get(_number(module.attributes.get("negative_slope")), "")
     return NAMES.get(module.class_name, "")
+
+
+def _window(pooling: ModuleRecord) -> int:
+    """Values under the window of a max pooling; of 2 in each direction where a file tells none."""
+    size, dimensions = pooling.attributes.get("kernel_size"), _MAX_POOLINGS[pooling.class_name]
+    if isinstance(size, tuple | list):
+        sides = [side for side in size if isinstance(side, int) and side > 0]
+        return prod(sides) if len(sides) == dimensions else 2**dimensions
+    return int(size**dimensions) if isinstance(size, int) and size > 0 else 2**dimensions
 
 
 def _number(value: object) -> float:
