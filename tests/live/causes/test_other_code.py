@@ -10,9 +10,9 @@ from torch.nn import functional
 from normcheck import Examination, Report, scan
 from normcheck.findings import Severity
 from normcheck.live.batches import Batch, Feed
+from normcheck.live.causes.other_code import other_code
 from normcheck.live.run_request import Feeding, Running
 from normcheck.live.watching.forward import Forward
-from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes

@@ -20,7 +20,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.fields.first_response import EQUATIONS, StoredFirst, response_of
 from normcheck.live.misfit import InputMap
-from normcheck.live.probes.regime_comparison import answers, changed_answers
+from normcheck.live.scores.regime_comparison import answers, changed_answers
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Enough, Interrupted, RegimeOutputs
 from normcheck.live.watching.input_moments import Collected
