@@ -136,6 +136,7 @@ def against_data(
         else None,
         input_map=told.map,
         first_leftover=told.leftover,
+        other_content=told.content,
         not_finite=_not_finite(at_eval),
     )
 
