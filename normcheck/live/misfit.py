@@ -8,14 +8,14 @@ class OtherCode:
     """A function that the statistics fit, where they do not fit the one that the code computes."""
 
     words: str
-    """``eps 0.001``, ``its activations left out``."""
+    """``eps 0.001``, ``its activations left out``, ``the input of bn2 times 0.5``."""
     before: float
     """Largest median distance of a layer from its statistics: in standard deviations, or a log
     variance ratio."""
     after: float
     """The same under the other function."""
     last_right: str
-    """Path of the norm before the first that is off."""
+    """Path of the norm before the first that is off; empty where that is the first of all."""
     first_wrong: str
 
 

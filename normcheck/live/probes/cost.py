@@ -7,8 +7,8 @@ from math import prod
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed, joined
+from normcheck.live.causes.code_variants import MOST_VARIANTS
 from normcheck.live.causes.input_map import SAMPLES as MAPPED
-from normcheck.live.causes.other_code import MOST_VARIANTS
 from normcheck.live.causes.other_code import SAMPLES as VARIED
 from normcheck.live.measurement import Mechanics, NormRun
 from normcheck.live.probes.batch_noise import chunks, noise_groups, regrouped

@@ -176,18 +176,23 @@ def _meant(found: InputMap) -> str:
 
 def _content(found: OtherContent) -> str:
     """What the first norm takes of the input, against what its statistics are of."""
-    apart = abs(found.fed - found.neighbours) > _ALIKE
-    words = (
-        f" Neighbouring values of the input correlate by {number(found.fed)}, those of the images "
-        f"by about {number(found.neighbours)}: as if noise, shuffled pixels or another set of "
-        "images were fed."
-        if apart
-        else " They are smooth to the same degree: another set of images, or another crop or size."
-    )
+    if abs(found.fed - found.neighbours) <= _ALIKE:
+        words = "They are as smooth as the input: another set of images, or another crop or size"
+    else:
+        words = (
+            f"Neighbouring values of the input correlate by {number(found.fed)}, those of the "
+            f"images by about {number(found.neighbours)}: "
+        )
+        words += (
+            "as of noise, of pixels in another order or of another set of images"
+            if found.fed < found.neighbours
+            else "as of images of one colour, of enlarged or blurred ones, or of another set"
+        )
     return (
         "No factor and offset make the input fit the first norm's variances (they scatter by "
         f"{number(found.scatter)}, root mean square of logarithms), and its statistics are those "
-        f"of images of another kind: smooth random ones leave {number(found.explained)}.{words}"
+        f"of images of another kind: smooth random ones leave {number(found.explained)}. "
+        f"{words}."
     )
 
 
@@ -206,8 +211,8 @@ def unfamiliar(judged: Verdict, subject: Subject) -> Drift | None:
     data = subject.run.against_data if subject.run else None
     drifts = data.drifts if data else ()
     known_better = judged.harm is Harm.STORED_RIGHT and not judged.guesses
-    if len(drifts) < _FEWEST_LAYERS:
-        return None
+    if len(drifts) < _FEWEST_LAYERS or (data is not None and data.other_code is not None):
+        return None  # with one norm nothing is told; and other code explains the misfit
     if meant_input(data) is not None:
         return drifts[0]
     first, later = drifts[0], drifts[1:]
