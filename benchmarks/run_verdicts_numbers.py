@@ -44,6 +44,8 @@ HARMLESS = 0.03
 """Part of the error that statistics cost below which nothing may be said."""
 BANDS = ((0.03, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 1.01))
 _JUDGED = 2000
+_MASKS = ("masks", "blots")
+"""Data whose labels are masks; of all others they are numbers."""
 
 
 def _parts(x: Tensor, y: Tensor, seed: int, train: int, shown: int) -> Data:
@@ -323,7 +325,7 @@ def main() -> None:
                     kept.writelines(json.dumps(asdict(entry)) + "\n" for entry in found)
     print(f"{len(jobs)} networks, {len(said)} scans, {time.perf_counter() - start:.0f} s")
     for what in ("numbers", "masks"):
-        chosen_ones = [s for s in said if (s.data == "masks") is (what == "masks")]
+        chosen_ones = [s for s in said if (s.data in _MASKS) is (what == "masks")]
         print(f"\n{what}\n" + "\n".join(table(chosen_ones)))
     unlabelled = [s for s in said if not s.labelled and s.damage < HARMLESS and not s.sick]
     print(f"\nfalse alarms without labels: {rate(unlabelled)}")

@@ -6,7 +6,7 @@ from math import inf
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.decided_on_fields import DecidedOnFields
 from normcheck.live.hits import Answers, Skill
-from normcheck.live.misfit import InputMap, OtherCode
+from normcheck.live.misfit import InputMap, OtherCode, OtherContent
 from normcheck.norms.layer import Floats
 
 
@@ -279,6 +279,8 @@ class AgainstData:
     statistics, by both sets of scores; None without one label of a class for each."""
     first_leftover: float | None = None
     """What no input explains of the first norm's means, root mean square in deviations."""
+    other_content: OtherContent | None = None
+    """The kind of images that the first norm's statistics are of, where the data are of another."""
     not_finite: float = 0.0
     """Share of the values of the main output that are NaN or infinite, in eval mode."""
 

@@ -8,14 +8,14 @@ class OtherCode:
     """A function that the statistics fit, where they do not fit the one that the code computes."""
 
     words: str
-    """``eps 0.001``, ``its activations left out``."""
+    """``eps 0.001``, ``its activations left out``, ``the input of bn2 times 0.5``."""
     before: float
     """Largest median distance of a layer from its statistics: in standard deviations, or a log
     variance ratio."""
     after: float
     """The same under the other function."""
     last_right: str
-    """Path of the norm before the first that is off."""
+    """Path of the norm before the first that is off; empty where that is the first of all."""
     first_wrong: str
 
 
@@ -56,3 +56,23 @@ class InputMap:
             (self.factor * mean + offset, abs(self.factor) * deviation)
             for (mean, deviation), offset in zip(ordered, self.offsets, strict=True)
         )
+
+
+@lazy_dataclass()
+class OtherContent:
+    """The first norm's statistics are of images of another kind than those that are fed.
+
+    A norm behind a convolution sees how neighbouring values correlate: noise, shuffled pixels or
+    another set of images make other variances than those that it was trained on, and no factor or
+    offset makes up for that.
+    """
+
+    scatter: float
+    """Of the first norm's variances about those of the input, root mean square of logarithms: no
+    factor explains it."""
+    explained: float
+    """The same about those of smooth random images, under which the statistics come about."""
+    neighbours: float
+    """Correlation of neighbouring values in those images."""
+    fed: float
+    """The same of what is fed."""

@@ -124,7 +124,7 @@ INDEX = (
     (
         "NC407",
         "other-code",
-        "the statistics are right for another eps or activation",
+        "the statistics are right for other code: eps, activation, borders, resizing",
         "error",
         "data",
         "data",

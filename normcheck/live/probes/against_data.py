@@ -8,17 +8,19 @@ from torch import Tensor
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
+from normcheck.live.causes.input_map import ReadInput, read_input
+from normcheck.live.causes.other_code import other_code
 from normcheck.live.feeding.label_range import check_range
 from normcheck.live.measurement import AgainstData, Mechanics
-from normcheck.live.probes.against_constant import skill
 from normcheck.live.probes.batch_noise import scatter
 from normcheck.live.probes.cost import cost_of, whole_feed, wide_feed
 from normcheck.live.probes.data_domains import separation
 from normcheck.live.probes.drifts import drifts_of, is_material
-from normcheck.live.probes.input_map import ReadInput, read_input
 from normcheck.live.probes.layer_ranking import closings
-from normcheck.live.probes.pooled_scores import expected_gain
-from normcheck.live.probes.regime_comparison import (
+from normcheck.live.probes.train_mode import in_train_mode
+from normcheck.live.scores.against_constant import skill
+from normcheck.live.scores.pooled_scores import expected_gain
+from normcheck.live.scores.regime_comparison import (
     answers,
     calibrated_gain,
     changed_answers,
@@ -26,9 +28,7 @@ from normcheck.live.probes.regime_comparison import (
     loss_gain,
     regime,
 )
-from normcheck.live.probes.train_mode import in_train_mode
 from normcheck.live.watching.forward import RegimeOutputs
-from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected, pooled
 from normcheck.live.watching.regimes import DataStatistics, Regimes, Statistics, distance
 from normcheck.live.watching.seen import CallSite
@@ -136,6 +136,7 @@ def against_data(
         else None,
         input_map=told.map,
         first_leftover=told.leftover,
+        other_content=told.content,
         not_finite=_not_finite(at_eval),
     )
 

@@ -13,7 +13,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
 from normcheck.live.measurement import NoiseAt
 from normcheck.live.probes.groups import grouped
-from normcheck.live.probes.regime_comparison import difference, effect
+from normcheck.live.scores.regime_comparison import difference, effect
 from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import Interrupted, RegimeOutputs
 from normcheck.live.watching.input_moments import Collected

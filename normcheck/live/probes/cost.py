@@ -7,13 +7,13 @@ from math import prod
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed, joined
+from normcheck.live.causes.code_variants import MOST_VARIANTS
+from normcheck.live.causes.input_map import SAMPLES as MAPPED
+from normcheck.live.causes.other_code import SAMPLES as VARIED
 from normcheck.live.measurement import Mechanics, NormRun
 from normcheck.live.probes.batch_noise import chunks, noise_groups, regrouped
 from normcheck.live.probes.groups import packed
-from normcheck.live.probes.input_map import SAMPLES as MAPPED
 from normcheck.live.probes.layer_ranking import FEW, MORE, NAMED, TRIALS
-from normcheck.live.watching.functions import MOST_VARIANTS
-from normcheck.live.watching.functions import SAMPLES as VARIED
 from normcheck.live.watching.regimes import CHECKED
 
 _MOST_MAPS = 4

@@ -6,6 +6,7 @@ module hooks tell under which module it ran.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,13 +20,20 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
-from normcheck.live.watching.operators import TRAINING_AT, Op, drops, kind_of, on_average
+from normcheck.live.watching.operators import (
+    EXCHANGED,
+    TRAINING_AT,
+    Op,
+    drops,
+    kind_of,
+    on_average,
+)
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import Reached, reachable
 from normcheck.live.watching.seen import CallSite, NormSeen, RandomSeen, Seen
 
-Activation = Callable[[Tensor], Tensor]
-"""What an activation gives for its input."""
+Exchange = Callable[[str, Op, tuple[Any, ...], dict[str, Any]], Any]
+"""Called with kind, operator and arguments; gives the result in its place, or None."""
 Trace = Callable[[str, str, Any], None]
 """Called after every operator with module path, operator and result."""
 
@@ -51,10 +59,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         self.size = size
         self.intervene: Intervene | None = None
         self.trace: Trace | None = None
-        self.activation: Activation | None = None
-        """Takes the place of every activation."""
-        self.activations = 0
-        """How many ran."""
+        self.exchange: Exchange | None = None
+        """Takes the place of operators that other code may have others for."""
+        self.ran: Counter[str] = Counter()
+        """How many of each kind of them there were."""
         self.without_dropout = False
         """Whether dropout gives what it gives on average: its input."""
         self.per_sample: set[CallSite] = set()
@@ -109,23 +117,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
                 result = on_average(func, args)
             if result is None:
                 self._random(func)
-        elif kind == "activation":
-            self.activations += 1
-            if self.activation is not None:
-                result = self._activated(func, args[0])
+        elif kind in EXCHANGED:
+            self.ran[kind] += 1
+            if self.exchange is not None:
+                with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001
+                    result = self.exchange(kind, func, args, kwargs or {})
         if result is None:
             result = func(*args, **(kwargs or {}))
         if self.trace is not None:
             self.trace(self.path, func._schema.name, result)  # noqa: SLF001
         return result
-
-    def _activated(self, func: Op, x: Tensor) -> Tensor | None:
-        if self.activation is None:
-            return None
-        in_place = func._schema.name.endswith("_")  # noqa: SLF001
-        with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001
-            found = self.activation(x)
-            return x.copy_(found) if in_place else found
 
     def _batch_norm(self, func: Op, args: tuple[Any, ...]) -> Any:
         name = func._schema.name  # noqa: SLF001

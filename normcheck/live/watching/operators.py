@@ -34,6 +34,11 @@ _ACTIVATIONS = frozenset(
     )
     for in_place in ("", "_")
 )  # fmt: skip
+_POOLINGS = frozenset({"aten::max_pool2d_with_indices", "aten::max_pool2d", "aten::avg_pool2d"})
+_PADDINGS = ("aten::reflection_pad", "aten::replication_pad", "aten::constant_pad_nd")
+_RESIZES = ("aten::upsample_", "aten::_upsample_")
+EXCHANGED = frozenset({"activation", "convolution", "padding", "pooling", "resize"})
+"""Kinds of operators that another version of a model's code may have others for."""
 _ATTENTION = "aten::_scaled_dot_product"
 
 
@@ -52,6 +57,14 @@ def kind_of(func: Op) -> str:
         return "noise"
     if name in _ACTIVATIONS:
         return "activation"
+    if name == "aten::convolution":
+        return "convolution"
+    if name in _POOLINGS:
+        return "pooling"
+    if name.startswith(_PADDINGS):
+        return "padding"
+    if name.startswith(_RESIZES):
+        return "resize"
     return "attention" if name.startswith(_ATTENTION) else "other"
 
 

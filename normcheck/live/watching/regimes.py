@@ -6,6 +6,7 @@ its buffers, counts and modes stay as they are.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from normcheck.live.batches import Batch, Feed
 from normcheck.live.watching.batch_norm_call import BatchNormCall, Intervene
 from normcheck.live.watching.forward import Enough, Forward, Interrupted, RegimeOutputs
 from normcheck.live.watching.input_moments import Collected, by_others
-from normcheck.live.watching.observe import Activation, watching
+from normcheck.live.watching.observe import Exchange, watching
 from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.reachable_modules import Reached
 from normcheck.live.watching.seen import CallSite
@@ -49,28 +50,29 @@ class Regimes:
         self,
         batches: Iterator[Batch] | tuple[Batch, ...],
         how: Intervene | None,
-        activation: Activation | None = None,
-        activations: list[int] | None = None,
+        exchange: Exchange | None = None,
+        ran: Counter[str] | None = None,
     ) -> Iterator[tuple[Batch, ForwardOutput]]:
         """Forwards of all batches, each batch norm going through ``how``.
 
         Args:
             batches: What is fed.
             how: Gives the result of a batch norm.
-            activation: Takes the place of every activation.
-            activations: Its first number becomes the count of activations in a forward.
+            exchange: Takes the place of operators that other code may have others for.
+            ran: Told how many of each kind of them were in the last forward.
         """
         for batch in batches:
             with watching(self.forward.model, batch.size, self.reached) as watch:
                 watch.per_sample |= self.per_sample
                 watch.intervene = how
-                watch.activation = activation
+                watch.exchange = exchange
                 try:
                     output = self.forward(batch)
                 finally:
                     self.tick(batch.size)
-            if activations is not None:
-                activations[0] = watch.activations
+            if ran is not None:
+                ran.clear()
+                ran.update(watch.ran)
             yield batch, output
 
     def stored(self, feed: Feed, collected: Collected | None = None) -> RegimeOutputs:

@@ -13,8 +13,8 @@ from normcheck.live.feeding.feed import IMAGE, ImageShape, feed_for, image_shape
 from normcheck.live.fields.decisions import few_are_flat
 from normcheck.live.fields.fitted_field import GREY, Field, likeliest_field
 from normcheck.live.loading.model_factory import Fitting
-from normcheck.live.probes.regime_comparison import regime
 from normcheck.live.run_request import Feeding, Running
+from normcheck.live.scores.regime_comparison import regime
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.input_moments import Collected

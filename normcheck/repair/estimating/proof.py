@@ -7,9 +7,9 @@ import numpy as np
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import AgainstData, Regime
 from normcheck.live.misfit import OtherCode
-from normcheck.live.probes.against_constant import skill
-from normcheck.live.probes.pooled_scores import expected_gain
-from normcheck.live.probes.regime_comparison import (
+from normcheck.live.scores.against_constant import skill
+from normcheck.live.scores.pooled_scores import expected_gain
+from normcheck.live.scores.regime_comparison import (
     answers,
     calibrated_gain,
     changed_answers,

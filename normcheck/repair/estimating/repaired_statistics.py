@@ -6,11 +6,11 @@ from torch import Tensor
 
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Feed
+from normcheck.live.causes.other_code import other_code
 from normcheck.live.feeding.label_range import check_range
 from normcheck.live.misfit import OtherCode
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward
-from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.regimes import Regimes
 from normcheck.repair.editing.tensor_edits import NOT_FINITE

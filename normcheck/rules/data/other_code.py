@@ -3,8 +3,12 @@
 ## What it does
 Where the first norms fit their statistics and later ones do not, nothing but code lies between
 them. It then tries what conversions and ports most often change: eps 0.001 and 0.00001, activations
-taken out, put in behind the norms, or exchanged for another (ReLU, SiLU, GELU, leaky ReLU), and
-names the one under which all norms fit.
+taken out, put in behind the norms, made to work in place, or exchanged for another (ReLU, SiLU,
+GELU, leaky ReLU, hard swish, ReLU6), borders (reflected, repeated, circular, zeros, those of
+TensorFlow's `same`), interpolation (nearest, bilinear, with aligned corners, bicubic) and pooling
+(average for max, max for average), and names the one under which all norms fit. Where none does
+and norms are off by one factor in all their channels, the factor is named: dropout without its
+scale, a division that was lost.
 
 ## Why is this bad?
 The weights and the statistics are right, the model class is not the one that was trained: a
@@ -25,13 +29,20 @@ refuses to re-estimate while another function fits.
     # served: nn.BatchNorm2d, without it
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.data_verdict import verdict
 from normcheck.rules.harm import Harm
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normcheck.live.misfit import OtherCode
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -47,17 +58,19 @@ def check(subject: Subject) -> Iterator[Finding]:
         layers=[found.first_wrong],
         title="the statistics fit another function than this code computes",
         detail=(
-            f"Up to {place(found.last_right)} the norms fit their statistics; from "
-            f"{place(found.first_wrong)} on they do not (off by up to {number(found.before)}, in "
-            "standard deviations or a log variance ratio), although nothing but code lies "
-            f"between. With {found.words} all norms fit (at most {number(found.after)} off). "
+            f"{_where(found)} (off by up to {number(found.before)}, in "
+            f"standard deviations or a log variance ratio){_between(found)}. With "
+            f"{found.words} all norms fit (at most {number(found.after)} off). "
             f"{judged.text}"
         ),
         consequence=(
-            "The file is right, for another model class: check eps and the activation before "
-            "anything is re-estimated, which would only hide it."
+            "The file is right, for other code: compare it before anything is re-estimated, which "
+            "would only hide it."
         ),
-        fix="load the file into the code that was trained: compare eps and activations with it",
+        fix=(
+            "load the file into the code that was trained: compare eps, activations, padding, "
+            "resizing and pooling with it"
+        ),
         evidence=(
             Evidence("largest distance with this code", found.before, found.after),
             Evidence("function that fits", found.words),
@@ -65,10 +78,23 @@ def check(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def _where(found: OtherCode) -> str:
+    if not found.last_right:
+        return f"From {place(found.first_wrong)} on, the first norm, statistics do not fit the data"
+    return (
+        f"Up to {place(found.last_right)} the norms fit their statistics; from "
+        f"{place(found.first_wrong)} on they do not"
+    )
+
+
+def _between(found: OtherCode) -> str:
+    return ", although nothing but code lies between" if found.last_right else ""
+
+
 RULE = Rule(
     code="NC407",
     name="other-code",
-    summary="the statistics are right for another eps or activation",
+    summary="the statistics are right for other code: eps, activation, borders, resizing",
     severity=Severity.ERROR,
     need=Need.DATA,
     page=__doc__ or "",

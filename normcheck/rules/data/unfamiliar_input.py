@@ -13,6 +13,11 @@ show in all. Where most channels of the first norm are provably off and the late
 input is to blame, unless no input at all explains the first norm's means: then its statistics are
 foreign (NC401).
 
+Images of another kind (noise, pixels in another order, another set of images) reach all norms. A
+channel behind a convolution takes some of the input's spectrum, so their variances disagree by the
+filters' own doing. Where no factor explains the stored ones, smooth random images do, and a part of
+the initial value left in them does not, the statistics are intact and the data are others.
+
 ## Why is this bad?
 The model was trained with another preprocessing: pixels from 0 to 255 instead of 0 to 1, no mean
 subtracted, another channel order. In eval mode every prediction is made on input that the model
@@ -21,9 +26,10 @@ does not know.
 ## How severe
 An error where labels show that answers are better on the input so changed, or under re-estimated
 statistics. A warning where the losses or the decisions hint at it, where the model is as wrong as
-guessing, or where the change is larger than two sets of data differ by (a factor of 1.5, half a
-deviation, an inversion). Else info: clean data differ so from augmented ones, and a first layer
-that was frozen while the data changed looks the same.
+guessing, where the change is larger than two sets of data differ by (a factor of 1.5, half a
+deviation, an inversion), or where the statistics are of images of another kind. Else info: clean
+data differ so from augmented ones, and a first layer that was frozen while the data changed looks
+the same.
 
 ## What acquits
 Later norms that do not fit on the input so changed (weights that were fine-tuned on this input made
@@ -60,7 +66,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normcheck.live.measurement import AgainstData, Drift
-    from normcheck.live.misfit import InputMap
+    from normcheck.live.misfit import InputMap, OtherContent
 
 _SHARE = 0.4
 """Of the first norm's channels that have to be off."""
@@ -82,6 +88,9 @@ _NO_INPUT = 0.45
 """What no input explains of the first norm's means, in deviations, from which it is the file:
 healthy models have 0.33 at most (behind a max pooling)."""
 
+_ALIKE = 0.25
+"""Difference of two correlations of neighbours up to which images are as smooth as each other."""
+
 
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding on the first norm."""
@@ -94,8 +103,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     meant = meant_input(data)
     shift, log_scale = median(np.abs(first.shift)), median(first.log_scale)
+    content = None if meant is not None else other_content(judged, data)
     severity, confidence = judged.severity
-    if meant is not None and heals(meant):
+    if content is not None and severity is not Severity.ERROR:
+        severity, confidence = Severity.WARNING, Confidence.MEDIUM
+    elif meant is not None and heals(meant):
         severity, confidence = Severity.ERROR, Confidence.HIGH
     elif severity is Severity.INFO and (
         judged.guesses or _clearer(data) or (meant is not None and is_far(meant))
@@ -109,21 +121,36 @@ def check(subject: Subject) -> Iterator[Finding]:
         detail=(
             _meant(meant)
             if meant is not None
+            else _content(content)
+            if content is not None
             else f"The first norm is off by {number(shift)} standard deviations in the mean and a "
             f"factor of {number(float(np.exp(log_scale)))} in the variance (medians), the later "
             "ones agree with their statistics."
         )
         + f" {judged.text}",
         consequence=(
-            "Predictions are made on input that the model was not trained on: another range, mean "
-            "or channel order."
+            "Nothing is known of the statistics by these data: a healthy model looks like this on "
+            "input that it was not trained on."
+            if content is not None
+            else "Predictions are made on input that the model was not trained on: another range, "
+            "mean or channel order."
         ),
-        fix="compare the preprocessing with that of training (scale, mean and std, channel order)",
+        fix=(
+            "scan with samples of the training data, preprocessed as in training"
+            if content is not None
+            else "compare the preprocessing with that of training (scale, mean and std, channel "
+            "order)"
+        ),
         evidence=(
             Evidence("share of the first norm's channels off", share_off(first), _SHARE),
             Evidence("median shift in standard deviations", shift, MATERIAL),
             Evidence("median log variance ratio", log_scale, MATERIAL),
             *([Evidence("factor in the input", meant.factor)] if meant is not None else ()),
+            *(
+                [Evidence("scatter of variances about the input's", content.scatter)]
+                if content is not None
+                else ()
+            ),
         ),
     )
 
@@ -147,20 +174,54 @@ def _meant(found: InputMap) -> str:
     return text
 
 
+def _content(found: OtherContent) -> str:
+    """What the first norm takes of the input, against what its statistics are of."""
+    if abs(found.fed - found.neighbours) <= _ALIKE:
+        words = "They are as smooth as the input: another set of images, or another crop or size"
+    else:
+        words = (
+            f"Neighbouring values of the input correlate by {number(found.fed)}, those of the "
+            f"images by about {number(found.neighbours)}: "
+        )
+        words += (
+            "as of noise, of pixels in another order or of another set of images"
+            if found.fed < found.neighbours
+            else "as of images of one colour, of enlarged or blurred ones, or of another set"
+        )
+    return (
+        "No factor and offset make the input fit the first norm's variances (they scatter by "
+        f"{number(found.scatter)}, root mean square of logarithms), and its statistics are those "
+        f"of images of another kind: smooth random ones leave {number(found.explained)}. "
+        f"{words}."
+    )
+
+
+def other_content(judged: Verdict, data: AgainstData) -> OtherContent | None:
+    """The kind of images that the statistics are of; None where labels decide about them."""
+    by_labels = (
+        judged.harm is Harm.STORED_RIGHT and bool(data.regimes) and data.regimes[0].loss is not None
+    )
+    if judged.harm in (Harm.PROVEN, Harm.SHOWN) or (by_labels and not judged.guesses):
+        return None
+    return data.other_content
+
+
 def unfamiliar(judged: Verdict, subject: Subject) -> Drift | None:
     """The first norm, where it is the input that is off; None where the statistics are."""
     data = subject.run.against_data if subject.run else None
     drifts = data.drifts if data else ()
     known_better = judged.harm is Harm.STORED_RIGHT and not judged.guesses
-    if len(drifts) < _FEWEST_LAYERS:
-        return None
+    if len(drifts) < _FEWEST_LAYERS or (data is not None and data.other_code is not None):
+        return None  # with one norm nothing is told; and other code explains the misfit
     if meant_input(data) is not None:
         return drifts[0]
-    if known_better or (data and (data.first_leftover or 0.0) > _NO_INPUT):
-        return None
     first, later = drifts[0], drifts[1:]
     share = share_off(first)
     if share < _SHARE or first.at_initial_values:
+        return None
+    if data is not None and other_content(judged, data) is not None:
+        return first
+    if known_better or (data and (data.first_leftover or 0.0) > _NO_INPUT):
         return None
     if len(drifts) < _MANY_LAYERS and _far(first) < _FAR_OFF:
         return None

@@ -260,9 +260,13 @@ def test_one_sided_data_do_not_accuse(digits: tuple[Part, Part], trained: nn.Mod
 
 
 def test_noise_given_as_data_does_not_accuse(trained: nn.Module) -> None:
-    """On random numbers a healthy model's modes differ as much as a broken one's."""
+    """On random numbers a healthy model's modes differ as much as a broken one's.
+
+    That the images are of another kind may be said, and nothing louder of its statistics.
+    """
     torch.manual_seed(0)
     said = on_data(judged(trained, torch.randn(64, 1, 8, 8)))
+    said.pop("NC404", None)
     assert all(severity is Severity.INFO for severity in said.values())
 
 

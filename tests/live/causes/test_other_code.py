@@ -10,9 +10,9 @@ from torch.nn import functional
 from normcheck import Examination, Report, scan
 from normcheck.findings import Severity
 from normcheck.live.batches import Batch, Feed
+from normcheck.live.causes.other_code import other_code
 from normcheck.live.run_request import Feeding, Running
 from normcheck.live.watching.forward import Forward
-from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
@@ -145,3 +145,81 @@ def test_distances_of_other_batches_accuse_no_code() -> None:
         off = {place: 0.8 if number else 0.0 for number, place in enumerate(seen.stored)}
         found = other_code(regimes, feed, seen, off)
         assert (found and found.words) == words
+
+
+class Ported(nn.Module):
+    """A strided convolution, a shortcut around another, an enlargement and a pooling."""
+
+    def __init__(
+        self,
+        *,
+        borders: str = "zeros",
+        same: bool = False,
+        resize: str = "nearest",
+        pooling: type[nn.Module] = nn.MaxPool2d,
+        in_place: bool = False,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.a, self.norm1 = nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16)
+        self.b, self.norm2 = nn.Conv2d(16, 16, 3, 2, bias=False), nn.BatchNorm2d(16)
+        self.c, self.norm3 = nn.Conv2d(16, 16, 3, bias=False), nn.BatchNorm2d(16)
+        self.d, self.norm4 = nn.Conv2d(16, 16, 3, bias=False), nn.BatchNorm2d(16)
+        self.borders, self.same, self.resize = borders, same, resize
+        self.pooling, self.in_place, self.scale = pooling(2), in_place, scale
+
+    def padded(self, x: Tensor, conv: nn.Conv2d) -> Tensor:
+        if self.same and conv.stride == (2, 2):
+            return functional.conv2d(functional.pad(x, (0, 1, 0, 1)), conv.weight, None, 2)
+        if self.borders == "zeros":
+            return functional.conv2d(x, conv.weight, None, conv.stride, 1)
+        return conv(functional.pad(x, (1, 1, 1, 1), self.borders))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(self.padded(x + 3, self.a))  # bright, so that borders matter
+        y = functional.relu_(x) if self.in_place else functional.relu(x)
+        x = self.scale * (x + self.pooling(y).repeat_interleave(2, 2).repeat_interleave(2, 3))
+        x = functional.relu(self.norm2(self.padded(x, self.b)))
+        corners = None if self.resize == "nearest" else False
+        x = functional.interpolate(x, scale_factor=2, mode=self.resize, align_corners=corners)
+        x = functional.relu(self.norm3(self.padded(x, self.c)))
+        return functional.relu(self.norm4(self.padded(x, self.d))).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("meant", "served", "words"),
+    [
+        ({"borders": "reflect"}, {}, "reflected borders"),
+        ({"borders": "replicate"}, {}, "repeated borders"),
+        ({"borders": "circular"}, {}, "circular borders"),
+        ({}, {"borders": "reflect"}, "zeros borders"),
+        ({"same": True}, {}, "TensorFlow's same"),
+        ({}, {"same": True}, "borders alike on both sides"),
+        ({"resize": "bilinear"}, {}, "bilinear interpolation"),
+        ({}, {"resize": "bilinear"}, "nearest interpolation"),
+        ({"pooling": nn.AvgPool2d}, {}, "average pooling in place of max pooling"),
+        ({}, {"pooling": nn.AvgPool2d}, "max pooling in place of average pooling"),
+        ({"in_place": True}, {}, "its activations working in place"),
+        ({"scale": 0.5}, {}, "the input of norm2 times 0."),
+        ({}, {"scale": 0.5}, "the input of norm2 times "),
+    ],
+)
+def test_what_ports_change_is_named(meant: dict, served: dict, words: str) -> None:  # type: ignore[type-arg]
+    """Each way, and neither is said of the code that was trained."""
+    state = trained(Ported(**meant))
+    model = Ported(**served)
+    assert words in named(judged(model, state))
+    assert not {"NC401", "NC407"} & {f.rule for f in judged(Ported(**meant), state).findings}
+
+
+def test_a_factor_by_channel_is_no_missing_factor() -> None:
+    """Statistics that are stale are off by another factor in each channel."""
+    state = trained(Ported())
+    random = torch.Generator().manual_seed(8)
+    factor = (0.4 * torch.randn(16, generator=random) - 0.7).exp()
+    state["norm2.running_var"] *= factor.square()
+    state["norm2.running_mean"] *= factor
+    rules = {f.rule for f in judged(Ported(), state).findings}
+    assert "NC407" not in rules
+    assert "NC401" in rules

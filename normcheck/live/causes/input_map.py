@@ -18,9 +18,10 @@ from torch import Tensor
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, Feed
+from normcheck.live.causes.other_content import other_content
 from normcheck.live.fields.first_response import EQUATIONS, StoredFirst, response_of
-from normcheck.live.misfit import InputMap
-from normcheck.live.probes.regime_comparison import answers, changed_answers
+from normcheck.live.misfit import InputMap, OtherContent
+from normcheck.live.scores.regime_comparison import answers, changed_answers
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Enough, Interrupted, RegimeOutputs
 from normcheck.live.watching.input_moments import Collected
@@ -55,6 +56,8 @@ class ReadInput:
     leftover: float | None = None
     """Root mean square, in stored deviations, of what no input explains of the first norm's
     means; None where its weights do not share what they take over many places."""
+    content: OtherContent | None = None
+    """The kind of images that its statistics are of, where the data are of another."""
 
 
 def read_input(
@@ -86,7 +89,7 @@ def read_input(
         return ReadInput()
     mean, variance = (np.asarray(t.numpy(), np.float64) for t in seen.stored[first])
     known = StoredFirst(mean, variance, seen.eps[first])
-    found, leftover = [], None
+    found, leftover, fits = [], None, []
     for turned in (False, True) if x.ndim > 2 and x.shape[1] == 3 else (False,):
         response = response_of(regimes, first, x.flip(1) if turned else x)
         if response is None or len(response.means) < EQUATIONS * (response.means.shape[1] - 1):
@@ -94,10 +97,13 @@ def read_input(
         if not turned:
             leftover = known.leftover(response)
         for sign in (1.0, -1.0):
+            parts = known.fitted(response, sign)
+            if parts is None:
+                continue
+            fits.append((response, parts))
             if sign > 0 and not turned and before < OFF:
                 continue  # it fits as it is
-            parts = known.fitted(response, sign)
-            if parts is None or known.distance(response, parts) > _most_left(before):
+            if known.distance(response, parts) > _most_left(before):
                 continue
             shown = InputMap(
                 factor=float(parts[0]),
@@ -113,7 +119,9 @@ def read_input(
             tried = _tried(regimes, feed, shown, seen, at_eval)
             if tried is not None and _fits(tried):
                 found.append(tried)
-    return ReadInput(min(found, key=lambda m: max(m.first, m.later), default=None), leftover)
+    best = min(found, key=lambda m: max(m.first, m.later), default=None)
+    content = other_content(regimes, seen, first, x, fits) if best is None else None
+    return ReadInput(best, leftover, content)
 
 
 def _fits(found: InputMap) -> bool:

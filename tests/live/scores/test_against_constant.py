@@ -7,8 +7,8 @@ from torch import Tensor, nn
 import normcheck
 from normcheck.findings import Severity
 from normcheck.live.hits import Skill
-from normcheck.live.probes.against_constant import skill
-from normcheck.live.probes.regime_comparison import answers
+from normcheck.live.scores.against_constant import skill
+from normcheck.live.scores.regime_comparison import answers
 from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.report.report import Report

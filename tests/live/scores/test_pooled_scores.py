@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from normcheck.live.probes.pooled_scores import expected_gain
+from normcheck.live.scores.pooled_scores import expected_gain
 from normcheck.live.watching.forward import RegimeOutputs
 
 pytestmark = pytest.mark.kernels

@@ -1,0 +1,1 @@
+"""Why statistics misfit the data although they are right: another input, or other code."""

@@ -1,0 +1,1 @@
+"""What outputs say: against labels, and of one way of normalising against another."""
