@@ -14,7 +14,7 @@ unrelated statistics fit: there are hundreds of channels and a handful of choice
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-from math import exp, inf, log, prod
+from math import exp, inf, log, prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -307,6 +307,7 @@ def fit_of(
     assert target.running_var is not None  # noqa: S101  (links have both statistics)
     stored_variance = target.running_var.numbers
     both = (stored_variance > 0) & (variance > 0)
+    count = np.count_nonzero(both)
     logs = np.log(stored_variance[both]), np.log(variance[both])
     return Fit(
         link=link,
@@ -321,8 +322,8 @@ def fit_of(
         alignment=held.alignment,
         energy=max(float((stored * stored) @ weight), LEAST_ENERGY) / stored.size,
         slope=held.slope,
-        log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
-        scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
+        log_scale=median(logs[0] - logs[1]) if count else 0.0,
+        scale_correlation=_correlation(*logs, np.ones(count)),
         border=border,
         small_map=small_map,
     )
@@ -362,10 +363,10 @@ def weighted_means(link: Link) -> tuple[Floats, Floats]:
 
 
 def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
-    total = float(weight.sum())
+    total = float(np.add.reduce(weight))
     if a.size < 2 or total <= 0:
         return 0.0
     da, db = a - (a @ weight) / total, b - (b @ weight) / total
     weighted = da * weight
-    spread = float(np.sqrt((da @ weighted) * ((db * db) @ weight)))
+    spread = sqrt(float(da @ weighted) * float((db * db) @ weight))
     return float(db @ weighted) / spread if spread > 0 else 0.0
