@@ -27,7 +27,7 @@ _BY_NAME = (
 _COMPILED = "machine code, in which no norm can be told"
 _SOURCE = "scan the checkpoint or the exported program (.pt2) that it was compiled from"
 _MACHINE_CODE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
-"""Shared libraries of Linux, Windows and macOS."""
+"""Programs and shared libraries of Linux, Windows and macOS."""
 _BEFORE_THE_PICKLE = re.compile(
     r"/(version|byteorder|\.format_version|\.storage_alignment|\.data/)"
 )
@@ -46,6 +46,10 @@ def explain(name: str, size: int, start: bytes) -> UnreadableError:
         return UnreadableError(
             f"{name}: the file is empty", "the download or the save did not finish; repeat it"
         )
+    if start.startswith(_MACHINE_CODE):
+        # Programs lie in folders of C++ projects under any name: there they are passed over.
+        what = f"a program or library, as AOTInductor makes one of a model: {_COMPILED}"
+        return UnknownFormatError(f"{name}: {what}", _SOURCE)
     for matches, what, hint in _known(start):
         if matches:
             return UnreadableError(f"{name}: {what}", hint)
@@ -112,11 +116,6 @@ def _known(start: bytes) -> tuple[tuple[bool, str, str], ...]:
             start[4:6] == b"ET" and start[6:8].isdigit(),
             "an ExecuTorch program: compiled, with the weights in it and no norm to be told",
             "scan the checkpoint or the exported program (.pt2) that it was lowered from",
-        ),
-        (
-            start.startswith(_MACHINE_CODE),
-            f"a compiled library, as AOTInductor makes one of a model: {_COMPILED}",
-            _SOURCE,
         ),
         (
             start.startswith(b"\x93NUMPY"),

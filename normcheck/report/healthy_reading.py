@@ -42,6 +42,11 @@ def reading(model: ModelReport) -> HealthyReading:
         return HealthyReading(title, " ".join([_on_data(run), *said]), earned=False)
     if not certificate.earned:
         title = "Nothing found, but too little speaks for these layers"
+        stored = any(
+            layer.mean is not None and layer.variance is not None for layer in model.layers
+        )
+        if stored and not left_out:
+            said.append(_RUN_CODE if model.form == Form.STATE_DICT and run is None else _RUN)
         return HealthyReading(title, " ".join(said), earned=False)
     if run is not None and on_data:
         title = "Nothing wrong in the file, in its forwards or on your data"
@@ -53,7 +58,7 @@ def reading(model: ModelReport) -> HealthyReading:
         )
         title = "Nothing here can go stale"
         return HealthyReading(title, " ".join(filter(None, [text, left_out])), earned=True)
-    if any(layer.mean is not None and layer.variance is not None for layer in model.layers):
+    if _has_statistics(model):
         said.append(_ON_MORE if run is not None and run.fed.real and not run.dry else _ON_DATA)
     if model.rules and all(code.startswith("NC7") for code in model.rules):
         return HealthyReading(
@@ -68,7 +73,13 @@ def reading(model: ModelReport) -> HealthyReading:
 
 
 _ON_DATA = "Whether they fit your data, only a run on that data (--data) can tell."
+_RUN = "A run on data like its training data can tell (--data)."
+_RUN_CODE = "A run on data like its training data can tell (--model for its code, and --data)."
 _ON_MORE = "Whether they fit your data, so few samples cannot tell: give more."
+
+
+def _has_statistics(model: ModelReport) -> bool:
+    return any(layer.mean is not None and layer.variance is not None for layer in model.layers)
 
 
 def _left_out(model: ModelReport) -> str:

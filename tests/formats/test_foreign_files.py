@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from normcheck.errors import UnreadableError
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.runs.scan import scan
 from tests.formats import by_hand as hand
 
 
@@ -59,7 +62,7 @@ def page() -> bytes:
         (gzip.compress(b"x" * 100, mtime=0), "gzip"),
         (b"\x1c\0\0\0TFL3" + bytes(60), "TensorFlow Lite"),
         (b"\x1c\0\0\0ET12" + bytes(60), "ExecuTorch"),
-        (b"\x7fELF\x02\x01\x01" + bytes(60), "compiled library"),
+        (b"\x7fELF\x02\x01\x01" + bytes(60), "program or library"),
         (b"outs:\n- md5: 4d7a\n  size: 12345\n  path: model.pt\n", "DVC"),
         (b"BZh91AY&SY" + bytes(20), "cannot be unpacked"),
         (array(), "numpy array"),
@@ -125,3 +128,15 @@ def test_messages_are_printable(thing: bytes, tmp_path: Path) -> None:
     data = hand.pickled(hand.mapping({"a.weight": thing}))
     message = refusal(hand.torch_zip(tmp_path / "model.pt", data)).message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize("start", [b"\x7fELF\x02\x01\x01", b"MZ\x90\0", b"\xcf\xfa\xed\xfe"])
+def test_a_program_in_a_folder_is_passed_over(start: bytes, tmp_path: Path) -> None:
+    """Builds of C++ projects leave programs named ``.bin``; named by itself, one is refused."""
+    torch.save(nn.BatchNorm1d(8).state_dict(), tmp_path / "model.pt")
+    program = tmp_path / "check.bin"
+    program.write_bytes(start + bytes(600))
+    found = scan([tmp_path])
+    assert [Path(model.target).name for model in found.models] == ["model.pt"]
+    assert not found.errors
+    assert scan([program]).errors

@@ -122,3 +122,20 @@ def test_either_orientation_excuses_no_other_statistics(
     # Of the generator's two links one alone is left, which is but seldom enough to accuse.
     loud = [f.rule for f in report.findings if f.severity is not Severity.INFO]
     assert loud == ["NC108"] or build is _generator
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("build", "shape", "norm"), TURNED)
+def test_a_transposed_convolution_whose_means_follow_loosely(
+    tmp_path: Path, build: Callable[[], nn.Module], shape: tuple[int, ...], norm: str, seed: int
+) -> None:
+    """As behind a decoder that two branches share: a tenth of the means has another origin."""
+    torch.manual_seed(seed)
+    state = settle(build(), *shape, seed=seed).state_dict()
+    mean = state[f"{norm}.running_mean"]
+    mean += mean.square().mean().sqrt() * torch.randn(mean.shape) / 3
+    torch.save(state, tmp_path / "model.pt")
+    report = scan([tmp_path / "model.pt"])
+    agreement = report.models[0].agreement
+    assert agreement is not None
+    assert not [f for f in report.findings if f.severity.rank]

@@ -206,3 +206,16 @@ def test_a_norm_without_statistics_is_not_called_what_names_do_not_tell(
     (model,) = scan([tmp_path / "model.pt"]).models
     assert certificate_of(model.layers).earned is (named == "layer_norm")
     assert ("BatchNorm" in model.layers[0].kind) is (named == "bn")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_where_nothing_can_be_told_the_next_step_is(tmp_path: Path, whole: bool) -> None:
+    """One norm that no other feeds: a run tells, for which a state dict needs its code."""
+    model = settle(nn.Sequential(nn.Linear(9, 16), nn.BatchNorm1d(16), nn.ReLU()), 9)
+    torch.save(model if whole else model.state_dict(), tmp_path / "model.pt")
+    text = " ".join(text_of(scan([tmp_path / "model.pt"]), TextStyle()).split())
+    assert "? Nothing found" in text
+    assert "A run on data like its training data can tell" in text
+    assert ("--model for its code" in text) is not whole
+    some = scan([tmp_path / "model.pt"], Examination(rules=select(["NC504"], [])))
+    assert "A run on data" not in text_of(some, TextStyle())

@@ -6,6 +6,7 @@ from dataclasses import field
 from normcheck.errors import RefusedError
 from normcheck.formats import aten
 from normcheck.formats.aten import UNKNOWN, Value
+from normcheck.formats.torchscript.prepacked import Packed, packed
 from normcheck.formats.torchscript.script_code import is_plain, plain_name
 from normcheck.formats.torchscript.script_values import ScriptModule
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -24,11 +25,18 @@ _DEEPEST_TUPLE = 50
 
 
 def constant(name: str, constants: tuple[object, ...]) -> object:
-    """The constant that a stored value of the graph is called after; None where it is none."""
-    place = name.removeprefix(f"{CONSTANTS}.c")
-    if place == name or not place.isdecimal() or len(place) > LONGEST_PLACE:
+    """The constant that a stored value of the graph is called after; None where it is none.
+
+    Of an object that packs tensors, the one of them that the name ends in.
+    """
+    place, _, part = name.removeprefix(f"{CONSTANTS}.c").partition(".")
+    if not name.startswith(CONSTANTS) or not place.isdecimal() or len(place) > LONGEST_PLACE:
         return None
-    return constants[int(place)] if int(place) < len(constants) else None
+    held = constants[int(place)] if int(place) < len(constants) else None
+    if not part:
+        return held
+    whole = packed(held, name)
+    return whole.tensors.get(part) if whole is not None else None
 
 
 @lazy_dataclass(frozen=False)
@@ -82,9 +90,19 @@ class GrowingGraph:
         if not 0 <= place < len(self.constants):
             return UNKNOWN
         held = self.constants[place]
+        name = f"{CONSTANTS}.c{place}"
         if as_tensor(held) is not None:
-            return self.stored_tensor(f"{CONSTANTS}.c{place}")
-        return held if is_plain(held) else UNKNOWN
+            return self.stored_tensor(name)
+        return held if is_plain(held) else packed(held, name) or UNKNOWN
+
+    def prepacked(self, whole: Packed, taken: object, module: ScriptModule) -> Value:
+        """The result of an operator that takes its weights from an object which packs them."""
+        named: dict[str, object] = dict(whole.settings)
+        named |= {part: self.stored_tensor(f"{whole.name}.{part}") for part in whole.tensors}
+        result = self.node(whole.operator, [taken], named, module)
+        if not whole.bounds:
+            return result
+        return self.node("clamp", [result], whole.bounds, module)
 
     def counted(self, parts: tuple[object, ...]) -> tuple[object, ...]:
         """``parts``, which may be twice two of the same twice two, each time counted."""

@@ -18,6 +18,7 @@ from normcheck.formats.torchscript.growing_graph import (
     GrowingGraph,
     numbers_among,
 )
+from normcheck.formats.torchscript.prepacked import Packed
 from normcheck.formats.torchscript.script_code import (
     Code,
     ScriptClass,
@@ -323,6 +324,8 @@ class _Walker:
         self, target: str, positional: list[object], named: dict[str, object], frame: Frame
     ) -> object:
         name = aten.base_name(target)[0]
+        if len(positional) == 2 and isinstance(whole := positional[1], Packed):
+            return self.graph.prepacked(whole, positional[0], frame.module)
         arguments = self.graph.counted((*positional, *named.values()))
         known = KNOWN.get(name)
         if known is not None and not named and all(map(is_small, arguments)):

@@ -47,8 +47,11 @@ pooling."""
 FEWEST_ALONE = 16
 BEYOND_CHANCE = 0.97
 """Channels of a single link, and alignment, from which it has an activation of its own."""
+TURNED = 0.8
+"""The same from which square weights are read as a transposed convolution's. Two orientations have
+nothing in common, while activations resemble each other: so much of 16 means is no chance."""
 MISSING_LESS = 0.2
-"""Share of what the usual activation misses that its own one may miss."""
+"""Share of what the usual reading misses that a link's own one may miss."""
 TRIED_ALONE = 12
 """Links of one model of which that is tried."""
 SAMPLED = 8
@@ -237,15 +240,16 @@ def exceptions(fits: list[Fit], known: Known) -> dict[int, Fit]:
     ]
     found: dict[int, Fit] = {}
     for fit in poor[:TRIED_ALONE]:
-        misses = 1 - fit.alignment
-        least = max(BEYOND_CHANCE, 1 - misses * MISSING_LESS)
+        least = 1 - (1 - fit.alignment) * MISSING_LESS
         for link in _own_readings(fit.link):
             each = known.get(id(link)) or Prediction(link, HYPOTHESES)
             if not each.finite:
                 continue
             # A PReLU's slopes are known: there is nothing to choose.
             other = each.fit(0 if link.slopes is not None else likeliest([each]))
-            if other.alignment >= least and off_one(other.slope) <= LARGEST_FACTOR:
+            turned = link.kind is not fit.link.kind
+            enough = max(least, TURNED if turned else BEYOND_CHANCE)
+            if other.alignment >= enough and off_one(other.slope) <= LARGEST_FACTOR:
                 found[id(fit.link)] = other
                 break
     return found

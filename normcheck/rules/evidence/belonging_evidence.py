@@ -191,7 +191,7 @@ def _of_the_right_size(fits: Sequence[Fit]) -> bool:
     """Whether means are as large as the weights make them, and statistics in their units then."""
     telling = [f for f in fits if f.energy > TELLING and f.slope > 0]
     return (
-        len(telling) >= FEWEST_LINKS
+        len(telling) >= min(FEWEST_LINKS, len(fits))
         and median([f.alignment for f in telling]) > SURELY
         and median([off_one(f.slope) for f in telling]) < log(1.2)
     )

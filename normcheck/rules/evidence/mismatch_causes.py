@@ -102,6 +102,15 @@ def _unrelated(fits: Sequence[Fit]) -> Cause | None:
     )
 
 
+LEFT_OPEN = (
+    "Statistics of a much earlier time of training look like this. Either it went on in eval mode, "
+    "as where a validation calls model.eval() and nothing model.train() after it: then weights "
+    "were trained for these statistics. Or weights were moved a long way without their buffers: "
+    "then predictions are wrong. The file alone cannot tell."
+)
+"""What may have happened to statistics that the weights have left, where no other trace tells."""
+
+
 def drifted(fits: Sequence[Fit]) -> Cause | None:
     """Statistics that still have something to do with the weights, but little."""
     return _apart(
@@ -111,10 +120,7 @@ def drifted(fits: Sequence[Fit]) -> Cause | None:
         Cause(
             "drifted",
             "the running statistics are far from what the weights predict",
-            "Statistics of a much earlier time of training look like this. Either it went on in "
-            "eval mode, as where a validation calls model.eval() and nothing model.train() after "
-            "it: then weights were trained for these statistics. Or weights were moved a long way "
-            "without their buffers: then predictions are wrong. The file alone cannot tell.",
+            LEFT_OPEN,
             "Eval mode normalises with means and variances that the weights have left behind.",
             Severity.WARNING,
         ),

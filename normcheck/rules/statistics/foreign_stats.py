@@ -60,7 +60,9 @@ fit once they are put back; a warning otherwise.
   statistics;
 - as a warning, where the biases right before norms have moved as β did, by more than four standard
   errors: they do so only in training with stored statistics. Norms were frozen, or in eval mode,
-  for a part of it, and the weights were trained for statistics that no longer fit them;
+  for a part of it, and the weights were trained for statistics that no longer fit them. It is a
+  note then, but where the batches before that are so few that nobody freezes norms after them:
+  that is `model.eval()` for the first validation, and no `model.train()` after it;
 - where square weights fit as those of a transposed convolution; the module tree decides where
   there is one, as it does for the activation;
 - where the batch count says already that part of the initial value is left
@@ -97,6 +99,7 @@ from normcheck.rules.evidence.exchanged_values import exchanged
 from normcheck.rules.evidence.initial_stats import TRAIN_MODE, bias_evidence, bias_sentence
 from normcheck.rules.evidence.mismatch_causes import (
     FOLLOWS,
+    LEFT_OPEN,
     TOO_LARGE,
     TOO_SMALL,
     UNCORRELATED,
@@ -131,21 +134,54 @@ def check(subject: Subject) -> Iterator[Finding]:
         if trace is None or trace.used is not Used.STORED:
             yield finding
         else:
-            yield _trained_with(finding, trace)
+            yield _trained_with(finding, trace, _most_batches(subject))
+
+
+def _most_batches(subject: Subject) -> float | None:
+    """The largest count of batches; None where one is missing or not to be believed."""
+    counts = [layer.batches for layer in subject.with_statistics()]
+    if not counts or any(count is None or not count.whole for count in counts):
+        return None
+    return max(count.value for count in counts if count is not None)
 
 
 _SLIPS = frozenset({"swapped", "mean and bias", "sign", "inverse", "copied", "layers"})
 """Mismatches that no way of training leaves."""
 
 
-def _trained_with(finding: Finding, trace: BiasTrace) -> Finding:
+FEW_BATCHES = 1_000
+"""Batches before norms are frozen on purpose: whoever does that has trained them, for epochs."""
+
+
+def _trained_with(finding: Finding, trace: BiasTrace, batches: float | None) -> Finding:
     """A mismatch that training with frozen statistics leaves: the weights moved, they did not."""
-    return replace(
+    told = replace(
         finding,
+        detail=f"{bias_sentence(trace)} The weights have left the statistics behind: "
+        f"{finding.detail.removesuffix(LEFT_OPEN).rstrip()}",
+        evidence=(*finding.evidence, *bias_evidence(trace)),
+        discriminator="trained with",
+    )
+    if batches is not None and 0 < batches < FEW_BATCHES:
+        return replace(
+            told,
+            severity=Severity.WARNING,
+            title=f"training went on in eval mode after {plural(round(batches), 'batch')}",
+            consequence=(
+                "Since then these layers have not normalised while training. The weights were "
+                "trained for these statistics, and predict in eval mode as they were trained: "
+                "re-estimating would ruin it."
+            ),
+            fix=(
+                "call model.train() at the start of each epoch, since model.eval() for a "
+                "validation stays until then, and train again; ignore this where norms were "
+                "frozen so early on purpose (per-layer-ignores)"
+            ),
+        )
+    return replace(
+        told,
         severity=Severity.INFO,
         title="the weights were trained on with these running statistics standing still",
-        detail=f"{bias_sentence(trace)} The weights have left the statistics behind: "
-        f"{finding.detail}",
         consequence=(
             "None by itself: weights that were trained for these statistics predict in eval mode "
             "as they were trained, and re-estimating would ruin it. Statistics that were exchanged "
@@ -155,8 +191,6 @@ def _trained_with(finding: Finding, trace: BiasTrace) -> Finding:
             "nothing, if the norms were frozen, or in eval mode, for a part of training on "
             "purpose; a scan with --model and labelled --data decides"
         ),
-        evidence=(*finding.evidence, *bias_evidence(trace)),
-        discriminator="trained with",
     )
 
 

@@ -104,6 +104,41 @@ def test_one_link_of_a_small_model_accuses(tmp_path: Path) -> None:
     assert "one link" in finding.discriminator
 
 
+def _mlp_on_few_sensors(seed: int) -> nn.Sequential:
+    """Two links in a Sequential, whose weights take away most of what all their inputs share."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for made_of in (4, 64, 64):
+        layers += [nn.Linear(made_of, 64), nn.BatchNorm1d(64), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(64, 5))
+    for place in (3, 6, None):
+        for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm1d)):
+            norm.reset_running_stats()
+        settle(model, 4, seed=seed)
+        if place is None:
+            break
+        with torch.no_grad():
+            inputs = model[:place](torch.randn(512, 4))
+            _, _, shared = torch.linalg.svd(inputs - inputs.mean(0), full_matrices=False)
+            weight, most = model[place].weight, shared[:3]
+            weight -= 0.63 * weight @ most.T @ most
+    return model
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_small_variances_beside_exact_means_are_the_data_s(tmp_path: Path, seed: int) -> None:
+    """Of two links as of many: what inputs share is taken away, and the means fit all the same."""
+    model = _mlp_on_few_sensors(seed)
+    found = anatomy(model, tmp_path)
+    taken = readings(found.agreement, found.first)
+    (small,) = [r.value for r in taken if r.key == "small variances"]
+    assert small > 0.35  # more than there may be where means do not vouch for it
+    assert [r.key for r in taken if r.speaks] == []
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm1d)):
+        norm.running_var /= 30
+    assert [f for f in _found(model, tmp_path) if f.severity.rank]
+
+
 class _RegisteredOtherwise(nn.Module):
     """Norms registered before the convolutions that precede them, and additions."""
 

@@ -11,6 +11,7 @@ from torch import nn
 from normcheck.findings import Finding, Severity
 from normcheck.norms.traces.bias_trace import BiasTrace
 from normcheck.norms.traces.gradient_trace import Used
+from normcheck.rules.evidence.mismatch_causes import LEFT_OPEN
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.statistics.foreign_stats import check
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
@@ -119,8 +120,32 @@ def test_weights_that_were_trained_with_the_statistics(
     assert alone.severity.rank >= Severity.WARNING.rank
     if left:
         assert told.title.startswith("the weights were trained on with these")
-        assert alone.detail in told.detail
+        assert alone.detail.removesuffix(LEFT_OPEN).rstrip() in told.detail
+        assert "cannot tell" not in told.detail
         assert "re-estimating would ruin it" in told.consequence
+
+
+@pytest.mark.parametrize(
+    ("batches", "severity"),
+    [(123, Severity.WARNING), (999, Severity.WARNING), (1000, Severity.INFO), (0, Severity.INFO)],
+)
+def test_training_that_went_on_in_eval_mode_after_its_first_epoch(
+    tmp_path: Path, healthy: nn.Module, batches: int, severity: Severity
+) -> None:
+    """Nobody freezes norms after so few batches: the first validation did it."""
+    sick = _with_fault(healthy, _permute)
+    for norm in _norms(sick):
+        norm.num_batches_tracked.fill_(batches)
+    read = anatomy(sick, tmp_path)
+    (told,) = check(Subject(read, biases=lambda _paths: _moved_together(Used.STORED)))
+    assert told.severity is severity
+    assert ("in eval mode after" in told.title) is (severity is Severity.WARNING)
+    assert "re-estimating would ruin it" in told.consequence
+    assert "model.train()" in told.fix or severity is Severity.INFO
+    next(n for n in _norms(sick)).num_batches_tracked.fill_(50_000)
+    read = anatomy(sick, tmp_path)
+    (told,) = check(Subject(read, biases=lambda _paths: _moved_together(Used.STORED)))
+    assert told.severity is Severity.INFO
 
 
 def test_healthy_statistics_are_not_accused(tmp_path: Path, healthy: nn.Module) -> None:
