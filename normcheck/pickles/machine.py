@@ -47,7 +47,6 @@ _INT1, _INT2, _INT4 = ord("K"), ord("M"), ord("J")
 _TEXT = ord("X")
 _TEXTS = (_TEXT, 0x8C)
 _NO_ITEMS, _NO_ENTRIES = ord(")"), ord("}")
-_FALSE = 0x89
 _REDUCE, _PERSISTENT = ord("R"), ord("Q")
 
 
@@ -186,8 +185,6 @@ class InertUnpickler(PickleWindow):
                             at = end
                     elif opcode == _NO_ITEMS:
                         stack.append(())
-                    elif opcode == _FALSE:
-                        stack.append(False)
                     elif opcode == _MARK:
                         self._below.append(stack)
                         stack = []
