@@ -2,7 +2,9 @@
 
 Run from the repository root as ``python -m benchmarks.repair_ceiling``. The networks of
 ``repair_without_data.py`` with all statistics lost, or all but the first norm's. Statistics are
-estimated on the fields that ``fix --without-data`` draws; on fields of one smoothness; on Gaussian
+estimated, as ``fix --without-data`` does it, with each norm normalising by the images that there
+are; on the fields that it draws; with the first norm normalising by what it has stored instead; on
+fields of one smoothness; on Gaussian
 images with the true mean and covariance of the training's images, place by place; and on these
 themselves; all in one batch of as many images. What is brought back is
 (repaired - broken) / (intact - broken).
@@ -49,17 +51,29 @@ def gaussian(data: Data, seed: int) -> Tensor:
     return made.float().reshape(IMAGES, *data.x.shape[1:])
 
 
-def repaired(trained: Trained, state: State, images: Tensor, kept: int) -> float:
-    """Accuracy in percent with statistics of these images, but for the first ``kept`` norms."""
+def repaired(
+    trained: Trained, state: State, images: Tensor, kept: int, *, by_stored: bool = False
+) -> float:
+    """Accuracy in percent with statistics of these images, but for the first ``kept`` norms.
+
+    Args:
+        trained: The network.
+        state: With its statistics lost.
+        images: In place of data.
+        kept: How many norms keep their statistics.
+        by_stored: Whether these normalise by what they have stored, and not by the images.
+    """
     model = copy.deepcopy(trained.model)
     model.load_state_dict(state)
     modules = dict(model.eval().named_modules())
-    for path in norms(model)[kept:]:
+    paths = norms(model)
+    for path in paths[kept if by_stored else 0 :]:
         modules[path].momentum = 1.0
         modules[path].train()
     with torch.no_grad():
         model(images)
-    return 100 * trained.accuracy(model.state_dict())
+    own = {n: v for n, v in state.items() if n.startswith(tuple(f"{p}." for p in paths[:kept]))}
+    return 100 * trained.accuracy(model.state_dict() | own)
 
 
 def measured(trained: Trained) -> Iterator[tuple[str, str, float]]:
@@ -88,8 +102,12 @@ def measured(trained: Trained) -> Iterator[tuple[str, str, float]]:
             field = likeliest_field(regimes, seen.collected, seen.first, field.shape)
         plain = smooth_fields(IMAGES, field.shape, field.smoothness, 1)
         offsets = torch.tensor(field.offsets).reshape(1, -1, 1, 1)
+        drawn = field.drawn(IMAGES, 1)
+        if kept:
+            by_stored = repaired(trained, state, drawn, kept, by_stored=True)
+            yield case, "its fields, by what is stored", (by_stored - broken) / (intact - broken)
         for name, images in (
-            ("fields of fix --without-data", field.drawn(IMAGES, 1)),
+            ("fields of fix --without-data", drawn),
             ("fields of one smoothness", field.factor * plain + offsets),
             ("Gaussian, true covariance", gaussian(trained.data, 1)),
             ("the images themselves", trained.data.x[:IMAGES]),

@@ -96,6 +96,11 @@ class Said:
         return self.repaired is not None and self.repaired < self.broken
 
     @property
+    def worse_than_intact(self) -> bool:
+        """Whether it is also worse than before the damage, and not only less lucky."""
+        return self.worse and self.repaired is not None and self.repaired < self.intact
+
+    @property
     def data(self) -> str:
         """Name of the data set."""
         return self.network.split(" on ")[1].split(",")[0]
@@ -178,8 +183,8 @@ def measured(trained: Trained, other: Trained, *, guessed: bool) -> Iterator[Sai
 
 def table(said: list[Said]) -> Iterator[str]:
     """A row for each case, as Markdown."""
-    yield "| statistics | networks | intact | broken | repaired | brought back | worse |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| statistics | told by | intact | broken | repaired | brought back | refused | worse |"
+    yield "|---|---|---|---|---|---|---|---|"
     cases: dict[str, list[Said]] = defaultdict(list)
     for entry in said:
         cases[entry.case].append(entry)
@@ -187,15 +192,16 @@ def table(said: list[Said]) -> Iterator[str]:
         done = [e for e in entries if e.repaired is not None]
         told = [e for e in done if e.told]
         if not told:
-            yield f"| {case} | {len(entries)} | refused in {len(entries) - len(done)} | | | | |"
+            yield f"| {case} | none | | | | | {len(entries) - len(done)} of {len(entries)} | |"
             continue
         means = [np.mean([getattr(e, n) for e in told]) for n in ("intact", "broken", "repaired")]
         low, middle = np.quantile([e.share for e in told], (0.1, 0.5))
-        worse = sum(e.worse for e in done)
+        worse, both = (sum(getattr(e, n) for e in done) for n in ("worse", "worse_than_intact"))
         cells = " | ".join(f"{mean:.1f} %" for mean in means)
         yield (
-            f"| {case} | {len(told)} of {len(entries)} | {cells} | {middle:.2f} by the median, "
-            f"{low:.2f} in nine of ten | {worse} of {len(done)} |"
+            f"| {case} | {len(told)} | {cells} | {middle:.2f} by the median, "
+            f"{low:.2f} in nine of ten | {len(entries) - len(done)} of {len(entries)} | "
+            f"{worse} of {len(done)}, {both} below intact |"
         )
 
 

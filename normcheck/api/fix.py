@@ -52,7 +52,7 @@ def fix(
             :func:`normcheck.scan`.
         model: What makes the model; see :func:`normcheck.scan`.
         model_args: Arguments of the factory.
-        holdout: Data that judge; by default the other half of ``data``.
+        holdout: Data that judge; by default each sample by the statistics of all others.
         without_data: Emergency repair of image networks whose statistics are lost or of other
             weights: estimate them on smooth random fields.
         input_shape: Of one image, for ``without_data``: ``3x224x224``.

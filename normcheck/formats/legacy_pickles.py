@@ -63,7 +63,15 @@ def _read(source: Source, table: Constructors, budget: Budget) -> tuple[object, 
     storages: dict[str, Storage] = {}
 
     def load(persistent: Callable[[object], object] | None = None) -> object:
-        machine = InertUnpickler(data, source.size, table, persistent, budget.limits, budget)
+        machine = InertUnpickler(
+            data,
+            source.size,
+            table,
+            persistent,
+            budget.limits,
+            budget,
+            arrays=partial(PlainRegion, source),
+        )
         return machine.load()
 
     first = load()

@@ -13,6 +13,7 @@ from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.source import Source
+from normcheck.wording import plural
 
 if TYPE_CHECKING:
     from normcheck.formats.zip_directory import Archive
@@ -206,7 +207,8 @@ def checkpoint_of(source: Source, form: str, found: Found, note: str = "") -> Ch
         if found.optimizers:
             what = "an optimizer's state and no model"
         elif found.tensors_without_names:
-            what = f"{found.tensors_without_names} tensors without parameter names, and no model"
+            tensors = plural(found.tensors_without_names, "tensor")
+            what = f"{tensors} without parameter names, and no model"
         else:
             what = "no model"
         error = NoModelError(

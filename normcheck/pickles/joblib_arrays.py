@@ -35,8 +35,11 @@ def holds_objects(state: object) -> bool:
     return _code(state)[:1] == "O"
 
 
-def pass_over(window: PickleWindow, state: object) -> None:
-    """Go on behind the bytes of an array of numbers or texts, without keeping them.
+def pass_over(window: PickleWindow, state: object) -> tuple[int, int]:
+    """Go on behind the bytes of an array of numbers or texts, without reading them.
+
+    Returns:
+        Where in the stream they begin, and how many they are.
 
     Raises:
         UnreadableError: The file ends within them.
@@ -53,7 +56,12 @@ def pass_over(window: PickleWindow, state: object) -> None:
         raise ValueError("an array of joblib without a shape or a type")
     if described.get("numpy_array_alignment_bytes") is not None:
         window.skip(window.byte())
-    window.skip(prod(shape) * int(width) * (_TEXT_BYTES if code[0] == "U" else 1))
+    begin, length = (
+        window.position,
+        prod(shape) * int(width) * (_TEXT_BYTES if code[0] == "U" else 1),
+    )
+    window.skip(length)
+    return begin, length
 
 
 def _code(state: object) -> str:

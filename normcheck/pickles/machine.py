@@ -70,6 +70,8 @@ class InertUnpickler(PickleWindow):
         limits: Bounds, see :class:`Limits`.
         budget: What the file's other pickles have cost; a new one where None.
         asked: Places of the memo that the pickle may ask for, see :func:`asked_for`.
+        arrays: Makes of the place and the length in bytes of an array of joblib what its wrapper
+            is given as an argument; None where they are only passed over.
     """
 
     table: ClassVar[Mapping[bytes, Handler]] = TABLE
@@ -89,9 +91,11 @@ class InertUnpickler(PickleWindow):
         limits: Limits = DEFAULT_LIMITS,
         budget: Budget | None = None,
         asked: Container[int] = ANY,
+        arrays: Callable[[int, int], object] | None = None,
     ) -> None:
         """See the class."""
         super().__init__(stream, size, limits, budget)
+        self._arrays = arrays
         self._constructors = constructors
         self._persistent = persistent
         self._stack: list[Any] = []
@@ -367,14 +371,17 @@ class InertUnpickler(PickleWindow):
         if isinstance(target, Inert):
             target.state = state
             if stands_for_an_array(target):
-                self._pass_over_array(state)
+                self._pass_over_array(target, state)
         elif isinstance(target, OrderedRecord):
             target.attributes = state
         # Other values (tensors, numbers) have no state that matters here.
 
-    def _pass_over_array(self, state: object) -> None:
+    def _pass_over_array(self, wrapper: Inert, state: object) -> None:
         if not holds_objects(state):
-            pass_over(self, state)
+            place = pass_over(self, state)
+            if self._arrays is not None:
+                self.budget.memory += ENTRY_BYTES
+                wrapper.args = (self._arrays(*place),)
             return
         if self._depth >= NESTED:
             raise RefusedError(f"arrays of objects lie more than {NESTED} deep in each other")

@@ -1,4 +1,4 @@
-"""Numpy arrays inside a pickle, as tensors: what JAX, Caffe2 and detectron2 dump."""
+"""Numpy arrays inside a pickle, as tensors: what JAX, Caffe2, detectron2 and joblib dump."""
 
 from math import prod
 from typing import TypeGuard
@@ -6,6 +6,7 @@ from typing import TypeGuard
 from normcheck.errors import UnreadableError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pickles.inert import GlobalName, Inert
+from normcheck.pickles.joblib_arrays import stands_for_an_array
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.saved.tensors import PlainRegion, Region, Storage, TensorRef, contiguous_strides
 from normcheck.sources.limits import DEFAULT_LIMITS
@@ -26,9 +27,16 @@ def array_as_tensor(value: object) -> TensorRef | None:
     """
     if not isinstance(value, Inert) or not isinstance(value.cls, GlobalName):
         return None
-    if value.cls.module not in _MODULES.get(value.cls.name, ()):
+    if stands_for_an_array(value):
+        # Its bytes lie behind it in the file, where the machine was told what to make of them.
+        state, data = value.state, value.args[0] if value.args else None
+        if not isinstance(state, dict):
+            return None
+        described, shape = state.get("dtype"), state.get("shape")
+        fortran: object = state.get("order") == "F"
+    elif value.cls.module not in _MODULES.get(value.cls.name, ()):
         return None
-    if value.cls.name == "_reconstruct":
+    elif value.cls.name == "_reconstruct":
         # The state that numpy sets: (version, shape, dtype, Fortran order, bytes).
         state = value.state
         if not isinstance(state, tuple) or len(state) != 5:
@@ -90,6 +98,8 @@ class _TextRegion:
 
 
 def _region(data: object) -> Region | None:
+    if isinstance(data, PlainRegion):
+        return data
     # Nothing is copied here: many arrays may share one value.
     if isinstance(data, bytes | bytearray):
         return PlainRegion(MemorySource(data, "numpy array"), 0, len(data))

@@ -27,7 +27,7 @@ class Fixing:
     running: Running | None = None
     """How to run the model and on which data; None where statistics are not re-estimated."""
     holdout: Any = None
-    """Data that judge; None to judge with the other half of the data."""
+    """Data that judge; None to judge each sample by the statistics of all others."""
     without_data: bool = False
     """Whether to estimate lost statistics on random fields; ``running`` then has no data."""
     force: bool = False

@@ -42,7 +42,7 @@ class Proof:
     text: str
     """The verdict, in a sentence or two."""
     judged_by: str
-    """``the other half of DATA``, or the holdout."""
+    """What the statistics that judged are of, or the holdout."""
 
 
 @lazy_dataclass()

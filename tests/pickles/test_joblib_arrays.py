@@ -2,6 +2,7 @@
 
 import io
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,6 +43,10 @@ def _state() -> OrderedDict[str, torch.Tensor]:
     return model.state_dict()  # type: ignore[no-any-return]
 
 
+def _big_endian(values: np.ndarray) -> np.ndarray:
+    return values.astype(values.dtype.newbyteorder(">"))
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_before_and_behind_a_model(tmp_path: Path, name: str) -> None:
     """The model between them is read as it is without them, whatever the arrays hold."""
@@ -54,10 +59,37 @@ def test_arrays_before_and_behind_a_model(tmp_path: Path, name: str) -> None:
         assert np.array_equal(tensor.values(), state[key].numpy())
 
 
+@pytest.mark.parametrize("compress", [0, 3])
+@pytest.mark.parametrize("made", [np.ascontiguousarray, np.asfortranarray, _big_endian])
+def test_a_state_dict_of_arrays(
+    tmp_path: Path, made: Callable[[np.ndarray], np.ndarray], compress: int
+) -> None:
+    """Its values are what lies between the instructions, whatever their order."""
+    state = {name: made(tensor.numpy()) for name, tensor in _state().items()}
+    path = tmp_path / "a.joblib"
+    joblib.dump({"model": state}, path, compress=compress)
+    (model,) = read_checkpoint(path).models
+    assert set(model.tensors) == set(state)
+    for key, tensor in model.tensors.items():
+        assert tensor.shape == state[key].shape
+        assert np.array_equal(tensor.values(), state[key])
+
+
+def test_values_between_instructions_are_repaired_in_place(tmp_path: Path) -> None:
+    """All other bytes stay, and joblib loads the copy."""
+    state = {name: tensor.numpy() for name, tensor in _state().items()}
+    state["1.num_batches_tracked"] = np.array(-3)
+    joblib.dump(state, tmp_path / "a.joblib")
+    normcheck.fix(tmp_path / "a.joblib", tmp_path / "b.joblib", counts=True)
+    fixed = joblib.load(tmp_path / "b.joblib")
+    assert fixed.pop("1.num_batches_tracked") == 0
+    assert all(np.array_equal(values, state[name]) for name, values in fixed.items())
+
+
 def test_a_scaler_alone_is_no_model_and_no_damage(tmp_path: Path) -> None:
     """In a folder it is passed over; asked for by its name, it is said to hold no model."""
     joblib.dump({"mean": ARRAYS["large"], "names": ARRAYS["objects"]}, tmp_path / "scaler.pkl")
-    with pytest.raises(NoModelError, match="holds no model"):
+    with pytest.raises(NoModelError, match="no model"):
         read_checkpoint(tmp_path / "scaler.pkl")
     torch.save(_state(), tmp_path / "model.pt")
     report = normcheck.scan([tmp_path])

@@ -238,8 +238,9 @@ def test_few_changed_decisions_are_mild() -> None:
     asked = requested(RunFlags(model="sample_models.networks:DigitsNet", input_shape=(SHAPE,)))
     how = Fixing("", running=asked, without_data=True)
     foreign = Accused(
-        paths - {"stem.norm"}, frozenset(), frozenset(), ("unlike the weights",), False, False
-    )
+        paths - {"stem.norm"}, frozenset(), frozenset(), ("unlike the weights",),
+        lost=False, foreign=True, untold=False,
+    )  # fmt: skip
     with pytest.raises(NormcheckError, match="only mildly off") as raised:
         estimated_on_fields(checkpoint, saved, how, foreign)
     assert raised.value.hint
@@ -307,7 +308,7 @@ def test_where_few_decisions_change_it_takes_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stored statistics of all norms may do as well then; those of one layer are lost."""
-    monkeypatch.setattr(on_fields, "_FEW", 1.01)
+    monkeypatch.setattr(on_fields, "_AS_HEALTHY", (1.01, 1.01))
     result = repaired(LOST, tmp_path / "fixed.pt")
     assert result.refused
     assert "may do as well" in result.models[0].objections[0]

@@ -44,7 +44,7 @@ class Fix:
     holdout: Annotated[
         str,
         Flag(
-            "Data to judge the result on. Default: each half of --data judges the other.",
+            "Data to judge the result on. Default: each sample, by statistics of all the others.",
             metavar="DATA",
         ),
     ] = ""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.fields.first_evidence import is_of_these_weights
 from normcheck.live.fields.first_response import EQUATIONS, StoredFirst, is_linear, response_of
 from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
 from normcheck.live.watching.input_moments import Collected
@@ -74,7 +75,12 @@ def usual_field(shape: tuple[int, int, int]) -> Field:
 
 
 def likeliest_field(
-    regimes: Regimes, seen: Collected, first: CallSite | None, shape: tuple[int, int, int]
+    regimes: Regimes,
+    seen: Collected,
+    first: CallSite | None,
+    shape: tuple[int, int, int],
+    *,
+    doubted: bool = False,
 ) -> Field:
     """The field under which the first norm's statistics come about; the usual one without it.
 
@@ -83,6 +89,8 @@ def likeliest_field(
         seen: What eval mode gives each norm.
         first: The first norm to run, where its statistics may be intact; None otherwise.
         shape: Channels, height and width of the input.
+        doubted: Whether other norms are of other weights, so that the first one has to show that
+            it is not.
     """
     usual = usual_field(shape)
     if first is None or first not in seen.stored:
@@ -94,11 +102,13 @@ def likeliest_field(
         return usual
     best, closest = usual, _SCATTER
     across = CHANNELS if shape[0] > 1 else CHANNELS[:1]
+    responses = []
     for smoothness in (Smoothness(*pair) for pair in product(NEIGHBOURS, across)):
         x = smooth_fields(count, shape, smoothness, 0)
         response = response_of(regimes, first, x)
         if response is None or len(response.means) < EQUATIONS * (response.means.shape[1] - 1):
             return usual
+        responses.append(response)
         parts = stored.fitted(response, 1.0)
         left = stored.leftover(response)
         if parts is None or left is None or left > _LEFTOVER:
@@ -107,4 +117,6 @@ def likeliest_field(
         if scatter < closest:
             best = Field(shape, smoothness, float(parts[0]), tuple(map(float, parts[1:-1])), True)
             closest = scatter
+    if doubted and best.fitted and not is_of_these_weights(stored, responses):
+        return usual
     return best

@@ -12,6 +12,8 @@ from normcheck.saved.dtypes import Array, DType
 from normcheck.saved.tensors import PlainRegion, Storage, TensorRef
 from normcheck.sources.source import FileSource
 
+NOT_FINITE = "look for NaN or infinite values in the data and in the weights"
+"""The hint where new values are not finite."""
 _NUMPY_FLOATS = ("float64", "float32", "float16")
 
 
@@ -135,7 +137,7 @@ def encoded(name: str, values: Array, dtype: DType, *, big_endian: bool = False)
     if not np.all(np.isfinite(numbers)):
         raise NormcheckError(
             f"{name}: the new values are not all finite",
-            "look for NaN or infinite values in the data and in the weights",
+            NOT_FINITE,
         )
     if dtype.name in _NUMPY_FLOATS:
         with np.errstate(over="ignore"):

@@ -62,6 +62,8 @@ class Accused:
     """In words, by what that is known."""
     lost: bool
     """Whether any are lost or impossible, and not only unlike the weights."""
+    foreign: bool
+    """Whether any are of other weights: those that nothing speaks against may be, too."""
     untold: bool
     """Whether all are at 0 and 1, and nothing in the file tells that the weights were not trained
     with these."""
@@ -105,6 +107,7 @@ def accused_layers(checkpoint: Checkpoint, saved: SavedModel) -> Accused:
         frozenset(layers - whole),
         tuple(f"{f.rule} ({f.title})" for f in grave),
         any(f.rule in _LOST for f in grave),
+        bool(foreign),
         all(layer.at_initial_values for layer in own.layers if layer.path in tracked)
         and not any(f.rule == _RESET or f.fix == FIX_LOST for f in grave),
     )

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch
 from normcheck.live.watching.batch_norm_call import BatchNormCall
-from normcheck.live.watching.forward import RegimeOutputs
+from normcheck.live.watching.forward import Enough, Interrupted, RegimeOutputs
+from normcheck.live.watching.input_moments import by_others
 from normcheck.live.watching.outputs import ForwardOutput
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.reachable_modules import Reached
@@ -109,6 +110,50 @@ class Estimator:
         """The model's outputs with the stored statistics, or with others."""
         return RegimeOutputs.of(self._run(batches, given or {}, None))
 
+    def left_out(
+        self, batches: Iterable[Batch], given: Estimates, samples: int
+    ) -> RegimeOutputs | None:
+        """The model's outputs, each sample's with the statistics of all the others.
+
+        Args:
+            batches: Samples to predict.
+            given: Statistics of all samples, these among them.
+            samples: How many those are of.
+
+        Returns:
+            None where samples cannot be told apart at a norm, where they do not all give it
+            equally many values, and where it is called several times in a forward.
+        """
+        places, apart = self._places(), [True]
+        shapes: dict[int, tuple[float, torch.Size]] = {}
+        called: set[int] = set()
+
+        def each() -> Iterator[Batch]:
+            for batch in batches:
+                called.clear()
+                yield batch
+
+        def how(call: BatchNormCall) -> object:
+            number = _number(places, call)
+            if number is None or number not in given:
+                return None
+            each_gives = (len(call.input) / (call.samples or len(call.input)), call.input.shape[1:])
+            alike = shapes.setdefault(number, each_gives) == each_gives
+            single = alike and number not in called
+            out = by_others(call, given[number], samples) if single else None
+            if out is None:
+                apart[0] = False
+                raise Enough
+            called.add(number)
+            return out
+
+        try:
+            return RegimeOutputs.of(self.regimes.run(each(), how))
+        except (Enough, Interrupted):
+            if apart[0]:
+                raise
+            return None
+
     def _pass(self, passes: Passes, given: Estimates | None) -> tuple[dict[int, Population], int]:
         found: dict[int, Population] = {}
         samples = 0
@@ -120,13 +165,10 @@ class Estimator:
         self, batches: Iterable[Batch], given: Estimates | None, found: dict[int, Population] | None
     ) -> Iterator[tuple[Batch, ForwardOutput]]:
         """Forwards; ``given`` None normalises by each batch."""
-        addresses = [address_of(tracked.mean) for tracked in self.tracked]
-        places = {place: number for number, place in enumerate(addresses) if place is not None}
+        places = self._places()
 
         def how(call: BatchNormCall) -> object:
-            mean, _ = call.statistics
-            place = None if mean is None or call.training else address_of(mean)
-            number = None if place is None else places.get(place)
+            number = _number(places, call)
             if number is None:
                 return None
             if found is not None:
@@ -136,6 +178,10 @@ class Estimator:
             return call.with_statistics(*given[number]) if number in given else None
 
         yield from self.regimes.run(iter(batches), how)
+
+    def _places(self) -> dict[int, int]:
+        addresses = [address_of(tracked.mean) for tracked in self.tracked]
+        return {place: number for number, place in enumerate(addresses) if place is not None}
 
     def _moved(self, number: int, old: Estimates, new: Estimates) -> float:
         if number not in old:
@@ -170,3 +216,10 @@ class Estimator:
             whole[number] = Population(int(count), middle, total)
         everyone = self.reduce(torch.tensor([float(samples)], dtype=torch.float64))
         return whole, int(everyone[0])
+
+
+def _number(places: Mapping[int, int], call: BatchNormCall) -> int | None:
+    """Of the tracked norm whose statistics the operator is given; None in train mode."""
+    mean, _ = call.statistics
+    place = None if mean is None or call.training else address_of(mean)
+    return None if place is None else places.get(place)

@@ -1,4 +1,4 @@
-"""Whether re-estimated statistics help: half of the data estimates, the other half judges."""
+"""Whether re-estimated statistics help: each sample is judged by those of all the others."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import AgainstData, Regime
 from normcheck.live.misfit import OtherCode
 from normcheck.live.probes.against_constant import skill
+from normcheck.live.probes.pooled_scores import expected_gain
 from normcheck.live.probes.regime_comparison import (
     answers,
     calibrated_gain,
@@ -49,27 +50,34 @@ class Judged:
 
 
 def crossed(
-    estimator: Estimator, data: BatchStream, samples: int
-) -> tuple[RegimeOutputs, RegimeOutputs]:
+    estimator: Estimator, estimate: Estimate, data: BatchStream
+) -> tuple[RegimeOutputs, RegimeOutputs, str]:
     """Outputs with the stored statistics, and with those of samples that are not judged.
 
-    Each half is predicted with the statistics of the other.
+    Each sample is predicted with the statistics of all the others, as in a scan. Where samples
+    cannot be told apart at a norm, each half is predicted with the statistics of the other.
 
     Args:
         estimator: Runs the model.
+        estimate: Of all the data.
         data: All of it.
-        samples: How many there are.
+
+    Returns:
+        The outputs before and after, and what judged, in words.
     """
-    step = max(1, -(-samples // JUDGES))
+    step = max(1, -(-estimate.samples // JUDGES))
+    left_out = estimator.left_out(data.thinned(step), estimate.statistics, estimate.samples)
+    if left_out is not None:
+        return estimator.outputs(data.thinned(step)), left_out, "statistics of all other samples"
     before, after = RegimeOutputs([], []), RegimeOutputs([], [])
     for half in (0, 1):
         # Python binds late: the half is an argument, not a variable of the loop.
-        estimate = estimator.estimated(lambda half=half: data.every_other(half))  # type: ignore[misc]
-        for gathered, given in ((before, None), (after, estimate.statistics)):
+        by = estimator.estimated(lambda half=half: data.every_other(half))  # type: ignore[misc]
+        for gathered, given in ((before, None), (after, by.statistics)):
             run = estimator.outputs(data.every_other(1 - half, step), given)
             gathered.mains += run.mains
             gathered.labels += run.labels
-    return before, after
+    return before, after, "statistics of the other half"
 
 
 def held_out(
@@ -109,6 +117,7 @@ def judge(
             residual=estimate.residual, domains=None, answers=answers(before),
             given_answers=answers(after), calibrated_t=calibrated_gain(before, after),
             skill=skill(before), given_skill=skill(after),
+            expected_gain=expected_gain(before, after),
         )
     )  # fmt: skip
     objections = list(_against(found, stored, given, loss_gain(before, after), initial=initial))

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Feed
+from normcheck.live.feeding.label_range import check_range
 from normcheck.live.misfit import OtherCode
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.functions import other_code
 from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.regimes import Regimes
+from normcheck.repair.editing.tensor_edits import NOT_FINITE
 from normcheck.repair.estimating.data_stream import BatchStream, open_stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.estimating.prepared_model import prepared
@@ -70,6 +74,11 @@ def _measured(
             "no norm with running statistics ran on the data",
             "they are called in train mode, or not at all: normcheck scan --run tells",
         )
+    lost = [n for n, both in estimate.statistics.items() if not _finite(both)]
+    if lost:
+        raise NormcheckError(
+            f"{estimator.tracked[lost[0]].path}: the new values are not all finite", NOT_FINITE
+        )
     initial = any(
         bool((t.mean == 0).all()) and bool((t.variance == 1).all()) for t in estimator.tracked
     )
@@ -77,11 +86,12 @@ def _measured(
         feeding = replace(running.feeding, data=how.holdout)
         holdout = open_stream(forward.model, forward, feeding)
         count = sum(batch.size for batch in holdout)
-        outputs = held_out(estimator, estimate, holdout, count)
+        before, after = held_out(estimator, estimate, holdout, count)
         by, steady = holdout.source, holdout
     else:
-        outputs = crossed(estimator, data, estimate.samples)
-        by, steady = "the other half of it", data
+        before, after, by = crossed(estimator, estimate, data)
+        steady = data
+    check_range(before.mains, before.labels)
     if not steady.repeats:
         raise NormcheckError(
             f"{steady.source} gives other samples on every pass, so that before and after cannot "
@@ -89,8 +99,12 @@ def _measured(
             "seed its random draws, or give other data to judge by with --holdout",
         )
     meant = None if initial else _other_code(estimator.regimes, data)
-    verdict = judge(outputs, estimate, by, initial=initial, meant=meant)
+    verdict = judge((before, after), estimate, by, initial=initial, meant=meant)
     return estimate, verdict, data.source, data.shapes
+
+
+def _finite(statistics: tuple[Tensor, Tensor]) -> bool:
+    return all(bool(part.isfinite().all()) for part in statistics)
 
 
 def _other_code(regimes: Regimes, data: BatchStream) -> OtherCode | None:

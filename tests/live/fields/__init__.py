@@ -1,0 +1,1 @@
+"""Smooth random images, and what a first norm tells of them."""
