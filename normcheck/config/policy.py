@@ -46,3 +46,9 @@ class Policy(Brief):
     layer_ignores: tuple[LayerIgnore, ...] = ()
     baseline: Baseline | None = None
     """Findings that are known already."""
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether it can leave a finding out, of whatever file."""
+        mild = self.min_severity is not Severity.INFO or self.min_confidence is not Confidence.LOW
+        return mild or bool(self.layer_ignores) or self.baseline is not None

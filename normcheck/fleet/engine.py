@@ -39,8 +39,8 @@ def examined(work: Work, task: FileTask, fleet: Fleet) -> Generator[FileResult, 
     if fleet.cache is not None:
         from normcheck.fleet.result_cache import remembered
 
-        # Lines are kept for a run that wants them, whatever this one does.
-        kept = replace(task, wishes=task.wishes | {Wish.LINES})
+        # Lines and models are kept for a run that wants them, whatever this one does.
+        kept = replace(task, wishes=task.wishes - {Wish.LINES_ALONE} | {Wish.LINES})
 
         def uncached(work: Work) -> Generator[FileResult, None, None]:
             return examined(work, kept, replace(fleet, cache=None))

@@ -31,7 +31,9 @@ class FileTask:
         of several processes would write all of them alone.
         """
         result = examine(target, self.examination, self.wishes)
-        return with_line(result) if Wish.LINES in self.wishes else result
+        if Wish.LINES in self.wishes:
+            result = with_line(result)
+        return replace(result, models=()) if Wish.LINES_ALONE in self.wishes else result
 
     def sent(self) -> bytes:
         """The whole task as another process takes it.

@@ -30,8 +30,8 @@ def _serve(parent: Parent) -> None:
     from normcheck.live.process.child_messages import Progress
     from normcheck.pipeline.results import lost, packed
 
-    def tell(message: Any) -> None:
-        data = written_message(message)
+    def tell(message: Any, text: str = "") -> None:
+        data = written_message(message, text)
         if len(data) > LONGEST:
             data = written_message(Result(lost(message.result.target, _TOO_LONG, _ALONE)))
         parent.send(data)
@@ -49,7 +49,8 @@ def _serve(parent: Parent) -> None:
     tell(Ready())
     while True:
         target = parent.next()
-        tell(Result(packed(task.result_of(target))))
+        result = packed(task.result_of(target))
+        tell(Result(replace(result, line="")), result.line)
 
 
 def _stop(_signal: int, _frame: object) -> None:

@@ -70,7 +70,9 @@ class Values:
         ends answer what rule after rule asks.
         """
         if self._ordered is None:
-            object.__setattr__(self, "_ordered", np.sort(self.numbers))
+            ordered = self.numbers.copy()
+            ordered.sort()  # np.sort looks at its arguments first, which takes as long
+            object.__setattr__(self, "_ordered", ordered)
         assert self._ordered is not None  # noqa: S101  # set above
         return self._ordered
 
@@ -197,9 +199,9 @@ class NormLayer:
         return (
             self.running_mean is not None
             and self.running_var is not None
-            and self.running_mean.size > 0
             and self.running_mean.all_are(0.0)
             and self.running_var.all_are(1.0)
+            and self.running_mean.size > 0
         )
 
     @property

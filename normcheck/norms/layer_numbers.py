@@ -63,7 +63,9 @@ def median(values: Sequence[float] | Floats) -> float:
 
     Not ``np.median``, which imports ``numpy.ma``: that takes longer than a whole scan.
     """
-    return middle_of(np.sort(np.asarray(values, dtype=np.float64), axis=None))
+    ordered = np.array(values, dtype=np.float64).reshape(-1)
+    ordered.sort()
+    return middle_of(ordered)
 
 
 def middle_of(ordered: Floats) -> float:

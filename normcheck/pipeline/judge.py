@@ -89,6 +89,8 @@ def _trace() -> str:
 
 def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool] | None:
     """Why a rule lacks what it needs, what that is, and whether only other flags give it."""
+    if rule.need is Need.STATE:
+        return None  # as most
     run = subject.run
     if held and rule.need in (Need.RUN, Need.DATA):
         return held, "code of the configuration (--trust-config)", False

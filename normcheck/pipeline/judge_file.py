@@ -97,7 +97,12 @@ def _judged(
         class_path=anatomy.class_path,
         tensors=anatomy.tensor_count,
         layers=tuple(
-            summarise(layer, exported=anatomy.exported, standing=standing[layer.path])
+            summarise(
+                layer,
+                exported=anatomy.exported,
+                standing=standing[layer.path],
+                bins=Wish.LINES_ALONE not in wishes,
+            )
             for layer in anatomy.layers
         ),
         rules=tuple(rule.code for rule in rules),

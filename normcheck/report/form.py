@@ -27,6 +27,8 @@ class Wish(StrEnum):
 
     LINES = "lines"
     """The file's line of JSON Lines, made in the process that reads the file."""
+    LINES_ALONE = "lines alone"
+    """That line, and nothing else of the models: nobody is going to ask for one."""
     PREDICTIONS = "predictions"
     """Predicted and stored means of every channel."""
 
@@ -71,6 +73,8 @@ class ReportForm:
     fix: Callable[[Repair, View], str] | None = None
     """None where nothing is said of a repair."""
     needs: frozenset[Wish] = frozenset()
+    shows_models: bool = True
+    """Whether it asks for the models of a part that has its line of JSON Lines."""
     check: Callable[[], None] | None = None
     """Raises UsageError where what it takes is not installed; None where it takes nothing."""
 

@@ -225,6 +225,7 @@ def summarise(
     *,
     exported: bool = False,
     standing: tuple[Standing, str] = (Standing.UNTOLD, ""),
+    bins: bool = True,
 ) -> LayerSummary:
     """A layer's line of the report, its arrays reduced to what is shown.
 
@@ -234,6 +235,7 @@ def summarise(
         suppressed: On the model.
         exported: Whether the layer's mode is part of an export and has no other.
         standing: What speaks for it, and why, as long as no finding accuses it.
+        bins: Whether somebody looks at how the statistics are spread over their range.
     """
     uses = "batch stats" if exported and layer.training else _eval_uses(layer)
     # What may be a batch norm without its statistics is not called one of another kind.
@@ -251,8 +253,8 @@ def summarise(
         eps=layer.eps,
         momentum=layer.momentum,
         batches=layer.batches.value if layer.batches else None,
-        mean=_spread(layer.running_mean, _bins),
-        variance=_spread(layer.running_var, _logarithmic_bins),
+        mean=_spread(layer.running_mean, _bins if bins else None),
+        variance=_spread(layer.running_var, _logarithmic_bins if bins else None),
         weight=_spread(layer.weight),
         bias=_spread(layer.bias),
         aliases=layer.aliases,

@@ -62,7 +62,7 @@ class Need(StrEnum):
         return self in _BY_SCANS
 
 
-_BY_SCANS = frozenset((Need.STATE, Need.MODULES, Need.RUN, Need.DATA))
+_BY_SCANS = (Need.STATE, Need.MODULES, Need.RUN, Need.DATA)
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)

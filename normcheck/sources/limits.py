@@ -6,6 +6,7 @@ stay far below these numbers: the largest seen has about 300,000 tensors, which 
 """
 
 from dataclasses import field, fields
+from functools import cached_property
 
 from normcheck.errors import RefusedError
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -108,7 +109,7 @@ class Budget:
     names: dict[tuple[str, str], None] = field(default_factory=dict)
     """Module and name of every class and function that the file's pickles name, in order."""
 
-    @property
+    @cached_property
     def outer(self) -> "Budget | None":
         """That of the file that this one lies in."""
         return self.limits.outer if isinstance(self.limits, LimitsWithin) else None

@@ -172,6 +172,17 @@ def test_closed_pipe_is_no_crash(flags: list[str]) -> None:
         assert process.wait() == 2
 
 
+@pytest.mark.parametrize("flags", [(), ("--min-severity", "error"), ("--min-confidence", "high")])
+def test_json_lines_are_those_of_json(command: Command, flags: tuple[str, ...]) -> None:
+    """With nothing suppressed, where models are not kept, and with findings that are."""
+    words = ("scan", SICK, HEALTHY, "--exit-zero", *flags)
+    whole = json.loads(command(*words, "-f", "json").stdout)
+    *lines, summary = map(json.loads, command(*words, "-f", "json-lines").stdout.splitlines())
+    for name in ("models", "findings", "suppressed", "skipped"):
+        assert [entry for line in lines for entry in line[name]] == whole[name]
+    assert summary["summary"]["suppressed"] == len(whole["suppressed"])
+
+
 def test_rule_and_kinds_pages(command: Command) -> None:
     """Pages by code and by name, in any case, and a suggestion for a misspelt word."""
     page = command("rule", "nc101").stdout

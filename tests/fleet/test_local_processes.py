@@ -27,6 +27,8 @@ from normcheck.live.process import process_link
 from normcheck.live.process.wire import read_message
 from normcheck.live.run_request import Feeding, Isolation, Running
 from normcheck.pipeline.results import FileResult, models_of
+from normcheck.report.form import Wish
+from normcheck.report.machines.as_json_lines import JsonLines
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
@@ -38,6 +40,7 @@ from tests.report.everything import render, text_of
 pytestmark = [pytest.mark.slow, pytest.mark.posix]
 
 DEADLY = Examination(rules=(*RULES, RULE))
+ALONE = frozenset({Wish.LINES, Wish.LINES_ALONE})
 
 
 def every_form(report: Report) -> list[str]:
@@ -57,6 +60,29 @@ def test_the_report_does_not_depend_on_the_number_of_processes(mixed: Path) -> N
     alone = scan(targets, policy=policy)
     assert (len(alone.errors), len(alone.unused)) == (3, 2)
     assert every_form(scan(targets, policy=policy, fleet=Fleet(jobs=3))) == every_form(alone)
+
+
+def test_lines_alone_are_the_same_without_models(mixed: Path) -> None:
+    """Of whoever read the file; one that is lost has no line, and is told of all the same."""
+    write_model(mixed / "deadly.safetensors", EXITS)
+    told = [
+        [JsonLines().part(part) for part in parts(mixed, DEADLY, fleet=Fleet(jobs=2), wishes=these)]
+        for these in (frozenset[Wish](), frozenset({Wish.LINES}), ALONE)
+    ]
+    assert told[0] == told[1] == told[2]
+    assert "ended with exit code 7" in "".join(told[0])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_who_wants_lines_alone_gets_no_models(mixed: Path, jobs: int) -> None:
+    """Nothing of them is made ready for the way, nor sent."""
+    work = (Target(file, explicit=True) for file in sorted(mixed.glob("epoch-*")))
+    with closing(engine.examined(work, FileTask(wishes=ALONE), Fleet(jobs=jobs))) as results:
+        for result in results:
+            assert result.line
+            assert result.verdicts
+            assert not result.models
+            assert not result.packed
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def _scan(
             running = replace(running, progress=bar.step, announce=bar.announce)
             examination = replace(examination, running=running)
         fleet = replace(fleet, progress=bar.files, announce=bar.announce)
-        wishes = _wishes(words, outputs)
+        wishes = _wishes(words, outputs, policy)
         stream = parts(words.targets, examination, policy, fleet=fleet, wishes=wishes)
         with closing(stream):
             for part in _as_wanted(destinations.sparing(stream), words, resolved):
@@ -151,13 +151,18 @@ def _scan(
     return tally
 
 
-def _wishes(words: Scan, outputs: Sequence[OutputPlace]) -> frozenset[Wish]:
+def _wishes(words: Scan, outputs: Sequence[OutputPlace], policy: Policy) -> frozenset[Wish]:
     """What the outputs need of each file while it is read."""
-    wishes = frozenset(wish for output in outputs for wish in form_of(output.form).needs)
+    forms = [form_of(output.form) for output in outputs]
+    wishes = frozenset(wish for form in forms for wish in form.needs)
     if words.plot:
         from normcheck.report.people.fit_figure import NEEDS
 
         wishes |= NEEDS
+    whole = words.plot or words.write_baseline or any(form.shows_models for form in forms)
+    # Of a file whose findings do not all count another line is made, of its models.
+    if not whole and not policy.suppresses:
+        wishes |= {Wish.LINES_ALONE}
     return wishes
 
 

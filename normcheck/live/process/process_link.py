@@ -28,7 +28,7 @@ BOOT = (
 """With -P, so that a folder called normcheck where the user stands is not taken for us. The
 main module of whoever called us is not imported there, as multiprocessing would: a script
 without a guard would start itself again."""
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _GONE_SECONDS = 0.2
 """That a process whose link is closed has to end by itself."""
 

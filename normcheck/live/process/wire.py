@@ -37,6 +37,8 @@ what was made to unfold reaches a thousand."""
 _ALWAYS = 1 << 16
 """Bytes that any packed ones may become."""
 _LEFT = "left in its process"
+_BESIDE = b"\n"
+"""Between a message and the text beside it: as it is written here, JSON holds no end of a line."""
 
 T = TypeVar("T")
 
@@ -72,9 +74,16 @@ def read(data: bytes, kind: type[T], most: int = LONGEST) -> T:
     return made
 
 
-def written_message(message: Any) -> bytes:
-    """A message, which is a dataclass of ours, with its name before it."""
-    return written((type(message).__name__, message))
+def written_message(message: Any, text: str = "") -> bytes:
+    """A message, which is a dataclass of ours, with its name before it.
+
+    Args:
+        message: One of those that the other process expects.
+        text: Goes beside it as it is, for its ``with_text``: a long text would be made a string of
+            JSON, and of that a text again.
+    """
+    body = written((type(message).__name__, message))
+    return body + _BESIDE + text.encode("utf-8", "surrogatepass") if text else body
 
 
 def read_message(data: bytes, kinds: Mapping[str, type], most: int = LONGEST) -> Any:
@@ -88,10 +97,16 @@ def read_message(data: bytes, kinds: Mapping[str, type], most: int = LONGEST) ->
     Raises:
         DamagedError: They stand for none of these messages.
     """
-    raw = _parsed(data, most)
+    body, beside, text = data.partition(_BESIDE)
+    raw = _parsed(body, most - len(beside) - len(text))
     try:
         name, parts = raw
-        return convert(parts, arms_of(kinds[name]), [])
+        message = convert(parts, arms_of(kinds[name]), [])
+        if not beside:
+            return message
+        if not hasattr(message, "with_text"):
+            raise ValueError(f"{name} has no text beside it")
+        return message.with_text(text.decode("utf-8", "surrogatepass"))
     except _BROKEN as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
 

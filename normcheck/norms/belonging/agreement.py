@@ -5,6 +5,7 @@ link predicts.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import log
 
 from normcheck.lazy_dataclass import lazy_dataclass
@@ -53,7 +54,7 @@ class Agreement:
     """Norms that these sums reach, where they are clearly there: no link that leaves the sum out
     vouches for them."""
 
-    @property
+    @cached_property
     def likely(self) -> tuple[Fit, ...]:
         """The fits whose links probably exist: only these can speak against a model.
 
@@ -75,7 +76,7 @@ class Agreement:
         """Whether by the median nothing fits, whatever the factor: by these links at least."""
         return bool(self.likely) and median([f.alignment for f in self.likely]) < MISSES
 
-    @property
+    @cached_property
     def agreeing(self) -> tuple[Fit, ...]:
         """The fits in which prediction and statistics agree, by whatever link."""
         sure = [fit for fit in self._following if not self._doubt(fit)]
@@ -91,7 +92,7 @@ class Agreement:
         each |= {fit.link.target.path: self._doubt(fit) or OTHER_LEVEL for fit in self._following}
         return {path: why for path, why in each.items() if path not in vouched}
 
-    @property
+    @cached_property
     def _following(self) -> list[Fit]:
         """The plain fits in which prediction and statistics agree, taken alone."""
         return [

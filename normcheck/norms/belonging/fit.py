@@ -1,6 +1,6 @@
 """How well what a link predicts agrees with what its norm has stored."""
 
-from math import inf, log
+from math import inf, log, sqrt
 
 import numpy as np
 
@@ -91,6 +91,7 @@ def fit_of(
     assert target.running_var is not None  # noqa: S101  (links have both statistics)
     stored_variance = target.running_var.numbers
     both = (stored_variance > 0) & (variance > 0)
+    count = np.count_nonzero(both)
     logs = np.log(stored_variance[both]), np.log(variance[both])
     return Fit(
         link=link,
@@ -105,8 +106,8 @@ def fit_of(
         alignment=held.alignment,
         energy=max(float((stored * stored) @ weight), LEAST_ENERGY) / stored.size,
         slope=held.slope,
-        log_scale=median(logs[0] - logs[1]) if both.any() else 0.0,
-        scale_correlation=_correlation(*logs, np.ones(int(both.sum()))),
+        log_scale=median(logs[0] - logs[1]) if count else 0.0,
+        scale_correlation=_correlation(*logs, np.ones(count)),
         border=border,
         small_map=small_map,
     )
@@ -140,10 +141,10 @@ def weights_of(means: Floats, variances: Values) -> Floats:
 
 
 def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
-    total = float(weight.sum())
+    total = float(np.add.reduce(weight))
     if a.size < 2 or total <= 0:
         return 0.0
     da, db = a - (a @ weight) / total, b - (b @ weight) / total
     weighted = da * weight
-    spread = float(np.sqrt((da @ weighted) * ((db * db) @ weight)))
+    spread = sqrt(float(da @ weighted) * float((db * db) @ weight))
     return float(db @ weighted) / spread if spread > 0 else 0.0

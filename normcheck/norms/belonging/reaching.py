@@ -140,7 +140,7 @@ def _affine(link: Link) -> tuple[Floats, Floats]:
     stored, eps = source.running_var, source.assumed_eps
     if stored is not None and stored.size == channels and stored.finite and eps > 0:
         variance = stored.numbers
-        if variance.size and 0 <= variance.min() < MUCH_MORE * eps:
+        if variance.size and 0 <= stored.lowest < MUCH_MORE * eps:
             gamma = gamma * np.sqrt(variance / (variance + eps))
     return gamma, beta
 

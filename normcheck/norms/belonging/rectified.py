@@ -36,7 +36,7 @@ def is_rectified(layer: NormLayer) -> bool:
     return (
         mean is not None
         and variance is not None
-        and bool((mean.numbers >= 0).all() and (variance.numbers >= 0).all())
+        and all(values.lowest >= 0 for values in (mean, variance) if values.size)
     )
 
 

@@ -73,19 +73,27 @@ def explain(agreement: Agreement) -> bool:
     follow = sum(fit.alignment for fit in fits) >= CONVINCING * len(fits)
     if follow and abs(log(max(median([fit.slope for fit in fits]), _NO_FACTOR))) <= LARGEST_FACTOR:
         return False  # as of nearly every model, without reading its weights again
-    usual = np.array([Prediction(link, HYPOTHESES).scores for link in links])
     spiking = [_of_spikes(link) for link in links]
     scores = np.array([prediction.scores for prediction in spiking])
-    if not (np.isfinite(usual).all() and np.isfinite(scores).all()):
+    if not np.isfinite(scores).all():
         return False
-    missed, other = (np.log(np.maximum(1 - each, EXACT)).mean(axis=0) for each in (scores, usual))
+    missed = _missed(scores)
     best = int(missed.argmin())
-    near = float(np.median(scores[:, best]))
     factor = median([float(prediction.off_one[best]) for prediction in spiking])
+    if median(scores[:, best]) < _ALIKE or factor > LARGEST_FACTOR:
+        return False
+    usual = np.array([Prediction(link, HYPOTHESES).scores for link in links])
+    if not np.isfinite(usual).all():
+        return False
     # Where an activation explains much, up to a factor, spikes must leave out a third of the rest.
     better = CLEARLY if float(usual.mean(axis=0).max()) >= CONVINCING else AS_ROUGH
-    likelier = float(missed[best]) <= float(other.min()) - better
-    return near >= _ALIKE and factor <= LARGEST_FACTOR and likelier
+    return float(missed[best]) <= float(_missed(usual).min()) - better
+
+
+def _missed(scores: Floats) -> Floats:
+    """What each hypothesis misses, as the mean logarithm over the links."""
+    logs: Floats = np.log(np.maximum(1 - scores, EXACT)).mean(axis=0)
+    return logs
 
 
 def unjudged(layers: Sequence[NormLayer]) -> Agreement:

@@ -97,5 +97,9 @@ def _beside_models(report: Report) -> Iterator[str]:
 
 
 FORM = ReportForm(
-    "json-lines", ".jsonl", scan=lambda _view: JsonLines(), needs=frozenset({Wish.LINES})
+    "json-lines",
+    ".jsonl",
+    scan=lambda _view: JsonLines(),
+    needs=frozenset({Wish.LINES}),
+    shows_models=False,
 )

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from normcheck.errors import DamagedError
-from normcheck.findings import Finding, Severity
+from normcheck.findings import Finding, Severity, Skipped
 from normcheck.fleet.worker_messages import MESSAGES as OF_WORKERS
-from normcheck.fleet.worker_messages import Result
+from normcheck.fleet.worker_messages import Ready, Result
 from normcheck.live.process import wire
 from normcheck.live.process.child_messages import MESSAGES as OF_RUNS
 from normcheck.live.process.child_messages import Came, Progress
@@ -125,6 +125,25 @@ def test_the_way_back(body: bytes, kinds: dict[str, type]) -> None:
     """What comes back from a process is one of its messages, or nothing."""
     with pytest.raises(DamagedError):
         read_message(body, kinds)
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "[1]\n[2]\n\n", "µ \ud800 \x00"], ids=ascii)
+def test_a_text_beside_a_message(text: str) -> None:
+    """It arrives as it was, ends of lines and halves of characters included."""
+    result = FileResult("a.pt", skipped=(Skipped("a.pt", "", "NC101", "two\nlines"),))
+    back = read_message(written_message(Result(result), text), OF_WORKERS)
+    assert back == Result(replace(result, line=text))
+
+
+def test_a_text_that_nobody_expects_or_that_is_none() -> None:
+    """It is refused, and counts for the length of the message."""
+    message = written_message(Result(FileResult("a.pt")), "x" * 100)
+    for broken in (written_message(Ready(), "x"), message + b"\xff", b"\n" + message):
+        with pytest.raises(DamagedError):
+            read_message(broken, OF_WORKERS)
+    with pytest.raises(DamagedError, match="longer than"):
+        read_message(message, OF_WORKERS, len(message) - 1)
+    assert read_message(message, OF_WORKERS, len(message)).result.line == "x" * 100
 
 
 def test_enumerations_have_their_own_members_only() -> None:

@@ -153,10 +153,10 @@ def _may_have_grown(before: deque[NormLayer], target: NormLayer, makes: int) -> 
     return [
         norm
         for norm in reversed(before)
-        if norm.has_statistics
-        and not norm.at_initial_values
-        and norm.features
+        if norm.features
         and norm.features + makes == target.features
+        and norm.has_statistics
+        and not norm.at_initial_values
     ]
 
 
