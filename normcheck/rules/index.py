@@ -124,7 +124,7 @@ INDEX = (
     (
         "NC407",
         "other-code",
-        "the statistics are right for other code: eps, activation, borders, resizing",
+        "the statistics are right for other code: eps, activation or borders",
         "error",
         "data",
         "data",

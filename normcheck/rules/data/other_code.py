@@ -94,7 +94,7 @@ def _between(found: OtherCode) -> str:
 RULE = Rule(
     code="NC407",
     name="other-code",
-    summary="the statistics are right for other code: eps, activation, borders, resizing",
+    summary="the statistics are right for other code: eps, activation or borders",
     severity=Severity.ERROR,
     need=Need.DATA,
     page=__doc__ or "",

@@ -27,7 +27,7 @@ from normcheck.norms.belonging.structure.steps import places_served
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.layer_numbers import median
 from normcheck.norms.weight_layout import Layout, layouts_of
-from normcheck.norms.weights_budget import within_budget
+from normcheck.norms.weights_budget import BEYOND, within_budget
 from normcheck.saved.checkpoint import SavedModel
 
 FEWEST_AGREEING = 3
@@ -66,17 +66,21 @@ def with_joins(
         for layer in layers
         if layer.has_statistics and (layer.features or 0) >= FEWEST_CHANNELS
     } - vouched
+    wanted -= {path for path, why in agreement.unjudged if why == BEYOND}
     if not wanted:
         return agreement
     run = list(steps) if model.ordered else usual_order(list(steps))[0]
     wanted -= places_served(model, layers).keys()
-    each = _predictions(run, wanted, agreement.activation, layouts_of(model), budget)
+    added = bool(agreement.by_sums or agreement.behind_sums)
+    nearby = Nearby(run, agreement.activation, added=added)
+    each = _predictions(nearby, run, wanted, agreement.activation, layouts_of(model), budget)
     level = median([log(fit.slope) for fit in sure if fit.slope > 0])
     found = [fit for one in each if (fit := _best(one, level)) is not None]
     return replace(agreement, by_sums=(*agreement.by_sums, *found)) if found else agreement
 
 
 def _predictions(
+    nearby: Nearby,
     run: Sequence[ModuleStep],
     wanted: set[str],
     activation: str,
@@ -84,7 +88,6 @@ def _predictions(
     budget: int | None,
 ) -> list[Prediction]:
     """What every source predicts of the norms that are wanted."""
-    nearby = Nearby(run, activation)
     places: list[tuple[ModuleStep, NormLayer, list[Origin]]] = []
     for place, (step, behind) in enumerate(pairwise(run)):
         target = behind.norm

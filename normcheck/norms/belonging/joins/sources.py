@@ -62,10 +62,13 @@ class Nearby:
     Args:
         steps: Modules in the order in which they run.
         activation: Behind each norm.
+        added: Whether the model has residual sums: a norm alone may then be one part of a sum,
+            which looks right where means are as much too small.
     """
 
-    def __init__(self, steps: Sequence[ModuleStep], activation: str) -> None:
+    def __init__(self, steps: Sequence[ModuleStep], activation: str, *, added: bool) -> None:
         """Put the norms in order."""
+        self._added = added
         self._places = [i for i, step in enumerate(steps) if step.norm is not None]
         self._norms = [norm for step in steps if (norm := step.norm) is not None]
         self._ends = [_ends_here(steps, place) for place in self._places]
@@ -99,7 +102,7 @@ class Nearby:
 
     def _alone(self, norms: Sequence[NormLayer], takes: int) -> Iterator[Origin]:
         for norm in norms:
-            if norm.features == takes:
+            if norm.features == takes and not self._added:
                 yield Origin((Part(norm),))
             elif norm.features == 2 * takes:
                 yield Origin((Part(norm, 1),))
