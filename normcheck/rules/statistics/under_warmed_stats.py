@@ -35,7 +35,9 @@ are not, within the precision of the prediction, the count belongs to another hi
 Where the same file shows a training of more than twice as many steps, they did not update these
 layers. The optimizer's averages of gradients then tell which statistics the last steps used. The
 stored ones: trained in eval mode, a warning, and no repair helps. Those of the batch: count and
-statistics began anew. Without them both readings are said, as a warning.
+statistics began anew. Without them both readings are said, as a warning. In a file without an
+optimizer biases right before norms tell: they move as β does only in training with stored
+statistics, as after a validation that calls `model.eval()` and no `model.train()` behind it.
 
 ## What to do
 Run more batches in train mode: forward passes suffice, the weights need not change. Or let
@@ -57,7 +59,14 @@ from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.evidence.common_factor import Contradiction, residue_contradicted
 from normcheck.rules.evidence.count_and_clock import Lag, lag
 from normcheck.rules.evidence.floors import Floor, standing_on_a_floor
-from normcheck.rules.evidence.initial_stats import FIX_TRAINED, FIX_UNTOLD, FROZEN, told_of
+from normcheck.rules.evidence.initial_stats import (
+    FIX_TRAINED,
+    FIX_UNTOLD,
+    FROZEN,
+    bias_evidence,
+    bias_sentence,
+    told_of,
+)
 from normcheck.rules.evidence.residue import WARNING_RESIDUE, enough, of_variances, residue
 from normcheck.rules.evidence.signs_of_training import never_trained
 from normcheck.rules.option import Option
@@ -160,8 +169,44 @@ def check(subject: Subject) -> Iterator[Finding]:
             Evidence("num_batches_tracked", fewest, None, len(layers)),
         ),
     )
-    behind = lag(subject, layers) if severity is not Severity.INFO else None
-    yield found if behind is None else _in_a_long_training(subject, found, behind)
+    if severity is Severity.INFO:
+        yield found
+        return
+    behind = lag(subject, layers)
+    if behind is None:
+        yield _by_biases(subject, found, fewest)
+    else:
+        yield _in_a_long_training(subject, found, behind)
+
+
+def _by_biases(subject: Subject, found: Finding, batches: float) -> Finding:
+    """The finding, by what biases before norms show of the training that followed.
+
+    Few batches are counted as well where a validation calls ``model.eval()`` and nothing calls
+    ``model.train()`` after it. No optimizer in the file tells, but such biases do.
+    """
+    trace = subject.biases(found.layers)
+    if trace is None:
+        return replace(found, fix=f"{found.fix}; {_ELSE}")
+    said = f"{found.detail} {bias_sentence(trace)}"
+    if trace.used is Used.BATCH:
+        return replace(found, detail=said)
+    return replace(
+        found,
+        severity=Severity.WARNING,
+        title=f"training went on in eval mode after {plural(int(batches), 'batch')}",
+        detail=said,
+        consequence=_WITH_STORED,
+        fix=FIX_TRAINED,
+        evidence=(*found.evidence, *bias_evidence(trace)),
+        discriminator="trained in eval mode",
+    )
+
+
+_ELSE = (
+    "but if training went on after them in eval mode (model.eval() for a validation, and no "
+    "model.train() after it), the weights belong to these statistics: train again"
+)
 
 
 def _in_a_long_training(subject: Subject, found: Finding, behind: Lag) -> Finding:

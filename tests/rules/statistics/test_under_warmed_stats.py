@@ -5,6 +5,8 @@ import pytest
 
 from normcheck.findings import Confidence, Severity
 from normcheck.norms.layer import Momentum
+from normcheck.norms.traces.bias_trace import BiasTrace
+from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.evidence.residue import residue
 from normcheck.rules.rule import count_is_trusted
 from tests.rules.layers import (
@@ -295,3 +297,32 @@ def test_residue_can_be_taken_out() -> None:
     healed = (simulation.var - left) / (1 - left)
     np.testing.assert_allclose(healed, simulation.without_start / (1 - left), atol=1e-12)
     assert healed[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def _told_by_biases(used: Used) -> BiasTrace:
+    return BiasTrace(used, 0.5, 6.2, 0.8, ("bn",), CHANNELS)
+
+
+def test_biases_tell_training_that_went_on_in_eval_mode() -> None:
+    """A validation called model.eval() after so many batches: re-estimating would ruin it."""
+    found = only(judge(RULE, cold(5), biases=_told_by_biases(Used.STORED)))
+    assert found.severity is Severity.WARNING
+    assert found.title == "training went on in eval mode after 5 batches"
+    assert "re-estimating would ruin it" in found.consequence
+    assert "model.train()" in found.fix
+    assert "normcheck fix" not in found.fix
+    assert "moved as β did" in found.detail
+
+
+def test_biases_that_weight_decay_alone_moved_leave_too_few_batches() -> None:
+    """They were trained with the batch's statistics, and too few of them."""
+    found = only(judge(RULE, cold(5), biases=_told_by_biases(Used.BATCH)))
+    assert found.severity is Severity.ERROR
+    assert "saw too few batches" in found.title
+    assert "eval mode (model.eval()" not in found.fix
+
+
+def test_without_biases_the_fix_names_the_other_history() -> None:
+    """A count alone tells neither."""
+    found = only(judge(RULE, cold(5)))
+    assert "if training went on after them in eval mode" in found.fix
