@@ -1,12 +1,13 @@
 """This checkout against another commit, and against others who read the same files.
 
     python benchmarks/before_after.py [--commit 11a9f13] [--rounds 5] [--files 500]
-                                      [--tensors 100000] [--equal] [--only NAME ...]
+                                      [--tensors 100000] [--jobs N] [--equal] [--only NAME ...]
 
 Whole processes in turn: one small file, a folder of small files of which no two are alike (see
 ``different_files.py``), and files of many tensors (see ``sparse.py``), with and without a stem of
 BatchNorms, where the weights between norms are judged. A ratio is the median of the
-rounds' ratios of processor seconds, those of worker processes included. ``--equal`` compares the
+rounds' ratios of processor seconds, those of worker processes included; ``--jobs 1`` has none,
+without it scans have as many as they take by themselves. ``--equal`` compares the
 reports of both commits on the same files instead, without what names version and time. picklescan
 and hayward look for code in pickles and at nothing else; ``torch.load`` and ``load_file`` build the
 tensors and judge nothing. What is not installed is left out: ``pip install picklescan hayward``.
@@ -84,12 +85,15 @@ def rivals(kind: str, target: Path) -> dict[str, list[str]]:
     return found
 
 
-def compared(kind: str, target: Path, other: Path, rounds: int, pycache: Path) -> None:
+def compared(
+    kind: str, target: Path, other: Path, rounds: int, pycache: Path, flags: list[str]
+) -> None:
     """One row for each who reads the target: seconds, memory, and our part of its seconds."""
     # Installed programs come compiled; ours is not to be compiled anew in every round.
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(pycache), "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    lines = {HERE: ([*SCAN, str(target)], ROOT), THERE: ([*SCAN, str(target)], other)}
+    scan = [*SCAN, *flags, str(target)]
+    lines = {HERE: (scan, ROOT), THERE: (scan, other)}
     lines |= {name: (words, pycache) for name, words in rivals(kind, target).items()}
     for words, cwd in lines.values():
         measured(words, cwd, environment)  # once unmeasured: compiled, and files in memory
@@ -186,6 +190,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--tensors", type=int, default=100_000)
+    parser.add_argument("--jobs", type=int, help="worker processes of a scan")
     parser.add_argument("--equal", action="store_true")
     parser.add_argument(
         "--only", nargs="*", default=[], help=f"kinds of targets: {', '.join(KINDS)}"
@@ -198,6 +203,7 @@ def main() -> int:
         other = checkout(options.commit, folder / "other")
         own = {path.name: path.resolve() for path in options.also}
         told = []
+        flags = [] if options.jobs is None else ["--jobs", str(options.jobs)]
         for kind in [*KINDS, *own]:
             if options.only and kind not in options.only:
                 continue
@@ -205,7 +211,7 @@ def main() -> int:
             if options.equal:
                 told.append(equal(kind, path, other))
             else:
-                compared(kind, path, other, options.rounds, folder / "compiled")
+                compared(kind, path, other, options.rounds, folder / "compiled", flags)
     return 0 if all(told) else 1
 
 

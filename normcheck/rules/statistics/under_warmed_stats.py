@@ -281,7 +281,10 @@ def _at_slow(batches: float, *, told: bool) -> str:
     if told:
         return ""
     left = percent((1 - SLOW) ** batches)
-    return f" At momentum {SLOW:g}, which many libraries have, it would be {left}."
+    return (
+        f" At momentum {SLOW:g}, which many libraries have, it would be {left}; of a plain "
+        "average, as update_bn makes, nothing."
+    )
 
 
 def _acquitted(subject: Subject, layers: list[NormLayer], against: Contradiction) -> Finding:
