@@ -26,8 +26,8 @@ _IMAGE = 4
 SCATTERED = 0.3
 """Of variances about those of the data, root mean square of logarithms, from which another kind of
 images is looked for: 0.01 to 0.18 of the data that were meant, 0.33 to 1.3 of noise."""
-_EXPLAINED = 0.45
-"""The same up to which random images explain them: 0.11 to 0.46 of intact statistics."""
+_LEAST, _EXPLAINED = 0.1, 0.45
+"""The same that random images leave of intact statistics, at least and at most: 0.11 to 0.46."""
 _CLEARLY = 0.6
 """Part of the scatter that may be left. Of 216 networks with statistics that are off, on data
 of their own, 0.71 at least is, where no residue of the initial value explains them as well."""
@@ -65,6 +65,9 @@ def other_content(
     scatter = min(known.scatter(response, parts) for response, parts in fits)
     if not scatter >= SCATTERED:
         return None
+    residue = _as_residue(variance, fits[0][0], known.eps)
+    if min(_CLEARLY * scatter, _NO_RESIDUE * residue) < _LEAST:
+        return None  # no field explains them so much better: none is looked for
     channels, high, wide = x.shape[1:]
     images = likeliest_field(regimes, seen, first, (channels, high, wide))
     if not images.fitted:
@@ -75,7 +78,6 @@ def other_content(
         return None
     parts = np.array([images.factor, *images.offsets, 1.0])
     explained = known.scatter(response, parts)
-    residue = _as_residue(variance, fits[0][0], known.eps)
     if explained > min(_EXPLAINED, _CLEARLY * scatter, _NO_RESIDUE * residue):
         return None
     return OtherContent(scatter, explained, images.smoothness.neighbours, _neighbours(x))
