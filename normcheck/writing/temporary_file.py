@@ -74,7 +74,13 @@ def hidden(place: Destination, like: os.stat_result | None = None) -> Iterator[P
                 raise
             raise cannot(place.said, error) from error
         finally:
-            _end(path, opened, moved=part is not None and part.moved)
+            moved = part is not None and part.moved
+            try:
+                _end(path, opened, moved=moved)
+            except KeyboardInterrupt:
+                # It came while the file was being removed, or just before.
+                _end(path, opened, moved=moved)
+                raise
     raise UsageError(
         f"{place.said}: cannot be written (hidden files of other runs stand in the way)",
         f"remove {place.path.parent}/.*.{_MARK}* where no run is writing it",

@@ -12,6 +12,7 @@ from normcheck.errors import NormcheckError, UsageError
 from normcheck.repair.repair_request import Fixing
 from normcheck.runs.fix import fix
 from normcheck.writing import temporary_file as hidden
+from normcheck.writing.atomic_file import try_out
 from normcheck.writing.destination import Destination, Kind, destination_of
 from normcheck.writing.writer import written
 from tests.writing.writers import SICK, files_up_to, listing, make_device
@@ -65,6 +66,26 @@ def test_a_block_that_fails_leaves_nothing(error: type[BaseException], tmp_path:
     after = listing(tmp_path)
     del after["."]
     assert after == before
+
+
+def test_ctrl_c_while_the_hidden_file_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is removed all the same: a run that was interrupted leaves nothing."""
+    interrupted: list[Path] = []
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if not interrupted:
+            interrupted.append(path)
+            raise KeyboardInterrupt
+        _unlink(path, missing_ok=missing_ok)
+
+    _unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        try_out(destination_of(tmp_path / "report"))
+    assert len(interrupted) == 1
+    assert _names(tmp_path) == []
 
 
 def test_a_library_that_hides_the_reason(tmp_path: Path) -> None:

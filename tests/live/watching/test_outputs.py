@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from normcheck.live.probes import regime_comparison as comparison
+from normcheck.live.scores import regime_comparison as comparison
 from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.outputs import ForwardOutput, flattened
