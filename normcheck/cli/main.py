@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
-from normcheck.errors import NormcheckError
+from normcheck.errors import NormcheckError, UsageError
 from normcheck.version import LINE
 from normcheck.wording import printable
 
@@ -17,6 +17,8 @@ _NEEDED = ("numpy", "rich", "typer", "junitparser")
 """What is installed with normcheck; missing where its folder alone was copied or put on a path."""
 _FIRST_FREE = 3
 """Descriptor after stdin, stdout and stderr."""
+_LISTS = ("--select", "--ignore")
+"""Flags that may be given nothing: a variable without rules in it."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -151,6 +153,7 @@ def _dispatch(words: list[str]) -> int:
         print(LINE)  # noqa: T201  # says nothing where stdout is closed
         return 0
     if words and not _completing():
+        _none_empty(words)
         from normcheck.cli.flags.command_flags import NAMES, command
         from normcheck.cli.perform import perform
         from normcheck.cli.quick_parser import quickly
@@ -172,6 +175,23 @@ def _dispatch(words: list[str]) -> int:
     if result == INTERRUPTED:  # Typer's, of Ctrl-C: it is silent about it
         return _interrupted()
     return result if isinstance(result, int) else 0
+
+
+def _none_empty(words: list[str]) -> None:
+    """Take no empty word for the current folder, or for a flag that was not given.
+
+    Raises:
+        UsageError: There is one, but as a list of rules, which may be empty.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=")
+        if word and not (flag.startswith("--") and equals and not value):
+            continue
+        if (flag or before) not in _LISTS:
+            named = f" after {flag or before}" if (flag or before).startswith("-") else ""
+            raise UsageError(
+                f"an empty word{named}", "is the variable set? the current folder is a dot"
+            )
 
 
 def _completing() -> bool:

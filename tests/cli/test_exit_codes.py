@@ -224,3 +224,39 @@ def test_what_may_have_been_meant(
     assert (ran.code, ran.out) == (2, "")
     assert hint in ran.err
     assert "s3cr3t" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("scan", ""),
+        ("scan", "model.pt", ""),
+        ("scan", "model.pt", "--data", ""),
+        ("scan", "model.pt", "--data="),
+        ("scan", "model.pt", "--baseline", ""),
+        ("scan", "model.pt", "-o", ""),
+        ("diff", "", "model.pt"),
+        ("fix", "", "--modes", "eval", "-o", "fixed.pt"),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_word_is_no_folder_and_no_flag_left_out(
+    words: tuple[str, ...], command: Normcheck, samples: Path, tmp_path: Path
+) -> None:
+    """A variable of the shell that is not set: a check that did not run must not look like one."""
+    shutil.copy(samples / HEALTHY, tmp_path / "model.pt")
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "an empty word" in done.stderr
+    assert "is the variable set?" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize("flag", ["--select", "--ignore"])
+def test_an_empty_list_of_rules_changes_nothing(
+    flag: str, command: Normcheck, samples: Path
+) -> None:
+    """As a variable without rules in it leaves it."""
+    model = str(samples / HEALTHY)
+    assert command("scan", model, flag, "").stdout == command("scan", model).stdout
