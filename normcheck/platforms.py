@@ -46,6 +46,8 @@ KEEPS_OWNERS = hasattr(os, "fchown")
 class OpenFile:
     """A regular file that is read at offsets, by several threads if need be."""
 
+    _descriptor = -1
+
     def __init__(self, path: Path) -> None:
         """Open it.
 
@@ -80,6 +82,11 @@ class OpenFile:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def __del__(self) -> None:
+        """Give it back where nobody did: a process has a thousand, and may read many files."""
+        with contextlib.suppress(OSError):
+            self.close()
 
 
 def user() -> int | None:

@@ -60,7 +60,7 @@ def test_a_default_run(tmp_path: Path) -> None:
 def test_no_name_is_known(tmp_path: Path) -> None:
     """Where torch's default is assumed, what 0.01 would leave is said as well."""
     (finding,) = report_on(save(other(20), tmp_path / "few.pt")).findings
-    assert "At momentum 0.01, which many libraries have, it would be 82 %." in finding.detail
+    assert "At momentum 0.01, which many libraries have, it would be 82 %;" in finding.detail
 
 
 TRANSFORMERS = {

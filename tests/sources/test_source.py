@@ -1,5 +1,6 @@
 """Where bytes come from, and what is said where they do not come."""
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -153,3 +154,17 @@ def test_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "circle.pt").symlink_to(tmp_path / "circle.pt")
     assert "no such file" in failure(tmp_path / "nowhere.pt").message
     failure(tmp_path / "circle.pt")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system lists no descriptors")
+def test_a_file_that_nobody_closes_is_given_back(tmp_path: Path) -> None:
+    """A process has a thousand descriptors, and a notebook reads many files."""
+    path = tmp_path / "file"
+    path.write_bytes(b"bytes")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        source = FileSource(path)
+        assert source.read_at(0, 5) == b"bytes"
+    del source
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
