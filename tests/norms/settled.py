@@ -1,9 +1,11 @@
 """Networks whose running statistics belong to their weights: run, not trained."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.anatomy import Anatomy
@@ -43,6 +45,43 @@ def reorder(state: dict[str, torch.Tensor], norm: str) -> None:
     order = torch.randperm(state[f"{norm}.running_mean"].numel())
     for leaf in ("running_mean", "running_var"):
         state[f"{norm}.{leaf}"] = state[f"{norm}.{leaf}"][order]
+
+
+def _permuted(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(mean.numel())
+    return mean[order], variance[order]
+
+
+def _left(share: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return lambda mean, variance: ((1 - share) * mean, (1 - share) * variance + share)
+
+
+SICK: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "permuted": _permuted,
+    "30 %": _left(0.3),
+    "60 %": _left(0.6),
+    "90 %": _left(0.9),
+    "zeros": lambda mean, variance: (0 * mean, variance),
+    "negated": lambda mean, variance: (-mean, variance),
+}
+"""What becomes of a norm's mean and variance; of shares, what is left of the initial value."""
+
+
+def sicken(norm: nn.Module, name: str) -> None:
+    """Change the running statistics of a norm, in place, as ``SICK`` has it."""
+    mean, variance = SICK[name](norm.running_mean.clone(), norm.running_var.clone())
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+
+
+@contextmanager
+def sick(norm: nn.Module, name: str) -> Iterator[None]:
+    """The same for as long as the block lasts."""
+    kept = norm.running_mean.clone(), norm.running_var.clone()
+    sicken(norm, name)
+    yield
+    norm.running_mean.copy_(kept[0])
+    norm.running_var.copy_(kept[1])
 
 
 def anatomy(model: nn.Module, folder: Path, *, whole: bool = False) -> Anatomy:

@@ -1,6 +1,5 @@
 """Residual blocks that begin with their norm: what vouches for the norms over their sums."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from normcheck.norms.belonging.agreement import Agreement
 
-from .settled import anatomy, settle
+from .settled import SICK, anatomy, settle, sick, sicken
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 SEEDS = range(3)
@@ -77,35 +76,6 @@ def test_norms_over_sums_are_vouched_for(tmp_path: Path, seed: int, behind: bool
     assert found.behind_sums == set(OVER_SUMS)
 
 
-def _permuted(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    order = torch.randperm(mean.numel())
-    return mean[order], variance[order]
-
-
-def _left(share: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return lambda mean, variance: ((1 - share) * mean, (1 - share) * variance + share)
-
-
-SICK = {
-    "permuted": _permuted,
-    "30 %": _left(0.3),
-    "60 %": _left(0.6),
-    "90 %": _left(0.9),
-    "zeros": lambda mean, variance: (0 * mean, variance),
-    "negated": lambda mean, variance: (-mean, variance),
-}
-
-
-def _change(
-    model: nn.Module, paths: list[str], change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-) -> None:
-    for path in paths:
-        norm = model.get_submodule(path)
-        mean, variance = change(norm.running_mean.clone(), norm.running_var.clone())
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-
-
 @pytest.mark.parametrize("name", SICK)
 def test_a_sick_norm_is_not(tmp_path: Path, name: str) -> None:
     """Norm by norm, over seeds. The one behind it takes its mean for what was added to.
@@ -114,13 +84,11 @@ def test_a_sick_norm_is_not(tmp_path: Path, name: str) -> None:
     """
     still = asked = 0
     for seed in SEEDS:
-        kept = _settled(seed).state_dict()
         model = _settled(seed)
         for path in _vouched(model, tmp_path) & set(OVER_SUMS):
-            _change(model, [path], SICK[name])
-            still += path in _vouched(model, tmp_path)
+            with sick(model.get_submodule(path), name):
+                still += path in _vouched(model, tmp_path)
             asked += 1
-            model.load_state_dict(kept)
     assert asked >= 10
     assert still <= (1 if name == "30 %" else 0)
 
@@ -130,9 +98,8 @@ def test_sick_models_have_no_norm_that_is(tmp_path: Path, name: str) -> None:
     """All norms at once: inner ones, too."""
     for seed in SEEDS:
         model = _settled(seed)
-        paths = [path for path, module in model.named_modules()
-                 if isinstance(module, nn.BatchNorm2d)]  # fmt: skip
-        _change(model, paths, SICK[name])
+        for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+            sicken(norm, name)
         assert not _agreement(model, tmp_path).by_sums
 
 

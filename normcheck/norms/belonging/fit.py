@@ -1,6 +1,6 @@
 """How well what a link predicts agrees with what its norm has stored."""
 
-from math import inf, log, sqrt
+from math import atanh, inf, log, sqrt
 
 import numpy as np
 
@@ -53,6 +53,12 @@ class Fit:
     """Whether the norm before it stands behind a depthwise convolution on such a map, or one that
     nothing explains: a sum of few values behind an activation is not normal, and what means are
     then expected behind the next activation is rough."""
+
+
+def beyond_none(fit: Fit) -> float:
+    """Standard errors by which means correlate more than none do: atanh(r) √(n - 3) (Fisher)."""
+    # Just 1 would be infinitely many.
+    return atanh(min(fit.correlation, 1 - 1e-9)) * sqrt(max(fit.stored_mean.size - 3, 0))
 
 
 @lazy_dataclass()

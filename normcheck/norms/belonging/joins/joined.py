@@ -8,12 +8,12 @@ tries and at the level of the model, and is held against nobody.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from math import atanh, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 
 from normcheck.norms.belonging.agreement import SAME_LEVEL, Agreement
-from normcheck.norms.belonging.fit import Fit
+from normcheck.norms.belonging.fit import Fit, beyond_none
 from normcheck.norms.belonging.fit_links import cannot_judge
 from normcheck.norms.belonging.fit_places import AGREES
 from normcheck.norms.belonging.joins.sources import Nearby, Origin
@@ -22,7 +22,7 @@ from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link, role_of, usable, weights_kind
 from normcheck.norms.belonging.structure.module_step import ModuleStep
-from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.run_order import as_they_run
 from normcheck.norms.belonging.structure.steps import places_served
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.layer_numbers import median
@@ -38,7 +38,7 @@ FEWEST_CHANNELS = 16
 FOLLOWS = 0.9
 """Correlation of means from which a join agrees."""
 BEYOND_CHANCE = 4.0
-"""Standard deviations (Fisher's z) that it must lie above none, of a single try."""
+"""Standard errors that it must lie above none (``beyond_none``), of a single try."""
 
 
 def with_joins(
@@ -69,7 +69,7 @@ def with_joins(
     wanted -= {path for path, why in agreement.unjudged if why == BEYOND}
     if not wanted:
         return agreement
-    run = list(steps) if model.ordered else usual_order(list(steps))[0]
+    run = as_they_run(steps, ordered=model.ordered)
     wanted -= places_served(model, layers).keys()
     added = bool(agreement.by_sums or agreement.behind_sums)
     nearby = Nearby(run, agreement.activation, added=added)
@@ -159,6 +159,4 @@ def _best(prediction: Prediction, level: float) -> Fit | None:
         return None
     if fit.correlation < FOLLOWS:
         return None
-    # Just 1 has an infinite z.
-    z = atanh(min(fit.correlation, 1 - 1e-9)) * sqrt(max(fit.stored_mean.size - 3, 0))
-    return fit if z >= sqrt(BEYOND_CHANCE**2 + 2 * log(len(scores))) else None
+    return fit if beyond_none(fit) >= sqrt(BEYOND_CHANCE**2 + 2 * log(len(scores))) else None

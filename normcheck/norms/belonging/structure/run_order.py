@@ -1,6 +1,6 @@
 """The order in which modules run, where it is another one than that of their registration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain, groupby, pairwise
@@ -133,6 +133,11 @@ def _made_before(steps: list[ModuleStep], place: int) -> int | None:
     shapes = (steps[i].shape for i in range(place - 1, -1, -1) if steps[i].is_weights)
     shape = next(shapes, None)
     return shape[0] if shape else None
+
+
+def as_they_run(steps: Sequence[ModuleStep], *, ordered: bool) -> list[ModuleStep]:
+    """Modules of a file as they are, or, where it keeps no order, as they usually run."""
+    return list(steps) if ordered else usual_order(list(steps))[0]
 
 
 def usual_order(steps: list[ModuleStep]) -> tuple[list[ModuleStep], list[ModuleStep]]:

@@ -13,12 +13,12 @@ where the stored mean is too small.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import atanh, log, sqrt
+from math import log
 
 import numpy as np
 
 from normcheck.norms.belonging.agreement import Agreement
-from normcheck.norms.belonging.fit import Fit, off_one
+from normcheck.norms.belonging.fit import Fit, beyond_none, off_one
 from normcheck.norms.belonging.fit_links import cannot_judge
 from normcheck.norms.belonging.fit_places import AGREES, LARGEST_FACTOR
 from normcheck.norms.belonging.likeliest_activation import EXACT
@@ -27,7 +27,7 @@ from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link, role_of, usable, weights_kind
 from normcheck.norms.belonging.structure.module_step import ModuleStep
-from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.run_order import as_they_run
 from normcheck.norms.belonging.structure.steps import places_served
 from normcheck.norms.belonging.sums.blocks import Pair, Unit, units_of
 from normcheck.norms.belonging.sums.norms_first import WAYS, adds_up, blocks_of, links_of
@@ -46,8 +46,8 @@ at: where they do not, statistics are not those of the weights."""
 FOLLOWS = 0.8
 """Correlation of means from which a sum agrees."""
 BEYOND_CHANCE = 4.0
-"""Standard deviations (Fisher's z: atanh(r) √(n - 3)) that it must lie above none: unrelated means
-of 16 channels get there in one of 30,000."""
+"""Standard errors that it must lie above none (``beyond_none``): unrelated means of 16 channels get
+there in one of 30,000."""
 CLEARLY_SUMS = 0.2
 """Mean logarithm of what plain links miss over what the sums do (1 minus the alignment, which no
 factor touches), from which the sums are there. With four links or more it is 0.26 to 4.3 in the
@@ -75,7 +75,7 @@ def with_sums(
     """
     if agreement.activation not in ACTIVATIONS:
         return agreement
-    run = list(steps) if model.ordered else usual_order(list(steps))[0]
+    run = as_they_run(steps, ordered=model.ordered)
     if (found_first := _norms_first(agreement, model, layers, run, budget)) is not None:
         return found_first
     agreeing = {fit.link.target.path for fit in agreement.agreeing}
@@ -241,6 +241,4 @@ def agrees(fit: Fit) -> bool:
     """
     if fit.explained < AGREES or off_one(fit.slope) > LARGEST_FACTOR or fit.correlation < FOLLOWS:
         return False
-    # Just 1 has an infinite z.
-    z = atanh(min(fit.correlation, 1 - 1e-9)) * sqrt(max(fit.stored_mean.size - 3, 0))
-    return z >= BEYOND_CHANCE
+    return beyond_none(fit) >= BEYOND_CHANCE
