@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 from normcheck.cli.screen.error_messages import report_error
@@ -183,7 +184,7 @@ def _none_empty(words: list[str]) -> None:
     Raises:
         UsageError: There is one, but as a list of rules, which may be empty.
     """
-    for before, word in zip(["", *words], words, strict=False):
+    for before, word in pairwise(["", *words]):
         flag, equals, value = word.partition("=")
         if word and not (flag.startswith("--") and equals and not value):
             continue

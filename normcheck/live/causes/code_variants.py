@@ -55,8 +55,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "bilinear (align_corners)": {"mode": "bilinear", "align_corners": True},
     "bicubic": {"mode": "bicubic", "align_corners": False},
 }
-_BORDERS = {"zeros": "constant", "reflected": "reflect", "repeated": "replicate"}
-_CIRCULAR = {"circular": "circular"}
+_BORDERS = {"reflected": "reflect", "repeated": "replicate"}
 
 
 def variants(eps: Collection[float], ran: Mapping[str, int]) -> Iterator[Variant]:
@@ -83,11 +82,10 @@ def variants(eps: Collection[float], ran: Mapping[str, int]) -> Iterator[Variant
     if ran.get("convolution"):
         words = "zeros at the right and lower borders alone where it strides, as TensorFlow's same"
         yield Variant(words, exchange=_strided, at_once=True)
-        for name, how in {**_BORDERS, **_CIRCULAR}.items():
-            if name != "zeros":
-                yield Variant(f"{name} borders", exchange=_bordered(how), at_once=True)
+        for name, how in {**_BORDERS, "circular": "circular"}.items():
+            yield Variant(f"{name} borders", exchange=_bordered(how), at_once=True)
     if ran.get("padding"):
-        for name, how in _BORDERS.items():
+        for name, how in {"zeros": "constant", **_BORDERS}.items():
             yield Variant(f"{name} borders", exchange=_repadded(how), at_once=True)
         yield Variant("borders alike on both sides", exchange=_evenly, at_once=True)
     if ran.get("resize"):

@@ -137,6 +137,11 @@ def told_by_biases(finding: Finding, trace: BiasTrace) -> Finding:
     return replace(told, confidence=Confidence.MEDIUM)
 
 
+def went_on_in_eval_mode(batches: float) -> str:
+    """The title of a finding, where biases show it: ``batches`` were counted until then."""
+    return f"training went on in eval mode after {plural(int(batches), 'batch')}"
+
+
 def bias_sentence(trace: BiasTrace) -> str:
     """What the biases before some norms show of their training."""
     norms = plural(len(trace.layers), "norm")

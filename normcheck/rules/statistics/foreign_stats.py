@@ -96,7 +96,12 @@ from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.copied_statistics import APART, TIMES, Copied, copied_statistics
 from normcheck.rules.evidence.evidence_apart import Indication
 from normcheck.rules.evidence.exchanged_values import exchanged
-from normcheck.rules.evidence.initial_stats import TRAIN_MODE, bias_evidence, bias_sentence
+from normcheck.rules.evidence.initial_stats import (
+    TRAIN_MODE,
+    bias_evidence,
+    bias_sentence,
+    went_on_in_eval_mode,
+)
 from normcheck.rules.evidence.mismatch_causes import (
     FOLLOWS,
     LEFT_OPEN,
@@ -166,7 +171,7 @@ def _trained_with(finding: Finding, trace: BiasTrace, batches: float | None) -> 
         return replace(
             told,
             severity=Severity.WARNING,
-            title=f"training went on in eval mode after {plural(round(batches), 'batch')}",
+            title=went_on_in_eval_mode(batches),
             consequence=(
                 "Since then these layers have not normalised while training. The weights were "
                 "trained for these statistics, and predict in eval mode as they were trained: "

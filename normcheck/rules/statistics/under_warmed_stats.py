@@ -66,6 +66,7 @@ from normcheck.rules.evidence.initial_stats import (
     bias_evidence,
     bias_sentence,
     told_of,
+    went_on_in_eval_mode,
 )
 from normcheck.rules.evidence.residue import WARNING_RESIDUE, enough, of_variances, residue
 from normcheck.rules.evidence.signs_of_training import never_trained
@@ -194,7 +195,7 @@ def _by_biases(subject: Subject, found: Finding, batches: float) -> Finding:
     return replace(
         found,
         severity=Severity.WARNING,
-        title=f"training went on in eval mode after {plural(int(batches), 'batch')}",
+        title=went_on_in_eval_mode(batches),
         detail=said,
         consequence=_WITH_STORED,
         fix=FIX_TRAINED,
