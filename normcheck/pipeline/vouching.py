@@ -16,7 +16,7 @@ from normcheck.norms.belonging.agreement import ROUGHLY
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
-from normcheck.report.report import Standing
+from normcheck.report.report import AS_CREATED, Standing
 from normcheck.rules.harm import Harm
 from normcheck.wording import number, percent, plural
 
@@ -211,7 +211,7 @@ def _initial_or_impossible(layer: NormLayer) -> str:
     if variance.any_negative:
         return "a negative variance"
     if layer.at_initial_values:
-        return "statistics at 0 and 1"
+        return AS_CREATED if layer.affine_at_initial_values else "statistics at 0 and 1"
     if mean.all_are(0.0) and variance.all_are(0.0):
         return "statistics all 0"
     return ""

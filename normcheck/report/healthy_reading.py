@@ -3,7 +3,7 @@
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
 from normcheck.report.certificate import certificate_of, sentences
-from normcheck.report.report import OWN_INPUT, ModelReport
+from normcheck.report.report import AS_CREATED, OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.harm import Harm
@@ -40,6 +40,10 @@ def reading(model: ModelReport) -> HealthyReading:
     if not certificate.earned and run is not None and on_data:
         title = "Nothing wrong in the file; your data leave the statistics open"
         return HealthyReading(title, " ".join([_on_data(run), *said]), earned=False)
+    whys = {group.why for group in (*certificate.vouched, *certificate.untold)}
+    if not certificate.earned and whys == {AS_CREATED}:
+        title = "Nothing to judge yet: these norms were never trained or run"
+        return HealthyReading(title, " ".join([*said, _NOT_YET]), earned=False)
     if not certificate.earned:
         title = "Nothing found, but too little speaks for these layers"
         stored = any(
@@ -75,6 +79,7 @@ def reading(model: ModelReport) -> HealthyReading:
 _ON_DATA = "Whether they fit your data, only a run on that data (--data) can tell."
 _RUN = "A run on data like its training data can tell (--data)."
 _RUN_CODE = "A run on data like its training data can tell (--model for its code, and --data)."
+_NOT_YET = "If this file should hold a trained model, look for its weights elsewhere."
 _ON_MORE = "Whether they fit your data, so few samples cannot tell: give more."
 
 

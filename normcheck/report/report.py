@@ -23,6 +23,8 @@ OWN_INPUT = "its own input"
 """What eval mode of norms that store nothing uses, as the table of kinds says it."""
 NOT_KNOWN = "not known"
 """What a norm normalises over, and uses in eval mode, that may be of two kinds."""
+AS_CREATED = "γ, β and statistics are as created"
+"""Why nothing can be told of a norm that was never trained or run."""
 BINS = 6
 """Bars in a glance at the values of a layer; six are read at once."""
 

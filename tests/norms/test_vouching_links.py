@@ -7,12 +7,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normcheck.norms.belonging.agreement import AS_POOLED, OTHER_SIZE, OWN_ACTIVATION
+from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.norms.belonging.agreement import (
+    AS_POOLED,
+    OTHER_SIZE,
+    OWN_ACTIVATION,
+    Agreement,
+)
+from normcheck.norms.find_norms import anatomy_of
 
 from .settled import CHANNELS, anatomy, conv_net, settle
 
-pytestmark = [pytest.mark.slow, pytest.mark.kernels]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.kernels,
+    pytest.mark.filterwarnings("ignore"),  # of exporters
+]
 SEEDS = range(3)
+FORMS = (".pt", ".pt2", ".onnx")
 
 
 class Parts(nn.Module):
@@ -128,6 +140,26 @@ def _few_shot_encoder(seed: int) -> nn.Sequential:
     return model
 
 
+def _of_graph(model: nn.Module, folder: Path, form: str) -> Agreement:
+    """How an export of a model fits its weights."""
+    path, example = folder / f"model{form}", torch.zeros(2, 3, 16, 16)
+    if form == ".pt2":
+        torch.export.save(torch.export.export(model.eval(), (example,)), path)
+    elif form == ".onnx":
+        # Otherwise the exporter folds the norms into the weights.
+        kept = torch.onnx.TrainingMode.PRESERVE
+        torch.onnx.export(model.eval(), (example,), str(path), dynamo=False, training=kept)
+    else:
+        torch.jit.save(torch.jit.script(model.eval()), path)
+    checkpoint = read_checkpoint(path)
+    try:
+        agreement = anatomy_of(checkpoint.models[0]).agreement
+    finally:
+        checkpoint.close()
+    assert agreement is not None
+    return agreement
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_means_that_a_max_pooling_would_explain_are_left_open(tmp_path: Path, seed: int) -> None:
     """Larger than predicted is what a pooling makes, and so are statistics in other units.
@@ -144,9 +176,18 @@ def test_means_that_a_max_pooling_would_explain_are_left_open(tmp_path: Path, se
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_max_pooling_that_a_graph_shows_vouches(tmp_path: Path, form: str, seed: int) -> None:
+    """As one of a module tree does, whatever the exporter."""
+    agreement = _of_graph(_few_shot_encoder(seed), tmp_path, form)
+    assert {fit.link.target.path for fit in agreement.agreeing} == {"2.1", "3.1"}
+    assert {fit.pool for fit in agreement.agreeing} <= {1.5, 2.0, 3.0, 4.0}
+
+
 @pytest.mark.parametrize("left", [0.5, 0.9])
+@pytest.mark.parametrize(("form", "seed"), [*((None, s) for s in SEEDS), *((f, 0) for f in FORMS)])
 def test_a_known_max_pooling_vouches_for_no_rest_of_the_initial_value(
-    tmp_path: Path, left: float, seed: int
+    tmp_path: Path, form: str | None, left: float, seed: int
 ) -> None:
     """It makes means larger, never smaller."""
     model = _few_shot_encoder(seed)
@@ -154,8 +195,24 @@ def test_a_known_max_pooling_vouches_for_no_rest_of_the_initial_value(
         norm.running_mean *= 1 - left
         norm.running_var.mul_(1 - left).add_(left)
     whole = anatomy(model, tmp_path, whole=True).agreement
-    assert whole is not None
-    assert not whole.agreeing
+    agreement = whole if form is None else _of_graph(model, tmp_path, form)
+    assert agreement is not None
+    assert not agreement.agreeing
+
+
+@pytest.mark.parametrize("form", [None, *FORMS])
+def test_a_known_max_pooling_vouches_for_no_statistics_of_another_training(
+    tmp_path: Path, form: str | None
+) -> None:
+    """Other weights' statistics have another direction, which no strength changes."""
+    model, other = _few_shot_encoder(0), _few_shot_encoder(1)
+    for norm, theirs in zip(model.modules(), other.modules(), strict=True):
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(theirs, nn.BatchNorm2d):
+            norm.running_mean, norm.running_var = theirs.running_mean, theirs.running_var
+    whole = anatomy(model, tmp_path, whole=True).agreement
+    agreement = whole if form is None else _of_graph(model, tmp_path, form)
+    assert agreement is not None
+    assert not agreement.agreeing
 
 
 def test_means_of_half_the_size_follow_all_the_same(tmp_path: Path) -> None:

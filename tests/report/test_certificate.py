@@ -219,3 +219,20 @@ def test_where_nothing_can_be_told_the_next_step_is(tmp_path: Path, whole: bool)
     assert ("--model for its code" in text) is not whole
     some = scan([tmp_path / "model.pt"], Examination(rules=select(["NC504"], [])))
     assert "A run on data" not in text_of(some, TextStyle())
+
+
+def test_a_model_that_nobody_trained_is_said_to_be_that(tmp_path: Path) -> None:
+    torch.save(conv_net(nn.ReLU(), blocks=BLOCKS).state_dict(), tmp_path / "made.pt")
+    text = text_of(scan([tmp_path / "made.pt"]), TextStyle())
+    assert "? Nothing to judge yet: these norms were never trained or run" in text
+    assert "A run on data" not in text
+
+
+def test_norms_as_created_beside_trained_ones_are_not_all_there_is(tmp_path: Path) -> None:
+    """One was trained, of which nothing can be told: the first line is not of the other."""
+    trained = settle(nn.Sequential(nn.Linear(9, 16), nn.BatchNorm1d(16)), 9)
+    state = {f"new.{key}": value for key, value in nn.BatchNorm1d(8).state_dict().items()}
+    torch.save({**trained.state_dict(), **state}, tmp_path / "model.pt")
+    text = text_of(scan([tmp_path / "model.pt"]), TextStyle())
+    assert "as created" in text
+    assert "Nothing to judge yet" not in text

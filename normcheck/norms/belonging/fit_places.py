@@ -24,7 +24,7 @@ from normcheck.norms.belonging.likeliest_activation import (
 from normcheck.norms.belonging.prediction import Prediction, predictions
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.small_maps import on_small_maps
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, POOLS
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, POOLS, pools_under
 from normcheck.norms.belonging.structure.link import Link, WeightStructure, place_in_block
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
@@ -115,7 +115,7 @@ def _fit_place(links: list[Link], usual: str, known: Known) -> list[Fit]:
     """Fits of the links at one place of a model's blocks, which share their activation."""
     if links[0].inflow is not None:
         each = [p for link in links if (p := Prediction(link, ())).finite]
-        return [prediction.fit(int(np.argmax(prediction.scores))) for prediction in each]
+        return [_of_graph(prediction) for prediction in each]
     among = links[0].among
     first = usual if not among or usual in among else among[0]
     fits = [fit for link in links if (fit := _usual_fit(link, first, known)) is not None]
@@ -234,12 +234,30 @@ def _behind_max_poolings(fits: list[Fit], known: Known) -> list[Fit]:
     activation = best.activation if not among or best.activation in among else fits[0].activation
     pooled = []
     for fit in fits:
-        acts_like = [p for p in POOLS[1:] if p <= fit.link.max_pooled] or POOLS[1:2]
+        acts_like = pools_under(fit.link.max_pooled)
         prediction = Prediction(fit.link, [Hypothesis(activation, pool) for pool in acts_like])
         if prediction.finite:
-            under = [prediction.fit(place) for place in range(len(acts_like))]
-            pooled.append(min(under, key=lambda fit: off_one(fit.slope)))
+            pooled.append(_nearest_in_size(prediction))
     return pooled
+
+
+def _of_graph(prediction: Prediction) -> Fit:
+    """The fit of a link whose way a graph shows.
+
+    Where a max pooling is all of that way but an activation, as :func:`_behind_max_poolings`; of
+    one part of a sum its strength is told by shape.
+    """
+    from normcheck.norms.belonging.structure.inflow import Pooled
+
+    if isinstance(prediction.link.inflow, Pooled):
+        return _nearest_in_size(prediction)
+    return prediction.fit(int(np.argmax(prediction.scores)))
+
+
+def _nearest_in_size(prediction: Prediction) -> Fit:
+    """The fit under which means have the size that the weights predict, or nearest to it."""
+    under = [prediction.fit(place) for place in range(len(prediction.hypotheses))]
+    return min(under, key=lambda fit: off_one(fit.slope))
 
 
 def _factor_off(fits: Sequence[Fit]) -> float:

@@ -28,7 +28,6 @@ from normcheck.norms.belonging.fit import (
     weighted_means,
 )
 from normcheck.norms.belonging.reaching import Channels, Hypothesis, Reaching, reaching
-from normcheck.norms.belonging.structure.activation_moments import POOLS
 from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.belonging.weighted_sums import (
     BORDERS,
@@ -69,11 +68,10 @@ class Prediction:
         self.link = link
         if link.inflow is not None:
             # A graph is followed only where there is one: the module imports a good deal.
-            from normcheck.norms.belonging.structure.inflow import Pooled, activation_of, contains
+            from normcheck.norms.belonging.structure.inflow import activation_of, pools_of
 
-            name, pooled = activation_of(link.inflow), contains(link.inflow, Pooled)
-            pools = POOLS if pooled else (1.0,)
-            self.hypotheses = tuple(Hypothesis(name, pool) for pool in pools)
+            name = activation_of(link.inflow)
+            self.hypotheses = tuple(Hypothesis(name, pool) for pool in pools_of(link.inflow))
         elif link.slopes is not None:
             self.hypotheses = (Hypothesis("PReLU"),)
         else:

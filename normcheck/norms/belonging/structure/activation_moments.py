@@ -116,6 +116,14 @@ of 2 × 2 acts like one of 1.5 to 4. 1 is no max pooling."""
 _NO_POOL = (1.0,)
 
 
+def pools_under(window: int) -> tuple[float, ...]:
+    """How many independent values a max pooling may act like that chooses from so many.
+
+    Not like none: it would take a rest of the initial value in the means for that.
+    """
+    return tuple(pool for pool in POOLS[1:] if pool <= window) or _NO_POOL
+
+
 def _pool_density(pool: float) -> Floats:
     """Weights on the grid of the largest of ``pool`` independent normal values."""
     if pool == 1.0:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.structure.activation_moments import after_activation
+from normcheck.norms.belonging.structure.activation_moments import after_activation, pools_under
 from normcheck.norms.layer import Floats, NormLayer
 
 
@@ -46,9 +46,11 @@ class Joined:
 
 @lazy_dataclass(eq=False)
 class Pooled:
-    """Max pooling, of how many independent values is not known."""
+    """Max pooling; how many of the values under its window are independent is not known."""
 
     inner: "Inflow"
+    window: int
+    """Values that it chooses from, which are the most that can be independent."""
 
 
 @lazy_dataclass(eq=False)
@@ -66,7 +68,8 @@ def moments(inflow: Inflow, pool: float) -> tuple[Floats, Floats]:
 
     Args:
         inflow: What reaches the weights.
-        pool: Independent values that each max pooling chooses from.
+        pool: Independent values that each max pooling chooses from, at most those under its
+            window; of ``POOLS``.
 
     Raises:
         ValueError: Parts of a sum have different numbers of channels.
@@ -81,12 +84,13 @@ def moments(inflow: Inflow, pool: float) -> tuple[Floats, Floats]:
             mean, variance = moments(inner, pool)
             after = after_activation(np.sqrt(variance), mean, function)
             return after[0][:, 0], after[1][:, 0]
-        case Pooled(inner):
+        case Pooled(inner, window):
             # Pooling and an increasing activation change places: the pool is taken first.
             below = inner.inner if isinstance(inner, Activated) else inner
             function = inner.function if isinstance(inner, Activated) else _same
             mean, variance = moments(below, pool)
-            after = after_activation(np.sqrt(variance), mean, function, (pool,))
+            acts_like = min(pool, pools_under(window)[-1])
+            after = after_activation(np.sqrt(variance), mean, function, (acts_like,))
             return after[0][:, 0], after[1][:, 0]
         case Averaged(inner):
             return moments(inner, pool)
@@ -140,6 +144,19 @@ def norms_of(inflow: Inflow) -> tuple[NormLayer, ...]:
             return tuple(layer for part in parts for layer in norms_of(part))
         case _:
             return norms_of(inflow.inner)
+
+
+def pools_of(inflow: Inflow) -> tuple[float, ...]:
+    """Of how many independent values its max poolings may choose; 1 alone where there is none."""
+    match inflow:
+        case Normed():
+            return pools_under(1)
+        case Joined(parts) | Summed(parts):
+            return max((pools_of(part) for part in parts), key=len)
+        case Pooled(inner, window):
+            return max(pools_under(window), pools_of(inner), key=len)
+        case _:
+            return pools_of(inflow.inner)
 
 
 def contains(inflow: Inflow, kind: type) -> bool:

@@ -110,12 +110,22 @@ def activation(module: ModuleRecord) -> str:
 
 
 def _window(pooling: ModuleRecord) -> int:
-    """Values under the window of a max pooling; of 2 in each direction where a file tells none."""
-    size, dimensions = pooling.attributes.get("kernel_size"), _MAX_POOLINGS[pooling.class_name]
-    if isinstance(size, tuple | list):
-        sides = [side for side in size if isinstance(side, int) and side > 0]
-        return prod(sides) if len(sides) == dimensions else 2**dimensions
-    return int(size**dimensions) if isinstance(size, int) and size > 0 else 2**dimensions
+    """Values under the window of a max pooling."""
+    return pooled_values(pooling.attributes.get("kernel_size"), _MAX_POOLINGS[pooling.class_name])
+
+
+def pooled_values(size: object, dimensions: int) -> int:
+    """Values under a window of some size, of 2 in each direction where a file tells none.
+
+    Args:
+        size: Of one direction or of each, as a file has it.
+        dimensions: How many directions there are, where the size is one of all of them.
+    """
+    each = size if isinstance(size, tuple | list) else (size,)
+    sides = [side for side in each if isinstance(side, int) and side > 0]
+    if not sides or len(sides) < len(each):
+        return int(2**dimensions)
+    return prod(sides * dimensions if len(sides) == 1 else sides)
 
 
 def _number(value: object) -> float:

@@ -17,6 +17,7 @@ from normcheck.norms.belonging.structure.inflow import (
     Summed,
     channels_of,
 )
+from normcheck.norms.belonging.structure.module_tree import pooled_values
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.saved.graph import Flow, Graph, Node, Op
 from normcheck.saved.tensors import TensorRef
@@ -66,7 +67,7 @@ class Tracer:
                 return self._traced(before, depth + 1) if self._keeps_channels(node) else None
             case Op.MAX_POOL:
                 inner = self._traced(before, depth + 1)
-                return Pooled(inner) if inner is not None else None
+                return Pooled(inner, _window(node)) if inner is not None else None
             case Op.AVERAGE_POOL | Op.MEAN:
                 inner = self._traced(before, depth + 1) if self._over_space(node) else None
                 return Averaged(inner) if inner is not None else None
@@ -147,6 +148,12 @@ class Tracer:
         shape = self.graph.shapes.get(node.operands.get("input", ""))
         rank = len(shape) if shape else 4
         return all(isinstance(d, int) and d % rank >= 2 for d in dims)
+
+
+def _window(node: Node) -> int:
+    """Values under the window of a max pooling."""
+    dimensions = next((int(c) for c in node.target if c in "123"), 2)
+    return pooled_values(node.settings.get("kernel_size"), dimensions)
 
 
 GATED = {"sigmoid": "SiLU", "hardsigmoid": "hardswish"}
