@@ -7,7 +7,9 @@ counting cannot give: negative, absurdly large, fractional, or stored as a float
 ## Why does it matter?
 Arithmetic on whole state dicts treats buffers as weights. A fraction is the fingerprint of
 averaging, a negative number that of a difference. The running statistics beside the count
-went through the same: averaged statistics are usable, differences are not.
+went through the same: differences are no statistics; averages are usable where all models saw
+data alike, as checkpoints of one training did. Of clients of a federated training they are not:
+a mean of variances lacks what lies between the clients' means.
 A half-precision count stops at 2,048, where adding one changes nothing.
 
 ## How severe
@@ -98,13 +100,21 @@ def _floating(layers: list[NormLayer]) -> Finding:
             f"Type {', '.join(types)}, for example {_value(example):g} in "
             f"{example.path or 'the model'}. "
             + (
-                "A fraction comes from averaging several checkpoints, buffers included."
+                "A fraction comes from averaging several models, buffers included: checkpoints "
+                "of one training, or the clients of a federated one."
                 if fractions
                 else "It comes from a conversion of all tensors, or from averaging."
             )
         ),
-        consequence="None by itself; the count says nothing about how warm the statistics are.",
-        fix="nothing, if the model predicts well",
+        consequence="None by itself; the count says nothing about how warm the statistics are."
+        + (
+            " Averaged variances lack what lies between the means of the models, which is much "
+            "where each saw data of its own."
+            if fractions
+            else ""
+        ),
+        fix="nothing, if the model predicts well"
+        + ("; else re-estimate on the data of all of them (normcheck fix)" if fractions else ""),
         discriminator="float",
     )
 

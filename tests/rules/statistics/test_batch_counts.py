@@ -120,7 +120,8 @@ def test_fractions_come_from_averaging() -> None:
     assert (found.severity, found.confidence) == (Severity.INFO, Confidence.HIGH)
     assert found.layers == ("bn0", "bn1")
     assert "float32, for example 1033.4 in bn1" in found.detail
-    assert "averaging several checkpoints" in found.detail
+    assert "averaging several models" in found.detail
+    assert "lack what lies between the means" in found.consequence
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
