@@ -1,10 +1,10 @@
 """What rules say: a finding, how severe and how sure it is, and the numbers it rests on."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Confidence
+from normcheck.often_made import often_made
 from normcheck.wording import fold
 
 __all__ = [
@@ -85,7 +85,7 @@ class Finding:
         return f"{self.title}: {fold(self.layers)}" if self.layers else self.title
 
 
-@dataclass(frozen=True, slots=True)
+@often_made()
 class Skipped:
     """A rule that could not judge a model, or a file that was passed over, and why."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from math import isfinite, isnan, nan
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.kinds import Family, NormKind
+from normcheck.often_made import often_made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ class Momentum(StrEnum):
     """``momentum=None``: a plain average over all batches."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@often_made(eq=False)
 class Values:
     """The numbers of one small tensor, in float64, and the type they are stored in."""
 
@@ -128,7 +129,7 @@ class BatchCount:
         return not self.dtype.floating and self.value >= 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@often_made(eq=False)
 class NormLayer:
     """One normalization layer. What the file does not tell is None.
 

@@ -46,7 +46,7 @@ _GET, _LONG_GET = ord("h"), ord("j")
 _INT1, _INT2, _INT4 = ord("K"), ord("M"), ord("J")
 _TEXT = ord("X")
 _TEXTS = (_TEXT, 0x8C)
-_NO_ITEMS, _NO_ENTRIES = ord(")"), ord("}")
+_NO_ITEMS, _NO_ENTRIES, _FALSE = ord(")"), ord("}"), 0x89
 _REDUCE, _PERSISTENT = ord("R"), ord("Q")
 
 
@@ -134,8 +134,6 @@ class InertUnpickler(PickleWindow):
                         window, at, safe = self._window, self._at, self._safe
                     opcode = window[at]
                     at += 1
-                    if opcode == _STOP:
-                        break
                     taken += costs[opcode]
                     if opcode == _GET:
                         place = window[at]
@@ -198,6 +196,8 @@ class InertUnpickler(PickleWindow):
                         stack.append(items)
                     elif opcode == _TUPLE1:
                         stack[-1] = (stack[-1],)
+                    elif opcode == _FALSE:
+                        stack.append(False)
                     elif opcode == _PERSISTENT:
                         stack.append(persistent(stack.pop()))
                     elif opcode == _NO_ENTRIES:
@@ -216,6 +216,8 @@ class InertUnpickler(PickleWindow):
                         at += 4
                     elif opcode == _MEMOIZE:
                         memo[len(memo)] = stack[-1]
+                    elif opcode == _STOP:
+                        break
                     else:
                         handler = handlers[opcode]
                         if handler is None:

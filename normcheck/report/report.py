@@ -1,7 +1,7 @@
 """The finished report: plain values, from which every output is a pure function."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from importlib import import_module
 from math import isfinite
@@ -13,6 +13,7 @@ from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import middle_of
+from normcheck.often_made import often_made
 from normcheck.report.data_frame import frame_of
 from normcheck.report.fit_summary import AgreementSummary
 from normcheck.report.run_summary import RunSummary
@@ -40,7 +41,7 @@ class Standing(StrEnum):
     """Neither."""
 
 
-@dataclass(frozen=True, slots=True)
+@often_made()
 class Spread:
     """How the values of one statistic are spread over the channels of a layer."""
 
@@ -59,7 +60,7 @@ class Spread:
         return self.smallest if same else None
 
 
-@dataclass(frozen=True, slots=True)
+@often_made()
 class LayerSummary:
     """One normalization layer in the report."""
 

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
-from typing import NamedTuple, Protocol, TypeVar, dataclass_transform
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from normcheck.errors import RefusedError, UnreadableError
+from normcheck.often_made import often_made
 from normcheck.saved.dtypes import Array, DType, decode
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
 from normcheck.sources.source import Source
 from normcheck.wording import in_short
 
-Made = TypeVar("Made")
 _INTEGER = frozenset((int,))
 _PAST_INTEGERS = 1 << 63
 """Lengths, steps and offsets of torch have 63 bits."""
@@ -99,17 +99,7 @@ class Storage:
         return self.root.available if self.root is not None else self.region is not None
 
 
-@dataclass_transform(eq_default=False, frozen_default=True, field_specifiers=(field,))
-def _made_often(cls: type[Made]) -> type[Made]:
-    """A frozen dataclass with slots, for whoever checks types.
-
-    One that enforces it sets each field by a call, so that making it takes four times as long;
-    of tensors a file may have hundreds of thousands.
-    """
-    return dataclass(slots=True, eq=False)(cls)
-
-
-@_made_often
+@often_made(eq=False)
 class TensorRef:
     """A tensor of the file, not yet read.
 
@@ -210,7 +200,7 @@ class TensorRef:
         return -values if self.negated else values
 
 
-@_made_often
+@often_made(eq=False)
 class TensorShard(TensorRef):
     """A tensor of which the file has a part; its shape is that of the whole."""
 

@@ -12,11 +12,12 @@ from normcheck.norms.recognise.statistics_names import (
     as_in_torch,
     named_statistics,
 )
+from normcheck.often_made import often_made
 from normcheck.saved.tensor_columns import shapes_of
 from normcheck.saved.tensors import TensorRef
 
 
-@dataclass(frozen=True, slots=True)
+@often_made()
 class Group:
     """The tensors of one module, by their last names, and where they stand in the order."""
 

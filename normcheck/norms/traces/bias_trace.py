@@ -76,14 +76,16 @@ def bias_trace(
         all alike, or no relation between them, which short training in either mode leaves.
     """
     norms = {layer.path: layer for layer in layers}
-    rows: list[tuple[str, int, float, float]] = []
-    for name, path in pairs:
-        tensor, norm = tensors.get(name), norms.get(path)
-        if tensor is None or norm is None or (wanted is not None and path not in wanted):
-            continue
-        row = _compared(tensor, norm)
-        if row is not None:
-            rows.append((path, *row))
+    there = [
+        (path, tensors[name], norms[path])
+        for name, path in pairs
+        if name in tensors and path in norms and (wanted is None or path in wanted)
+    ]
+    if sum(tensor.numel for _, tensor, _ in there) < FEWEST_CHANNELS:
+        return None  # as of many small networks, without reading them
+    rows = [
+        (path, *row) for path, tensor, norm in there if (row := _compared(tensor, norm)) is not None
+    ]
     channels = sum(n for _, n, _, _ in rows)
     if channels < FEWEST_CHANNELS:
         return None

@@ -24,12 +24,14 @@ from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.kinds import BY_NAME, NormKind
 from normcheck.norms.layer import BatchCount, Confidence, NormLayer, Recognition, Values
 from normcheck.pipeline.results import FileResult, Verdicts, models_of
-from normcheck.report.report import ModelReport
+from normcheck.report.report import LayerSummary, ModelReport, Spread
 from normcheck.saved.dtypes import FLOAT32, DType
 from normcheck.saved.tensors import Storage, TensorRef
 from tests.live.process.values import NAMES, any_of, plainly
 
 ROOTS = [FileResult, ModelReport, *OF_WORKERS.values(), *OF_RUNS.values()]
+MADE_OFTEN = {TensorRef, NormLayer, Values, Skipped, Spread, LayerSummary}
+"""Frozen for who checks types only: see ``normcheck/often_made.py``."""
 EASY = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -72,7 +74,7 @@ def reachable() -> set[type]:
 def test_only_plain_values_can_be_built() -> None:
     """Each class is an enumeration, or a frozen dataclass whose constructor does nothing more.
 
-    References of tensors are frozen for type checkers alone: a file may have hundreds of thousands.
+    Those that are made by the thousand are frozen for type checkers alone.
     """
     kinds = reachable()
     assert {Finding, Verdicts, Anatomy, NormLayer, TensorRef, Severity} <= kinds
@@ -80,7 +82,7 @@ def test_only_plain_values_can_be_built() -> None:
         if issubclass(kind, Enum):
             continue
         assert is_dataclass(kind), kind
-        for field in fields(kind) if kind is not TensorRef else ():
+        for field in fields(kind) if kind not in MADE_OFTEN else ():
             with pytest.raises(FrozenInstanceError):
                 setattr(object.__new__(kind), field.name, 1)
         assert "__slots__" in vars(kind) or "_lazy_dataclass" in vars(kind), kind

@@ -202,11 +202,20 @@ class Normals:
                 result[:, column] = self._rectified
             elif name == "no activation":
                 result[:, column] = self._beta
+            elif name == "sigmoid":
+                result[:, column] = self._squashed @ _COARSE_DENSITY
+            elif name == "SiLU":
+                result[:, column] = (self._coarse * self._squashed) @ _COARSE_DENSITY
             elif ACTIVATIONS[name] in _SMOOTH:
                 result[:, column] = ACTIVATIONS[name](self._coarse) @ _COARSE_DENSITY
             else:
                 result[:, column] = ACTIVATIONS[name](self._fine) @ _DENSITY
         return result
+
+    @cached_property
+    def _squashed(self) -> Floats:
+        """Values behind a sigmoid, which make a SiLU, too."""
+        return _sigmoid(self._coarse)
 
     @cached_property
     def _rectified(self) -> Floats:

@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from normcheck.norms.layer import NormLayer
+from normcheck.often_made import often_made
 from normcheck.saved.tensors import TensorRef
 
 NUMBER = re.compile(r"\d+")
 """What names of blocks and modules count by."""
 
 
-@dataclass(frozen=True, slots=True)
+@often_made()
 class ModuleStep:
     """One module that has tensors, in the order of the model.
 
