@@ -25,6 +25,7 @@ from normcheck.rules.evidence.evidence_apart import (
     of_growth,
 )
 from normcheck.rules.evidence.mismatch_causes import ONE_FACTOR
+from normcheck.rules.evidence.variance_spread import of_spreads
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 16
@@ -80,6 +81,7 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Indi
             found += _together(proven)
         found += _factor(proven if len(proven) >= FEWEST_PROVEN else inside, proven)
         found += _alone(inside, likely)
+        found += of_spreads(inside)
         found += behind_activations(agreement.rectified)
         found += of_growth(agreement.fits)
     if first is not None:

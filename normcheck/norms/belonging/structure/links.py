@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from math import prod
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.norms.belonging.structure.first_weights import modules_between
 from normcheck.norms.belonging.structure.grown import growths
 from normcheck.norms.belonging.structure.link import (
+    Before,
     Link,
     WeightStructure,
     role_of,
@@ -184,7 +186,29 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             seen=1 / prod(strides) if strides else None,
             among=told.among(source.path, step.path),
             max_pooled=told.max_pooled(source.path, step.path),
+            before=_weights_before(steps, before, told),
         )
+
+
+def _weights_before(steps: list[ModuleStep], place: int, told: _Told) -> Before | None:
+    """The weights right before the norm at a place, in the block or Sequential that holds both."""
+    norm, step = steps[place], steps[place - 1] if place else None
+    if step is None or norm.norm is None or not step.is_weights or told.turned(step.weight_name):
+        return None
+    beside = step.path.rpartition(".")[0] == norm.path.rpartition(".")[0]
+    makes, inner = step.weight.shape[:2]
+    if not beside or norm.brought or makes != norm.norm.features:
+        return None
+    if modules_between(step.path, norm.path):
+        return None
+    ahead = steps[place - 2] if place > 1 else None
+    taken = inner
+    if ahead is not None and ahead.norm is not None:
+        taken = ahead.norm.features or inner
+    elif ahead is not None and ahead.is_weights:
+        taken = ahead.weight.shape[0]
+    groups = taken // inner if taken % inner == 0 and makes % (taken // inner) == 0 else 1
+    return Before(step.weight, groups)
 
 
 def _through_both(
