@@ -24,7 +24,7 @@ from normcheck.norms.belonging.structure.link import (
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.belonging.structure.module_tree import Between
 from normcheck.norms.belonging.structure.run_order import usual_order
-from normcheck.norms.belonging.structure.separable import separable
+from normcheck.norms.belonging.structure.separable import Separable, separable
 from normcheck.norms.belonging.structure.steps import places_served, steps_of
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import (
@@ -42,6 +42,8 @@ _SIDE_BRANCH = re.compile(
     re.IGNORECASE,
 )
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
+
+SEQUENTIAL = "neighbours in one Sequential"
 
 
 def find_links(
@@ -144,7 +146,7 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             before -= 1
         source = steps[before].norm if before >= 0 else None
         if source is None and growth is None:
-            yield from _through_both(steps, before, target, told)
+            yield from _through_both(steps, before, target, told, ordered=ordered)
         if source is None or source.path in told.idle or not usable(source, target):
             continue
         weights = step.weight
@@ -212,7 +214,7 @@ def _weights_before(steps: list[ModuleStep], place: int, told: _Told) -> Before 
 
 
 def _through_both(
-    steps: list[ModuleStep], first: int, target: NormLayer, told: _Told
+    steps: list[ModuleStep], first: int, target: NormLayer, told: _Told, *, ordered: bool
 ) -> Iterator[Link]:
     """The link through a convolution in two parts, depthwise and pointwise, if there is one.
 
@@ -221,6 +223,7 @@ def _through_both(
         first: The place of the first part; the norm before it is looked for.
         target: The norm behind the second.
         told: What the model tells besides.
+        ordered: Whether the file keeps the order of its modules.
     """
     if first < 1 or not steps[first].is_weights:
         return
@@ -242,12 +245,25 @@ def _through_both(
         target,
         WeightStructure.SEPARABLE,
         role_of(source.path, second.path, target.path),
-        Recognition(Confidence.LOW, "through a depthwise and a pointwise convolution"),
+        _certainty_through(source.path, both, target.path, ordered=ordered),
         depthwise=both.depthwise,
         among=told.tree.activations(source.path, steps[first].path)
         if told.tree is not None
         else (),
     )
+
+
+def _certainty_through(source: str, both: Separable, target: str, *, ordered: bool) -> Recognition:
+    """How sure a link through two parts is: in a Sequential numbers leave room for nothing else.
+
+    A sum over inputs comes last there: it evens out which taps a small image meets.
+    """
+    first, second = both.depthwise.path, both.pointwise.path
+    ahead = _certainty(source, first, second, ordered=ordered, brought=False)
+    behind = _certainty(first, second, target, ordered=ordered, brought=False)
+    if both.depthwise.ahead and ahead == behind and ahead.reason == SEQUENTIAL:
+        return ahead
+    return Recognition(Confidence.LOW, "through a depthwise and a pointwise convolution")
 
 
 def _certainty(
@@ -266,7 +282,7 @@ def _certainty(
             first, middle, end = (int(last) for last in lasts)
             # An activation takes one place; a pooling or dropout would take another.
             if middle - first <= 2 and end - middle == 1:
-                return Recognition(Confidence.HIGH, "neighbours in one Sequential")
+                return Recognition(Confidence.HIGH, SEQUENTIAL)
             return Recognition(Confidence.MEDIUM, "one Sequential, with something between")
         return Recognition(Confidence.HIGH, "neighbours in one block")
     if parents[1] == parents[2]:
