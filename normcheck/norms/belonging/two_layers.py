@@ -38,6 +38,8 @@ USUAL = ((0.5, 0.3),)
 FEWEST_CHANNELS = 16
 MOST_CHANNELS = 48
 """Outputs of one link that are predicted: a spread needs no more."""
+MOST_BORDER = 0.2
+"""Of an image of 8 pixels it is 0.14, of 4 a quarter."""
 QUIET = 1e-6
 """Share of the usual variance below which a channel has none to speak of."""
 _MOST = 20_000_000
@@ -149,6 +151,8 @@ def two_layers(fit: Fit) -> TwoLayers | None:
         return None
     if link.weights.ndim != before.weights.ndim:
         return None
+    if fit.small_map or fit.border > MOST_BORDER:
+        return None  # there most taps of two kernels meet nothing
     stored = fit.stored_variance
     outputs = np.flatnonzero(stored > QUIET * max(float(np.median(stored)), 0.0))
     products = before.weights.numel * before.groups * prod(link.weights.shape[2:])

@@ -7,6 +7,8 @@ order round, and a rest of the initial value 1 flattens small ones.
 from collections.abc import Sequence
 from math import exp, log
 
+import numpy as np
+
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.two_layers import INPUTS, USUAL, Spread, two_layers
 from normcheck.norms.layer_numbers import median
@@ -39,8 +41,9 @@ def of_spreads(fits: Sequence[Fit]) -> list[Indication]:
     known = [fit for fit in fits if fit.link.before is not None]
     if len(known) < FEWEST_LINKS:
         return []
-    step = max(1, -(-len(known) // MOST_LINKS))
-    each = [link for fit in known[::step] if (link := two_layers(fit)) is not None]
+    # Not every second one: blocks have links of two kinds in turn.
+    places = np.linspace(0, len(known) - 1, min(len(known), MOST_LINKS)).round().astype(int)
+    each = [link for place in places if (link := two_layers(known[place])) is not None]
     found = None
     for inputs in (USUAL, INPUTS):
         found = _pooled([one for link in each if (one := link.spread(inputs)) is not None])
