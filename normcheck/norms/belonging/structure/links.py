@@ -273,17 +273,19 @@ def _certainty(
     lasts = [path.rpartition(".")[2] for path in (source, weights, target)]
     if not ordered:
         return Recognition(Confidence.LOW, "the file keeps no order; by names and shapes")
+    numbered = parents[0] == parents[1] == parents[2] and all(last.isdecimal() for last in lasts)
+    first, middle, end = (int(last) for last in lasts) if numbered else (0, 0, 0)
+    # An activation takes one place; a pooling or dropout would take another.
+    adjacent = numbered and middle - first <= 2 and end - middle == 1
+    if adjacent and not brought:
+        return Recognition(Confidence.HIGH, SEQUENTIAL)  # a side branch, perhaps, but within it
     if any(_SIDE_BRANCH.search(part) for part in (weights, target)):
         return Recognition(Confidence.LOW, "the name is that of a side branch")
     if brought:
         return Recognition(Confidence.MEDIUM, "weights and norms of one block, by their numbers")
+    if numbered:
+        return Recognition(Confidence.MEDIUM, "one Sequential, with something between")
     if parents[0] == parents[1] == parents[2]:
-        if all(last.isdecimal() for last in lasts):
-            first, middle, end = (int(last) for last in lasts)
-            # An activation takes one place; a pooling or dropout would take another.
-            if middle - first <= 2 and end - middle == 1:
-                return Recognition(Confidence.HIGH, SEQUENTIAL)
-            return Recognition(Confidence.MEDIUM, "one Sequential, with something between")
         return Recognition(Confidence.HIGH, "neighbours in one block")
     if parents[1] == parents[2]:
         return Recognition(Confidence.MEDIUM, "neighbouring units")
