@@ -138,6 +138,22 @@ def test_side_branches_are_no_certain_links(tmp_path: Path) -> None:
     assert sure.get("downsample.0", Confidence.LOW) is Confidence.LOW
 
 
+def test_within_a_branch_of_one_sequential_links_are_certain(tmp_path: Path) -> None:
+    """Beside it others stand, inside nothing has room; into it no link is worth trusting."""
+    model = nn.Module()
+    model.stem = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU())
+    layers = [nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16), nn.ReLU()]
+    layers += [nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)]
+    model.branch2 = nn.Sequential(*layers, nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16))
+    model.forward = lambda x: model.branch2(model.stem(x))
+    sure = {
+        link.weights_path: link.recognition.confidence
+        for link in _links(settle(model, 3, 12, 12), tmp_path)
+    }
+    assert sure.pop("branch2.0", Confidence.LOW) is Confidence.LOW
+    assert sure == {"branch2.3": Confidence.HIGH, "branch2.7": Confidence.LOW}
+
+
 def test_a_file_without_order_has_only_guesses(tmp_path: Path) -> None:
     """Safetensors sort by name: links are found by the usual order, and none is trusted."""
     model = settle(_Branches(), 8, 9, 9)

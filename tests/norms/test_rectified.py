@@ -99,3 +99,52 @@ def test_means_above_zero_by_chance_are_not_put_back(tmp_path: Path) -> None:
     assert agreement.rectified == ()
     assert "behind the activation" in dict(agreement.unjudged)["4"]
     assert torch.isfinite(torch.tensor([f.explained for f in agreement.fits])).all()
+
+
+def _factors(model: nn.Module, folder: Path) -> list[tuple[float, bool]]:
+    found = anatomy(model, folder)
+    taken = readings(found.agreement, found.first)
+    return [(r.value, r.speaks) for r in taken if r.key == "one factor"]
+
+
+@pytest.mark.parametrize("channels", [24, CHANNELS])
+def test_one_factor_shows_behind_a_relu(tmp_path: Path, channels: int) -> None:
+    """Mean and variance in other units agree with each other, but not with the weights."""
+    for seed in range(4):
+        torch.manual_seed(seed)
+        parts: list[nn.Module] = []
+        for block in range(5):
+            made_of = 3 if block == 0 else channels
+            parts += [nn.Conv2d(made_of, channels, 3, padding=1), nn.ReLU()]
+            parts += [nn.BatchNorm2d(channels)]
+        model = settle(nn.Sequential(*parts), 3, 16, 16, seed=seed)
+        ((healthy, speaks),) = _factors(model, tmp_path)
+        assert not speaks
+        assert abs(healthy) < 0.2
+        kept = {k: v.clone() for k, v in model.state_dict().items()}
+        for factor in (0.5, 2.0, 3.0):
+            scaled = {"running_mean": factor, "running_var": factor**2}
+            model.load_state_dict(
+                {k: v * scaled.get(k.rpartition(".")[2], 1) for k, v in kept.items()}
+            )
+            assert [speaks for _, speaks in _factors(model, tmp_path)] == [True]
+
+
+def test_values_that_are_not_normal_before_the_relu_tell_no_factor(tmp_path: Path) -> None:
+    """Of images of very different contrast both moments together are off, and accuse nobody."""
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model = _norms_last(5)
+        settle(model, 3, 16, 16, seed=seed)
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.reset_running_stats()
+        model.train()
+        with torch.no_grad():
+            for _ in range(12):
+                model(torch.randn(16, 3, 16, 16) * torch.randn(16, 1, 1, 1).exp())
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.num_batches_tracked.fill_(1000)  # type: ignore[union-attr]
+        assert not any(speaks for _, speaks in _factors(model.eval(), tmp_path))
+        assert _found(model, tmp_path) == []

@@ -7,8 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from normcheck.norms.belonging.structure.link import WeightStructure
+from normcheck.norms.layer import Confidence
+from normcheck.rules.evidence.belonging_evidence import readings
+from normcheck.rules.rule import Subject
+from normcheck.rules.statistics.foreign_stats import check
 
-from .settled import CHANNELS, SICK, anatomy, settle, sick
+from .settled import CHANNELS, SICK, anatomy, settle, sick, sicken
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 SEEDS = range(3)
@@ -93,3 +97,58 @@ def test_whole_modules_tell_the_activation_before_both(tmp_path: Path) -> None:
     assert found is not None
     assert found.activation == "ReLU"
     assert len(found.agreeing) >= BLOCKS - 1
+
+
+def _in_a_sequential(size: int = 3, stride: int = 1) -> nn.Sequential:
+    """Both parts beside their norms, each in its place."""
+    layers: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS)]
+    for block in range(BLOCKS):
+        steps = stride if block % 2 else 1
+        deep = nn.Conv2d(CHANNELS, CHANNELS, size, steps, size // 2, groups=CHANNELS)
+        layers += [nn.ReLU(), deep, nn.Conv2d(CHANNELS, CHANNELS, 1), nn.BatchNorm2d(CHANNELS)]
+    return nn.Sequential(*layers)
+
+
+def _accused(model: nn.Module, folder: Path) -> bool:
+    found = anatomy(model, folder)
+    return any(reading.speaks for reading in readings(found.agreement, found.first))
+
+
+@pytest.mark.parametrize("name", ["permuted", "60 %", "negated"])
+def test_places_of_a_sequential_make_both_parts_certain(tmp_path: Path, name: str) -> None:
+    """Nothing has room between them: what does not fit then accuses."""
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = settle(_in_a_sequential(), 3, 16, 16, seed=seed)
+        agreement = anatomy(model, tmp_path).agreement
+        assert agreement is not None
+        assert {f.link.recognition.confidence for f in agreement.fits} == {Confidence.HIGH}
+        assert not _accused(model, tmp_path)
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                sicken(norm, name)
+        assert list(check(Subject(anatomy(model, tmp_path))))
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 1)])
+def test_healthy_ones_on_small_maps_accuse_nobody(
+    tmp_path: Path, size: int, stride: int, pixels: int
+) -> None:
+    """Which taps meet the map is not known of them."""
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = settle(_in_a_sequential(size, stride), 3, pixels, pixels, seed=seed)
+        assert not _accused(model, tmp_path)
+
+
+def test_one_over_channels_first_only_vouches(tmp_path: Path) -> None:
+    """A depthwise part that comes last evens nothing out."""
+    layers: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 3), nn.BatchNorm2d(CHANNELS)]
+    for _ in range(BLOCKS):
+        layers += [nn.ReLU(), nn.Conv2d(CHANNELS, CHANNELS, 1)]
+        layers += [nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS)]
+        layers += [nn.BatchNorm2d(CHANNELS)]
+    agreement = anatomy(settle(nn.Sequential(*layers), 3, 16, 16), tmp_path).agreement
+    assert agreement is not None
+    assert {f.link.recognition.confidence for f in agreement.fits} == {Confidence.LOW}

@@ -77,7 +77,7 @@ class Channels:
     def __init__(self, links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> None:
         """Work out the means."""
         self._links, self._hypotheses = links, hypotheses
-        affine = [_affine(link) for link in links]
+        affine = [affine_of(link) for link in links]
         self._sizes = [gamma.size for gamma, _ in affine]
         self._gamma, self._beta = (np.concatenate(parts) for parts in zip(*affine, strict=True))
         names = [hypothesis.activation for hypothesis in hypotheses]
@@ -121,13 +121,13 @@ def reaching(link: Link, hypotheses: Sequence[Hypothesis]) -> Reaching:
         return Reaching(*_from_graph(link, link.inflow, hypotheses))
     if link.slopes is not None:
         slopes = np.asarray(link.slopes.values(), dtype=np.float64).reshape(-1)
-        return Reaching(*after_prelu(*_affine(link), slopes))
+        return Reaching(*after_prelu(*affine_of(link), slopes))
     if len(hypotheses) > 1 and all(hypothesis.pool == 1.0 for hypothesis in hypotheses):
         return Channels((link,), hypotheses).each()[0]
-    return Reaching(*_under(*_affine(link), hypotheses))
+    return Reaching(*_under(*affine_of(link), hypotheses))
 
 
-def _affine(link: Link) -> tuple[Floats, Floats]:
+def affine_of(link: Link) -> tuple[Floats, Floats]:
     """Deviation and mean behind the norm that a link begins at, channel by channel.
 
     A channel of variance v leaves it with γ² v / (v + eps), which is less than γ² where v is not

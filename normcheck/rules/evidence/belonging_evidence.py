@@ -25,6 +25,7 @@ from normcheck.rules.evidence.evidence_apart import (
     of_growth,
 )
 from normcheck.rules.evidence.mismatch_causes import ONE_FACTOR
+from normcheck.rules.evidence.variance_spread import of_spreads
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 16
@@ -80,6 +81,7 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Indi
             found += _together(proven)
         found += _factor(proven if len(proven) >= FEWEST_PROVEN else inside, proven)
         found += _alone(inside, likely)
+        found += of_spreads(inside)
         found += behind_activations(agreement.rectified)
         found += of_growth(agreement.fits)
     if first is not None:
@@ -108,15 +110,20 @@ def _together(fits: Sequence[Fit]) -> list[Indication]:
             "Means lie off what the weights predict, by the median so many deviations",
             paths,
         ),
-        Indication(
-            "small variances",
-            _typical([-f.log_scale for f in fits]),
-            _smallest(fits),
-            "Variances are smaller than independent inputs would give, by the median so much of a "
-            "logarithm",
-            paths,
-        ),
     ]
+    # Which taps a separable convolution has on a map of few pixels is not known.
+    known = [f for f in fits if f.link.kind is not WeightStructure.SEPARABLE]
+    if known:
+        found.append(
+            Indication(
+                "small variances",
+                _typical([-f.log_scale for f in known]),
+                _smallest(known),
+                "Variances are smaller than independent inputs would give, by the median so much "
+                "of a logarithm",
+                tuple(f.link.target.path for f in known),
+            )
+        )
     telling = [f for f in fits if f.energy > TELLING and not _differs_by_place(f)]
     if len(telling) >= FEWEST_LINKS and sum(f.stored_mean.size for f in telling) >= FEWEST_TOGETHER:
         found.append(
@@ -265,7 +272,7 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Indication]:
         for f in inside
         if f.stored_mean.size >= FEWEST_CHANNELS
         and f.energy > TELLING
-        and f.link.kind is not WeightStructure.DEPTHWISE
+        and f.link.kind not in (WeightStructure.DEPTHWISE, WeightStructure.SEPARABLE)
         and not f.skewed
         and not _may_be_a_sum(f)
     ]

@@ -4,11 +4,14 @@ The thresholds lie above what healthy models of two dozen families reach.
 """
 
 from collections.abc import Sequence
+from math import log
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.fit import Fit
+from normcheck.norms.belonging.fit_places import FAINT
 from normcheck.norms.belonging.pooled import missed
+from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.wording import number
 
@@ -18,6 +21,12 @@ many deviations leave many. Generated images differ by the place on their grid, 
 meets differently, and left 0.64 deviations of 2.5."""
 FEWEST_RECTIFIED = 3
 """Norms behind activations that speak together."""
+FEWEST_FOLLOWING = 2
+FOLLOWS = 0.85
+"""Alignment from which such norms follow their weights well enough to tell a factor. Where values
+are not normal before the ReLU, their moments tell them wrongly, and nothing is aligned so well."""
+LARGEST_RATIO = 1.4
+"""Of the factors of two such norms, up to which they are one."""
 
 
 @lazy_dataclass()
@@ -92,15 +101,42 @@ def of_growth(fits: Sequence[Fit]) -> list[Indication]:
 
 def behind_activations(fits: Sequence[Fit]) -> list[Indication]:
     """Norms behind a ReLU: mean and variance of rectified values are tied to each other."""
-    if len(fits) < FEWEST_RECTIFIED:
+    found = _factor_behind(fits)
+    if len(fits) >= FEWEST_RECTIFIED:
+        found.append(
+            Indication(
+                "rectified",
+                median([missed(f) for f in fits]),
+                0.8,
+                "Behind a ReLU a mean and a variance tell the values before it; these lie off what "
+                "the weights predict, by the median so many deviations",
+                tuple(f.link.target.path for f in fits),
+            )
+        )
+    return found
+
+
+def _factor_behind(fits: Sequence[Fit]) -> list[Indication]:
+    """One factor between the weights and what moments tell of the values before a ReLU."""
+    told = [
+        f
+        for f in fits
+        if f.link.recognition.confidence is Confidence.HIGH
+        and f.alignment > FOLLOWS
+        and f.slope > 0
+        and f.energy > FAINT
+    ]
+    logs = sorted(log(f.slope) for f in told)
+    if len(told) < FEWEST_FOLLOWING or logs[-1] - logs[0] > log(LARGEST_RATIO):
         return []
     return [
         Indication(
-            "rectified",
-            median([missed(f) for f in fits]),
-            0.8,
-            "Behind a ReLU a mean and a variance tell the values before it; these lie off what "
-            "the weights predict, by the median so many deviations",
-            tuple(f.link.target.path for f in fits),
+            "one factor",
+            max(logs[0], -logs[-1]),
+            log(1.4),
+            "Behind a ReLU a mean and a variance tell the values before it; these follow the "
+            "weights, but by one factor that is off 1 in every layer, by so much of a logarithm at "
+            "least",
+            tuple(f.link.target.path for f in told),
         )
     ]

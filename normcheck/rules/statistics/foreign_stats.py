@@ -20,8 +20,11 @@ perfect, 0 as good as predicting nothing, below 0 worse). Reported are
   deviation, variances too small or unlike the weights, one certain link that does not fit, and a
   first norm whose means or variances no input explains (it has one unknown for each input
   channel, and an equation for each output channel). Two that agree raise the confidence;
+- variances that do not spread as the weights of two layers make them: deviations in their place
+  have half the spread of logarithms, inverses fall where they should rise;
 - norms behind a ReLU whose mean and variance together are none that a ReLU leaves: either alone
-  in other units, part of the initial value, deviations or inverses;
+  in other units, part of the initial value, deviations or inverses; both, where they follow the
+  weights closely by one factor;
 - an averaged copy with the statistics of the raw one in the same file, bit for bit, whose weights
   explain them clearly worse than the raw ones do;
 - means that are too small since averages in bfloat16 stop before they arrive, named as that;

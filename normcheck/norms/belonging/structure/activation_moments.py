@@ -184,6 +184,10 @@ class Normals:
                 return _moments(activation(self._coarse), _COARSE_DENSITY[:, None])
         return _moments(activation(self._fine), _densities(pools))
 
+    def linear(self, activation: Callable[[Floats], Floats]) -> Floats:
+        """Covariance of ``activation(β + |γ| z)`` with z, of shape (channels,)."""
+        return activation(self._fine) @ (_DENSITY * _GRID)
+
     def means(self, activations: Sequence[str]) -> Floats:
         """Means alone, which are all that activations are told apart by.
 

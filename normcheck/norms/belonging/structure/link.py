@@ -31,6 +31,15 @@ class WeightStructure(StrEnum):
 
 
 @lazy_dataclass(eq=False)
+class Before:
+    """The weights right before a norm."""
+
+    weights: TensorRef
+    """Outputs first."""
+    groups: int
+
+
+@lazy_dataclass(eq=False)
 class Link:
     """Norm ``source`` → activation → ``weights`` → norm ``target``."""
 
@@ -67,6 +76,8 @@ class Link:
     is then a norm over the new ones alone."""
     depthwise: Depthwise | None = None
     """The other part of a convolution in two parts, of which the weights are the pointwise one."""
+    before: Before | None = None
+    """The weights right before the source, where one block or Sequential holds both."""
 
     @property
     def taps(self) -> int:

@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from math import prod
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.norms.belonging.structure.first_weights import modules_between
 from normcheck.norms.belonging.structure.grown import growths
 from normcheck.norms.belonging.structure.link import (
+    Before,
     Link,
     WeightStructure,
     role_of,
@@ -22,7 +24,7 @@ from normcheck.norms.belonging.structure.link import (
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.belonging.structure.module_tree import Between
 from normcheck.norms.belonging.structure.run_order import usual_order
-from normcheck.norms.belonging.structure.separable import separable
+from normcheck.norms.belonging.structure.separable import Separable, separable
 from normcheck.norms.belonging.structure.steps import places_served, steps_of
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import (
@@ -40,6 +42,8 @@ _SIDE_BRANCH = re.compile(
     re.IGNORECASE,
 )
 """Parts of names of layers that stand beside the main path, not behind what precedes them."""
+
+SEQUENTIAL = "neighbours in one Sequential"
 
 
 def find_links(
@@ -142,7 +146,7 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             before -= 1
         source = steps[before].norm if before >= 0 else None
         if source is None and growth is None:
-            yield from _through_both(steps, before, target, told)
+            yield from _through_both(steps, before, target, told, ordered=ordered)
         if source is None or source.path in told.idle or not usable(source, target):
             continue
         weights = step.weight
@@ -184,11 +188,33 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             seen=1 / prod(strides) if strides else None,
             among=told.among(source.path, step.path),
             max_pooled=told.max_pooled(source.path, step.path),
+            before=_weights_before(steps, before, told),
         )
 
 
+def _weights_before(steps: list[ModuleStep], place: int, told: _Told) -> Before | None:
+    """The weights right before the norm at a place, in the block or Sequential that holds both."""
+    norm, step = steps[place], steps[place - 1] if place else None
+    if step is None or norm.norm is None or not step.is_weights or told.turned(step.weight_name):
+        return None
+    beside = step.path.rpartition(".")[0] == norm.path.rpartition(".")[0]
+    makes, inner = step.weight.shape[:2]
+    if not beside or norm.brought or makes != norm.norm.features:
+        return None
+    if modules_between(step.path, norm.path):
+        return None
+    ahead = steps[place - 2] if place > 1 else None
+    taken = inner
+    if ahead is not None and ahead.norm is not None:
+        taken = ahead.norm.features or inner
+    elif ahead is not None and ahead.is_weights:
+        taken = ahead.weight.shape[0]
+    groups = taken // inner if taken % inner == 0 and makes % (taken // inner) == 0 else 1
+    return Before(step.weight, groups)
+
+
 def _through_both(
-    steps: list[ModuleStep], first: int, target: NormLayer, told: _Told
+    steps: list[ModuleStep], first: int, target: NormLayer, told: _Told, *, ordered: bool
 ) -> Iterator[Link]:
     """The link through a convolution in two parts, depthwise and pointwise, if there is one.
 
@@ -197,6 +223,7 @@ def _through_both(
         first: The place of the first part; the norm before it is looked for.
         target: The norm behind the second.
         told: What the model tells besides.
+        ordered: Whether the file keeps the order of its modules.
     """
     if first < 1 or not steps[first].is_weights:
         return
@@ -218,12 +245,25 @@ def _through_both(
         target,
         WeightStructure.SEPARABLE,
         role_of(source.path, second.path, target.path),
-        Recognition(Confidence.LOW, "through a depthwise and a pointwise convolution"),
+        _certainty_through(source.path, both, target.path, ordered=ordered),
         depthwise=both.depthwise,
         among=told.tree.activations(source.path, steps[first].path)
         if told.tree is not None
         else (),
     )
+
+
+def _certainty_through(source: str, both: Separable, target: str, *, ordered: bool) -> Recognition:
+    """How sure a link through two parts is: in a Sequential numbers leave room for nothing else.
+
+    A sum over inputs comes last there: it evens out which taps a small image meets.
+    """
+    first, second = both.depthwise.path, both.pointwise.path
+    ahead = _certainty(source, first, second, ordered=ordered, brought=False)
+    behind = _certainty(first, second, target, ordered=ordered, brought=False)
+    if both.depthwise.ahead and ahead == behind and ahead.reason == SEQUENTIAL:
+        return ahead
+    return Recognition(Confidence.LOW, "through a depthwise and a pointwise convolution")
 
 
 def _certainty(
@@ -233,17 +273,19 @@ def _certainty(
     lasts = [path.rpartition(".")[2] for path in (source, weights, target)]
     if not ordered:
         return Recognition(Confidence.LOW, "the file keeps no order; by names and shapes")
+    numbered = parents[0] == parents[1] == parents[2] and all(last.isdecimal() for last in lasts)
+    first, middle, end = (int(last) for last in lasts) if numbered else (0, 0, 0)
+    # An activation takes one place; a pooling or dropout would take another.
+    adjacent = numbered and middle - first <= 2 and end - middle == 1
+    if adjacent and not brought:
+        return Recognition(Confidence.HIGH, SEQUENTIAL)  # a side branch, perhaps, but within it
     if any(_SIDE_BRANCH.search(part) for part in (weights, target)):
         return Recognition(Confidence.LOW, "the name is that of a side branch")
     if brought:
         return Recognition(Confidence.MEDIUM, "weights and norms of one block, by their numbers")
+    if numbered:
+        return Recognition(Confidence.MEDIUM, "one Sequential, with something between")
     if parents[0] == parents[1] == parents[2]:
-        if all(last.isdecimal() for last in lasts):
-            first, middle, end = (int(last) for last in lasts)
-            # An activation takes one place; a pooling or dropout would take another.
-            if middle - first <= 2 and end - middle == 1:
-                return Recognition(Confidence.HIGH, "neighbours in one Sequential")
-            return Recognition(Confidence.MEDIUM, "one Sequential, with something between")
         return Recognition(Confidence.HIGH, "neighbours in one block")
     if parents[1] == parents[2]:
         return Recognition(Confidence.MEDIUM, "neighbouring units")
