@@ -175,6 +175,7 @@ def _examine_module(
             # Nobody asked for a run, and there is nothing to run: no fault of the module.
             known = replace(known, notes=(*notes, f"not run: {error.message}"))
         else:
+            known = replace(known, failed=True)
             asides.errors.append(Failure(name, f"{name}: {error.message}", error.hint))
     rules = examination.rules_of(name)
     judged = list(judge_models(checkpoint, [known], rules, wishes, asides))
@@ -226,7 +227,8 @@ def _known(
         if error is not None and not explicit and not running.loading.model:
             # Nobody asked for this very file: what cannot be run is only read.
             note, error = f"not run: {error.message}", None
-        known.append(KnownModel(model, outcome.anatomy, outcome.run, (note,) if note else ()))
+        notes, failed = (note,) if note else (), error is not None
+        known.append(KnownModel(model, outcome.anatomy, outcome.run, notes, failed=failed))
         if error is not None:
             place = f" ({model.where})" if model.where else ""
             message = f"{checkpoint.name}{place}: not run: {error.message}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.pipeline.judge import Asides, judge
 from normcheck.pipeline.vouching import standings
-from normcheck.report.certificate import certificate_of
+from normcheck.report.certificate import certificate_for
 from normcheck.report.fit_summary import AgreementSummary, summarise_agreement
 from normcheck.report.form import Wish
 from normcheck.report.healthy_reading import folding
@@ -38,6 +38,8 @@ class KnownModel:
     notes: tuple[str, ...] = ()
     held: str = ""
     """Why a run that was asked for was not done, where only another flag allows it."""
+    failed: bool = False
+    """Whether a run that was asked for failed; an error says how."""
 
 
 def judge_models(
@@ -109,9 +111,10 @@ def _judged(
         agreement=_agreement(anatomy, wishes),
         notes=(*checkpoint.notes, *unread_notes(model), *folding(anatomy), *known.notes),
         run=run,
+        run_failed=known.failed,
         ran=len(verdicts.ran),
     )
-    return report, replace(verdicts, vouched=certificate_of(report.layers).earned)
+    return report, replace(verdicts, vouched=certificate_for(report).earned)
 
 
 def _agreement(anatomy: Anatomy, wishes: frozenset[Wish]) -> AgreementSummary | None:

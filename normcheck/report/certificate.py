@@ -5,9 +5,10 @@ statistics that were not looked at.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.report.report import LayerSummary, Standing
+from normcheck.report.report import LayerSummary, ModelReport, Standing
 from normcheck.wording import percent, plural
 
 ENOUGH = 1 / 3
@@ -32,11 +33,15 @@ class Certificate:
     vouched: tuple[AlikeLayers, ...]
     accused: tuple[AlikeLayers, ...]
     untold: tuple[AlikeLayers, ...]
+    unfinished: bool = False
+    """Whether a run that was to tell more failed."""
 
     @property
     def earned(self) -> bool:
         """Whether a check mark is: nothing is accused, and enough is vouched for."""
         everything = self.share(self.vouched, self.accused, self.untold)
+        if self.unfinished:
+            return False
         return everything > 0 and not self.accused and self.share(self.vouched) >= ENOUGH
 
     def share(self, *parts: tuple[AlikeLayers, ...]) -> float:
@@ -53,6 +58,11 @@ class Certificate:
             (count(self.untold), "cannot be told"),
         ]
         return ", ".join(f"{number} {word}" for number, word in counts if number)
+
+
+def certificate_for(model: ModelReport) -> Certificate:
+    """The certificate of a model, which a run that failed leaves open."""
+    return replace(certificate_of(model.layers), unfinished=model.run_failed)
 
 
 def certificate_of(layers: Iterable[LayerSummary]) -> Certificate:

@@ -2,13 +2,13 @@
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.anatomy import Anatomy
-from normcheck.report.certificate import certificate_of, sentences
+from normcheck.report.certificate import certificate_for, sentences
 from normcheck.report.report import AS_CREATED, OWN_INPUT, ModelReport
 from normcheck.report.run_summary import RunSummary
 from normcheck.rules.catalogue import RULES
 from normcheck.rules.harm import Harm
 from normcheck.saved.checkpoint import Form
-from normcheck.wording import fold, part, plural
+from normcheck.wording import fold, part, percent, plural
 
 
 @lazy_dataclass()
@@ -30,8 +30,12 @@ def reading(model: ModelReport) -> HealthyReading:
             # InstanceNorm and LayerNorm without affine parameters leave no trace in one.
             nothing += " with parameters or statistics in this file"
         return HealthyReading(nothing, "", earned=False)
-    certificate = certificate_of(model.layers)
+    certificate = certificate_for(model)
     run = model.run
+    if model.run_failed:
+        title = "The run failed; nothing wrong in what the file alone can tell"
+        said = [_UNRUN, *sentences(certificate), *filter(None, [_left_out(model)])]
+        return HealthyReading(title, " ".join(said), earned=False)
     said = sentences(certificate)
     left_out = _left_out(model)
     if left_out:
@@ -39,6 +43,9 @@ def reading(model: ModelReport) -> HealthyReading:
     on_data = run is not None and run.drifts
     if not certificate.earned and run is not None and on_data:
         title = "Nothing wrong in the file; your data leave the statistics open"
+        if run.verdict == Harm.STORED_RIGHT.value and run.labels_decide:
+            title = "Nothing wrong in the file; your labels speak for the stored statistics"
+            said.insert(0, _TRAINED_ON)
         return HealthyReading(title, " ".join([_on_data(run), *said]), earned=False)
     whys = {group.why for group in (*certificate.vouched, *certificate.untold)}
     if not certificate.earned and whys == {AS_CREATED}:
@@ -53,8 +60,8 @@ def reading(model: ModelReport) -> HealthyReading:
             said.append(_RUN_CODE if model.form == Form.STATE_DICT and run is None else _RUN)
         return HealthyReading(title, " ".join(said), earned=False)
     if run is not None and on_data:
-        title = "Nothing wrong in the file, in its forwards or on your data"
-        return HealthyReading(title, " ".join([_on_data(run), *said]), earned=True)
+        title, but = _of_norms_alone(run)
+        return HealthyReading(title, " ".join([*but, _on_data(run), *said]), earned=True)
     if all(layer.eval_uses == OWN_INPUT for layer in model.layers) and not certificate.untold:
         text = (
             "These norms compute from their current input and store no statistics: the same "
@@ -76,11 +83,42 @@ def reading(model: ModelReport) -> HealthyReading:
     return HealthyReading(title, " ".join(said), earned=True)
 
 
+_UNRUN = "What the run was to tell is open until it works: the error says what stopped it."
 _ON_DATA = "Whether they fit your data, only a run on that data (--data) can tell."
 _RUN = "A run on data like its training data can tell (--data)."
 _RUN_CODE = "A run on data like its training data can tell (--model for its code, and --data)."
 _NOT_YET = "If this file should hold a trained model, look for its weights elsewhere."
 _ON_MORE = "Whether they fit your data, so few samples cannot tell: give more."
+
+
+_TRAINED_ON = (
+    "Weights that were trained on with these statistics standing still look like this: fine-tuned "
+    "with frozen norms, or trained in eval mode to the end."
+)
+_HALF = 0.5
+"""Share of what guessing gets wrong that a model has to get right for its answers to pass without a
+word: whatever the task, more is wrong below it than right, guesses apart."""
+
+
+def _of_norms_alone(run: RunSummary) -> tuple[str, list[str]]:
+    """The title of a model whose norms are well on the user's data, and what they cannot explain.
+
+    A mark for norms is none for the model: how often it is right stands beside it.
+    """
+    title = "Nothing wrong with the norms: in the file, in its forwards or on your data"
+    if run.right is None:
+        return title, []
+    if run.right - run.chance >= _HALF * (1 - run.chance):
+        return f"{title} (accuracy {percent(run.right)})", []
+    title = f"Nothing wrong with the norms, yet {percent(1 - run.right)} of the answers are wrong"
+    return title, [_ELSEWHERE]
+
+
+_ELSEWHERE = (
+    "No other statistics would help these answers: if they should be better, look at the weights "
+    "(the right checkpoint, trained long enough, averages that caught up), the order of the "
+    "classes and the preprocessing."
+)
 
 
 def _has_statistics(model: ModelReport) -> bool:

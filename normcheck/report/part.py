@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
-from normcheck.report.certificate import certificate_of
+from normcheck.report.certificate import certificate_for
 from normcheck.report.report import ModelReport, Report
 
 
@@ -46,7 +46,7 @@ class Part:
         """A report whose models are there."""
         models = report.models
         heads = tuple((model.target, model.where) for model in models)
-        vouched = tuple(certificate_of(model.layers).earned for model in models)
+        vouched = tuple(certificate_for(model).earned for model in models)
         return cls(replace(report, models=()), heads, lambda: models, vouched=vouched)
 
     @cached_property

@@ -118,6 +118,8 @@ class ModelReport:
     notes: tuple[str, ...] = ()
     run: RunSummary | None = None
     """What running it showed; None where it was only read."""
+    run_failed: bool = False
+    """Whether a run was asked for and failed: an error of the report says how."""
 
 
 _FRAME = ("model", "where", "rule", "name", "severity", "confidence", "title", "layers", "detail",

@@ -49,6 +49,12 @@ class RunSummary:
     """What was found of the stored statistics: a :class:`normcheck.rules.data_verdict.Harm`."""
     words: str = ""
     """The numbers that it rests on, in a sentence or two."""
+    right: float | None = None
+    """Share of the labels that eval mode answers right; None where nothing was counted."""
+    chance: float = 0.0
+    """Share that guessing answers right."""
+    labels_decide: bool = False
+    """Whether labels, and not only how clear decisions are, told which statistics are right."""
     dry: bool = False
     """Whether it only said what holding the model against the data would cost."""
 
@@ -60,6 +66,7 @@ def summarise_run(run: Run) -> RunSummary:
     data, seen = run.against_data, run.mechanics
     closes = {c.path: c.share for c in data.closings} if data else {}
     found = verdict(run)
+    answers = data.answers if data else None
     return RunSummary(
         fed=run.fed,
         allclose=seen.modes_allclose,
@@ -75,6 +82,9 @@ def summarise_run(run: Run) -> RunSummary:
         notes=(*run.notes, *seen.notes, *(data.notes if data else ())),
         verdict=found.harm.value if found else "",
         words=found.text if found else "",
+        right=answers.right / answers.samples if answers else None,
+        chance=answers.chance if answers else 0.0,
+        labels_decide=run.fed.labelled,
         dry=run.dry,
     )
 

@@ -27,6 +27,9 @@ FAMILIES = {
 }
 
 
+_CODE_LENGTH = 5
+
+
 def _found() -> Iterator[Rule]:
     for code, name, summary, severity, need, folder in INDEX:
         file = f"normcheck.rules.{folder}.{name.replace('-', '_')}"
@@ -72,9 +75,18 @@ def find(word: str) -> Rule:
 
 def unknown(word: str) -> UsageError:
     """The error for a word that names no rule."""
+    hint = "run 'normcheck rule --all' for the list"
+    code = word.strip().upper()
+    if code.startswith("NC") and code[2:].isdigit() and len(code) <= _CODE_LENGTH:
+        # One code is no more like it than another.
+        codes = [rule.code for rule in RULES]
+        family = [known for known in codes if known.startswith(code[:3])] or codes
+        return UsageError(
+            f"no rule is called {word!r:.60}",
+            f"there are {family[0]} to {family[-1]}: {hint}",
+        )
     words = [w for rule in RULES for w in (rule.code.lower(), rule.name)]
     near = nearest(word.lower(), words, alike=0.5)
-    hint = "run 'normcheck rule --all' for the list"
     if near:
         rule = find(near)
         hint = f"did you mean {rule.code} ({rule.name})? {hint}"

@@ -15,10 +15,12 @@ import numpy as np
 from normcheck.findings import Confidence, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.rules.data.skill import (
+    BEYOND_GUESSING,
     both_guess,
     guesses,
     in_words,
     places_in_words,
+    sign_test,
     skill_in_words,
 )
 from normcheck.rules.harm import Harm
@@ -95,7 +97,7 @@ def _words(harm: Harm, data: AgainstData, *, labelled: bool) -> str:
     parts = []
     if data.answers is not None and data.given_answers is not None:
         parts.append(in_words(data.answers, data.given_answers, data.healed or 0, data.harmed or 0))
-        if data.loss_t is not None and harm is Harm.SHOWN:
+        if data.loss_t is not None and (harm is Harm.SHOWN or _by_losses(data, harm)):
             loss = _loss(data)
             parts.append(f"{loss[0].upper()}{loss[1:]}")
     elif given.accuracy is not None and stored.accuracy is not None and data.skill:
@@ -147,6 +149,13 @@ def _words(harm: Harm, data: AgainstData, *, labelled: bool) -> str:
             else "Which are right cannot be told without labels."
         )
     return " ".join(parts)
+
+
+def _by_losses(data: AgainstData, harm: Harm) -> bool:
+    """Whether losses speak for the stored statistics where answers decide nothing."""
+    if harm is not Harm.STORED_RIGHT:
+        return False
+    return sign_test(data.harmed or 0, data.healed or 0) >= BEYOND_GUESSING
 
 
 def _expected(data: AgainstData) -> str:

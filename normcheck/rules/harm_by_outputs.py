@@ -145,7 +145,10 @@ def _by_labels(data: AgainstData) -> Harm | None:
         return None
     z = (healed - harmed) / max(1, healed + harmed) ** 0.5
     better = data.loss_t + 2 * z
-    if (healed >= harmed and _is_better(data, better, z)) or _is_off_alone(data, z):
+    # Where losses as they are speak for the stored statistics, and answers for none, that others
+    # would be better at another temperature is no harm that anybody sees.
+    seen = data.loss_t > -BETTER
+    if seen and ((healed >= harmed and _is_better(data, better, z)) or _is_off_alone(data, z)):
         return Harm.SHOWN
     if better > -BETTER or healed > harmed or (data.calibrated_t or 0.0) + z > 0:
         return None

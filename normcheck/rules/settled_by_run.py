@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from normcheck.findings import Confidence, Finding, Severity
 from normcheck.rules.data.meant_input import heals, meant_input
 from normcheck.rules.data_verdict import Verdict, verdict
-from normcheck.rules.evidence.initial_stats import trained_in_eval
+from normcheck.rules.evidence.initial_stats import trained_in_eval, trained_on_in_eval
 from normcheck.rules.harm import Harm
 from normcheck.rules.harm_by_outputs import ENOUGH_LABELS
 
@@ -28,6 +28,8 @@ _ON_DATA = frozenset({"NC401"})
 """Rules that would name the same layers again."""
 _FOREIGN = "NC108"
 """The rule that holds statistics against the weights alone."""
+_UNDER_WARMED = "NC103"
+"""The rule that finds a count of batches that leaves part of the initial value."""
 _GUESSES = "NC406"
 """The rule that speaks where a model guesses and nothing else explains it."""
 _HARM = ("NC1", "NC2", "NC3", "NC4")
@@ -69,7 +71,6 @@ def _open(finding: Finding) -> bool:
 
 
 def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
-    labelled = run.fed.labelled
     meant = meant_input(run.against_data)
     if finding.rule == _FOREIGN and meant is not None and heals(meant):
         return replace(
@@ -79,6 +80,19 @@ def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
             "the answers are right.",
             fix="correct the preprocessing first, then scan again",
         )
+    enough = run.fed.samples >= ENOUGH_LABELS
+    return decided(finding, judged, labelled=run.fed.labelled, enough=enough)
+
+
+def decided(finding: Finding, judged: Verdict, *, labelled: bool, enough: bool) -> Finding:
+    """A finding on statistics in the file, and what outputs on the user's data decide of it.
+
+    Args:
+        finding: Of the file alone.
+        judged: What the outputs say of the stored statistics.
+        labelled: Whether there were labels.
+        enough: Whether there were so many that no change for the better means no harm.
+    """
     if judged.harm in (Harm.PROVEN, Harm.SHOWN):
         return replace(
             finding,
@@ -97,6 +111,8 @@ def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
     finding = replace(finding, detail=f"{finding.detail} {judged.text}")
     if judged.guesses or finding.rule in _AT_INITIAL_VALUES:
         return finding  # no good word for a model that guesses, or whose norms do nothing
+    if judged.harm is Harm.STORED_RIGHT and labelled and finding.rule == _UNDER_WARMED:
+        return trained_on_in_eval(finding)
     if judged.harm is Harm.STORED_RIGHT and labelled:
         return replace(
             finding,
@@ -105,7 +121,7 @@ def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
             consequence=f"Your data decide it. {_NO_HARM}",
             fix="keep the file as it is",
         )
-    if judged.harm is Harm.NONE and labelled and run.fed.samples >= ENOUGH_LABELS:
+    if judged.harm is Harm.NONE and labelled and enough:
         return replace(
             finding, severity=Severity.INFO, consequence=_NO_HARM, fix="keep the file as it is"
         )

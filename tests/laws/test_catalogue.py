@@ -140,6 +140,17 @@ def test_a_slip_gets_a_suggestion(word: str, suggested: str) -> None:
     assert repr(word) in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("word", "there_are"), [("NC999", "NC101 to NC7"), ("nc120", "NC101 to NC1"), ("NC9", "NC101")]
+)
+def test_a_code_that_is_none_gets_the_range(word: str, there_are: str) -> None:
+    """No code is more like it than another."""
+    with pytest.raises(UsageError) as caught:
+        find(word)
+    assert there_are in caught.value.hint
+    assert "did you mean" not in caught.value.hint
+
+
 def test_nonsense_gets_the_list() -> None:
     """A word like no rule's gets no guess."""
     with pytest.raises(UsageError) as caught:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from normcheck import scan as scan_object
 from normcheck.config.examination import Examination
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
-from normcheck.report.certificate import ENOUGH, certificate_of
+from normcheck.live.measurement import Fed
+from normcheck.report.certificate import ENOUGH, certificate_for, certificate_of
+from normcheck.report.healthy_reading import reading
 from normcheck.report.machines.as_json import render_json
 from normcheck.report.people.as_markdown import render_markdown
 from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import ModelReport, Report, Standing
+from normcheck.report.run_summary import DriftSummary, RunSummary
 from normcheck.rules.catalogue import select
 from normcheck.runs.scan import scan
 from tests.norms.settled import conv_net, settle
@@ -168,6 +173,67 @@ def test_a_healthy_model_earns_it(healthy: State, tmp_path: Path) -> None:
     (group,) = certificate.vouched
     assert group.layers == ("4", "7", "10", "13")
     assert "explain" in group.why
+
+
+FED = Fed(
+    "val.npz", real=True, guessed=False, samples=256, shapes="3x8x8", batch_size=32,
+    batch_size_given=False, labelled=True, device="cpu", dtype="float32",
+)  # fmt: skip
+
+
+class _Fails(nn.Module):
+    """A network whose forward does not work."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Not to be had."""
+        raise RuntimeError("no such thing")
+
+
+def test_no_mark_where_the_run_that_was_asked_for_failed(healthy: State) -> None:
+    """The file alone would earn it; the first line says that the run is missing."""
+    net = conv_net(nn.ReLU(), blocks=BLOCKS)
+    net.load_state_dict(healthy)
+    report = scan_object(_Fails(net), data=torch.zeros(64, 3, 8, 8))
+    assert report.errors
+    (model,) = report.models
+    assert certificate_of(model.layers).earned
+    assert not certificate_for(model).earned
+    lines = text_of(report, TextStyle(width=100)).splitlines()
+    assert any(line.startswith("? The run failed") for line in lines[:4])
+    assert not any("only a run" in line for line in lines)
+    assert json.loads(render_json(report))["models"][0]["certificate"]["earned"] is False
+    assert "✅" not in render_markdown(report)
+
+
+@pytest.mark.parametrize(
+    ("right", "title", "blames"),
+    [
+        (0.97, "on your data (accuracy 97 %)", False),
+        (0.56, "(accuracy 56 %)", False),
+        (0.32, "Nothing wrong with the norms, yet 68 % of the answers are wrong", True),
+    ],
+)
+def test_a_mark_for_norms_is_none_for_answers(
+    healthy: State, tmp_path: Path, right: float, title: str, blames: bool
+) -> None:
+    """Statistics that fit the data stand beside the accuracy, whatever it is."""
+    torch.save(healthy, tmp_path / "model.pt")
+    (model,) = scan([tmp_path / "model.pt"]).models
+    drifts = tuple(DriftSummary(n.path, 0.0, 1.0, 0.0, None) for n in model.layers)
+    run = RunSummary(
+        fed=FED, allclose=True,
+        largest_difference=0.0, mode_dependent=True, regimes=(), noise=(), drifts=drifts,
+        forwards=9, residual=0.0, notes=(), verdict="none", words="Accuracy is what it is.",
+        right=right, chance=0.1,
+    )  # fmt: skip
+    said = reading(replace(model, run=run))
+    assert said.earned
+    assert title in said.title
+    assert ("look at the weights" in said.text) is blames
 
 
 def test_rules_left_out_are_counted(healthy: State, tmp_path: Path) -> None:

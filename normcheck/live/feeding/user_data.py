@@ -172,6 +172,13 @@ def _torch_file(path: Path) -> Any:
             f"--data {path}: torch {torch.__version__} may run code in a file of this old form",
             "save it as .npz or .safetensors, or use torch 2.6 or later",
         )
+    with path.open("rb") as file:
+        start = file.read(1)
+    if start not in (b"P", b"\x80"):  # of a zip archive, and of a pickle
+        raise UsageError(
+            f"--data {path}: not a file of torch.save, whatever its name says",
+            "save the inputs as x and the labels as y: torch.save({'x': x, 'y': y}, path)",
+        )
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -287,7 +287,8 @@ def _notes(fit: Fitting, saved: SavedModel) -> Iterable[str]:
         yield f"read from the tensors under '{fit.prefix}'"
     others = sum(not name.startswith(fit.prefix) for name in saved.tensors)
     if others:
-        yield f"{plural(others, 'tensor')} of the file lie outside of it"
+        lie = "lies" if others == 1 else "lie"
+        yield f"{plural(others, 'tensor')} of the file {lie} outside of it"
     if fit.missing:
         kept = "initial values" if fit.missing[0].endswith(_STATISTICS) else "the factory's values"
         yield (

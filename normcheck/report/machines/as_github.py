@@ -5,7 +5,7 @@ from pathlib import Path
 
 from normcheck.findings import Finding, Severity
 from normcheck.report.asides import asides, skipped
-from normcheck.report.certificate import certificate_of, count, sentences
+from normcheck.report.certificate import certificate_for, count, sentences
 from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative
 from normcheck.report.machines.severity_levels import LEVELS
@@ -39,7 +39,7 @@ def render_github(report: Report, root: Path) -> str:
 
 def _certificate(model: ModelReport, root: Path) -> str:
     """What was judged of one model: by its first word no command, whatever the file is called."""
-    certificate = certificate_of(model.layers)
+    certificate = certificate_for(model)
     place = printable(relative(model.target, root)) + (
         f" ({printable(model.where)})" * bool(model.where)
     )

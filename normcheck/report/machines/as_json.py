@@ -6,7 +6,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
-from normcheck.report.certificate import Certificate, certificate_of, count
+from normcheck.report.certificate import Certificate, certificate_for, count
 from normcheck.report.fit_summary import AgreementSummary
 from normcheck.report.in_one_piece import in_one_piece
 from normcheck.report.machines.json_numbers import json_number as _number
@@ -160,7 +160,7 @@ def _model(model: ModelReport) -> dict[str, Any]:
         "class": model.class_path,
         "tensors": model.tensors,
         "notes": list(model.notes),
-        "certificate": certified(certificate_of(model.layers)),
+        "certificate": certified(certificate_for(model)),
         "agreement": _agreement(model.agreement),
         "run": as_values(model.run) if model.run else None,
         "layers": [_layer(layer) for layer in model.layers],

@@ -9,7 +9,7 @@ from pathlib import Path
 from junitparser import Attr, Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from normcheck.findings import Finding
-from normcheck.report.certificate import certificate_of
+from normcheck.report.certificate import certificate_for
 from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative
 from normcheck.report.report import ModelReport, Report
@@ -62,7 +62,7 @@ def _add(document: JUnitXml, suite: TestSuite) -> None:
 def _suite(report: Report, model: ModelReport, root: Path) -> TestSuite:
     name = relative(model.target, root) + (f" ({model.where})" if model.where else "")
     suite = TestSuite(printable(name))
-    certificate = certificate_of(model.layers)
+    certificate = certificate_for(model)
     # Never praise in a property alone: what is vouched for, accused, and cannot be told.
     suite.add_property("earned", str(certificate.earned).lower())
     if model.layers:

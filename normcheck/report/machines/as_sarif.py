@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from normcheck.findings import Failure, Finding, Skipped, Suppressed, Unused
-from normcheck.report.certificate import certificate_of
+from normcheck.report.certificate import certificate_for
 from normcheck.report.form import of_findings
 from normcheck.report.machines.file_location import relative, uri
 from normcheck.report.machines.json_text import json_text
@@ -59,8 +59,8 @@ def render_sarif(report: Report, root: Path) -> str:
                 {
                     "model": uri(model.target, root),
                     "where": printable(model.where),
-                    "earned": certificate_of(model.layers).earned,
-                    "layers": certificate_of(model.layers).in_brief,
+                    "earned": certificate_for(model).earned,
+                    "layers": certificate_for(model).in_brief,
                 }
                 for model in report.models
             ]

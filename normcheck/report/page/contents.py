@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from normcheck.findings import Finding, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.report.certificate import certificate_of
+from normcheck.report.certificate import certificate_for
 from normcheck.report.healthy_reading import reading
 from normcheck.report.page.figures import Figure, figures_of
 from normcheck.sources.place import is_remote
@@ -88,7 +88,7 @@ def _facts(model: ModelReport) -> Iterable[tuple[str, str]]:
     if model.class_path:
         yield "class", model.class_path
     yield "size", plural(model.size, "byte")
-    certificate = certificate_of(model.layers)
+    certificate = certificate_for(model)
     brief = f": {certificate.in_brief}" if certificate.in_brief else ""
     yield "norms", f"{plural(len(model.layers), 'layer')}{brief}"
     if model.run is not None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from normcheck.findings import Finding, Severity
-from normcheck.report.certificate import certificate_of, count, sentences
+from normcheck.report.certificate import certificate_for, count, sentences
 from normcheck.report.form import of_findings
 from normcheck.report.report import ModelReport, Report
 from normcheck.wording import fold, in_box, plural, printable
@@ -49,7 +49,7 @@ def _standing(model: ModelReport) -> str:
     """What is vouched for, accused and cannot be told, of one model."""
     name, place = in_box(model.target, model.where)
     where = f" {_code(place)}" if place else ""
-    certificate = certificate_of(model.layers)
+    certificate = certificate_for(model)
     said = " ".join(
         [f"{count(certificate.accused)} accused."] * bool(certificate.accused)
         + sentences(certificate)

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normcheck.findings import Finding, Severity
-from normcheck.report.certificate import certificate_of
+from normcheck.report.certificate import certificate_for
 from normcheck.report.healthy_reading import reading
 from normcheck.report.people.console import PROSE, hanging
 from normcheck.report.people.layer_table import layer_table
@@ -134,7 +134,7 @@ def _inventory(model: ModelReport) -> str:
 
 def _accused(model: ModelReport) -> str:
     """How many layers stand which way, where some are accused: findings stand below."""
-    certificate = certificate_of(model.layers)
+    certificate = certificate_for(model)
     return f" · {certificate.in_brief}" if certificate.accused else ""
 
 
@@ -151,7 +151,7 @@ def _in_a_line(console: Console, model: ModelReport, known: int) -> None:
 
 
 def _earned(model: ModelReport) -> bool:
-    return certificate_of(model.layers).earned
+    return certificate_for(model).earned
 
 
 def _size(size: int) -> str:

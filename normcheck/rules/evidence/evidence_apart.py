@@ -72,8 +72,8 @@ def of_first(first: FirstNorm) -> list[Indication]:
                 1 - first.spread,
                 0.45,
                 "The variances of the first norm do not follow its weights as variances do, but as "
-                "deviations (1/2 off), inverses (2 off) or what a rest of the initial 1 has "
-                "flattened: the slope of their logarithms is below 1 by",
+                "deviations (slope 1/2), inverses (slope -1) or what a rest of the initial 1 "
+                "has flattened do: the slope of their logarithms misses 1 by so much",
                 (first.path,),
             )
         )

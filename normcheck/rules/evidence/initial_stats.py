@@ -80,6 +80,30 @@ def trained_in_eval(finding: Finding, evidence: str, effect: str, severity: Seve
     )
 
 
+def trained_on_in_eval(finding: Finding) -> Finding:
+    """A finding on few batches, where labels show that the weights were trained for what they left.
+
+    Nobody freezes norms after so few: that is ``model.eval()`` for the first validation, and no
+    ``model.train()`` after it.
+    """
+    counts = (e.value for e in finding.evidence if e.name == "num_batches_tracked")
+    batches = [count for count in counts if isinstance(count, int | float)]
+    return replace(
+        finding,
+        severity=Severity.WARNING,
+        confidence=Confidence.HIGH,
+        title=went_on_in_eval_mode(batches[0]) if batches else "training went on in eval mode",
+        consequence=(
+            "Your labels speak for the stored statistics, so the weights were trained for them: "
+            "re-estimating would make predictions worse, and no layer normalised by its batch in "
+            "that time. "
+            f"(One-sided data would look the same.) {FROZEN}"
+        ),
+        fix=FIX_TRAINED,
+        discriminator="trained in eval mode",
+    )
+
+
 def lost(finding: Finding, evidence: str, consequence: str) -> Finding:
     """The finding, where it is known that the statistics were lost."""
     return replace(

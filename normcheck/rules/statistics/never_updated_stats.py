@@ -44,7 +44,8 @@ layers, with that reason.
 ## How severe
 A warning; an error where the statistics were lost for certain, or where the model is as wrong as
 guessing. Info where γ and β are untouched too: a model, or a layer, that was never trained. β
-is the witness there, as some initialisations draw γ at random.
+is the witness there, as some initialisations draw γ at random. Info, too, for the average that a
+callback of Lightning keeps in a checkpoint, beside a model that has statistics.
 
 ## Stays silent
 - for FrozenBatchNorm and other classes that never update, and for layers of which any channel has
@@ -75,6 +76,7 @@ from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer
 from normcheck.rules.evidence.count_and_clock import who_counted
 from normcheck.rules.evidence.initial_stats import (
+    FIX_LOST,
     FIX_UNTOLD,
     UNTOLD,
     told_by_biases,
@@ -84,6 +86,13 @@ from normcheck.rules.evidence.signs_of_training import affine_untouched, never_t
 from normcheck.rules.rule import Need, Rule, Subject
 from normcheck.saved.clocks import telling
 from normcheck.wording import plural
+
+_CALLBACKS = "callbacks."
+"""Where checkpoints of Lightning keep what their callbacks need to resume."""
+_KEPT = (
+    "None while the training can be resumed: a callback keeps this average, and the trainer "
+    "collects its statistics at the end (update_bn). It is no model to predict with."
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -120,7 +129,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         f"while {_what_trained(stale)} trained."
     )
     severity, confidence = Severity.WARNING, Confidence.HIGH
-    consequence, told = UNTOLD, False
+    consequence, fix, told = UNTOLD, FIX_UNTOLD, False
     clock = telling(subject.clocks)
     if subject.optimizer_steps:
         detail += f" The optimizer saved with it counted {subject.optimizer_steps:,} steps."
@@ -132,6 +141,10 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         consequence = (
             "The statistics of this copy were lost: in eval mode its predictions are wrong."
         )
+        fix = f"use the copy under '{copy}', or {FIX_LOST}"
+        if subject.anatomy.where.startswith(_CALLBACKS):
+            severity, consequence = Severity.INFO, _KEPT
+            fix = f"use the copy under '{copy}'; to use this average early, {FIX_LOST}"
     elif counted and count_known:
         severity = Severity.ERROR
         detail += (
@@ -152,7 +165,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         title=f"{plural(len(stale), 'batch norm layer')} {_were(stale)} never updated",
         detail=detail,
         consequence=consequence,
-        fix=FIX_UNTOLD,
+        fix=fix,
         evidence=(
             Evidence("running_mean in every channel", 0.0, 0.0, channels),
             Evidence("running_var in every channel", 1.0, 1.0, channels),

@@ -32,6 +32,9 @@ are not, within the precision of the prediction, the count belongs to another hi
 `torch.optim.swa_utils.update_bn` counts one pass and averages without a residue,
 `AveragedModel(use_buffers=True)` leaves the count at 1, an EMA leaves it behind.
 
+Info, too, in averaged weights (`n_averaged` in the file) of which the weights tell neither: their
+count is that of one pass of `update_bn`, or none of updates at all.
+
 Where the same file shows a training of more than twice as many steps, they did not update these
 layers. The optimizer's averages of gradients then tell which statistics the last steps used. The
 stored ones: trained in eval mode, a warning, and no repair helps. Those of the batch: count and
@@ -173,11 +176,31 @@ def check(subject: Subject) -> Iterator[Finding]:
     if severity is Severity.INFO:
         yield found
         return
+    if subject.anatomy.averages:
+        yield _averaged(found, subject.anatomy.averages)
+        return
     behind = lag(subject, layers)
     if behind is None:
         yield _by_biases(subject, found, fewest)
     else:
         yield _in_a_long_training(subject, found, behind)
+
+
+def _averaged(found: Finding, averages: float) -> Finding:
+    """The finding in averaged weights: their count is seldom one of updates at a momentum."""
+    return replace(
+        found,
+        severity=Severity.INFO,
+        confidence=Confidence.LOW,
+        detail=(
+            f"{found.detail} But the file's n_averaged is {averages:,.0f}: of averaged weights "
+            "update_bn counts one pass and averages plainly, which leaves nothing of the initial "
+            "value, and AveragedModel(use_buffers=True) leaves the count at 1."
+        ),
+        consequence="None if it was one of these two. The file alone cannot tell.",
+        fix="if update_bn was never called, call it on the training data, or use normcheck fix",
+        discriminator="averaged",
+    )
 
 
 def _by_biases(subject: Subject, found: Finding, batches: float) -> Finding:

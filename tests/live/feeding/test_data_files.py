@@ -146,6 +146,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
     ),
     "object": ("a.pt", lambda p: torch.save(Path("x"), p), "cannot be read", "pkg.mod:loader"),
     "no safetensors": ("a.safetensors", lambda p: p.write_bytes(b"x" * 99), "a.safetensors", ""),
+    "text of another kind": ("a.pt", lambda p: p.write_text("hello"), "not a file of", "x and the"),
     "empty": ("a.npy", lambda p: np.save(p, ROWS.numpy()[:0]), "the data are empty", "samples"),
     "number": ("a.pt", lambda p: torch.save(3, p), "gives a int, not batches", "DataLoader"),
     "texts": ("a.npy", lambda p: np.save(p, np.array(["a", "b"])), "an array of <U1", "numbers"),

@@ -115,6 +115,18 @@ def test_copy_with_real_statistics() -> None:
     assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
     assert "copy under 'ema'" in found.detail
     assert "were lost" in found.consequence
+    assert found.fix.startswith("use the copy under 'ema', or re-estimate")
+
+
+def test_an_average_that_a_callback_keeps() -> None:
+    """Lightning's StochasticWeightAveraging collects its statistics when the training ends."""
+    where = "callbacks.StochasticWeightAveraging.average_model_state"
+    siblings = (copy_of("state_dict", batch_norm("bn1")),)
+    found = only(judge(RULE, reset_norm("bn1"), where=where, siblings=siblings))
+    assert found.severity is Severity.INFO
+    assert "no model to predict with" in found.consequence
+    alone = only(judge(RULE, reset_norm("bn1"), where=where))
+    assert alone.severity is Severity.WARNING
 
 
 def test_copy_below_data_parallel() -> None:

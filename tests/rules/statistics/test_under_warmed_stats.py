@@ -326,3 +326,12 @@ def test_without_biases_the_fix_names_the_other_history() -> None:
     """A count alone tells neither."""
     found = only(judge(RULE, cold(5)))
     assert "if training went on after them in eval mode" in found.fix
+
+
+def test_averaged_weights_count_otherwise() -> None:
+    """One pass of update_bn is counted like a few updates; nothing here tells which it was."""
+    found = only(judge(RULE, cold(20), averages=5.0))
+    assert (found.severity, found.confidence) == (Severity.INFO, Confidence.LOW)
+    assert "n_averaged is 5" in found.detail
+    assert "cannot tell" in found.consequence
+    assert only(judge(RULE, cold(20))).severity is Severity.ERROR
