@@ -120,14 +120,18 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         f"while {_what_trained(stale)} trained."
     )
     severity, confidence = Severity.WARNING, Confidence.HIGH
-    consequence, told = UNTOLD, False
+    consequence, fix = UNTOLD, FIX_UNTOLD
     clock = telling(subject.clocks)
     if subject.optimizer_steps:
         detail += f" The optimizer saved with it counted {subject.optimizer_steps:,} steps."
     elif clock is not None:
         detail += f" {who_counted(clock)}."
     if copy is not None:
-        severity, told = Severity.ERROR, True
+        severity = Severity.ERROR
+        fix = (
+            f"use '{copy}', or re-estimate the statistics of this copy on training data "
+            "(normcheck fix, with --model and --data); copy buffers along with weights when saving"
+        )
         detail += f" The copy under '{copy}' has real statistics for the same layers."
         consequence = (
             "The statistics of this copy were lost: in eval mode its predictions are wrong."
@@ -152,7 +156,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         title=f"{plural(len(stale), 'batch norm layer')} {_were(stale)} never updated",
         detail=detail,
         consequence=consequence,
-        fix=FIX_UNTOLD,
+        fix=fix,
         evidence=(
             Evidence("running_mean in every channel", 0.0, 0.0, channels),
             Evidence("running_var in every channel", 1.0, 1.0, channels),
@@ -160,7 +164,7 @@ def _never_updated(subject: Subject, stale: list[NormLayer], others: list[NormLa
         ),
         discriminator="trained",
     )
-    if told:
+    if copy is not None:
         return finding
     paths = [n.path for n in stale]
     if (trace := subject.gradients(paths)) is not None:
