@@ -80,6 +80,15 @@ def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
             "the answers are right.",
             fix="correct the preprocessing first, then scan again",
         )
+    if finding.rule == _FOREIGN and run.against_data and run.against_data.other_code is not None:
+        # The links were read from the same code: an activation that it lacks accuses them all.
+        return replace(
+            finding,
+            severity=Severity.INFO,
+            consequence="Your data acquit them: in the function that other-code names all norms "
+            "fit.",
+            fix="load the file into the code that was trained, then scan again",
+        )
     enough = run.fed.samples >= ENOUGH_LABELS
     return decided(finding, judged, labelled=run.fed.labelled, enough=enough)
 

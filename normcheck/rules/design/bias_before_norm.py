@@ -16,6 +16,8 @@ Info: it is wasteful, not wrong.
 - where anything may stand between the two, or the order is a guess;
 - where the biases moved as the β behind them did, which only training with stored statistics does:
   there they had an effect;
+- before norms whose statistics are 0 and 1: trained in eval mode throughout they subtract nothing,
+  and the biases were learned;
 - before norms that subtract no mean of each channel: LayerNorm, RMSNorm, most GroupNorms.
 
 ## What to do
@@ -35,7 +37,8 @@ from normcheck.wording import fold, plural
 
 def check(subject: Subject) -> Iterator[Finding]:
     """All pairs in one finding."""
-    pairs = subject.anatomy.biases_before_norms
+    unused = {layer.path for layer in subject.layers if layer.at_initial_values}
+    pairs = [(b, norm) for b, norm in subject.anatomy.biases_before_norms if norm not in unused]
     if not pairs:
         return
     trace = subject.biases([norm for _, norm in pairs])

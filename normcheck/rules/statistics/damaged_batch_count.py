@@ -59,7 +59,12 @@ def check(subject: Subject) -> Iterator[Finding]:
                 else "Something calculated with the buffers as if they were weights; the running "
                 "statistics went through the same and may be wrong in eval mode."
             ),
-            fix="leave buffers out of weight arithmetic and re-estimate the statistics",
+            fix=(
+                "take the buffers from the checkpoint that they came from, or re-estimate the "
+                "statistics on training data (normcheck fix)"
+                if float_bits
+                else "leave buffers out of weight arithmetic and re-estimate the statistics"
+            ),
             evidence=(Evidence("num_batches_tracked", _value(worst), 0.0, len(impossible)),),
             discriminator="impossible",
         )

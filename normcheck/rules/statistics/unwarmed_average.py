@@ -23,7 +23,8 @@ Info in the first hundred steps, when no average can be warm.
   the raw model but for some per cent;
 - for earlier states of a model (`best` beside `last`): their variances are their own, and γ and β
   of several layers do not shrink by one share;
-- for a state of the first batches, whose own count explains it (`under-warmed-stats`);
+- for a state of the first batches, whose own count explains it (`under-warmed-stats`); a count
+  of 1 in a copy that is called an average does not, as averages of integers are truncated;
 - for independent models of one architecture, and for two that are the same;
 - for a copy that is exactly initial: an average that has not begun (`never-updated-stats` says it);
 - where only γ and β speak, for copies that are not called an average (`ema`, `averaged`,
@@ -47,7 +48,6 @@ from math import floor, log10
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.anatomy import Anatomy
-from normcheck.norms.layer import NormLayer
 from normcheck.rules.evidence.initial_share import InitialShare, initial_share
 from normcheck.rules.evidence.residue import residue
 from normcheck.rules.option import Option
@@ -81,14 +81,21 @@ def check(subject: Subject) -> Iterator[Finding]:
             found = initial_share(subject.layers, other.layers)
             if found is None or found.share <= _allowed(subject, other, found):
                 continue
-            if not _counted_so(subject.layers, found):
+            if not _counted_so(subject, found):
                 yield _finding(subject, other, found)
                 return
 
 
-def _counted_so(layers: Sequence[NormLayer], found: InitialShare) -> bool:
-    """Whether so much is initial because so few batches were counted: a state of the beginning."""
-    left = [r for layer in layers if (r := residue(layer)) is not None]
+def _counted_so(subject: Subject, found: InitialShare) -> bool:
+    """Whether so much is initial because so few batches were counted: a state of the beginning.
+
+    Not by a count of 1 in a copy that is called an average: a running average of integers is
+    truncated, and stays there.
+    """
+    counts = [n.batches.value for n in subject.layers if n.batches is not None]
+    if _is_named(subject.anatomy) and max(counts, default=0) <= 1:
+        return False
+    left = [r for layer in subject.layers if (r := residue(layer)) is not None]
     return bool(left) and abs(max(left) - found.share) < SAME
 
 
@@ -105,8 +112,13 @@ def _allowed(subject: Subject, other: Anatomy, found: InitialShare) -> float:
     most = subject.value(MAX_SHARE)
     if found.by_statistics:
         return most
-    named = subject.anatomy.averages is not None or bool(_AVERAGE.search(subject.anatomy.where))
-    return max(most, LAGGING) if named or _RAW.search(other.where) else 1.0
+    named = _is_named(subject.anatomy) or _RAW.search(other.where)
+    return max(most, LAGGING) if named else 1.0
+
+
+def _is_named(copy: Anatomy) -> bool:
+    """Whether a copy is called an average."""
+    return copy.averages is not None or bool(_AVERAGE.search(copy.where))
 
 
 def _finding(subject: Subject, other: Anatomy, found: InitialShare) -> Finding:

@@ -1,4 +1,4 @@
-"""What the file accuses and the data acquit: statistics that fit the input that was meant."""
+"""What the file accuses and the data acquit: statistics of another input, or of other code."""
 
 import pytest
 import torch
@@ -23,12 +23,23 @@ def network(name: str) -> nn.Module:
     return model.eval()
 
 
-def ran(name: str, factor: float, *, labelled: bool = True) -> Run:
-    """The sample network on digits that are fed ``factor`` times as bright."""
+def ran(name: str, factor: float, *, labelled: bool = True, eps: float | None = None) -> Run:
+    """The sample network on digits that are fed ``factor`` times as bright.
+
+    Args:
+        name: Of the sample.
+        factor: See above.
+        labelled: Whether with labels.
+        eps: Of all norms, in place of the one that it was trained with.
+    """
     _, holdout = load()
     images: Tensor = factor * holdout.inputs["images"][:COUNT]
     data = (images, holdout.labels[:COUNT]) if labelled else images
-    outcome = run_live(network(name), Running(feeding=Feeding(data=data, samples=COUNT)))
+    model = network(name)
+    for module in model.modules():
+        if eps is not None and isinstance(module, nn.BatchNorm2d):
+            module.eps = eps
+    outcome = run_live(model, Running(feeding=Feeding(data=data, samples=COUNT)))
     assert outcome.run is not None
     return outcome.run
 
@@ -57,6 +68,24 @@ def test_statistics_that_fit_no_input_stay_accused(factor: float) -> None:
     (found,) = settled([accused()], ran("foreign-statistics", factor))
     assert found.severity is Severity.ERROR
     assert "acquit" not in found.consequence
+
+
+def test_statistics_that_fit_other_code_are_acquitted() -> None:
+    """One report does not say of the same statistics that they are right and to be replaced."""
+    run = ran("digits-healthy", 1.0, eps=0.5)
+    assert run.against_data is not None
+    assert run.against_data.other_code is not None
+    (found,) = settled([accused()], run)
+    assert found.severity is Severity.INFO
+    assert "normcheck fix" not in found.fix
+    (other,) = settled([accused("NC103")], run)
+    assert "acquit" not in other.consequence
+
+
+def test_statistics_that_fit_no_code_stay_accused() -> None:
+    """Foreign ones, with the same change of the code."""
+    (found,) = settled([accused()], ran("foreign-statistics", 1.0, eps=0.5))
+    assert found.severity is Severity.ERROR
 
 
 def test_without_labels_nothing_is_acquitted() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from normcheck.findings import Confidence, Severity
-from tests.rules.layers import batch_norm, evidence, judge, module_norm, only
+from tests.rules.layers import batch_norm, evidence, judge, module_norm, only, reset_norm
 
 
 def test_bias_before_norm() -> None:
@@ -15,6 +15,14 @@ def test_bias_before_norm() -> None:
     assert found.title == "the bias before 2 norm layers has no effect"
     assert found.detail.startswith("0.bias, 3.bias: ")
     assert evidence(found) == {"biases before norms": 2.0}
+
+
+def test_norms_that_subtract_nothing_leave_the_bias_its_effect() -> None:
+    """One was never updated: the bias before it may have been learned in eval mode."""
+    pairs = (("0.bias", "1"), ("3.bias", "4"))
+    found = only(judge("NC504", reset_norm("1"), batch_norm("4"), biases_before_norms=pairs))
+    assert found.layers == ("4",)
+    assert judge("NC504", reset_norm("1"), biases_before_norms=pairs[:1]) == []
 
 
 def test_module_tree_makes_it_certain() -> None:

@@ -173,4 +173,5 @@ def test_a_count_that_is_the_bits_of_a_float(number: float) -> None:
     bits = int(np.float64(number).view(np.int64))
     found = only(judge("NC111", *counted(100, bits)))
     assert f"the bits of the float {number:g}" in found.detail
+    assert "arithmetic" not in found.fix  # nothing was calculated: memory was read
     assert "read from memory" in found.consequence

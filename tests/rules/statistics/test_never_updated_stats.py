@@ -114,6 +114,7 @@ def test_copy_with_real_statistics() -> None:
     found = only(judge(RULE, reset_norm("bn1"), reset_norm("bn2"), siblings=siblings))
     assert (found.severity, found.confidence) == (Severity.ERROR, Confidence.HIGH)
     assert "copy under 'ema'" in found.detail
+    assert "if the statistics were lost" not in found.fix  # they were: nothing is left open
     assert "were lost" in found.consequence
     assert found.fix.startswith("use the copy under 'ema', or re-estimate")
 

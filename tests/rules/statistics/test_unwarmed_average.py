@@ -70,6 +70,50 @@ def test_an_average_that_never_warmed_up(steps: int, decay: float, seed: int) ->
     assert "re-estimate" not in found.fix
 
 
+def next_to_initial(seed: int, moved: float) -> tuple[Any, Any]:
+    """A model, and an average of which variances tell 95 % initial; γ, β and means went elsewhere.
+
+    Args:
+        seed: For both.
+        moved: How far those of the average are from initial, as a share of the model's distance.
+    """
+    raw, _ = run(600, 0.99, seed=seed)
+    rng = np.random.default_rng(100 + seed)
+
+    def elsewhere(of: Any, start: float) -> Any:
+        return start + moved * rng.permuted(of - start, axis=1)
+
+    average = {
+        "running_var": 1 + 0.05 * (raw["running_var"] - 1),
+        "running_mean": elsewhere(raw["running_mean"], 0.0),
+        "weight": elsewhere(raw["weight"], 1.0),
+        "bias": elsewhere(raw["bias"], 0.0),
+    }
+    return raw, average
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("moved", "named"), [(0.04, True), (0.6, False)])
+def test_what_is_next_to_initial_need_not_point_anywhere(
+    seed: int, moved: float, *, named: bool
+) -> None:
+    """After 200 steps at 0.9999 an average went 2 % of the way, and not straight to the end."""
+    raw, average = next_to_initial(seed, moved)
+    found = judge(RULE, *norms(average), siblings=(copy_of("model", *norms(raw)),), where="ema")
+    assert [evidence(f)["share of initial values"] for f in found] == (
+        [pytest.approx(0.95)] if named else []
+    )
+
+
+@pytest.mark.parametrize(("where", "named"), [("ema", True), ("first", False)])
+def test_a_count_of_one_is_that_of_averaged_integers(where: str, *, named: bool) -> None:
+    """It leaves 90 %, as 1,000 steps at 0.9999 do; a state of the first batch is no average."""
+    raw, average = run(1000, 0.9999)
+    sibling = (copy_of("model", *norms(raw)),)
+    found = judge(RULE, *norms(average, batches=1), siblings=sibling, where=where)
+    assert len(found) == named
+
+
 def test_statistics_tell_it_whatever_the_copy_is_called() -> None:
     """No earlier state of a model has variances like these."""
     raw, average = run(600, 0.999)
