@@ -99,6 +99,7 @@ def everything() -> Report:
             "statistics-lost.pt",
             "mlp-batchnorm-module.pt",
             "mlp-never-updated.pt",
+            "mlp-batchnorm.pt",
             "mixed-modes-module.pt",
             "there-is-no-such-file.pt",
         ],

@@ -32,7 +32,7 @@ def test_the_last_line_counts() -> None:
     """It is no command, and says when annotations are not shown."""
     last = render_github(everything(), ROOT).splitlines()[-1]
     assert last == (
-        "normcheck: 5 models, 1 error, 3 warnings, 1 info, 3 suppressed, 4 skipped, 1 failed"
+        "normcheck: 6 models, 1 error, 3 warnings, 1 info, 3 suppressed, 5 skipped, 1 failed"
     )
     many = tuple(finding_on(f"layer.{i}") for i in range(11))
     last = render_github(replace(clean(), findings=many), ROOT).splitlines()[-1]
