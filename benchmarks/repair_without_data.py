@@ -22,7 +22,7 @@ import sys
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,6 +90,10 @@ class Said:
     """Held-out samples that were answered right before the repair, and wrong after it."""
     mended: int = 0
     """Held-out samples that were answered wrong before the repair, and right after it."""
+    missed: int = 0
+    """Held-out samples that the intact file answered right, and the repaired one wrong."""
+    gained: int = 0
+    """Held-out samples that the intact file answered wrong, and the repaired one right."""
 
     @property
     def share(self) -> float:
@@ -110,9 +114,12 @@ class Said:
     @property
     def surely_worse(self) -> bool:
         """Whether so many more answers are spoiled than mended that luck does not explain it."""
-        changed = self.spoiled + self.mended
-        ways = sum(math.comb(changed, mended) for mended in range(self.mended + 1))
-        return self.worse and ways <= LUCK * 2**changed
+        return self.worse and _is_no_luck(self.mended, self.spoiled)
+
+    @property
+    def surely_harmed(self) -> bool:
+        """Whether it is also surely worse than the intact file: damage may help by luck, too."""
+        return self.surely_worse and _is_no_luck(self.gained, self.missed)
 
     @property
     def worse_than_intact(self) -> bool:
@@ -128,6 +135,13 @@ class Said:
     def style(self) -> str:
         """Way of building."""
         return self.network.split(" on ")[0]
+
+
+def _is_no_luck(right: int, wrong: int) -> bool:
+    """Whether of the answers that changed hardly ever so few, or fewer, are right by chance."""
+    changed = right + wrong
+    ways = sum(math.comb(changed, fewer) for fewer in range(right + 1))
+    return ways <= LUCK * 2**changed
 
 
 def norms(model: nn.Module) -> list[str]:
@@ -175,14 +189,20 @@ def right(trained: Trained, state: State) -> np.ndarray:
     """Which of the held-out samples are answered right in eval mode, ``(N,)``."""
     trained.model.load_state_dict(state)
     answers = trained.model.eval()(trained.data.test_x).argmax(1)
-    return (answers == trained.data.test_y).numpy()
+    found: np.ndarray = (answers == trained.data.test_y).numpy()
+    return found
 
 
-def measured(trained: Trained, other: Trained, *, guessed: bool) -> Iterator[Said]:
-    """What a repair makes of each case of one network."""
-    intact = 100 * float(right(trained, trained.state).mean())
+def measured(
+    trained: Trained, other: Trained, *, guessed: bool, cases: Sequence[str] = ()
+) -> Iterator[Said]:
+    """What a repair makes of each case of one network, or of these."""
+    whole = right(trained, trained.state)
+    intact = 100 * float(whole.mean())
     shape = None if guessed else "x".join(map(str, trained.data.x.shape[1:]))
     for case, state in broken(trained, other):
+        if cases and case not in cases:
+            continue
         at_first = right(trained, state)
         before = 100 * float(at_first.mean())
         model = copy.deepcopy(trained.model)
@@ -209,6 +229,7 @@ def measured(trained: Trained, other: Trained, *, guessed: bool) -> Iterator[Sai
                 trained.name, case, intact, before, 100 * float(at_last.mean()),
                 found.emergency.fitted_to, changed,
                 int((at_first & ~at_last).sum()), int((at_last & ~at_first).sum()),
+                int((whole & ~at_last).sum()), int((at_last & ~whole).sum()),
             )  # fmt: skip
 
 
@@ -227,13 +248,14 @@ def table(said: list[Said]) -> Iterator[str]:
             continue
         means = [np.mean([getattr(e, n) for e in told]) for n in ("intact", "broken", "repaired")]
         low, middle = np.quantile([e.share for e in told], (0.1, 0.5))
-        counts = ("worse", "worse_than_intact", "surely_worse")
-        worse, both, surely = (sum(getattr(e, n) for e in done) for n in counts)
+        counts = ("worse", "worse_than_intact", "surely_worse", "surely_harmed")
+        worse, both, surely, harmed = (sum(getattr(e, n) for e in done) for n in counts)
         cells = " | ".join(f"{mean:.1f} %" for mean in means)
         yield (
             f"| {case} | {len(told)} | {cells} | {middle:.2f} by the median, "
             f"{low:.2f} in nine of ten | {len(entries) - len(done)} of {len(entries)} | "
-            f"{worse} of {len(done)}, {both} below intact, {surely} surely |"
+            f"{worse} of {len(done)}, {both} below intact, {surely} surely, "
+            f"{harmed} than intact, too |"
         )
 
 
@@ -265,12 +287,14 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--styles", default="", help="only these, by commas")
     parser.add_argument("--sets", default="digits,patches,composed")
+    parser.add_argument("--cases", default="", help="only these, by commas")
     parser.add_argument("--guessed", action="store_true", help="leave the shape to be guessed")
     parser.add_argument("--append", type=Path, help="keep what was measured as JSON lines there")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     wanted = [s for s in chosen.styles.split(",") if s] or list(IMAGE_STYLES)
+    cases = [case for case in chosen.cases.split(",") if case]
     sets = [build() for build in (digits, patches, composed) if build.__name__ in chosen.sets]
     said: list[Said] = []
     if chosen.append and chosen.append.exists():
@@ -286,7 +310,7 @@ def main() -> None:
                 ]
                 if pair[0].name in done:
                     continue
-                found = list(measured(*pair, guessed=chosen.guessed))
+                found = list(measured(*pair, guessed=chosen.guessed, cases=cases))
                 said += found
                 print(f"\r{pair[0].name:60}", end="", file=sys.stderr)
                 if chosen.append:
