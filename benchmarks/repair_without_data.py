@@ -141,7 +141,7 @@ def _is_no_luck(right: int, wrong: int) -> bool:
     """Whether of the answers that changed hardly ever so few, or fewer, are right by chance."""
     changed = right + wrong
     ways = sum(math.comb(changed, fewer) for fewer in range(right + 1))
-    return ways <= LUCK * 2**changed
+    return bool(ways / 2**changed <= LUCK)
 
 
 def norms(model: nn.Module) -> list[str]:
