@@ -62,6 +62,8 @@ class Emergency:
     it was given."""
     in_part: tuple[str, ...] = ()
     """Norms of which only the channels change whose statistics cannot be."""
+    vouched: tuple[str, ...] = ()
+    """Norms that the findings name, which stay: the fields give them the means that they store."""
 
 
 @lazy_dataclass()

@@ -83,6 +83,18 @@ def test_one_norm_with_other_statistics_differs_from_its_neighbour(
     assert "3.norm" in finding.layers
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_lost_norm_leaves_nobody_else_to_share_its_channels(tmp_path: Path, seed: int) -> None:
+    """Of as many channels, the norm of the stem saw other values: those before its activation."""
+    torch.manual_seed(seed)
+    stem = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+    layers = [_Layer(32 + GROWS * n, new_first=False) for n in range(4)]
+    model = settle(nn.Sequential(stem, *layers), 3, 16, 16)
+    assert _found(model, tmp_path) == []
+    layers[0].norm.reset_running_stats()
+    assert _found(model, tmp_path) == []
+
+
 def _halve(norm: nn.BatchNorm2d) -> None:
     norm.running_mean.mul_(0.5)
     norm.running_var.mul_(0.25)

@@ -238,12 +238,12 @@ def test_few_changed_decisions_are_mild() -> None:
     asked = requested(RunFlags(model="sample_models.networks:DigitsNet", input_shape=(SHAPE,)))
     how = Fixing("", running=asked, without_data=True)
     foreign = Accused(
-        paths - {"stem.norm"}, frozenset(), frozenset(), ("unlike the weights",),
+        paths - {"stem.norm"}, frozenset(), frozenset(), frozenset(), ("unlike the weights",),
         lost=False, foreign=True, untold=False,
     )  # fmt: skip
-    with pytest.raises(NormcheckError, match="only mildly off") as raised:
+    with pytest.raises(NormcheckError, match="of the decisions on random images") as raised:
         estimated_on_fields(checkpoint, saved, how, foreign)
-    assert raised.value.hint
+    assert "--data" in str(raised.value.hint)
     # What is gone is gone, however few decisions depend on it.
     lost = replace(foreign, lost=True)
     assert estimated_on_fields(checkpoint, saved, how, lost).changes
@@ -409,3 +409,28 @@ def test_fields_leave_the_generator_alone() -> None:
     before = torch.random.get_rng_state()
     smooth_fields(3, (1, 5, 7), Smoothness(0.5, 0.5), 1)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_what_the_fields_vouch_for_stays() -> None:
+    """Named by the rule on weights alone, with means as random images give them."""
+    checkpoint = read_checkpoint(HEALTHY)
+    (saved,) = checkpoint.models
+    paths = frozenset(p.removesuffix(".running_var") for p in saved.tensors if "running_var" in p)
+    behind = paths - {"stem.norm"}
+    asked = requested(RunFlags(model="sample_models.networks:DigitsNet", input_shape=(SHAPE,)))
+    how = Fixing("", running=asked, without_data=True)
+    foreign = Accused(
+        behind, frozenset(), behind, frozenset(), ("unlike the weights",),
+        lost=False, foreign=True, untold=False,
+    )  # fmt: skip
+    with pytest.raises(NormcheckError, match="the means that they have stored") as raised:
+        estimated_on_fields(checkpoint, saved, how, foreign)
+    assert "--data" in str(raised.value.hint)
+    # One of them is lost as well, by what the file says exactly: that one alone is replaced.
+    lost = replace(foreign, unlike=behind - {"last.norm"}, lost=True)
+    found = estimated_on_fields(checkpoint, saved, how, lost).estimated
+    checkpoint.close()
+    assert found is not None
+    assert found.emergency is not None
+    assert [layer.path for layer in found.layers] == ["last.norm"]
+    assert set(found.emergency.vouched) == behind - {"last.norm"}

@@ -44,7 +44,10 @@ _MOST = 0.5
 not named stand behind no weights that could tell."""
 _ENOUGH = 3
 """Layers that weights predict, from which these stand for all; of fewer all layers count."""
-_DATA = "normcheck fix with --data re-estimates them exactly"
+_DATA = (
+    "normcheck fix with --data re-estimates them exactly: some dozens of samples of the kind that "
+    "it was trained on, without labels, are enough"
+)
 
 
 @lazy_dataclass()
@@ -55,6 +58,8 @@ class Accused:
     """Paths in the file of the layers whose statistics are lost or of other weights."""
     doubtful: frozenset[str]
     """Those that nothing speaks for or against, where most of the others are of other weights."""
+    unlike: frozenset[str]
+    """Of ``layers`` those that nothing but weights which predict other means speaks against."""
     in_part: frozenset[str]
     """Of ``layers`` those in which only channels that cannot be are wrong: NaN, or a negative
     variance."""
@@ -97,13 +102,14 @@ def accused_layers(checkpoint: Checkpoint, saved: SavedModel) -> Accused:
     layers = {path for f in grave for path in f.layers}
     whole = {path for f in grave if f.rule not in _BY_CHANNEL for path in f.layers}
     tracked = {layer.path for layer in own.layers if layer.uses_statistics}
-    foreign = {path for f in grave if f.rule == _FOREIGN for path in f.layers}
+    foreign = frozenset(path for f in grave if f.rule == _FOREIGN for path in f.layers)
     told = {fit.link.target.path for fit in own.agreement.likely} if own.agreement else set()
     judged = told | foreign if len(told) >= _ENOUGH else tracked
     most = bool(foreign) and len(foreign) >= _MOST * len(judged)
     return Accused(
         frozenset(layers),
         frozenset(tracked - layers) if most else frozenset(),
+        foreign - {path for f in grave if f.rule != _FOREIGN for path in f.layers},
         frozenset(layers - whole),
         tuple(f"{f.rule} ({f.title})" for f in grave),
         any(f.rule in _LOST for f in grave),

@@ -108,6 +108,10 @@ def rests_on(found: Estimated, emergency: Emergency) -> str:
         if emergency.in_part
         else ""
     )
+    if emergency.vouched:
+        part += (
+            f" {fold(emergency.vouched)} stay: such fields give the means that are stored there."
+        )
     return (
         f"AN EMERGENCY REPAIR, from no data. Known from the file: {emergency.reasons}. The new "
         "statistics rest on smooth random fields instead of images, neighbours correlated by "

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from normcheck.live.fields.decisions import looked_at
+from normcheck.live.fields.first_response import StoredFirst
 from normcheck.live.fields.fitted_field import Field, likeliest_field, usual_field
 from normcheck.live.fields.smooth_fields import Smoothness, smooth_fields
 from normcheck.live.watching.forward import Forward
@@ -58,3 +59,14 @@ def test_those_of_other_weights_are_not(shape: tuple[int, int, int]) -> None:
         assert not field_of(model, shape, doubted=True).fitted
         by_accident += field_of(model, shape, doubted=False).fitted
     assert by_accident
+
+
+@pytest.mark.parametrize(
+    ("scatter", "doubted", "fits"), [(0.5, False, True), (0.5, True, False), (0.4, True, True)]
+)
+def test_a_doubted_one_has_to_fit_as_closely_as_intact_ones_do(
+    monkeypatch: pytest.MonkeyPatch, scatter: float, doubted: bool, fits: bool
+) -> None:
+    """One of an early time of training is of these weights, nearly, and fits a field loosely."""
+    monkeypatch.setattr(StoredFirst, "scatter", lambda *_: scatter)
+    assert field_of(stem(SHAPES[0], 0), SHAPES[0], doubted=doubted).fitted is fits

@@ -148,16 +148,15 @@ def _correlation(one: Floats, other: Floats) -> float:
 def _may_have_grown(before: deque[NormLayer], target: NormLayer, makes: int) -> list[NormLayer]:
     """Norms before weights whose channels are those of the target without the new; latest first.
 
-    A bottleneck may have as many by chance.
+    A bottleneck may have as many by chance. None where one of them has lost its statistics: it may
+    be the one, and the others then share nothing.
     """
-    return [
+    as_many = [
         norm
         for norm in reversed(before)
-        if norm.features
-        and norm.features + makes == target.features
-        and norm.has_statistics
-        and not norm.at_initial_values
+        if norm.features and norm.features + makes == target.features and norm.has_statistics
     ]
+    return [] if any(norm.at_initial_values for norm in as_many) else as_many
 
 
 def _nearest(
