@@ -36,8 +36,6 @@ INPUTS = tuple((near, among) for near in (0.0, 0.5, 0.8, 0.95) for among in (0.0
 USUAL = ((0.5, 0.3),)
 """Those that most healthy models already fit under."""
 FEWEST_CHANNELS = 16
-MOST_CHANNELS = 48
-"""Outputs of one link that are predicted: a spread needs no more."""
 MOST_BORDER = 0.2
 """Of an image of 8 pixels it is 0.14, of 4 a quarter."""
 QUIET = 1e-6
@@ -132,11 +130,12 @@ class TwoLayers:
         )
 
 
-def two_layers(fit: Fit) -> TwoLayers | None:
+def two_layers(fit: Fit, most: int) -> TwoLayers | None:
     """The variances of a fit's target through two layers of weights.
 
     Args:
         fit: Whose file is still open.
+        most: Channels that are predicted.
 
     Returns:
         None where the weights before are not known, or the channels too few or too large.
@@ -156,7 +155,7 @@ def two_layers(fit: Fit) -> TwoLayers | None:
     stored = fit.stored_variance
     outputs = np.flatnonzero(stored > QUIET * max(float(np.median(stored)), 0.0))
     products = before.weights.numel * before.groups * prod(link.weights.shape[2:])
-    most = min(MOST_CHANNELS, _MOST // products)
+    most = min(most, _MOST // products)
     if most < outputs.size:
         outputs = outputs[np.linspace(0, outputs.size - 1, most).astype(int)]
     return TwoLayers(fit, before, outputs) if outputs.size >= FEWEST_CHANNELS else None
@@ -165,10 +164,8 @@ def two_layers(fit: Fit) -> TwoLayers | None:
 def _in_parts(link: Link, activation: str) -> tuple[Floats, Floats]:
     """What of each activated channel is linear, a of the module's text, and the variance beside."""
     gamma, beta = affine_of(link)
-    normals = Normals(gamma, beta)
-    linear = normals.linear(ACTIVATIONS[activation])
-    _, variance = normals.after(ACTIVATIONS[activation])
-    beside = np.maximum(variance[:, 0] - np.square(linear), 0.0)
+    linear, variance = Normals(gamma, beta).in_parts(ACTIVATIONS[activation])
+    beside = np.maximum(variance - np.square(linear), 0.0)
     return np.where(gamma < 0, -linear, linear), beside
 
 

@@ -4,20 +4,21 @@ A deviation in the place of a variance halves the spread of logarithms, an inver
 order round, and a rest of the initial value 1 flattens small ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import exp, log
 
 import numpy as np
 
 from normcheck.norms.belonging.fit import Fit
-from normcheck.norms.belonging.two_layers import INPUTS, USUAL, Spread, two_layers
+from normcheck.norms.belonging.two_layers import INPUTS, USUAL, Spread, TwoLayers, two_layers
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.evidence_apart import Indication
 
 FEWEST_TOLD = 2
 FEWEST_LINKS = 3
-MOST_LINKS = 6
-"""Of one model, from its beginning to its end, that are read once more for this."""
+MOST_LINKS, MOST_CHANNELS = 3, 24
+"""Links of one model, and channels of each, that are read once more for this: a spread needs no
+more."""
 VARIED = 0.1
 """Standard deviation of predicted log variances from which stored ones can follow them."""
 FOLLOW = 0.4
@@ -41,12 +42,10 @@ def of_spreads(fits: Sequence[Fit]) -> list[Indication]:
     known = [fit for fit in fits if fit.link.before is not None]
     if len(known) < FEWEST_LINKS:
         return []
-    # Not every second one: blocks have links of two kinds in turn.
-    places = np.linspace(0, len(known) - 1, min(len(known), MOST_LINKS)).round().astype(int)
-    each = [link for place in places if (link := two_layers(known[place])) is not None]
+    each = _read(known, MOST_LINKS, MOST_CHANNELS)
     found = None
     for inputs in (USUAL, INPUTS):
-        found = _pooled([one for link in each if (one := link.spread(inputs)) is not None])
+        found = _pooled(each, inputs)
         if found is not None and found[0] > PLAINLY:
             break
     if found is None:
@@ -65,8 +64,18 @@ def of_spreads(fits: Sequence[Fit]) -> list[Indication]:
     ]
 
 
-def _pooled(spreads: Sequence[Spread]) -> tuple[float, list[Spread]] | None:
+def _read(known: Sequence[Fit], links: int, channels: int) -> list[TwoLayers]:
+    """So many links, from the beginning of a model to its end, by so many channels of each."""
+    # Not every second one: blocks have links of two kinds in turn.
+    places = np.linspace(0, len(known) - 1, min(len(known), links)).round().astype(int)
+    return [link for place in places if (link := two_layers(known[place], channels)) is not None]
+
+
+def _pooled(
+    links: Sequence[TwoLayers], inputs: Iterable[tuple[float, float]]
+) -> tuple[float, list[Spread]] | None:
     """Stored over predicted spread of all links, below 0 where they fall, and who tells it."""
+    spreads = [one for link in links if (one := link.spread(inputs)) is not None]
     told = [one for one in spreads if one.varied > VARIED and abs(one.correlation) > FOLLOW]
     weights = [_weight(one) for one in told]
     way = sum(w if one.correlation > 0 else -w for w, one in zip(weights, told, strict=True))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from normcheck.norms.belonging.two_layers import two_layers
 from normcheck.norms.layer import Confidence
 from normcheck.rules.evidence.evidence_apart import Indication
-from normcheck.rules.evidence.variance_spread import of_spreads
+from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, of_spreads
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
@@ -123,7 +123,7 @@ def test_the_weights_before_make_channels_go_together(tmp_path: Path) -> None:
         agreement = anatomy(_smooth(STYLES["plain"](), seed), tmp_path).agreement
         assert agreement is not None
         for fit in agreement.fits:
-            both = two_layers(fit)
+            both = two_layers(fit, MOST_CHANNELS)
             assert both is not None
             found = both.spread()
             assert found is not None

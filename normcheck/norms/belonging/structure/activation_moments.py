@@ -184,9 +184,10 @@ class Normals:
                 return _moments(activation(self._coarse), _COARSE_DENSITY[:, None])
         return _moments(activation(self._fine), _densities(pools))
 
-    def linear(self, activation: Callable[[Floats], Floats]) -> Floats:
-        """Covariance of ``activation(β + |γ| z)`` with z, of shape (channels,)."""
-        return activation(self._fine) @ (_DENSITY * _GRID)
+    def in_parts(self, activation: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+        """Covariance of ``activation(β + |γ| z)`` with z, and its variance: (channels,) each."""
+        values = activation(self._fine)
+        return values @ (_DENSITY * _GRID), _moments(values, _DENSITY)[1]
 
     def means(self, activations: Sequence[str]) -> Floats:
         """Means alone, which are all that activations are told apart by.
