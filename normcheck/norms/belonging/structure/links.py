@@ -195,11 +195,15 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
 def _weights_before(steps: list[ModuleStep], place: int, told: _Told) -> Before | None:
     """The weights right before the norm at a place, in the block or Sequential that holds both."""
     norm, step = steps[place], steps[place - 1] if place else None
-    if step is None or norm.norm is None or not step.is_weights or told.turned(step.weight_name):
+    if step is None or norm.norm is None or norm.brought:
         return None
-    beside = step.path.rpartition(".")[0] == norm.path.rpartition(".")[0]
+    # By names first: of tensors elsewhere not even the shape is looked at.
+    if step.path.rpartition(".")[0] != norm.path.rpartition(".")[0]:
+        return None
+    if not step.is_weights or told.turned(step.weight_name):
+        return None
     makes, inner = step.weight.shape[:2]
-    if not beside or norm.brought or makes != norm.norm.features:
+    if makes != norm.norm.features:
         return None
     if modules_between(step.path, norm.path):
         return None
@@ -207,10 +211,15 @@ def _weights_before(steps: list[ModuleStep], place: int, told: _Told) -> Before 
     taken = inner
     if ahead is not None and ahead.norm is not None:
         taken = ahead.norm.features or inner
-    elif ahead is not None and ahead.is_weights:
+    elif ahead is not None and _of_one_part(ahead.path, step.path) and ahead.is_weights:
         taken = ahead.weight.shape[0]
     groups = taken // inner if taken % inner == 0 and makes % (taken // inner) == 0 else 1
     return Before(step.weight, groups)
+
+
+def _of_one_part(one: str, other: str) -> bool:
+    """Whether two modules are in one of the parts that a model has first of all."""
+    return one.partition(".")[0] == other.partition(".")[0] or "." not in one + other
 
 
 def _through_both(
