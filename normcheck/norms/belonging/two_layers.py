@@ -91,12 +91,13 @@ class TwoLayers:
         sizes = before.weights.shape[2:] or (1,), link.weights.shape[2:] or (1,)
         first = _dense(before.weights, before.groups)
         second = _dense(link.weights, linear.size // link.weights.shape[1])[outputs]
-        made = np.sqrt(_of_input(first, sizes[0], *MIDDLE))
+        made = np.sqrt(_mixed(*_of_input(first, sizes[0], MIDDLE[0]), MIDDLE[1]))
         share = (linear / np.maximum(made, 1e-30)).astype(np.float32)
         self._kernel = _one_behind_the_other(second, first * share[:, None, None], sizes)
         self._size = tuple(a + b - 1 for a, b in zip(*sizes, strict=True))
         self._alone = np.square(second).sum(axis=2) @ rest
         self._path, self._logs = link.target.path, np.log(fit.stored_variance[outputs])
+        self._made: dict[float, tuple[Floats, Floats]] = {}
 
     def spread(self, inputs: Iterable[tuple[float, float]] = INPUTS) -> Spread | None:
         """How the stored ones spread beside those predicted under the input that fits best.
@@ -113,7 +114,9 @@ class TwoLayers:
         return max(told, key=lambda one: abs(one.correlation), default=None)
 
     def _under(self, neighbours: float, channels: float) -> Spread | None:
-        variances = _of_input(self._kernel, self._size, neighbours, channels) + self._alone
+        if neighbours not in self._made:
+            self._made[neighbours] = _of_input(self._kernel, self._size, neighbours)
+        variances = _mixed(*self._made[neighbours], channels) + self._alone
         if not (np.isfinite(variances).all() and (variances > 0).all()):
             return None
         made, own = np.log(variances), self._logs - self._logs.mean()
@@ -199,23 +202,27 @@ def _one_behind_the_other(
     return both.reshape(outputs, inputs, -1)
 
 
-def _of_input(kernel: Singles, size: tuple[int, ...], neighbours: float, channels: float) -> Floats:
-    """Variances behind a kernel for an input of variance 1 with these correlations.
+def _of_input(kernel: Singles, size: tuple[int, ...], neighbours: float) -> tuple[Floats, Floats]:
+    """Variances behind a kernel for inputs of variance 1 whose neighbouring places correlate so.
 
     Args:
         kernel: Of shape (outputs, inputs, taps).
         size: Of the taps.
         neighbours: Correlation of neighbouring places; it falls with their distance.
-        channels: Of the channels at one place.
+
+    Returns:
+        Of channels that are independent, and of channels that are all the same.
     """
     near = _nearness(size, neighbours)
     apart: Floats = ((kernel @ near) * kernel).sum(axis=(1, 2))
-    if not channels:
-        return apart
     total = kernel.sum(axis=1)
-    together = ((total @ near) * total).sum(axis=1)
-    made: Floats = (1.0 - channels) * apart + channels * together
-    return made
+    together: Floats = ((total @ near) * total).sum(axis=1)
+    return apart, together
+
+
+def _mixed(apart: Floats, together: Floats, channels: float) -> Floats:
+    """Variances for channels that correlate so at each place."""
+    return (1.0 - channels) * apart + channels * together
 
 
 @lru_cache(maxsize=64)
