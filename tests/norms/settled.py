@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.find_norms import anatomy_of
 
 PASSES = 12
@@ -89,6 +90,17 @@ def anatomy(model: nn.Module, folder: Path, *, whole: bool = False) -> Anatomy:
     file = folder / "model.pt"
     torch.save(model if whole else model.state_dict(), file)
     return anatomy_of(read_checkpoint(file).models[0])
+
+
+def agreement_in(file: Path) -> Agreement:
+    """How the statistics of the one model in a file fit its weights."""
+    checkpoint = read_checkpoint(file)
+    try:
+        agreement = anatomy_of(checkpoint.models[0]).agreement
+    finally:
+        checkpoint.close()
+    assert agreement is not None
+    return agreement
 
 
 def conv_net(activation: nn.Module, blocks: int = 4) -> nn.Sequential:

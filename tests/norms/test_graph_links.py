@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from normcheck import scan
-from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.structure.inflow import Activated, Joined, Normed, Summed, moments
-from normcheck.norms.find_norms import anatomy_of
 from normcheck.norms.layer import Confidence
 from tests.formats.exports.models import Residual
+from tests.norms.settled import agreement_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -58,13 +57,7 @@ def _collected(model: nn.Module) -> nn.Module:
 def _fits(model: nn.Module, path: Path) -> dict[str, Fit]:
     example = torch.randn(4, 3, 8, 8)
     torch.export.save(torch.export.export(model, (example,)), path)
-    checkpoint = read_checkpoint(path)
-    try:
-        agreement = anatomy_of(checkpoint.models[0]).agreement
-    finally:
-        checkpoint.close()
-    assert agreement is not None
-    return {fit.link.target.path: fit for fit in agreement.fits}
+    return {fit.link.target.path: fit for fit in agreement_in(path).fits}
 
 
 def test_sums_and_pooling_are_followed(tmp_path: Path) -> None:

@@ -7,16 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.belonging.agreement import (
     AS_POOLED,
     OTHER_SIZE,
     OWN_ACTIVATION,
     Agreement,
 )
-from normcheck.norms.find_norms import anatomy_of
 
-from .settled import CHANNELS, anatomy, conv_net, settle
+from .settled import CHANNELS, agreement_in, anatomy, conv_net, settle
 
 pytestmark = [
     pytest.mark.slow,
@@ -151,13 +149,7 @@ def _of_graph(model: nn.Module, folder: Path, form: str) -> Agreement:
         torch.onnx.export(model.eval(), (example,), str(path), dynamo=False, training=kept)
     else:
         torch.jit.save(torch.jit.script(model.eval()), path)
-    checkpoint = read_checkpoint(path)
-    try:
-        agreement = anatomy_of(checkpoint.models[0]).agreement
-    finally:
-        checkpoint.close()
-    assert agreement is not None
-    return agreement
+    return agreement_in(path)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
