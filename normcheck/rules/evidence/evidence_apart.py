@@ -13,6 +13,7 @@ from normcheck.norms.belonging.fit_places import FAINT
 from normcheck.norms.belonging.pooled import missed
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
+from normcheck.rules.evidence.mismatch_causes import ONE_FACTOR
 from normcheck.wording import number
 
 MOSTLY = 0.9
@@ -25,8 +26,8 @@ FEWEST_FOLLOWING = 2
 FOLLOWS = 0.85
 """Alignment from which such norms follow their weights well enough to tell a factor. Where values
 are not normal before the ReLU, their moments tell them wrongly, and nothing is aligned so well."""
-LARGEST_RATIO = 1.4
-"""Of the factors of two such norms, up to which they are one."""
+OTHER_UNITS = 1.4
+"""A factor that all of them have, up or down, from which statistics are in other units."""
 
 
 @lazy_dataclass()
@@ -127,13 +128,13 @@ def _factor_behind(fits: Sequence[Fit]) -> list[Indication]:
         and f.energy > FAINT
     ]
     logs = sorted(log(f.slope) for f in told)
-    if len(told) < FEWEST_FOLLOWING or logs[-1] - logs[0] > log(LARGEST_RATIO):
+    if len(told) < FEWEST_FOLLOWING or logs[-1] - logs[0] > log(ONE_FACTOR):
         return []
     return [
         Indication(
             "one factor",
             max(logs[0], -logs[-1]),
-            log(1.4),
+            log(OTHER_UNITS),
             "Behind a ReLU a mean and a variance tell the values before it; these follow the "
             "weights, but by one factor that is off 1 in every layer, by so much of a logarithm at "
             "least",
