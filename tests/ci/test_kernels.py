@@ -20,6 +20,11 @@ DEFAULT, AVX2, AVX512, SSE41 = kernels.ALL
         (AVX2, "AVX2", "AVX2", "x86_64", False),
         (AVX2, "DEFAULT", "DEFAULT", "x86_64", False),
         (AVX512, "AVX2", "AVX2", "x86_64", False),
+        # A variable that asks for more than the processor has is believed.
+        (AVX512, "AVX2", "AVX512", "x86_64", False),
+        (AVX2, "DEFAULT", "AVX2", "x86_64", False),
+        (AVX512, "NO AVX", "AVX512", "x86_64", False),
+        (DEFAULT, "NO AVX", "DEFAULT", "x86_64", False),
         (AVX512, "AVX512", "AVX512", "x86_64", False),
         (SSE41, "AVX512", "AVX512", "x86_64", True),
         (SSE41, "NEON", "NEON", "arm64", False),
