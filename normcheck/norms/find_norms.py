@@ -8,6 +8,7 @@ from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.fit_links import agreement_with
 from normcheck.norms.belonging.joins.joined import with_joins
+from normcheck.norms.belonging.joins.unordered import with_sources_found
 from normcheck.norms.belonging.structure.links import find_links, links_if_registered_otherwise
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.belonging.structure.steps import places_served, steps_of
@@ -86,6 +87,7 @@ def _in_either_order(
     found = agreement_with(lambda: find_links(model, layers, steps), layers, budget)
     if found is not None and spikes.explain(found):
         return spikes.unjudged(layers)
+    found = with_sources_found(found, model, layers, steps, budget)
     if found is None:
         return None
     if not found.misses:

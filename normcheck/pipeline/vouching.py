@@ -17,6 +17,7 @@ from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.report.report import AS_CREATED, Standing
+from normcheck.rules.evidence.guessed_links import doubted_guesses
 from normcheck.rules.harm import Harm
 from normcheck.wording import number, percent, plural
 
@@ -70,7 +71,9 @@ def standings(
     looked = {*ran, *skipped}
     missing = [code for code in ON_STATISTICS if code not in looked]
     agreement = anatomy.agreement
+    guessed = doubted_guesses(agreement)
     agreeing = {fit.link.target.path for fit in agreement.agreeing} if agreement else set()
+    agreeing -= guessed.keys()
     unjudged = dict(agreement.unjudged) if agreement else {}
     doubted = agreement.doubted if agreement else {}
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
@@ -104,7 +107,7 @@ def standings(
             fallback = "the weights do not explain them, by a link that is a guess"
             if agreement is None:
                 fallback = "no norm feeds it directly"
-            why = {**roughly, **unjudged, **doubted, **_input_told(anatomy.first)}.get(
+            why = {**roughly, **unjudged, **doubted, **guessed, **_input_told(anatomy.first)}.get(
                 layer.path, fallback
             )
             if layer.path in anatomy.places_served:

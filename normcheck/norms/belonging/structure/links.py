@@ -280,14 +280,14 @@ def _certainty(
 ) -> Recognition:
     parents = [path.rpartition(".")[0] for path in (source, weights, target)]
     lasts = [path.rpartition(".")[2] for path in (source, weights, target)]
-    if not ordered:
-        return Recognition(Confidence.LOW, "the file keeps no order; by names and shapes")
     numbered = parents[0] == parents[1] == parents[2] and all(last.isdecimal() for last in lasts)
     first, middle, end = (int(last) for last in lasts) if numbered else (0, 0, 0)
     # An activation takes one place; a pooling or dropout would take another.
     adjacent = numbered and middle - first <= 2 and end - middle == 1
     if adjacent and not brought:
         return Recognition(Confidence.HIGH, SEQUENTIAL)  # a side branch, perhaps, but within it
+    if not ordered:
+        return Recognition(Confidence.LOW, "the file keeps no order; by names and shapes")
     if any(_SIDE_BRANCH.search(part) for part in (weights, target)):
         return Recognition(Confidence.LOW, "the name is that of a side branch")
     if brought:
