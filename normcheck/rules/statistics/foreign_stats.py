@@ -48,9 +48,9 @@ fit once they are put back; a warning otherwise.
   (`under-warmed-stats`);
 - where fewer than three links are known, unless two stand in an `nn.Sequential`, one is certain and
   clear, or a slip fits beyond chance once it is put back; where their connection is a guess (across
-  residual adds, between parallel branches, in files that keep no order): a false link accuses
-  nobody. A model whose norms were registered before their convolutions is read in the order that
-  the numbers of channels prove;
+  residual adds, between parallel branches, by names alone in files that keep no order): a false
+  link accuses nobody. A model whose norms were registered before their convolutions is read in the
+  order that the numbers of channels prove;
 - where any likely activation has a factor near 1: thirteen are tried, and the factor accuses
   only if none of those that fit about as well explains it;
 - for taps that see no image: on maps of 1 to 8 pixels, as networks for large images have at the end

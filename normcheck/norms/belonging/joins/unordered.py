@@ -32,6 +32,8 @@ from normcheck.saved.checkpoint import SavedModel
 FEWEST_CHANNELS = 16
 MOST_NORMS, MOST_SOURCES = 64, 64
 """Norms of one model that are looked at, and norms that may feed one, so that time is bounded."""
+SAMPLED = 8
+"""Of these norms: where none of so many is explained, the others are not asked."""
 MOST_WEIGHTS = 3
 """Weights of one block that may stand before a norm."""
 ACTIVATIONS_TRIED = ("ReLU", "no activation", "SiLU", "tanh")
@@ -74,9 +76,10 @@ def with_sources_found(
         and layer.path not in sure
         and layer.path not in served
     ]
-    found = _found(wanted[:MOST_NORMS], model, layers, steps, budget)
+    found = _found(wanted[:SAMPLED], model, layers, steps, budget)
     if not found:
         return agreement
+    found |= _found(wanted[SAMPLED:MOST_NORMS], model, layers, steps, budget)
     links = [
         found.pop(link.target.path, link)
         for link in (find_links(model, layers, steps) if agreement else ())

@@ -51,8 +51,8 @@ def find_links(
 ) -> tuple[Link, ...]:
     """The links of a model, in its order.
 
-    Safetensors keep no order; their modules are put into the usual one, and no link is then
-    more than probable.
+    Safetensors keep no order; their modules are put into the usual one, and a link is then a guess
+    unless the numbers of one Sequential prove it.
 
     Args:
         model: Of a file that is open.
