@@ -1,7 +1,9 @@
 """The anatomy of an exported model, which a graph of operators tells."""
 
 from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging.first_norm import held_against_weights
 from normcheck.norms.belonging.fit_links import agreement_with
+from normcheck.norms.belonging.structure.first_in_graph import first_in_graph
 from normcheck.norms.belonging.structure.graph_links import before_norms, graph_links
 from normcheck.norms.recognise.baked_modes import baked_modes, modes_given, still_counting
 from normcheck.norms.recognise.from_graph import norm_layers, norms_of, unused_statistics
@@ -25,8 +27,10 @@ def anatomy_of_export(
     layers = norm_layers(model, norms)
     root = model.modules[0] if model.modules else None
     biases, dropouts = before_norms(norms, model.tensors)
-    agreement = None
+    agreement, first = None, None
     if judge_links:
+        begins = first_in_graph(norms, layers, model.tensors)
+        first = held_against_weights(begins) if begins is not None else None
         agreement = agreement_with(
             lambda: graph_links(norms, layers, model.tensors), layers, weights_budget
         )
@@ -41,6 +45,7 @@ def anatomy_of_export(
         power_iterations=tuple(power_iterations(model)),
         dropouts_before_norms=dropouts,
         agreement=agreement,
+        first=first,
         biases_before_norms=biases,
         exported=True,
         baked=baked_modes(norms),

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 import normcheck
+from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.belonging.first_norm import FirstNorm
+from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.vouching import LOOSE, OF_TWO
 from normcheck.report.report import Standing
 
@@ -168,3 +170,79 @@ def test_first_norms_right_behind_their_weights_are_read(tmp_path: Path, seed: i
     found = anatomy(model, tmp_path).first
     assert found is not None
     assert found.leftover < 0.1
+
+
+FORMS = (".pt", ".pt2", ".onnx", ".ts")
+
+
+def _saved(model: nn.Module, folder: Path, form: str, *shape: int) -> Path:
+    """A model in eval mode in a format that shows what the input reaches."""
+    file, example = folder / f"model{form}", torch.randn(2, *shape)
+    if form == ".pt":
+        torch.save(model.state_dict(), file)
+    elif form == ".pt2":
+        torch.export.save(torch.export.export(model, (example,)), file)
+    elif form == ".ts":
+        torch.jit.trace(model, example).save(str(file))  # type: ignore[no-untyped-call]
+    else:
+        preserved = torch.onnx.TrainingMode.PRESERVE
+        torch.onnx.export(
+            model, (example,), str(file), dynamo=False, training=preserved,
+            do_constant_folding=False,
+        )  # fmt: skip
+    return file
+
+
+def _in_file(file: Path) -> FirstNorm | None:
+    checkpoint = read_checkpoint(file)
+    try:
+        return anatomy_of(checkpoint.models[0]).first
+    finally:
+        checkpoint.close()
+
+
+@pytest.mark.filterwarnings("ignore")  # of exporters
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_an_export_tells_the_same_of_its_input(tmp_path: Path, form: str) -> None:
+    """A graph shows that the input reaches the first weights."""
+    model = _settled(3).eval()
+    own = _in_file(_saved(model, tmp_path, ".pt", 1, 16, 16))
+    exported = _in_file(_saved(model, tmp_path, form, 1, 16, 16))
+    assert own is not None
+    assert exported is not None
+    assert exported.path == own.path
+    assert exported.means == pytest.approx(own.means)
+    assert exported.deviation == pytest.approx(own.deviation)
+
+
+class Brightened(nn.Module):
+    """Something of the model's own stands between the input and the first weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.model(x.abs().sqrt())
+        return made
+
+
+@pytest.mark.filterwarnings("ignore")  # of exporters
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_an_export_tells_nothing_of_what_is_no_input(tmp_path: Path, form: str) -> None:
+    """What it would say is of values that the user never sees."""
+    model = Brightened(_settled(3)).eval()
+    assert _in_file(_saved(model, tmp_path, form, 1, 16, 16)) is None
+
+
+@pytest.mark.filterwarnings("ignore")  # of exporters
+@pytest.mark.parametrize("form", FORMS)
+def test_deviations_in_the_first_norm_are_told(tmp_path: Path, form: str) -> None:
+    """By the same reading in each format: its variances spread half as far as its weights make."""
+    for seed in range(3):
+        model = _settled(seed).eval()
+        healthy = normcheck.scan([_saved(model, tmp_path, form, 1, 16, 16)]).findings
+        assert not [finding for finding in healthy if finding.rule == "NC108"]
+        model[1].running_var.sqrt_()  # type: ignore[operator]
+        sick = normcheck.scan([_saved(model, tmp_path, form, 1, 16, 16)]).findings
+        assert any("1" in finding.layers for finding in sick if finding.rule == "NC108")

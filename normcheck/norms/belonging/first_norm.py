@@ -18,7 +18,7 @@ import numpy as np
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.fit import weights_of
 from normcheck.norms.belonging.pooled import CLEARLY, LEAST_RAISED, may_stand_between, rise_of
-from normcheck.norms.belonging.structure.first_weights import first_norm
+from normcheck.norms.belonging.structure.first_weights import Placed, first_norm
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
@@ -84,9 +84,19 @@ def read_first_norm(
         None where there is no such norm, or too few channels for its inputs.
     """
     found = first_norm(model, layers, steps)
-    if found is None:
-        return None
-    norm, path, weights, bias = found
+    return held_against_weights(found) if found is not None else None
+
+
+def held_against_weights(first: Placed) -> FirstNorm | None:
+    """A norm right behind weights that the input reaches, held against them.
+
+    Args:
+        first: The norm, the path of the weights, the weights (outputs first) and their bias.
+
+    Returns:
+        None where there are too few channels for its inputs, or no numbers to judge.
+    """
+    norm, path, weights, bias = first
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None or weights.numel > _LARGEST:
         return None

@@ -7,10 +7,13 @@ from normcheck.norms.weight_layout import layouts_of
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
 
+Placed = tuple[NormLayer, str, TensorRef, TensorRef | None]
+"""A norm, the path of the weights right before it, these weights and their bias."""
+
 
 def first_norm(
     model: SavedModel, layers: tuple[NormLayer, ...], steps: list[ModuleStep] | None = None
-) -> tuple[NormLayer, str, TensorRef, TensorRef | None] | None:
+) -> Placed | None:
     """The first norm of a model right behind its first weights, which the input reaches.
 
     Args:
@@ -19,8 +22,7 @@ def first_norm(
         steps: What ``steps_of`` makes of both, where it is there already.
 
     Returns:
-        The norm, the path of the weights, the weights and their bias; None where the model begins
-        otherwise, or the file keeps no order.
+        None where the model begins otherwise, or the file keeps no order.
     """
     if not model.ordered or not any(layer.has_statistics for layer in layers):
         return None

@@ -72,7 +72,7 @@ def before_norms(
         if op not in (Op.BATCH_NORM, Op.INSTANCE_NORM):
             continue
         value = node.operands.get("input", "")
-        found = _weights_before(value, tracer)
+        found = weights_before(value, tracer)
         bias = graph.stored.get(found[0].operands.get("bias", "")) if found is not None else None
         if bias is not None:
             biases.append((bias, path))
@@ -103,7 +103,7 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
     judged: set[str] = set()
     taken = 0
     for node, target in placed:
-        found = _weights_before(node.operands.get("input", ""), tracer)
+        found = weights_before(node.operands.get("input", ""), tracer)
         # A norm that runs twice keeps one set of statistics for two inputs: no link predicts it.
         if found is None or target.path in judged:
             continue
@@ -184,7 +184,7 @@ def _fits(
             return takes == channels
 
 
-def _weights_before(value: str, tracer: Tracer) -> tuple[Node, TensorRef, TensorRef | None] | None:
+def weights_before(value: str, tracer: Tracer) -> tuple[Node, TensorRef, TensorRef | None] | None:
     """The operator with weights that makes a value, its weights (out first) and its bias."""
     node = tracer.flow.made_by.get(value)
     extra: TensorRef | None = None
