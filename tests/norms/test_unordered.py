@@ -132,3 +132,63 @@ def test_numbers_of_a_sequential_tell_the_order(tmp_path: Path, seed: int) -> No
     state = model.state_dict()
     model.load_state_dict({k: other[k] if "running" in k else v for k, v in state.items()})
     assert _accused(as_safetensors(model, tmp_path))
+
+
+class Block(nn.Module):
+    """A residual block of two convolutions, its norms before or behind them."""
+
+    def __init__(self, takes: int, makes: int, *, norms_first: bool) -> None:
+        super().__init__()
+        self.norms_first = norms_first
+        self.conv1 = nn.Conv2d(takes, makes, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(takes if norms_first else makes)
+        self.conv2 = nn.Conv2d(makes, makes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(makes)
+        self.shortcut = nn.Conv2d(takes, makes, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norms_first:
+            made = self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+            return made + self.shortcut(x)  # type: ignore[no-any-return]
+        made = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return (made + self.shortcut(x)).relu()
+
+
+def _residual(seed: int, widths: tuple[int, ...], *, norms_first: bool) -> nn.Module:
+    torch.manual_seed(seed)
+    blocks = [
+        Block(takes, makes, norms_first=norms_first)
+        for takes, makes in zip((16, *widths), widths, strict=False)
+    ]
+    model = nn.Sequential()
+    model.add_module("stem", nn.Conv2d(3, 16, 3, padding=1, bias=False))
+    for number, block in enumerate(blocks):
+        model.add_module(f"layer{number}", block)
+    return settle(model, 3, 16, 16, seed=seed)
+
+
+@pytest.mark.parametrize("norms_first", [False, True])
+@pytest.mark.parametrize("widths", [(24, 32, 40, 48), (16, 24, 24, 32)])
+def test_channels_tell_the_order_within_blocks(
+    tmp_path: Path, widths: tuple[int, ...], norms_first: bool
+) -> None:
+    """Of conv1 and bn1 only one can run first where a block changes the number of channels."""
+    for seed in SEEDS:
+        model = _residual(seed, widths, norms_first=norms_first)
+        assert not _accused(as_safetensors(model, tmp_path))
+        other = _residual(seed + 100, widths, norms_first=norms_first).state_dict()
+        state = model.state_dict()
+        model.load_state_dict({k: other[k] if "running" in k else v for k, v in state.items()})
+        assert _accused(as_safetensors(model, tmp_path))
+
+
+def test_equal_channels_leave_the_order_open(tmp_path: Path) -> None:
+    """Nothing tells which of the two it is, and nobody is accused by a guess."""
+    for norms_first in (False, True):
+        model = _residual(0, (16, 16, 16, 16), norms_first=norms_first)
+        other = _residual(100, (16, 16, 16, 16), norms_first=norms_first).state_dict()
+        state = model.state_dict()
+        model.load_state_dict({k: other[k] if "running" in k else v for k, v in state.items()})
+        file = as_safetensors(model, tmp_path)
+        assert not _vouched(file)
+        assert not _accused(file)

@@ -23,7 +23,7 @@ from normcheck.norms.belonging.structure.link import (
 )
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.belonging.structure.module_tree import Between
-from normcheck.norms.belonging.structure.run_order import usual_order
+from normcheck.norms.belonging.structure.run_order import proven_blocks, usual_order
 from normcheck.norms.belonging.structure.separable import Separable, separable
 from normcheck.norms.belonging.structure.steps import places_served, steps_of
 from normcheck.norms.kinds import Family
@@ -63,9 +63,16 @@ def find_links(
     told = _Told.by(model, layers)
     if model.ordered:
         return tuple(_links(steps, told, ordered=True))
-    after, before = (tuple(_links(order, told, ordered=False)) for order in usual_order(steps))
-    # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first; the
-    # right one of the two orders lets more layers fit together.
+    orders = usual_order(steps)
+    behind, ahead = proven_blocks(orders[1])
+    after, before = (
+        tuple(_links(order, told, ordered=False, proven=proven))
+        for order, proven in zip(orders, (behind, ahead), strict=True)
+    )
+    # Post- and pre-activation blocks differ in which of conv1 and bn1 comes first. Where channels
+    # do not prove it, the right one of the two orders lets more layers fit together.
+    if bool(behind) != bool(ahead):
+        return after if behind else before
     return after if len(after) >= len(before) else before
 
 
@@ -130,7 +137,17 @@ def _idle(layers: tuple[NormLayer, ...]) -> Collection[str]:
     return {n.path for n in untouched_beside_others(layers) if n.kind.family is Family.BATCH}
 
 
-def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[Link]:
+def _links(
+    steps: list[ModuleStep], told: _Told, *, ordered: bool, proven: Collection[str] = ()
+) -> Iterator[Link]:
+    """Links between neighbours.
+
+    Args:
+        steps: Modules in order.
+        told: What the model tells besides.
+        ordered: Whether the file keeps this order.
+        proven: Blocks inside which it is the right one all the same.
+    """
     grown = {growth.place: growth for growth in growths(steps)}
     for index, step in enumerate(steps):
         if not step.is_weights or index + 1 >= len(steps):
@@ -171,7 +188,7 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
                 source.path,
                 step.path,
                 target.path,
-                ordered=ordered,
+                ordered=ordered or _all_within(proven, source.path, step.path, target.path),
                 brought=steps[index + 1].brought or steps[before].brought,
             )
             if growth is None
@@ -190,6 +207,12 @@ def _links(steps: list[ModuleStep], told: _Told, *, ordered: bool) -> Iterator[L
             max_pooled=told.max_pooled(source.path, step.path),
             before=_weights_before(steps, before, told),
         )
+
+
+def _all_within(blocks: Collection[str], *paths: str) -> bool:
+    """Whether modules are in the same one of some blocks."""
+    (first, *others) = {path.rpartition(".")[0] for path in paths}
+    return not others and first in blocks
 
 
 def _weights_before(steps: list[ModuleStep], place: int, told: _Told) -> Before | None:

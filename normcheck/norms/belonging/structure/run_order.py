@@ -72,19 +72,71 @@ def _norms_behind(steps: list[ModuleStep]) -> list[ModuleStep]:
     """
     if not any(map(_begins_with_norm, pairwise(steps), chain((None,), steps))):
         return steps  # as nearly always
-    blocks = [tuple(block) for _, block in groupby(range(len(steps)), lambda i: _parent(steps[i]))]
-    votes: dict[tuple[str, ...], set[bool]] = {}
-    for block in blocks:
-        if _norms_first([steps[i] for i in block]):
-            votes.setdefault(_names(steps, block), set()).update(_proofs(steps, block))
+    votes = _votes(steps, _blocks(steps))
     if not any(vote == {True} for vote in votes.values()):
         return steps
     run = list(steps)
-    for block in blocks:
+    for block in _blocks(steps):
         if votes.get(_names(steps, block)) == {True}:
             for norm, weights in zip(block[::2], block[1::2], strict=True):
                 run[norm], run[weights] = steps[weights], steps[norm]
     return run
+
+
+_Block = tuple[int, ...]
+"""Places of the modules of one block."""
+
+
+def _blocks(steps: list[ModuleStep]) -> list[_Block]:
+    """The blocks of a model: neighbours that one module holds."""
+    return [tuple(block) for _, block in groupby(range(len(steps)), lambda i: _parent(steps[i]))]
+
+
+def _votes(steps: list[ModuleStep], blocks: list[_Block]) -> dict[tuple[str, ...], set[bool]]:
+    """What blocks of norm, weights, norm, weights prove, by their names without numbers."""
+    votes: dict[tuple[str, ...], set[bool]] = {}
+    for block in blocks:
+        if _norms_first([steps[i] for i in block]):
+            votes.setdefault(_names(steps, block), set()).update(_proofs(steps, block))
+    return votes
+
+
+def proven_blocks(norms_first: list[ModuleStep]) -> tuple[set[str], set[str]]:
+    """Blocks of a file that keeps no order in which channels prove it.
+
+    Args:
+        norms_first: Its modules in the second of the orders of ``usual_order``.
+
+    Returns:
+        Paths of those whose norms run behind the weights of their number, and before them.
+    """
+    blocks = [
+        numbered for block in _blocks(norms_first) if (numbered := _pairs(norms_first, block))
+    ]
+    votes = _votes(norms_first, blocks)
+    behind: set[str] = set()
+    ahead: set[str] = set()
+    for block in blocks:
+        vote = votes[_names(norms_first, block)]
+        for proof, paths in ((True, behind), (False, ahead)):
+            if vote == {proof}:
+                paths.add(_parent(norms_first[block[0]]))
+    return behind, ahead
+
+
+def _pairs(steps: list[ModuleStep], block: _Block) -> _Block:
+    """Places of the norms and weights of a block that share a number, one of each in turn."""
+    by_number: dict[int, list[int]] = {}
+    for place in block:
+        number = _last_number(steps[place].path.rpartition(".")[2])[1]
+        if number and (steps[place].norm is not None or steps[place].is_weights):
+            by_number.setdefault(number, []).append(place)
+    pairs = by_number.values()
+    alike = all(
+        len(pair) == 2 and steps[pair[0]].norm is not None and steps[pair[1]].is_weights
+        for pair in pairs
+    )
+    return tuple(place for pair in pairs for place in pair) if alike else ()
 
 
 def _begins_with_norm(pair: tuple[ModuleStep, ModuleStep], before: ModuleStep | None) -> bool:
