@@ -144,7 +144,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(takes if norms_first else makes)
         self.conv2 = nn.Conv2d(makes, makes, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(makes)
-        self.shortcut = nn.Conv2d(takes, makes, 1, bias=False)
+        self.shortcut = nn.Sequential(nn.Conv2d(takes, makes, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.norms_first:
@@ -192,3 +192,32 @@ def test_equal_channels_leave_the_order_open(tmp_path: Path) -> None:
         file = as_safetensors(model, tmp_path)
         assert not _vouched(file)
         assert not _accused(file)
+
+
+class Bottleneck(nn.Module):
+    """Between its numbered convolutions stands one that has no number."""
+
+    def __init__(self, takes: int, makes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(takes, makes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(makes)
+        self.depth_conv = nn.Conv2d(makes, makes, 3, padding=1, bias=False)
+        self.depth_bn = nn.BatchNorm2d(makes)
+        self.conv2 = nn.Conv2d(makes, makes, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(makes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.depth_bn(self.depth_conv(self.bn1(self.conv1(x)).relu())).relu()
+        made: Tensor = self.bn2(self.conv2(inner)).relu()
+        return made
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_modules_without_a_number_stand_anywhere(tmp_path: Path, seed: int) -> None:
+    """Numbers of the others do not tell what feeds what."""
+    torch.manual_seed(seed)
+    blocks = (Bottleneck(3, 24), Bottleneck(24, 32), Bottleneck(32, 40), Bottleneck(40, 24))
+    model = settle(nn.Sequential(*blocks), 3, 16, 16, seed=seed)
+    file = as_safetensors(model, tmp_path)
+    assert not _accused(file)
+    assert len(_vouched(file)) >= 6

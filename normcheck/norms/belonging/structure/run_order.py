@@ -125,14 +125,16 @@ def proven_blocks(norms_first: list[ModuleStep]) -> tuple[set[str], set[str]]:
 
 
 def _pairs(steps: list[ModuleStep], block: _Block) -> _Block:
-    """Places of the norms and weights of a block that share a number, one of each in turn."""
+    """Places of the norms and weights of a block that share a number, one of each in turn.
+
+    Empty where it has modules besides: ``depth_conv`` may stand anywhere among ``conv1``, ``conv2``.
+    """
     by_number: dict[int, list[int]] = {}
     for place in block:
         number = _last_number(steps[place].path.rpartition(".")[2])[1]
-        if number and (steps[place].norm is not None or steps[place].is_weights):
-            by_number.setdefault(number, []).append(place)
+        by_number.setdefault(number, []).append(place)
     pairs = by_number.values()
-    alike = all(
+    alike = 0 not in by_number and all(
         len(pair) == 2 and steps[pair[0]].norm is not None and steps[pair[1]].is_weights
         for pair in pairs
     )
