@@ -12,7 +12,7 @@ from normcheck.report.report import Standing
 from normcheck.runs.scan import scan
 from tests.norms.saved import as_safetensors
 
-from .settled import SICK, conv_net, settle, sick
+from .settled import SICK, agreement_in, conv_net, settle, sick
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 SEEDS = range(4)
@@ -219,5 +219,6 @@ def test_modules_without_a_number_stand_anywhere(tmp_path: Path, seed: int) -> N
     blocks = (Bottleneck(3, 24), Bottleneck(24, 32), Bottleneck(32, 40), Bottleneck(40, 24))
     model = settle(nn.Sequential(*blocks), 3, 16, 16, seed=seed)
     file = as_safetensors(model, tmp_path)
+    assert not agreement_in(file).likely
     assert not _accused(file)
     assert len(_vouched(file)) >= 6

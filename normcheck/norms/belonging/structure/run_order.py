@@ -127,7 +127,7 @@ def proven_blocks(norms_first: list[ModuleStep]) -> tuple[set[str], set[str]]:
 def _pairs(steps: list[ModuleStep], block: _Block) -> _Block:
     """Places of the norms and weights of a block that share a number, one of each in turn.
 
-    Empty where it has modules besides: ``depth_conv`` may stand anywhere among ``conv1``, ``conv2``.
+    Empty where it has modules besides: ``depth_conv`` may stand anywhere among the others.
     """
     by_number: dict[int, list[int]] = {}
     for place in block:
