@@ -9,7 +9,7 @@ from torch import nn
 
 import normcheck
 from normcheck.norms.belonging.first_norm import FirstNorm
-from normcheck.pipeline.vouching import LOOSE, OF_TWO
+from normcheck.pipeline.left_open import LOOSE, OF_TWO
 from normcheck.report.report import Standing
 
 from .settled import anatomy
