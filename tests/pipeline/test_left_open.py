@@ -60,7 +60,8 @@ def trained(activation: Activation) -> dict[str, State]:
     for _ in range(STEPS):
         rows = torch.randint(len(images), (32,))
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()
+        loss = nn.functional.cross_entropy(model(images[rows]), labels[rows])
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         for decay, average in averages.items():
             for name, value in own.items():
