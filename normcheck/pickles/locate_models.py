@@ -12,6 +12,7 @@ from dataclasses import field, replace
 from normcheck.errors import RefusedError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.lazy_pattern import lazy_pattern
+from normcheck.pickles.averages_apart import averages_apart
 from normcheck.pickles.inert import (
     Inert,
     children_of,
@@ -97,7 +98,8 @@ def locate_models(
         if any(_is_matrix(tensor) for model in found.models for tensor in model.tensors.values()):
             found.models = [model for model in found.models if not _is_setting(model)]
     whole = joined(found.models, budget)
-    found.models = [member for model in whole for member in members(model, budget)]
+    each = [member for model in whole for member in members(model, budget)]
+    found.models = [copy for model in each for copy in averages_apart(model, budget)]
     if len(found.models) > budget.limits.models:
         raise _too_many(budget)
     return found

@@ -89,7 +89,7 @@ def _judged(
     verdicts = judge(checkpoint.name, subject, rules, asides, held=known.held)
     run = summarise_run(known.run) if known.run else None
     skipped = {entry.rule for entry in asides.skipped[before:]}
-    standing = standings(anatomy, run, verdicts.ran, skipped)
+    standing = standings(anatomy, run, verdicts.ran, skipped, subject.siblings)
     report = ModelReport(
         target=checkpoint.name,
         where=model.where,

@@ -16,13 +16,14 @@ from normcheck.norms.belonging.agreement import ROUGHLY
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
+from normcheck.pipeline.left_open import left_open as left_open_by
 from normcheck.report.report import AS_CREATED, Standing
 from normcheck.rules.evidence.guessed_links import doubted_guesses
 from normcheck.rules.harm import Harm
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from normcheck.norms.anatomy import Anatomy
     from normcheck.norms.belonging.agreement import Agreement
@@ -42,12 +43,6 @@ OPEN = "other layers differ from your data, and nothing tells what that does"
 FOLLOWS = 0.1
 """Root mean square of what no input explains of the first norm's means, in deviations, up to which
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
-LOOSE = 0.22
-"""How loosely the variances of the first norm may follow its weights for means to vouch."""
-OF_TWO = (
-    "their means fit, but the first norm's variances do not: so where weights of two trainings "
-    "were averaged, and statistics with them"
-)
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = lazy_pattern(
@@ -58,7 +53,11 @@ _BATCH_NAME = lazy_pattern(r"batch_?norm|(?:^|[._])bn\d*(?:$|[._])", re.IGNORECA
 
 
 def standings(
-    anatomy: Anatomy, run: RunSummary | None, ran: Collection[str], skipped: Collection[str]
+    anatomy: Anatomy,
+    run: RunSummary | None,
+    ran: Collection[str],
+    skipped: Collection[str],
+    siblings: Sequence[Anatomy] = (),
 ) -> Mapping[str, tuple[Standing, str]]:
     """What speaks for each layer of a model, by path.
 
@@ -67,6 +66,7 @@ def standings(
         run: What running it showed; None where it was only read.
         ran: Codes of the rules that came to a verdict.
         skipped: Codes of those that were to, and could not tell.
+        siblings: The other models of the file.
     """
     looked = {*ran, *skipped}
     missing = [code for code in ON_STATISTICS if code not in looked]
@@ -78,7 +78,7 @@ def standings(
     doubted = agreement.doubted if agreement else {}
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
-    averaged = anatomy.first is not None and anatomy.first.loose > LOOSE
+    hidden = left_open_by(anatomy, siblings) if agreeing else ""
     # Data that hold NaN tell nothing of a layer, and vouch for none.
     drifts = {
         drift.path: drift.off
@@ -101,7 +101,7 @@ def standings(
             found[layer.path] = _by_data(drifts[layer.path], harmless=harmless, left_open=left_open)
         elif layer.path in agreeing:
             found[layer.path] = (
-                (Standing.UNTOLD, OF_TWO) if averaged else (Standing.VOUCHED, by_weights)
+                (Standing.UNTOLD, hidden) if hidden else (Standing.VOUCHED, by_weights)
             )
         else:
             fallback = "the weights do not explain them, by a link that is a guess"

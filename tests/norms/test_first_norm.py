@@ -11,7 +11,7 @@ import normcheck
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.find_norms import anatomy_of
-from normcheck.pipeline.vouching import LOOSE, OF_TWO
+from normcheck.pipeline.left_open import LOOSE, OF_TWO
 from normcheck.report.report import Standing
 
 from .settled import anatomy

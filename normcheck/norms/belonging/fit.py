@@ -61,6 +61,11 @@ def beyond_none(fit: Fit) -> float:
     return atanh(min(fit.correlation, 1 - 1e-9)) * sqrt(max(fit.stored_mean.size - 3, 0))
 
 
+def beyond_prediction(fit: Fit) -> float:
+    """Root mean square by which means lie off what is predicted, in stored deviations."""
+    return sqrt(max(fit.energy * (1 - fit.explained), 0.0))
+
+
 @lazy_dataclass()
 class HeldAgainst:
     """How predicted means compare with stored ones: see ``Fit``."""

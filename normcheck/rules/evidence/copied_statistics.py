@@ -8,16 +8,16 @@ rate the copies hardly differ, and neither do their fits.
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.norms.belonging.fit import beyond_prediction
 from normcheck.norms.layer_numbers import median
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from normcheck.norms.anatomy import Anatomy
     from normcheck.norms.layer import NormLayer, Values
@@ -48,15 +48,44 @@ class Copied:
 
 def copied_statistics(anatomy: Anatomy, siblings: Sequence[Anatomy]) -> Copied | None:
     """The other copy that a model's statistics were collected with; None where there is none."""
-    mine = _shifts(anatomy)
-    if len(mine) < FEWEST:
-        return None
+    for copied, times, worse in _copies(anatomy, siblings):
+        if copied.shift >= APART and times >= TIMES and worse >= MOST:
+            return copied
+    return None
+
+
+def copied_apart(anatomy: Anatomy, siblings: Sequence[Anatomy], least: float) -> str | None:
+    """Where the copy lies whose statistics a model has, if its own weights explain them worse.
+
+    Args:
+        anatomy: Of the model.
+        siblings: The other models of the file.
+        least: How many times what the other's weights miss, by the median link.
+    """
+    return next(
+        (
+            copied.source
+            for copied, times, worse in _copies(anatomy, siblings)
+            if times >= least and worse >= MOST
+        ),
+        None,
+    )
+
+
+def _copies(anatomy: Anatomy, siblings: Sequence[Anatomy]) -> Iterator[tuple[Copied, float, float]]:
+    """The copies with a model's statistics and other weights.
+
+    Each with what the model's own weights miss over what the copy's do, by the median link, and
+    the share of the links that miss more.
+    """
+    mine: dict[str, float] = {}
     for other in siblings:
         pairs = _pairs(anatomy, other)
         if not pairs or any(not _same_statistics(a, b) for a, b in pairs):
             continue
         if all(_same(a.weight, b.weight) and _same(a.bias, b.bias) for a, b in pairs):
             continue
+        mine = mine or _shifts(anatomy)
         theirs = _shifts(other)
         paths = {a.path: b.path for a, b in pairs}
         both = [
@@ -66,11 +95,9 @@ def copied_statistics(anatomy: Anatomy, siblings: Sequence[Anatomy]) -> Copied |
             continue
         here, there = (median([entry[side] for entry in both]) for side in (0, 1))
         times = median([a / max(b, 1e-3) for a, b in both])
-        worse = sum(a > b for a, b in both)
-        if here >= APART and times >= TIMES and worse >= MOST * len(both):
-            layers = tuple(a for a, _ in pairs)
-            return Copied(other.where, here, there, layers)
-    return None
+        worse = sum(a > b for a, b in both) / len(both)
+        layers = tuple(a for a, _ in pairs)
+        yield Copied(other.where, here, there, layers), times, worse
 
 
 def _pairs(one: Anatomy, other: Anatomy) -> list[tuple[NormLayer, NormLayer]]:
@@ -99,7 +126,4 @@ def _shifts(anatomy: Anatomy) -> dict[str, float]:
     agreement = anatomy.agreement
     if agreement is None:
         return {}
-    return {
-        fit.link.target.path: sqrt(max(fit.energy * (1 - fit.explained), 0.0))
-        for fit in agreement.likely
-    }
+    return {fit.link.target.path: beyond_prediction(fit) for fit in agreement.likely}

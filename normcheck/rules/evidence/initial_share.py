@@ -96,7 +96,10 @@ def initial_share(
             f.sure(ROUGHLY) and abs(f.factor - variances.factor) <= ALIKE
             for f in (variances, *found)
         ):
-            return _told(variances, found, by_statistics=True)
+            # What a copy lags behind a model that still moves looks the same; but for the rest of
+            # an initial 1, which no variance lies below.
+            lowest = min(a.running_var.lowest for a, _ in pairs if a.running_var is not None)
+            return _told(variances, found, by_statistics=True, most=float(lowest))
     if any(not f.sure(CLOSE) for f in affine):
         return None
     copied = variances is None or abs(variances.factor - 1) < 0.01 or variances.factor == 0
@@ -105,13 +108,16 @@ def initial_share(
     return None
 
 
-def _told(chief: _Factor, others: Sequence[_Factor], *, by_statistics: bool) -> InitialShare | None:
-    if not 0 < chief.factor < 1:
+def _told(
+    chief: _Factor, others: Sequence[_Factor], *, by_statistics: bool, most: float = 1.0
+) -> InitialShare | None:
+    share = min(1 - chief.factor, most)
+    if not 0 < share < 1:
         return None
     names = ("variances", "means") if by_statistics else ()
     affine = len(others) - (1 if by_statistics else 0)
     return InitialShare(
-        1 - chief.factor,
+        share,
         by_statistics,
         chief.layers,
         (*names, *(("γ", "β")[:affine] if affine != 1 else ("γ or β",))),

@@ -27,8 +27,9 @@ TOGETHER = 25.0
 """Channels of perfect evidence: n r² / (1 - r²) of all links, those that fall taken away from those
 that rise."""
 _EXACT = 0.05
-LEAST = 0.75
-"""Ratio of stored to predicted spread below which they are no variances."""
+LEAST = 0.70
+"""Ratio of stored to predicted spread below which they are no variances. Of 66 healthy networks one
+reaches 0.75, of GELUs, in one of the states that its training went through."""
 PLAINLY = 0.9
 """Ratio of stored to predicted spread at which nothing else is tried."""
 

@@ -21,6 +21,8 @@ Info in the first hundred steps, when no average can be warm.
 ## Stays silent
 - for averages that had time or a warm-up (`min(d, (1 + n)/(10 + n))`): their values are those of
   the raw model but for some per cent;
+- for averages of a model that still moved, which lag behind it: no variance lies below what is
+  left of the initial 1, and theirs do;
 - for earlier states of a model (`best` beside `last`): their variances are their own, and γ and β
   of several layers do not shrink by one share;
 - for a state of the first batches, whose own count explains it (`under-warmed-stats`); a count

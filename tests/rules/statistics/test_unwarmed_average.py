@@ -105,6 +105,24 @@ def test_what_is_next_to_initial_need_not_point_anywhere(
     )
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("initial", [True, False], ids=["an initial 1", "an average that lags"])
+def test_no_variance_lies_below_what_is_initial(seed: int, *, initial: bool) -> None:
+    """A copy whose variances were smaller while the model still moved is 25 % short as well."""
+    raw, _ = run(600, 0.99, seed=seed)
+    raw["running_var"] = np.exp(np.random.default_rng(seed).normal(1, 1.5, (3, CHANNELS)))
+    average = {
+        "running_var": 0.75 * raw["running_var"] + (0.25 if initial else 0.0),
+        "running_mean": 0.75 * raw["running_mean"],
+        "weight": 1 + 0.75 * (raw["weight"] - 1),
+        "bias": 0.75 * raw["bias"],
+    }
+    found = judge(RULE, *norms(average), siblings=(copy_of("model", *norms(raw)),), where="ema")
+    assert [evidence(f)["share of initial values"] for f in found] == (
+        [pytest.approx(0.25, abs=0.01)] if initial else []
+    )
+
+
 @pytest.mark.parametrize(("where", "named"), [("ema", True), ("first", False)])
 def test_a_count_of_one_is_that_of_averaged_integers(where: str, *, named: bool) -> None:
     """It leaves 90 %, as 1,000 steps at 0.9999 do; a state of the first batch is no average."""
