@@ -21,7 +21,12 @@ from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
-from normcheck.repair.emergency.permission import Accused, in_words
+from normcheck.repair.emergency.permission import (
+    GIVE_DATA,
+    Accused,
+    in_words,
+    only_mildly_off,
+)
 from normcheck.repair.emergency.trained_with import shown_lost
 from normcheck.repair.estimating.changed_tensors import place_in_file
 from normcheck.repair.estimating.estimate import Estimate, Estimates, Estimator, Tracked
@@ -54,10 +59,6 @@ deviations, below which the fields vouch for them, and statistics that are only 
 stay: as of 99 in 100 of 168 healthy norms behind the first (half are within 0.08). Of the first one
 means tell nothing, as images have mean 0."""
 _NOTHING = 1e-12
-_DATA = (
-    "give data: normcheck fix with --data re-estimates statistics exactly, from some dozens of "
-    "samples of the kind that it was trained on, without labels"
-)
 
 
 def estimated_on_fields(
@@ -109,7 +110,8 @@ def _image_shape(
         raise NormcheckError(
             f"the model takes {feed.batches[0].shapes() or 'no tensor'}, no image of floating "
             "numbers: smooth random fields can stand in for images only",
-            f"say which shape it takes, --input-shape 3x224x224, if that was guessed; or {_DATA}",
+            "say which shape it takes, --input-shape 3x224x224, if that was guessed; or "
+            f"{GIVE_DATA}",
         )
     return shape, feed.guessed_from if feed.guessed else None
 
@@ -174,7 +176,7 @@ class _Model:
         vouched = self._vouched((unlike & changed) - {first}, of_fields)
         changed -= vouched
         if vouched and changed <= unlike & {first}:
-            raise _mild("random images give the norms the means that they have stored")
+            raise only_mildly_off("random images give the norms the means that they have stored")
         kept = {n: self._whole(n, v) for n, v in of_fields.items() if n in changed}
         fresh = _batches(images.drawn(min(samples, _JUDGES), running.seed + 1))
         beside = {k: of_fields[n] for k, n in enumerate(numbers) if n not in kept}
@@ -184,7 +186,7 @@ class _Model:
         changes = regime("after", after, before)
         few = changes.flips is not None and changes.flips < _AS_HEALTHY[images.fitted]
         if few and not self.accused.lost:
-            raise _mild(
+            raise only_mildly_off(
                 f"{percent(changes.flips or 0.0)} of the decisions on random images would change"
             )
         lost = not self.accused.untold or shown_lost(before, after)
@@ -258,19 +260,13 @@ class _Model:
             raise NormcheckError(
                 f"{part(len(flat), len(order.dimensions), 'norm', 'stands', 'stand')} behind no "
                 "convolution over an image: random fields say nothing of what they are given",
-                _DATA,
+                GIVE_DATA,
             )
 
 
 def _batches(images: Tensor) -> tuple[Batch, ...]:
     at_once = max(_FEWEST_AT_ONCE, _PIXELS // (images.shape[2] * images.shape[3]))
     return Feed((Batch((images,)),), "", real=False).rebatched(at_once).batches
-
-
-def _mild(why: str) -> NormcheckError:
-    return NormcheckError(
-        f"statistics are only mildly off ({why}): without data they would get worse", _DATA
-    )
 
 
 def _against(estimate: Estimate, *, lost: bool) -> Iterator[str]:
@@ -283,7 +279,7 @@ def _against(estimate: Estimate, *, lost: bool) -> Iterator[str]:
         yield (
             "nothing tells whether the statistics were lost, or the weights trained with 0 and 1 "
             "(in eval mode throughout), which new ones would ruin: force it only if the model "
-            f"guesses as it is, and was trained with model.train(); otherwise {_DATA}"
+            f"guesses as it is, and was trained with model.train(); otherwise {GIVE_DATA}"
         )
 
 
@@ -293,5 +289,5 @@ def _too_few(flips: float | None, *, few: bool) -> Iterator[str]:
         yield (
             f"only {percent(flips)} of the decisions on random images would change: the stored "
             "statistics may do as well, or better. Force it only if the model guesses as it is; "
-            f"otherwise {_DATA}"
+            f"otherwise {GIVE_DATA}"
         )
