@@ -87,18 +87,20 @@ def other_code(
         return None
     start, worst = _first_off(order, found), max(found.values())
     fitting: list[tuple[float, str]] = []
+    most = min(LAGS, _BETTER * worst)
     for variant in variants(set(seen.eps.values()), own.ran):
         if not (start or variant.at_once):
             continue
         try:
-            most = min(LAGS, _BETTER * worst)
-            left = max(
-                _tried(regimes, some, stored, variant, most).distances.values(), default=np.inf
-            )
+            # What is a little further off than that may fit as well as one that is not.
+            tried = _tried(regimes, some, stored, variant, most + _AS_WELL)
         except Interrupted:
             continue
-        if left <= most:
+        left = max(tried.distances.values(), default=np.inf)
+        if left <= most + _AS_WELL:
             fitting.append((left, variant.words))
+    if fitting and min(fitting)[0] > most:
+        fitting = []
     # Distances that are known are of batches of another size: of single samples no norm behind
     # another fits.
     if distances is not None and (fitting or start):
