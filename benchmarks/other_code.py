@@ -9,19 +9,19 @@ averaged, of dimmer data, or off in one layer.
 """
 
 import argparse
-import json
 import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.kept_lines import Kept
 from benchmarks.run_verdicts import (
     DATA,
     SAMPLES,
@@ -320,17 +320,13 @@ def main() -> None:
     sets = chosen.sets.split(",")
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     jobs = [(network, data, seed) for seed in seeds for network in NETWORKS for data in sets]
-    said: list[Said] = []
-    if chosen.append and chosen.append.exists():
-        said = [Said(**json.loads(line)) for line in chosen.append.read_text().splitlines()]
+    kept = Kept(Said, chosen.append)
+    said = kept.entries
     done = {(s.network, s.data, s.seed) for s in said}
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for found in pool.map(judged, [job for job in jobs if job not in done]):
-            said += found
+            kept.add(found)
             print(f"\r{len(said)} scans", end="", file=sys.stderr)
-            if chosen.append:
-                with chosen.append.open("a", encoding="utf-8") as kept:
-                    kept.writelines(json.dumps(asdict(entry)) + "\n" for entry in found)
     print()
     print("\n".join(table(said, sets)))
     harmless = [s for s in said if s.change and s.cost < HARMFUL]

@@ -16,20 +16,20 @@ repairs that change nothing for better or worse one in twenty is among these.
 
 import argparse
 import copy
-import json
 import math
 import sys
 import tempfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.kept_lines import Kept
 from benchmarks.small_networks import (
     IMAGE_STYLES,
     RECIPES,
@@ -296,9 +296,8 @@ def main() -> None:
     wanted = [s for s in chosen.styles.split(",") if s] or list(IMAGE_STYLES)
     cases = [case for case in chosen.cases.split(",") if case]
     sets = [build() for build in (digits, patches, composed) if build.__name__ in chosen.sets]
-    said: list[Said] = []
-    if chosen.append and chosen.append.exists():
-        said = [Said(**json.loads(line)) for line in chosen.append.read_text().splitlines()]
+    kept = Kept(Said, chosen.append)
+    said = kept.entries
     done = {entry.network for entry in said}
     for style in wanted:
         for data in sets:
@@ -310,12 +309,8 @@ def main() -> None:
                 ]
                 if pair[0].name in done:
                     continue
-                found = list(measured(*pair, guessed=chosen.guessed, cases=cases))
-                said += found
+                kept.add(list(measured(*pair, guessed=chosen.guessed, cases=cases)))
                 print(f"\r{pair[0].name:60}", end="", file=sys.stderr)
-                if chosen.append:
-                    with chosen.append.open("a", encoding="utf-8") as kept:
-                        kept.writelines(json.dumps(asdict(e)) + "\n" for e in found)
     print()
     images = [s for s in said if not s.network.startswith(OTHER_INPUT)]
     for lines in (table(images), by(images, "data"), by(images, "style")):

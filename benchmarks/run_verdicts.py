@@ -16,7 +16,6 @@ blamed on the statistics.
 
 import argparse
 import copy
-import json
 import math
 import sys
 import time
@@ -24,7 +23,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.kept_lines import Kept
 from normcheck import Examination, Severity, scan
 from normcheck.live.run_request import Feeding, Running
 from sample_models.networks import DigitsNet
@@ -600,18 +600,14 @@ def main() -> None:
         for network, data in combinations()
         if not networks or network in networks
     ]
-    said: list[Said] = []
-    if chosen.append and chosen.append.exists():
-        said = [Said(**json.loads(line)) for line in chosen.append.read_text().splitlines()]
+    kept = Kept(Said, chosen.append)
+    said = kept.entries
     done = {(s.network, s.data, s.seed) for s in said}
     start = time.perf_counter()
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for number, found in enumerate(pool.map(judged, [job for job in jobs if job not in done])):
-            said += found
+            kept.add(found)
             print(f"\r{number + 1} networks", end="", file=sys.stderr)
-            if chosen.append:
-                with chosen.append.open("a", encoding="utf-8") as kept:
-                    kept.writelines(json.dumps(asdict(entry)) + "\n" for entry in found)
     trained = len({(s.network, s.data, s.seed) for s in said})
     print(f"\n{trained} networks, {len(said)} scans, {time.perf_counter() - start:.0f} s")
     print("\n".join(table(said)))

@@ -12,12 +12,11 @@ masks, of the share of places that are wrong. Both are measured on samples that 
 """
 
 import argparse
-import json
 import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from sklearn.datasets import load_diabetes, load_digits, load_sample_images, mak
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.kept_lines import Kept
 from benchmarks.run_verdicts import (
     SAMPLES,
     Data,
@@ -312,17 +312,13 @@ def main() -> None:
     chosen = parser.parse_args()
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     jobs = [(name, seed) for seed in seeds for name in TASKS]
-    said: list[Said] = []
-    if chosen.append and chosen.append.exists():
-        said = [Said(**json.loads(line)) for line in chosen.append.read_text().splitlines()]
+    kept = Kept(Said, chosen.append)
+    said = kept.entries
     done = {(f"{s.data}, {s.network}", s.seed) for s in said}
     start = time.perf_counter()
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for found in pool.map(judged, [job for job in jobs if job not in done]):
-            said += found
-            if chosen.append:
-                with chosen.append.open("a", encoding="utf-8") as kept:
-                    kept.writelines(json.dumps(asdict(entry)) + "\n" for entry in found)
+            kept.add(found)
     print(f"{len(jobs)} networks, {len(said)} scans, {time.perf_counter() - start:.0f} s")
     for what in ("numbers", "masks"):
         chosen_ones = [s for s in said if (s.data in _MASKS) is (what == "masks")]

@@ -272,6 +272,8 @@ class AgainstData:
     other_code: OtherCode | None = None
     input_map: InputMap | None = None
     """Another input than the one that was fed, under which all norms fit."""
+    first_map: InputMap | None = None
+    """That under which the first norm alone does, where there is none for all."""
     calibrated_t: float | None = None
     """``loss_t`` of scores that are divided by the best temperature; None without classes."""
     expected_gain: float | None = None

@@ -34,8 +34,9 @@ fall a little under them in many a network whose answers do not change."""
 RIGHTER = (1.5, 3.0, 6.0)
 """Paired t of the losses at their best temperatures plus the z of the changed answers, from which
 re-estimated statistics count as better if so many answers become right: where channels are off;
-where hardly one is, but all are by a little more than a running average leaves (``WORTH``); and
-where not even that is: as where averages lag behind a training at a constant rate, of which a
+where hardly one is, but all are by a little more than a running average leaves (``WORTH``), or
+where losses as they are speak for the stored ones, as after fine-tuning with frozen norms; and
+where not even that is so: as where averages lag behind a training at a constant rate, of which a
 network for digits that nobody would call sick has 5.8. How often that is wrong and how much harm
 it finds is measured by ``benchmarks/run_verdicts.py``: the table is in ``docs/running.md``."""
 WORTH = 64
@@ -145,10 +146,7 @@ def _by_labels(data: AgainstData) -> Harm | None:
         return None
     z = (healed - harmed) / max(1, healed + harmed) ** 0.5
     better = data.loss_t + 2 * z
-    # Where losses as they are speak for the stored statistics, and answers for none, that others
-    # would be better at another temperature is no harm that anybody sees.
-    seen = data.loss_t > -BETTER
-    if seen and ((healed >= harmed and _is_better(data, better, z)) or _is_off_alone(data, z)):
+    if (healed >= harmed and _is_better(data, better, z)) or _is_off_alone(data, z):
         return Harm.SHOWN
     if better > -BETTER or healed > harmed or (data.calibrated_t or 0.0) + z > 0:
         return None
@@ -161,13 +159,18 @@ def _is_better(data: AgainstData, better: float, z: float) -> bool:
     if data.calibrated_t is None:
         return better >= (BETTER_THOUGH_NEAR if near else BETTER)
     if data.expected_gain is not None:
-        level = (2 if _worth(data.drifts) > WORTH else 1) if near else 0
+        level = (2 if _worth(data.drifts) > WORTH else 1) if near else int(_is_against(data))
         return data.expected_gain >= MORE_RIGHT and data.calibrated_t + z >= RIGHTER[level]
-    if data.calibrated_t + z >= RIGHTER_ALONE[near]:
+    if data.calibrated_t + z >= RIGHTER_ALONE[near or _is_against(data)]:
         return True
     shares = [share_off(drift) for drift in data.drifts]
     throughout = len(shares) > 1 and max(shares[1:]) >= max(BEHIND_FIRST[0], shares[0])
     return throughout and better >= SURER_THROUGHOUT
+
+
+def _is_against(data: AgainstData) -> bool:
+    """Whether losses as they are speak for the stored statistics, whatever suits the scores."""
+    return data.loss_t is not None and data.loss_t <= -BETTER
 
 
 def _worth(drifts: Sequence[Drift]) -> float:
@@ -179,6 +182,8 @@ def _worth(drifts: Sequence[Drift]) -> float:
 def _is_off_alone(data: AgainstData, z: float) -> bool:
     """Whether one norm alone is off, and losses and scores do not speak against that."""
     if data.calibrated_t is None or data.expected_gain is None or len(data.drifts) < 2:
+        return False
+    if _is_against(data):
         return False
     shares = [share_off(drift) for drift in data.drifts]
     most = max(shares[1:])

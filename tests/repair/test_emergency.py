@@ -307,8 +307,8 @@ def test_sizes_of_variances_alone_are_no_reason(
 def test_where_few_decisions_change_it_takes_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stored statistics of all norms may do as well then; those of one layer are lost."""
-    monkeypatch.setattr(on_fields, "_AS_HEALTHY", (1.01, 1.01))
+    """The stored statistics of all norms may do as well then; for one layer fewer are enough."""
+    monkeypatch.setattr(on_fields, "AS_HEALTHY", (1.01, 1.01))
     result = repaired(LOST, tmp_path / "fixed.pt")
     assert result.refused
     assert "may do as well" in result.models[0].objections[0]
@@ -318,6 +318,27 @@ def test_where_few_decisions_change_it_takes_force(
     one = {n: lost[n] if n.startswith("last.norm.") else t for n, t in healthy.items()}
     torch.save(one, tmp_path / "one.pt")
     assert repaired(tmp_path / "one.pt", tmp_path / "one-fixed.pt").written is not None
+    monkeypatch.setattr(on_fields, "OF_FEW", 1.01)
+    assert (
+        "may do as well" in repaired(tmp_path / "one.pt", tmp_path / "x.pt").models[0].objections[0]
+    )
+    # Statistics that are no numbers do not do as well, however few decisions change.
+    one["last.norm.running_var"] = torch.full_like(one["last.norm.running_var"], np.nan)
+    torch.save(one, tmp_path / "nan.pt")
+    assert repaired(tmp_path / "nan.pt", tmp_path / "nan-fixed.pt").written is not None
+
+
+def test_a_layer_that_hardly_matters_is_left(tmp_path: Path) -> None:
+    """Its γ are next to nothing: whatever its statistics are, the answers are the same."""
+    state, lost = state_of(HEALTHY), state_of(LOST)
+    state |= {n: t for n, t in lost.items() if n.startswith("block.second.norm.run")}
+    state["block.second.norm.num_batches_tracked"] *= 0
+    state["block.second.norm.weight"] *= 0.02
+    torch.save(state, tmp_path / "one.pt")
+    result = repaired(tmp_path / "one.pt", tmp_path / "fixed.pt")
+    assert result.refused
+    assert "may do as well" in result.models[0].objections[0]
+    assert repaired(tmp_path / "one.pt", tmp_path / "fixed.pt", force=True).written is not None
 
 
 class PreActivation(nn.Module):

@@ -53,6 +53,9 @@ class ReadInput:
 
     map: InputMap | None = None
     """The change of the input under which all norms fit; None where none is found."""
+    of_first: InputMap | None = None
+    """The change under which the first norm fits, where one behind it does not; None where ``map``
+    is one, or nothing but an inversion or another order of the channels makes the first fit."""
     leftover: float | None = None
     """Root mean square, in stored deviations, of what no input explains of the first norm's
     means; None where its weights do not share what they take over many places."""
@@ -89,7 +92,7 @@ def read_input(
         return ReadInput()
     mean, variance = (np.asarray(t.numpy(), np.float64) for t in seen.stored[first])
     known = StoredFirst(mean, variance, seen.eps[first])
-    found, leftover, fits = [], None, []
+    found, of_first, leftover, fits = [], None, None, []
     for turned in (False, True) if x.ndim > 2 and x.shape[1] == 3 else (False,):
         response = response_of(regimes, first, x.flip(1) if turned else x)
         if response is None or len(response.means) < EQUATIONS * (response.means.shape[1] - 1):
@@ -103,7 +106,8 @@ def read_input(
             fits.append((response, parts))
             if sign > 0 and not turned and before < OFF:
                 continue  # it fits as it is
-            if known.distance(response, parts) > _most_left(before):
+            left = known.distance(response, parts)
+            if left > _most_left(before):
                 continue
             shown = InputMap(
                 factor=float(parts[0]),
@@ -113,7 +117,10 @@ def read_input(
                 before=before,
                 behind=behind,
                 samples=feed.samples,
+                first=left,
             )
+            if sign > 0 and not turned:
+                of_first = shown
             if not _may_fit(regimes, batch, shown, seen):
                 continue
             tried = _tried(regimes, feed, shown, seen, at_eval)
@@ -121,7 +128,7 @@ def read_input(
                 found.append(tried)
     best = min(found, key=lambda m: max(m.first, m.later), default=None)
     content = other_content(regimes, seen, first, x, fits) if best is None else None
-    return ReadInput(best, leftover, content)
+    return ReadInput(best, of_first if best is None else None, leftover, content)
 
 
 def _fits(found: InputMap) -> bool:

@@ -135,6 +135,7 @@ def against_data(
         if looked_for and told.map is None
         else None,
         input_map=told.map,
+        first_map=told.of_first,
         first_leftover=told.leftover,
         other_content=told.content,
         not_finite=_not_finite(at_eval),

@@ -1,6 +1,5 @@
 """The statistics of one model of a file, estimated on random fields instead of data."""
 
-from collections.abc import Iterator
 from dataclasses import field, replace
 
 import torch
@@ -21,16 +20,21 @@ from normcheck.live.watching.input_moments import Collected
 from normcheck.live.watching.own_values import address_of
 from normcheck.live.watching.regimes import Regimes
 from normcheck.live.watching.seen import CallSite
-from normcheck.repair.emergency.permission import Accused, in_words
+from normcheck.repair.emergency.objections import AS_HEALTHY, OF_FEW, objections
+from normcheck.repair.emergency.permission import (
+    GIVE_DATA,
+    Accused,
+    in_words,
+    only_mildly_off,
+)
 from normcheck.repair.emergency.trained_with import shown_lost
 from normcheck.repair.estimating.changed_tensors import place_in_file
 from normcheck.repair.estimating.estimate import Estimate, Estimates, Estimator, Tracked
 from normcheck.repair.estimating.prepared_model import prepared
-from normcheck.repair.estimating.proof import UNSETTLED
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import Emergency, ModelRepair, Proof
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
-from normcheck.wording import number, part, percent, plural
+from normcheck.wording import part, percent
 
 _VALUES = 1 << 20
 """Of one channel over all fields."""
@@ -42,22 +46,12 @@ passes; where they take several batches, each pass makes one more layer exact.""
 _FEWEST_AT_ONCE = 16
 _JUDGES = 128
 """Fields on which decisions are compared."""
-_AS_HEALTHY = (0.6, 0.5)
-"""Share of decisions on fields that has to change, under the usual ones and under those that are
-fitted to the first norm, where most norms are replaced or statistics are only unlike the weights.
-Random fields are near no class: of networks that are healthy half change more than 0.52 and 0.36,
-one in ten more than 0.62 and 0.52 (70 of ``benchmarks/repair_without_data.py``). Where no more
-change, the stored statistics may do as well."""
 _AS_STORED = 0.2
 """Root mean square over the channels of a norm by which new means lie from the stored ones, in
 deviations, below which the fields vouch for them, and statistics that are only unlike the weights
 stay: as of 99 in 100 of 168 healthy norms behind the first (half are within 0.08). Of the first one
 means tell nothing, as images have mean 0."""
 _NOTHING = 1e-12
-_DATA = (
-    "give data: normcheck fix with --data re-estimates statistics exactly, from some dozens of "
-    "samples of the kind that it was trained on, without labels"
-)
 
 
 def estimated_on_fields(
@@ -109,7 +103,8 @@ def _image_shape(
         raise NormcheckError(
             f"the model takes {feed.batches[0].shapes() or 'no tensor'}, no image of floating "
             "numbers: smooth random fields can stand in for images only",
-            f"say which shape it takes, --input-shape 3x224x224, if that was guessed; or {_DATA}",
+            "say which shape it takes, --input-shape 3x224x224, if that was guessed; or "
+            f"{GIVE_DATA}",
         )
     return shape, feed.guessed_from if feed.guessed else None
 
@@ -171,10 +166,11 @@ class _Model:
         batches = _batches(images.drawn(samples, running.seed))
         estimate = estimator.estimated(lambda: batches)
         of_fields = {numbers[k]: v for k, v in estimate.statistics.items()}
-        vouched = self._vouched((unlike & changed) - {first}, of_fields)
+        means = self._means((unlike & changed) - {first}, of_fields)
+        vouched = {n for n, (shift, _) in means.items() if shift < _AS_STORED}
         changed -= vouched
         if vouched and changed <= unlike & {first}:
-            raise _mild("random images give the norms the means that they have stored")
+            raise only_mildly_off("random images give the norms the means that they have stored")
         kept = {n: self._whole(n, v) for n, v in of_fields.items() if n in changed}
         fresh = _batches(images.drawn(min(samples, _JUDGES), running.seed + 1))
         beside = {k: of_fields[n] for k, n in enumerate(numbers) if n not in kept}
@@ -182,13 +178,12 @@ class _Model:
         new = {k: kept[n] for k, n in enumerate(numbers) if n in kept}
         after = estimator.outputs(fresh, beside | new)
         changes = regime("after", after, before)
-        few = changes.flips is not None and changes.flips < _AS_HEALTHY[images.fitted]
-        if few and not self.accused.lost:
-            raise _mild(
-                f"{percent(changes.flips or 0.0)} of the decisions on random images would change"
-            )
-        lost = not self.accused.untold or shown_lost(before, after)
         whole = 2 * len(kept) >= len(order.dimensions)
+        least = AS_HEALTHY[images.fitted] if whole or not self.accused.lost else OF_FEW
+        if changes.flips is not None and changes.flips < least and not self.accused.lost:
+            raise only_mildly_off(
+                f"{percent(changes.flips)} of the decisions on random images would change"
+            )
         proof = Proof(
             regime("before", before, before), changes, "",
             "other fields of the same kind, which are no data",
@@ -196,7 +191,15 @@ class _Model:
         return _Found(
             replace(estimate, statistics=kept),
             proof,
-            (*_against(estimate, lost=lost), *_too_few(changes.flips, few=few and whole)),
+            tuple(
+                objections(
+                    estimate,
+                    changes.flips,
+                    least if all(map(self._can_be, kept)) else 0.0,
+                    [] if self.accused.lost else [alike for _, alike in means.values()],
+                    lost=not self.accused.untold or shown_lost(before, after),
+                )
+            ),
             images,
             self.tracked[first].path if images.fitted and first is not None else "",
             tuple(t.path for n, t in enumerate(self.tracked) if n not in kept),
@@ -204,15 +207,24 @@ class _Model:
             tuple(self.tracked[n].path for n in sorted(vouched)),
         )
 
-    def _vouched(self, norms: set[int], new: Estimates) -> set[int]:
-        """Of norms that are only unlike the weights those to which the fields give their means."""
-        found = set()
+    def _means(self, norms: set[int], new: Estimates) -> dict[int, tuple[float, float]]:
+        """How far from the stored means those lie that the fields give, and how they correlate.
+
+        Both in deviations; of means that are one in all channels the correlation is 0.
+        """
+        found = {}
         for n in norms & new.keys():
-            mean, _ = (x.detach().cpu().double() for x in self._stored(n))
-            shift = (new[n][0] - mean) / new[n][1].clamp_min(_NOTHING).sqrt()
-            if float(shift.square().mean().sqrt()) < _AS_STORED:
-                found.add(n)
+            deviation = new[n][1].clamp_min(_NOTHING).sqrt()
+            given, stored = new[n][0] / deviation, self._stored(n)[0].detach().cpu().double()
+            stored = stored / deviation
+            alike = torch.corrcoef(torch.stack((given, stored)))[0, 1].nan_to_num()
+            found[n] = float((given - stored).square().mean().sqrt()), float(alike)
         return found
+
+    def _can_be(self, n: int) -> bool:
+        """Whether what a norm has stored are a mean and a variance, whatever they are of."""
+        mean, variance = self._stored(n)
+        return bool(mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all())
 
     def _whole(self, n: int, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """New statistics of a norm; of one that is wrong in part, only of the wrong channels."""
@@ -258,40 +270,10 @@ class _Model:
             raise NormcheckError(
                 f"{part(len(flat), len(order.dimensions), 'norm', 'stands', 'stand')} behind no "
                 "convolution over an image: random fields say nothing of what they are given",
-                _DATA,
+                GIVE_DATA,
             )
 
 
 def _batches(images: Tensor) -> tuple[Batch, ...]:
     at_once = max(_FEWEST_AT_ONCE, _PIXELS // (images.shape[2] * images.shape[3]))
     return Feed((Batch((images,)),), "", real=False).rebatched(at_once).batches
-
-
-def _mild(why: str) -> NormcheckError:
-    return NormcheckError(
-        f"statistics are only mildly off ({why}): without data they would get worse", _DATA
-    )
-
-
-def _against(estimate: Estimate, *, lost: bool) -> Iterator[str]:
-    if estimate.residual > UNSETTLED:
-        yield (
-            f"the statistics do not reproduce themselves: after {plural(estimate.rounds, 'pass')} "
-            f"one more still moves a channel by {number(estimate.residual)} standard deviations"
-        )
-    if not lost:
-        yield (
-            "nothing tells whether the statistics were lost, or the weights trained with 0 and 1 "
-            "(in eval mode throughout), which new ones would ruin: force it only if the model "
-            f"guesses as it is, and was trained with model.train(); otherwise {_DATA}"
-        )
-
-
-def _too_few(flips: float | None, *, few: bool) -> Iterator[str]:
-    """Whether so few decisions change that the stored statistics may do as well."""
-    if few and flips is not None:
-        yield (
-            f"only {percent(flips)} of the decisions on random images would change: the stored "
-            "statistics may do as well, or better. Force it only if the model guesses as it is; "
-            f"otherwise {_DATA}"
-        )

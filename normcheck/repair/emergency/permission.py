@@ -44,10 +44,11 @@ _MOST = 0.5
 not named stand behind no weights that could tell."""
 _ENOUGH = 3
 """Layers that weights predict, from which these stand for all; of fewer all layers count."""
-_DATA = (
-    "normcheck fix with --data re-estimates them exactly: some dozens of samples of the kind that "
-    "it was trained on, without labels, are enough"
+GIVE_DATA = (
+    "give data: normcheck fix with --data re-estimates statistics exactly, from some dozens of "
+    "samples of the kind that the model was trained on, without labels"
 )
+"""What helps wherever a repair without data does not."""
 
 
 @lazy_dataclass()
@@ -97,7 +98,7 @@ def accused_layers(checkpoint: Checkpoint, saved: SavedModel) -> Accused:
         if other is not saved and _is_healthier(checkpoint, other, anatomies, own):
             raise NormcheckError(
                 f"the file holds a healthier copy of the model at {other.where!r}",
-                f"use that one: its statistics are as they should be; or {_DATA}",
+                f"use that one: its statistics are as they should be; or {GIVE_DATA}",
             )
     layers = {path for f in grave for path in f.layers}
     whole = {path for f in grave if f.rule not in _BY_CHANNEL for path in f.layers}
@@ -127,20 +128,25 @@ def _too_mild(findings: list[Finding], anatomy: Anatomy) -> NormcheckError:
         )
     warm = next((f for f in findings if f.rule == _UNDER_WARMED), None)
     if warm is not None:
-        return NormcheckError(
-            f"statistics are only mildly off ({warm.title}): without data they would get worse",
-            f"--unwarm takes out what is left of the initial value, exactly; or {_DATA}",
-        )
+        unwarm = "--unwarm takes out what is left of the initial value, exactly; or "
+        return only_mildly_off(warm.title, f"{unwarm}{GIVE_DATA}")
     if any(f.rule == _FOREIGN for f in findings):
         return NormcheckError(
             "only the size of the variances speaks against the statistics, which depends on the "
             "images: without data they may get worse",
-            _DATA,
+            GIVE_DATA,
         )
     return NormcheckError(
         "nothing in the file says that its statistics are lost or of other weights: without data "
         "they would get worse",
-        _DATA,
+        GIVE_DATA,
+    )
+
+
+def only_mildly_off(why: str, hint: str = GIVE_DATA) -> NormcheckError:
+    """The refusal of a repair without data of statistics that it would make worse."""
+    return NormcheckError(
+        f"statistics are only mildly off ({why}): without data they would get worse", hint
     )
 
 

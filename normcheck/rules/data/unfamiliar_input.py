@@ -7,7 +7,10 @@ reverse order. The input is fed once more, so changed. Where all norms then fit 
 the change is named: "× 0.217: as if it had not been divided by 4.6". Foreign statistics fit no
 input like that.
 
-Where no such change is found, the shape of the misfit still tells. With every batch norm
+Where later norms lag behind weights that still moved, not all of them fit: the change under which
+the first norm fits is named all the same, if the shape of the misfit tells that it is the input.
+
+That shape tells it without a change, too. With every batch norm
 normalising by the batch, an error in the input shows in the first batch norm only, stale statistics
 show in all. Where most channels of the first norm are provably off and the later norms are not, the
 input is to blame, unless no input at all explains the first norm's means: then its statistics are
@@ -125,7 +128,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             if content is not None
             else f"The first norm is off by {number(shift)} standard deviations in the mean and a "
             f"factor of {number(float(np.exp(log_scale)))} in the variance (medians), the later "
-            "ones agree with their statistics."
+            f"ones agree with their statistics.{_of_first(data.first_map)}"
         )
         + f" {judged.text}",
         consequence=(
@@ -172,6 +175,16 @@ def _meant(found: InputMap) -> str:
             f"{found.harmed} wrong)."
         )
     return text
+
+
+def _of_first(found: InputMap | None) -> str:
+    """The input under which the first norm fits; said where it is more than data differ by."""
+    if found is None or not is_far(found):
+        return ""
+    return (
+        f" With the input {as_formula(found)} it would fit ({number(found.first)} off): "
+        f"{as_if(found)}. {statistics_in_words(found).capitalize()}."
+    )
 
 
 def _content(found: OtherContent) -> str:

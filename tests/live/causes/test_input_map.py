@@ -108,6 +108,24 @@ def test_other_first_layers(build: Callable[[], nn.Module]) -> None:
     assert "NC401" not in said(model, 1 - photos(1))
 
 
+@pytest.mark.parametrize("factor", [4.6, 1 / 4.6])
+def test_the_first_norm_names_the_change_where_later_ones_lag(factor: float) -> None:
+    """As after a training whose weights still moved: later norms fit no input, whatever it is."""
+    meant = standard(photos(1))
+    model = settled(convolutions(), standard(photos(0)))
+    with torch.no_grad():
+        labels = model(meant).argmax(1)
+    for norm in (model[4], model[7]):  # type: ignore[index]
+        norm.running_var.mul_(1.5)  # type: ignore[union-attr,operator]
+    severity, detail = said(model, (factor * meant, labels))["NC404"]
+    assert severity is Severity.ERROR
+    assert "it would fit" in detail
+    assert "all fit" not in detail
+    assert f"as if it had {'not ' if factor > 1 else ''}been divided by 4." in detail
+    # As it was meant the input is not blamed.
+    assert "NC404" not in said(model, (meant, labels))
+
+
 def test_labels_prove_it() -> None:
     """Answers that become right of the input so changed are an error, and no statistics' fault."""
     model = settled(convolutions(), photos(0))

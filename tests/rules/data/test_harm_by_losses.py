@@ -101,10 +101,15 @@ def test_losses_as_they_are_do_not_make_up_for_answers() -> None:
     assert harm_of(measured(9.0, None, loss_t=12.0)) is Harm.SHOWN
 
 
-def test_losses_for_the_stored_statistics_are_not_overruled_by_another_temperature() -> None:
+def test_losses_for_the_stored_statistics_ask_for_a_surer_fall_at_another_temperature() -> None:
     """As after fine-tuning with frozen norms: a few answers change, by chance, to the better."""
-    assert harm_of(measured(3.0, 2 * MORE_RIGHT, loss_t=-6.0)) is Harm.NONE
-    assert harm_of(measured(3.0, 2 * MORE_RIGHT, loss_t=-1.0)) is Harm.SHOWN
+    usual, surer, _ = RIGHTER
+    assert harm_of(measured(surer - 0.1, 2 * MORE_RIGHT, loss_t=-6.0)) is Harm.NONE
+    assert harm_of(measured(surer + 0.1, 2 * MORE_RIGHT, loss_t=-6.0)) is Harm.SHOWN
+    assert harm_of(measured(usual + 0.1, 2 * MORE_RIGHT, loss_t=-1.0)) is Harm.SHOWN
+    alone = measured(surer + 9, ALONE_RIGHTER[1], shares=(0.0, 1.0, 0.0))
+    assert harm_of(alone) is Harm.SHOWN
+    assert harm_of(replace(alone, loss_t=-6.0)) is Harm.NONE
     assert harm_of(measured(3.0, 0.1, healed=20, loss_t=-6.0)) is Harm.PROVEN
 
 
