@@ -15,8 +15,8 @@ from normcheck.norms.belonging.fit_places import (
     CONVINCING,
     LARGEST_FACTOR,
     MISSES,
-    has_room_for_pooling,
 )
+from normcheck.norms.belonging.max_pooled import has_room_for_pooling
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 

@@ -9,14 +9,13 @@ from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_places import (
     SAMPLED,
-    Known,
     exceptions,
     fit_all,
     usual_activation,
 )
 from normcheck.norms.belonging.likeliest_activation import is_certain
 from normcheck.norms.belonging.pooled import missed, put_before_pooling
-from normcheck.norms.belonging.prediction import Prediction
+from normcheck.norms.belonging.prediction import Known, Prediction
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.rectified import is_rectified, put_before
 from normcheck.norms.belonging.small_maps import on_small_maps

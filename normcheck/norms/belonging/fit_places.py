@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import log
 
-import numpy as np
-
 from normcheck.norms.belonging.fit import Fit, off_one
 from normcheck.norms.belonging.likeliest_activation import (
     AS_NEAR,
@@ -21,10 +19,16 @@ from normcheck.norms.belonging.likeliest_activation import (
     is_certain,
     likeliest,
 )
-from normcheck.norms.belonging.prediction import Prediction, predictions
+from normcheck.norms.belonging.max_pooled import (
+    behind_max_poolings,
+    by_shape,
+    has_room_for_pooling,
+    of_graph,
+)
+from normcheck.norms.belonging.prediction import Known, Prediction, predictions
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.small_maps import on_small_maps
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, POOLS, pools_under
+from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link, WeightStructure, place_in_block
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
@@ -61,9 +65,6 @@ TELLING = 0.25
 """Mean of (stored mean / σ)² from which a link tells activations apart."""
 FAINT = 0.01
 """The same from which means are more than rounding."""
-
-Known = dict[int, Prediction]
-"""Predictions under all activations by the link's identity: weights are read once for them."""
 
 
 def usual_activation(links: list[Link], known: Known) -> str:
@@ -115,7 +116,7 @@ def _fit_place(links: list[Link], usual: str, known: Known) -> list[Fit]:
     """Fits of the links at one place of a model's blocks, which share their activation."""
     if links[0].inflow is not None:
         each = [p for link in links if (p := Prediction(link, ())).finite]
-        return [_of_graph(prediction) for prediction in each]
+        return [of_graph(prediction) for prediction in each]
     among = links[0].among
     first = usual if not among or usual in among else among[0]
     fits = [fit for link in links if (fit := _usual_fit(link, first, known)) is not None]
@@ -200,7 +201,7 @@ def _fit_part(fits: list[Fit], known: Known) -> list[Fit]:
     """Fits of links that share their activation, perhaps another one than was thought."""
     links = [fit.link for fit in fits]
     if all(link.max_pooled > 1 for link in links):
-        return _behind_max_poolings(fits, known)
+        return behind_max_poolings(fits, known)
     if _median(fits) >= CONVINCING:
         return fits
     if len(links[0].among) != 1:
@@ -213,51 +214,8 @@ def _fit_part(fits: list[Fit], known: Known) -> list[Fit]:
     if _median(fits) >= CONVINCING or not all(has_room_for_pooling(link) for link in links):
         return fits
     fits = on_small_maps(fits)
-    pooled, activation = [], fits[0].activation
-    for link in links:
-        prediction = Prediction(link, [Hypothesis(activation, pool) for pool in POOLS])
-        if prediction.finite:
-            pooled.append(prediction.fit(int(np.argmax(prediction.scores))))
+    pooled = by_shape(links, fits[0].activation)
     return pooled if _median(pooled) >= _median(fits) + CLEARLY_BETTER else fits
-
-
-def _behind_max_poolings(fits: list[Fit], known: Known) -> list[Fit]:
-    """Fits of links with a max pooling for certain, which share their activation.
-
-    It raises means by as much as neighbours differ, which no file tells: of the independent values
-    that its window may act like, those are taken for each link under which means have the size that
-    the weights predict.
-    """
-    each = [known.get(id(fit.link)) or Prediction(fit.link, HYPOTHESES) for fit in fits]
-    best = HYPOTHESES[likeliest([prediction for prediction in each if prediction.finite])]
-    among = fits[0].link.among
-    activation = best.activation if not among or best.activation in among else fits[0].activation
-    pooled = []
-    for fit in fits:
-        acts_like = pools_under(fit.link.max_pooled)
-        prediction = Prediction(fit.link, [Hypothesis(activation, pool) for pool in acts_like])
-        if prediction.finite:
-            pooled.append(_nearest_in_size(prediction))
-    return pooled
-
-
-def _of_graph(prediction: Prediction) -> Fit:
-    """The fit of a link whose way a graph shows.
-
-    Where a max pooling is all of that way but an activation, as :func:`_behind_max_poolings`; of
-    one part of a sum its strength is told by shape.
-    """
-    from normcheck.norms.belonging.structure.inflow import Pooled
-
-    if isinstance(prediction.link.inflow, Pooled):
-        return _nearest_in_size(prediction)
-    return prediction.fit(int(np.argmax(prediction.scores)))
-
-
-def _nearest_in_size(prediction: Prediction) -> Fit:
-    """The fit under which means have the size that the weights predict, or nearest to it."""
-    under = [prediction.fit(place) for place in range(len(prediction.hypotheses))]
-    return min(under, key=lambda fit: off_one(fit.slope))
 
 
 def _factor_off(fits: Sequence[Fit]) -> float:
@@ -321,9 +279,3 @@ def _usual_fit(link: Link, usual: str, known: Known) -> Fit | None:
 
 def _median(fits: list[Fit]) -> float:
     return median([fit.alignment for fit in fits]) if fits else -1.0
-
-
-def has_room_for_pooling(link: Link) -> bool:
-    """Whether a max pooling could stand in the link: a Sequential without a gap has no room."""
-    certain = is_certain(link)
-    return link.slopes is None and not (certain and link.role.endswith((" +1", " +2")))

@@ -209,6 +209,10 @@ class Prediction:
         )
 
 
+Known = dict[int, Prediction]
+"""Predictions under all activations by the link's identity: weights are read once for them."""
+
+
 def _borders(
     slopes: Floats, alignment: Floats, as_likely: Floats
 ) -> tuple[NDArray[np.intp], Floats]:

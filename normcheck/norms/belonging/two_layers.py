@@ -15,7 +15,7 @@ neighbours ρ and of channels c, as for the first norm, and the one is taken who
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from math import prod, sqrt
+from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ from normcheck.saved.tensors import TensorRef
 
 MIDDLE = (0.5, 0.1)
 """Correlations of neighbours and of channels under which s is taken, which hardly shows."""
-INPUTS = tuple((near, among) for near in (0.0, 0.5, 0.8, 0.95) for among in (0.0, 0.3))
+_NEIGHBOURS, _AMONG = (0.0, 0.5, 0.8, 0.95), (0.0, 0.3)
+INPUTS = tuple((near, among) for among in _AMONG for near in _NEIGHBOURS)
 """Those that are tried."""
 USUAL = ((0.5, 0.3),)
 """Those that most healthy models already fit under."""
@@ -91,45 +92,48 @@ class TwoLayers:
         sizes = before.weights.shape[2:] or (1,), link.weights.shape[2:] or (1,)
         first = _dense(before.weights, before.groups)
         second = _dense(link.weights, linear.size // link.weights.shape[1])[outputs]
-        made = np.sqrt(_mixed(*_of_input(first, sizes[0], MIDDLE[0]), MIDDLE[1]))
-        share = (linear / np.maximum(made, 1e-30)).astype(np.float32)
-        self._kernel = _one_behind_the_other(second, first * share[:, None, None], sizes)
-        self._size = tuple(a + b - 1 for a, b in zip(*sizes, strict=True))
-        self._alone = np.square(second).sum(axis=2) @ rest
-        self._path, self._logs = link.target.path, np.log(fit.stored_variance[outputs])
-        self._made: dict[float, tuple[Floats, Floats]] = {}
+        share = linear / np.maximum(np.sqrt(_usual_variance(first, sizes[0])), 1e-30)
+        kernel = _one_behind_the_other(second, first, share.astype(np.float32), sizes)
+        size = tuple(a + b - 1 for a, b in zip(*sizes, strict=True))
+        alone = np.square(second).reshape(outputs.size, -1) @ np.repeat(
+            rest.astype(np.float32), second.shape[2]
+        )
+        self._path, self._channels = link.target.path, outputs.size
+        self._compare(_of_inputs(kernel, size) + alone, fit.stored_variance[outputs])
+
+    def _compare(self, predicted: Floats, stored: Floats) -> None:
+        """Hold the logarithms of stored variances against predicted ones, (inputs, channels)."""
+        # All in one array, the stored ones last: a call takes longer than its numbers.
+        with np.errstate(divide="ignore", invalid="ignore"):  # what is no number is left out below
+            logs = np.log(np.concatenate((predicted, stored[None])))
+            logs -= (logs @ np.full(self._channels, 1 / self._channels))[:, None]
+            products = logs @ logs.T
+        self._squares: list[float] = products.diagonal().tolist()
+        self._both: list[float] = products[-1].tolist()
 
     def spread(self, inputs: Iterable[tuple[float, float]] = INPUTS) -> Spread | None:
         """How the stored ones spread beside those predicted under the input that fits best.
 
         Args:
-            inputs: Correlations of neighbours and of channels that are tried.
+            inputs: Of ``INPUTS``, those that are tried.
 
         Returns:
             None where no numbers are predicted.
         """
-        if self._kernel.shape[2] == 1:  # a single tap has no neighbours
-            inputs = dict.fromkeys((0.0, channels) for _, channels in inputs)
-        told = [one for each in inputs if (one := self._under(*each)) is not None]
+        told = [one for each in inputs if (one := self._under(INPUTS.index(each))) is not None]
         return max(told, key=lambda one: abs(one.correlation), default=None)
 
-    def _under(self, neighbours: float, channels: float) -> Spread | None:
-        if neighbours not in self._made:
-            self._made[neighbours] = _of_input(self._kernel, self._size, neighbours)
-        variances = _mixed(*self._made[neighbours], channels) + self._alone
-        if not (np.isfinite(variances).all() and (variances > 0).all()):
+    def _under(self, place: int) -> Spread | None:
+        squares = self._squares[place], self._squares[-1]
+        if not all(0 < square < inf for square in squares):
             return None
-        made, own = np.log(variances), self._logs - self._logs.mean()
-        made -= made.mean()
-        varied, stored = sqrt(float(made @ made)), sqrt(float(own @ own))
-        if not (varied > 0 and stored > 0):
-            return None
+        varied, stored = map(sqrt, squares)
         return Spread(
             self._path,
-            made.size,
-            float(own @ made) / (varied * stored),
+            self._channels,
+            self._both[place] / (varied * stored),
             stored / varied,
-            varied / sqrt(made.size),
+            varied / sqrt(self._channels),
         )
 
 
@@ -186,49 +190,85 @@ def _dense(weights: TensorRef, groups: int) -> Singles:
 
 
 def _one_behind_the_other(
-    second: Singles, first: Singles, sizes: Sequence[tuple[int, ...]]
+    second: Singles, first: Singles, share: Singles, sizes: Sequence[tuple[int, ...]]
 ) -> Singles:
-    """The kernel of two convolutions, of shape (outputs, inputs, taps of both)."""
-    (outputs, middle, taps), inputs = second.shape, first.shape[1]
-    parts = (second.transpose(0, 2, 1).reshape(-1, middle) @ first.reshape(middle, -1)).reshape(
-        outputs, taps, inputs, *sizes[0]
-    )
-    both = np.zeros(
-        (outputs, inputs, *(a + b - 1 for a, b in zip(*sizes, strict=True))), np.float32
-    )
-    for tap, place in enumerate(np.ndindex(*sizes[1])):
-        inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
-        both[(slice(None), slice(None), *inside)] += parts[:, tap]
-    return both.reshape(outputs, inputs, -1)
+    """The kernel of two convolutions, with a factor for each channel between them.
 
-
-def _of_input(kernel: Singles, size: tuple[int, ...], neighbours: float) -> tuple[Floats, Floats]:
-    """Variances behind a kernel for inputs of variance 1 whose neighbouring places correlate so.
+    Inputs come last in it, so that what is added up lies side by side: numpy takes longer to find
+    rows of three taps than to add them.
 
     Args:
-        kernel: Of shape (outputs, inputs, taps).
-        size: Of the taps.
-        neighbours: Correlation of neighbouring places; it falls with their distance.
+        second: Of shape (outputs, middle, taps).
+        first: Of shape (middle, inputs, taps).
+        share: The factors, of shape (middle,).
+        sizes: Of the taps of the first, and of the second.
 
     Returns:
-        Of channels that are independent, and of channels that are all the same.
+        Of shape (outputs, taps of both, inputs).
     """
-    near = _nearness(size, neighbours)
-    apart: Floats = ((kernel @ near) * kernel).sum(axis=(1, 2))
-    total = kernel.sum(axis=1)
-    together: Floats = ((total @ near) * total).sum(axis=1)
-    return apart, together
+    (outputs, middle, taps), inputs = second.shape, first.shape[1]
+    scaled = np.multiply(first.swapaxes(1, 2), share[:, None, None], order="C")
+    parts = (second.swapaxes(1, 2).reshape(-1, middle) @ scaled.reshape(middle, -1)).reshape(
+        outputs, taps, *sizes[0], inputs
+    )
+    if taps == 1:
+        return parts.reshape(outputs, -1, inputs)
+    size = [a + b - 1 for a, b in zip(*sizes, strict=True)]
+    both = np.zeros((outputs, *size, inputs), np.float32)
+    for tap, place in enumerate(np.ndindex(*sizes[1])):
+        inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
+        there = both[(slice(None), *inside)]
+        there += parts[:, tap]  # into the view: by its index, numpy copies it onto itself, too
+    return both.reshape(outputs, -1, inputs)
 
 
-def _mixed(apart: Floats, together: Floats, channels: float) -> Floats:
-    """Variances for channels that correlate so at each place."""
-    return (1.0 - channels) * apart + channels * together
+def _usual_variance(weights: Singles, size: tuple[int, ...]) -> Singles:
+    """Variances behind weights, of shape (outputs, inputs, taps), under ``MIDDLE``."""
+    neighbours, among = MIDDLE
+    taps = weights.shape[2]
+    near = _nearness(size, (neighbours,)).reshape(taps, taps)
+    # A product, since numpy is slow at sums over a middle axis.
+    rows, total = weights.reshape(-1, taps), np.ones(weights.shape[1], np.float32) @ weights
+    apart = ((rows @ near) * rows).reshape(len(weights), -1).sum(axis=1)
+    together = ((total @ near) * total).sum(axis=1)
+    made: Singles = np.maximum((1 - among) * apart + among * together, 0.0)
+    return made
+
+
+def _of_inputs(kernel: Singles, size: tuple[int, ...]) -> Floats:
+    """Variances behind a kernel for inputs of variance 1 that correlate as each of ``INPUTS``.
+
+    How every two taps go together is worked out once for all of them.
+
+    Args:
+        kernel: Of shape (outputs, taps, inputs).
+        size: Of the taps.
+
+    Returns:
+        Of shape (inputs that are tried, outputs).
+    """
+    outputs, taps, channels = kernel.shape
+    near = _nearness(size, _NEIGHBOURS)
+    total = kernel.reshape(-1, channels) @ np.ones(channels, np.float32)
+    total = total.reshape(outputs, taps)
+    apart = (kernel @ kernel.swapaxes(1, 2)).reshape(outputs, -1) @ near
+    # First over one of the two taps, for all neighbours at once.
+    over = (total @ near.reshape(taps, -1)).reshape(outputs, taps, -1)
+    together = (total[:, None] @ over)[:, 0]
+    mixed = [(1 - among) * apart.T + among * together.T for among in _AMONG]
+    made: Floats = np.maximum(np.concatenate(mixed), 0.0).astype(np.float64)
+    return made
 
 
 @lru_cache(maxsize=64)
-def _nearness(size: tuple[int, ...], neighbours: float) -> Singles:
-    """Correlation of every two taps, of shape (taps, taps)."""
+def _nearness(size: tuple[int, ...], neighbours: tuple[float, ...]) -> Singles:
+    """Correlation of every two taps, of shape (taps · taps, neighbours).
+
+    Args:
+        size: Of the taps.
+        neighbours: Correlations of neighbouring places; they fall with the distance.
+    """
     places = np.stack([grid.reshape(-1) for grid in np.indices(size)], axis=1)
-    distance = np.abs(places[:, None] - places[None]).sum(axis=2)
+    distance = np.abs(places[:, None] - places[None]).sum(axis=2).reshape(-1, 1)
     near: Singles = np.power(neighbours, distance).astype(np.float32)
     return near

@@ -186,8 +186,11 @@ class Normals:
 
     def in_parts(self, activation: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
         """Covariance of ``activation(β + |γ| z)`` with z, and its variance: (channels,) each."""
-        values = activation(self._fine)
-        return values @ (_DENSITY * _GRID), _moments(values, _DENSITY)[1]
+        if activation in _SMOOTH:
+            values, grid, density = activation(self._coarse), _COARSE_GRID, _COARSE_DENSITY
+        else:
+            values, grid, density = activation(self._fine), _GRID, _DENSITY
+        return values @ (density * grid), _moments(values, density)[1]
 
     def means(self, activations: Sequence[str]) -> Floats:
         """Means alone, which are all that activations are told apart by.

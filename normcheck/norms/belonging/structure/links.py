@@ -11,10 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from math import prod
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.structure.first_weights import modules_between
 from normcheck.norms.belonging.structure.grown import growths
 from normcheck.norms.belonging.structure.link import (
-    Before,
     Link,
     WeightStructure,
     role_of,
@@ -26,6 +24,7 @@ from normcheck.norms.belonging.structure.module_tree import Between
 from normcheck.norms.belonging.structure.run_order import proven_blocks, usual_order
 from normcheck.norms.belonging.structure.separable import Separable, separable
 from normcheck.norms.belonging.structure.steps import places_served, steps_of
+from normcheck.norms.belonging.structure.weights_before import weights_before
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import (
     Confidence,
@@ -205,7 +204,7 @@ def _links(
             seen=1 / prod(strides) if strides else None,
             among=told.among(source.path, step.path),
             max_pooled=told.max_pooled(source.path, step.path),
-            before=_weights_before(steps, before, told),
+            before=weights_before(steps, before, told.layouts),
         )
 
 
@@ -213,36 +212,6 @@ def _all_within(blocks: Collection[str], *paths: str) -> bool:
     """Whether modules are in the same one of some blocks."""
     (first, *others) = {path.rpartition(".")[0] for path in paths}
     return not others and first in blocks
-
-
-def _weights_before(steps: list[ModuleStep], place: int, told: _Told) -> Before | None:
-    """The weights right before the norm at a place, in the block or Sequential that holds both."""
-    norm, step = steps[place], steps[place - 1] if place else None
-    if step is None or norm.norm is None or norm.brought:
-        return None
-    # By names first: of tensors elsewhere not even the shape is looked at.
-    if step.path.rpartition(".")[0] != norm.path.rpartition(".")[0]:
-        return None
-    if not step.is_weights or told.turned(step.weight_name):
-        return None
-    makes, inner = step.weight.shape[:2]
-    if makes != norm.norm.features:
-        return None
-    if modules_between(step.path, norm.path):
-        return None
-    ahead = steps[place - 2] if place > 1 else None
-    taken = inner
-    if ahead is not None and ahead.norm is not None:
-        taken = ahead.norm.features or inner
-    elif ahead is not None and _of_one_part(ahead.path, step.path) and ahead.is_weights:
-        taken = ahead.weight.shape[0]
-    groups = taken // inner if taken % inner == 0 and makes % (taken // inner) == 0 else 1
-    return Before(step.weight, groups)
-
-
-def _of_one_part(one: str, other: str) -> bool:
-    """Whether two modules are in one of the parts that a model has first of all."""
-    return one.partition(".")[0] == other.partition(".")[0] or "." not in one + other
 
 
 def _through_both(
