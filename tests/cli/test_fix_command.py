@@ -56,6 +56,24 @@ def test_without_data_says_what_it_rests_on(normcheck: Normcheck, tmp_path: Path
     assert normcheck("scan", "fixed.pt").code == 0
 
 
+def test_one_model_of_several_is_repaired_without_a_run(
+    normcheck: Normcheck, tmp_path: Path
+) -> None:
+    """--where names it; the other stays as it is, and what is said names it, too."""
+    state = torch.load(SAMPLES / "too-few-batches-mild.pt")
+    torch.save({"model": state, "ema": {k: v.clone() for k, v in state.items()}}, "two.pt")
+    words = ("fix", "two.pt", "--unwarm", "--momentum", "0.1", "-o", "fixed.pt")
+    ran = normcheck(*words)
+    assert ran.code == 2
+    assert "holds 2 models: 'model', 'ema'" in ran.err
+    ran = normcheck(*words, "--where", "ema")
+    assert (ran.code, ran.err) == (0, "")
+    assert "the model under 'ema'" in ran.out
+    fixed = torch.load("fixed.pt")
+    assert all(torch.equal(fixed["model"][name], value) for name, value in state.items())
+    assert not torch.equal(fixed["ema"]["stem.norm.running_var"], state["stem.norm.running_var"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -177,7 +177,10 @@ def _running(words: Fix) -> Running | None:
     if words.without_data:
         asked = requested(replace(words.run, run=True), samples=0)
     else:
-        asked = requested(words.run, samples=SAMPLES)
+        # --where names the models that are repaired, by a run or without one.
+        asked = requested(replace(words.run, where=()), samples=SAMPLES)
+        if asked is not None:
+            asked = requested(words.run, samples=SAMPLES)
     if asked is None:
         return None
     known = replace(known, running=replace(asked, announce=report_note))

@@ -24,7 +24,7 @@ def render_fix_text(result: Repair, style: TextStyle) -> str:
     _answer(console, result)
     for model in result.models:
         under = f" under '{printable(model.where)}'" if model.where else ""
-        if under and len(result.models) > 1:
+        if under and (len(result.models) > 1 or "--where" in result.asked):
             console.print()
             console.print(Text(f"the model{under}", style="bold"))
         _model(console, model, style)
