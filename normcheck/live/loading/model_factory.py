@@ -199,6 +199,24 @@ def fitting(model: nn.Module, tensors: Mapping[str, TensorRef], prefix: str | No
     )
 
 
+def within_place(prefix: str | None, saved: SavedModel) -> str | None:
+    """A prefix as the user chose it, less the place of the model where it repeats that.
+
+    A model and its average in one flat state dict are models at places of their own: in the file
+    their names begin with it, and in the model they do not.
+
+    Args:
+        prefix: None to look for one.
+        saved: The model of the file.
+    """
+    place = f"{saved.where}."
+    if not prefix or place == "." or not prefix.startswith(place):
+        return prefix
+    if any(name.startswith(prefix) for name in saved.tensors):
+        return prefix
+    return prefix.removeprefix(place)
+
+
 def _prefixes(wanted: Mapping[str, torch.Tensor], tensors: Mapping[str, TensorRef]) -> list[str]:
     """What may stand before the model's names in the file: wherever some of them occur."""
     found = {""}
@@ -259,7 +277,7 @@ def load(
         NormcheckError: A parameter would stay random, or has another shape, or the model and
             the file have no name in common.
     """
-    fit = fitting(model, saved.tensors, prefix)
+    fit = fitting(model, saved.tensors, within_place(prefix, saved))
     if len(fit.missing) == len(model.state_dict(keep_vars=True)):
         # Also of a model without parameters: judging it would say nothing of the file.
         raise nothing_fits(model, saved, prefix, places)

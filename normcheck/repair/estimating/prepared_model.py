@@ -12,7 +12,7 @@ from normcheck.errors import NormcheckError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.feeding.feed import device_of
 from normcheck.live.loading.load_model import load
-from normcheck.live.loading.model_factory import Fitting, fitting
+from normcheck.live.loading.model_factory import Fitting, fitting, within_place
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.reachable_modules import reachable
@@ -125,7 +125,7 @@ def prepared(
                     forward,
                     Regimes(forward, reached, set(), lambda n: running.progress(doing, n)),
                     tracked_norms(reached),
-                    fitting(model, saved.tensors, running.loading.prefix),
+                    fitting(model, saved.tensors, within_place(running.loading.prefix, saved)),
                     loaded.notes,
                 )
             except Interrupted as error:

@@ -89,26 +89,41 @@ def test_wrapper_in_the_model(read: Read) -> None:
 
 def test_two_variants_have_to_be_chosen_from(read: Read) -> None:
     """Where the file holds the model twice, both places are named, and --prefix chooses."""
-    saved = read(under("model.", state(1)) | under("ema.", state(2)))
-    with pytest.raises(UsageError, match=r"several times, under ema\., model\.") as caught:
+    saved = read(under("left.", state(1)) | under("right.", state(2)))
+    with pytest.raises(UsageError, match=r"several times, under left\., right\.") as caught:
         load(net(), saved, None)
     assert "--prefix" in caught.value.hint
     model = net()
-    notes = load(model, saved, "ema.")
+    notes = load(model, saved, "right.")
     assert_loaded(model, state(2))
     assert notes == [
-        "read from the tensors under 'ema.'", "9 tensors of the file lie outside of it",
+        "read from the tensors under 'right.'", "9 tensors of the file lie outside of it",
     ]  # fmt: skip
 
 
 def test_model_of_its_own_comes_before_a_copy(read: Read) -> None:
-    """Names without a prefix win over an averaged copy beside them; the copy is mentioned."""
+    """Names without a prefix win over a copy beside them; the copy is mentioned."""
     model = net()
-    notes = load(model, read(state(1) | under("ema.", state(2))), None)
+    notes = load(model, read(state(1) | under("twin.", state(2))), None)
     assert_loaded(model, state(1))
     assert len(notes) == 1
-    assert notes[0].startswith("9 tensors of the file without a place in the model: ema.0.weight")
+    assert notes[0].startswith("9 tensors of the file without a place in the model: twin.0.weight")
     assert "and 3 more" in notes[0]
+
+
+@pytest.mark.parametrize("beside", ["", "model."])
+def test_an_average_is_chosen_by_the_names_of_the_file(
+    opened: Callable[[Any], Checkpoint], beside: str
+) -> None:
+    """It is a model at a place of its own, and its names in the file begin with that."""
+    raw, average = opened(under(beside, state(1)) | under("ema.", state(2))).models
+    assert (raw.where, average.where) == ("", "ema")
+    model = net()
+    load(model, average, "ema.")
+    assert_loaded(model, state(2))
+    for saved, prefix in ((raw, "ema."), (average, "emb.")):
+        with pytest.raises(NormcheckError, match="no tensor of the file fits"):
+            load(net(), saved, prefix)
 
 
 def test_missing_parameters_are_listed(read: Read) -> None:
