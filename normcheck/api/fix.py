@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ def fix(
     model_args: Mapping[str, Any] | list[Any] | None = None,
     holdout: Any = None,
     without_data: bool = False,
-    input_shape: str | None = None,
+    input_shape: str | Iterable[int] | None = None,
     in_place: bool = False,
     at: Words | None = None,
     modes: str = "",
@@ -55,7 +55,7 @@ def fix(
         holdout: Data that judge; by default each sample by the statistics of all others.
         without_data: Emergency repair of image networks whose statistics are lost or of other
             weights: estimate them on smooth random fields.
-        input_shape: Of one image, for ``without_data``: ``3x224x224``.
+        input_shape: Of one image, for ``without_data``: ``3x224x224`` or ``(3, 224, 224)``.
         in_place: Repair the file itself; it is kept as FILE.bak.
         at: Which models of the file to repair; ``all`` for every one.
         modes: ``eval`` to set the training flags of a whole module to eval.

@@ -33,7 +33,7 @@ def scan(
     fail_on: str | None = None,
     min_severity: str | None = None,
     min_confidence: str | None = None,
-    input_shape: str | Iterable[str] | None = None,
+    input_shape: str | Iterable[str] | Iterable[int] | None = None,
     batch_size: int = 0,
     samples: int = 256,
     device: str = "cpu",
@@ -68,7 +68,8 @@ def scan(
         fail_on: ``warning`` (default) or ``error``: what ``report.ok`` minds.
         min_severity: Milder findings are listed as suppressed.
         min_confidence: Less sure findings are listed as suppressed.
-        input_shape: Shape of made-up input without the batch: ``3x224x224``, one for each input.
+        input_shape: Shape of made-up input without the batch: ``3x224x224`` or ``(3, 224, 224)``;
+            several texts, one for each input.
         batch_size: Samples a forward; 0 for the data's own, or 32.
         samples: Most samples of the data that are used.
         device: Where to run: ``cpu``, ``cuda:1``, ``mps``.

@@ -86,6 +86,32 @@ def _one_of(kind: Any, word: str, name: str) -> Any:
         ) from error
 
 
+def shapes_of(given: str | Iterable[str] | Iterable[int] | None) -> tuple[str, ...]:
+    """Shapes of made-up inputs, as the flag takes them.
+
+    Args:
+        given: One as text, ``"3x224x224"``, or as Python has it, ``(3, 224, 224)``; or several
+            texts, one for each input.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if given is None or isinstance(given, str):
+        return () if given is None else (given,)
+    # What callers give who check no types: a number alone, shapes within a list.
+    value: object = given
+    several = list(value) if isinstance(value, Iterable) else [value]
+    if several and all(type(size) is int for size in several):
+        return ("x".join(map(str, several)),)
+    texts = tuple(shape for shape in several if isinstance(shape, str))
+    if len(texts) < len(several):
+        raise UsageError(
+            f"input_shape: {given!r:.60} is no shape",
+            "for example '3x224x224' or (3, 224, 224); for several inputs a list of such texts",
+        )
+    return texts
+
+
 @lazy_dataclass()
 class RunWords:
     """Everything that a run can be asked for."""
@@ -93,7 +119,7 @@ class RunWords:
     model: Model | None = None
     model_args: Mapping[str, Any] | list[Any] | None = None
     data: Any = None
-    input_shape: str | Iterable[str] | None = None
+    input_shape: str | Iterable[str] | Iterable[int] | None = None
     batch_size: int = 0
     samples: int = 256
     device: str = "cpu"
@@ -119,7 +145,6 @@ class RunWords:
             base: What it changes.
         """
         before = base or Running()
-        shapes = (self.input_shape,) if isinstance(self.input_shape, str) else self.input_shape
         return replace(
             before,
             loading=Loading(
@@ -131,7 +156,7 @@ class RunWords:
             ),
             feeding=Feeding(
                 data=self.data,
-                shapes=tuple(shapes or ()),
+                shapes=shapes_of(self.input_shape),
                 batch_size=self.batch_size,
                 samples=self.samples,
             ),

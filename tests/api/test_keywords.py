@@ -1,6 +1,8 @@
 """Plain keyword arguments, by the words of the flags."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,6 +114,20 @@ def test_a_live_module_is_run_where_it_is_told() -> None:
     assert normcheck.scan(DigitsNet(), batch_size=4, select="NC3", input_shape="1x8x8").models
     report = normcheck.scan(DigitsNet(), device="no-such-device")
     assert report.errors
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), [1, 8, 8], ["1x8x8"], torch.Size((1, 8, 8))])
+def test_a_shape_is_given_as_python_has_it(shape: Iterable[int] | Iterable[str]) -> None:
+    """As that of a tensor, or as text."""
+    assert normcheck.scan(DigitsNet(), batch_size=4, select="NC3", input_shape=shape).models
+
+
+@pytest.mark.parametrize("shape", [(1, 8.0, 8), [(1, 8, 8), (3,)], 8, [True, True]])
+def test_what_is_no_shape_is_an_error_with_a_hint(shape: Any) -> None:
+    """Nested ones included: several inputs have a text each."""
+    with pytest.raises(UsageError, match="is no shape") as caught:
+        normcheck.scan(DigitsNet(), input_shape=shape)
+    assert "(3, 224, 224)" in caught.value.hint
 
 
 @pytest.mark.parametrize(
