@@ -122,7 +122,7 @@ def test_a_shape_is_given_as_python_has_it(shape: Iterable[int] | Iterable[str])
     assert normcheck.scan(DigitsNet(), batch_size=4, select="NC3", input_shape=shape).models
 
 
-@pytest.mark.parametrize("shape", [(1, 8.0, 8), [(1, 8, 8), (3,)], 8, [True, True]])
+@pytest.mark.parametrize("shape", [(1, 8.0, 8), [(1, 8, 8), (3,)], 8.0, [True, True]])
 def test_what_is_no_shape_is_an_error_with_a_hint(shape: Any) -> None:
     """Nested ones included: several inputs have a text each."""
     with pytest.raises(UsageError, match="is no shape") as caught:
