@@ -14,6 +14,8 @@ class Answers:
     own answers dealt out anew, whichever is larger (of labels of nearly one class the first)."""
     classes: int
     """Between which the output decides."""
+    most_frequent: float = 0.0
+    """Share of the labels that the most frequent one has: what always answering it gives."""
 
 
 @lazy_dataclass()

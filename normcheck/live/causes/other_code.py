@@ -28,6 +28,9 @@ from normcheck.wording import number
 
 SAMPLES = 128
 _ANY = 4
+_FEWEST = 4
+"""Samples a batch has to have on average: behind norms that normalise by two samples each, healthy
+later norms are off by 0.5 (programs exported for batches of 2, on digits); by four none was."""
 FITS = 0.1
 """Median distance of a layer from its statistics (standard deviations, or log variance ratio) up
 to which it fits."""
@@ -74,11 +77,15 @@ def other_code(
             normalise by the batch; None where that is not known yet.
 
     Returns:
-        None where the first norm is off already, all fit, or none of what is tried helps.
+        None where the first norm is off already, all fit, none of what is tried helps, or the
+        batches cannot be joined and are too small to normalise by (a program's fixed size).
     """
     some, stored = feed.spread(SAMPLES), seen.stored
     order = list(stored)
     if len(order) < 2 or (distances is not None and not _is_off(distances)):
+        return None
+    size = regimes.forward.fixed_batch or some.samples / len(some.batches)
+    if size < _FEWEST:
         return None
     # Where distances are known, a few samples tell what runs.
     own = _tried(regimes, some if distances is None else some.spread(_ANY), stored, Variant(""))

@@ -118,8 +118,9 @@ def answers(measured: RegimeOutputs) -> Answers | None:
     present = {c: float((expected == c).double().mean()) for c in sorted(set(expected.tolist()))}
     dealt = sum(float((answered == c).double().mean()) * share for c, share in present.items())
     # Of labels that are nearly all the same, the model's own answers hit as many in any order.
-    guessed = dealt if max(present.values()) <= _ONE_SIDED else 0.0
-    return Answers(right, len(answered), max(guessed, 1 / classes), classes)
+    largest = max(present.values())
+    guessed = dealt if largest <= _ONE_SIDED else 0.0
+    return Answers(right, len(answered), max(guessed, 1 / classes), classes, largest)
 
 
 def loss_gain(stored: RegimeOutputs, given: RegimeOutputs) -> float | None:

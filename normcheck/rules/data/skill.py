@@ -20,6 +20,9 @@ _LITTLE = 0.3
 samples a model that knows something looks like one that guesses."""
 _SURE = 2.33
 """Deviations, one-sided 1 %, from which outputs are above guessing by any measure."""
+_SEEN = 0.05
+"""By how much the most frequent label has to beat guessing to be worth a word: labels of equal
+classes differ by less in 256 samples."""
 _ANOTHER_UNIT = 0.5
 """Correlation with the labels from which numbers were predicted, in another unit."""
 
@@ -138,6 +141,8 @@ def in_words(stored: Answers, given: Answers | None, healed: int, harmed: int) -
         harmed: Samples that are right only under ``stored``.
     """
     chance = f"guessing gives {percent(stored.chance)}"
+    if stored.most_frequent > stored.chance + _SEEN:
+        chance += f", always the most frequent label {percent(stored.most_frequent)}"
     text = f"On {plural(stored.samples, 'labelled sample')} accuracy is "
     text += f"{percent(stored.right / stored.samples)} with the stored statistics"
     if given is None:

@@ -241,3 +241,19 @@ def test_a_factor_by_channel_is_no_missing_factor() -> None:
     rules = {f.rule for f in judged(Ported(), state).findings}
     assert "NC407" not in rules
     assert "NC401" in rules
+
+
+@pytest.mark.parametrize(
+    ("served", "size", "found"),
+    [(nn.ReLU, 2, False), (nn.Identity, 2, False), (nn.Identity, 8, True)],
+)
+def test_programs_of_two_samples_accuse_no_code(
+    served: Callable[[], nn.Module], size: int, found: bool
+) -> None:
+    """Norms behind batches of two are off in healthy models; from larger ones code is told."""
+    state = trained(plain(nn.ReLU))
+    model = plain(served)
+    model.load_state_dict(state)
+    fed = images(3, 64)
+    program = torch.export.export(model.eval(), (fed[:size],))
+    assert ("NC407" in {f.rule for f in scan(program, data=list(fed.split(size))).fails()}) is found

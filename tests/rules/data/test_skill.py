@@ -51,3 +51,11 @@ def test_words_hold_a_test_and_the_number_of_samples() -> None:
     assert "no more than chance gives" in same
     both = in_words(Answers(22, 256, 0.1, 10), Answers(18, 256, 0.1, 10), 18, 22)
     assert "both are at chance, so accuracy decides nothing" in both
+
+
+def test_the_most_frequent_label_is_said_where_it_beats_guessing() -> None:
+    """93 % is no skill where 93 % of the labels are one class; of equal classes nothing is said."""
+    one_sided = Answers(238, 256, 0.5, 2, 0.93)
+    assert "always the most frequent label 93 %" in in_words(one_sided, one_sided, 0, 0)
+    equal = Answers(238, 256, 0.1, 10, 0.12)
+    assert "most frequent" not in in_words(equal, equal, 0, 0)
