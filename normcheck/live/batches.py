@@ -55,6 +55,12 @@ class Batch:
             )
         )
 
+    def by_place(self) -> "Batch":
+        """The same with its one input by place, where it has only that and by name."""
+        if self.args or len(self.kwargs) != 1:
+            return self
+        return replace(self, args=tuple(self.kwargs.values()), kwargs={})
+
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Batch":
         """A copy on ``device``; its floating tensors converted to ``dtype`` where given."""
         return self._changed(

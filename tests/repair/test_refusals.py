@@ -1,5 +1,6 @@
 """What would make a model worse, or may, is not written, and the reason is said."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,46 @@ def test_several_models_have_to_be_chosen(tmp_path: Path) -> None:
         fix(tmp_path / "two.pt", wanted(tmp_path / "fixed.pt"))
     with pytest.raises(NormcheckError, match="no model at 'c'"):
         fix(tmp_path / "two.pt", wanted(tmp_path / "fixed.pt", places=("c",)))
+
+
+CHANGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "larger": (lambda x: 4.6 * x, "not been divided by 4."),
+    "as bytes": (lambda x: 255 * x, "not been divided by 2"),
+    "brighter": (lambda x: x + 1.5, "had not been taken from it"),
+    "inverted": (lambda x: -x, "inverted"),
+}
+
+
+def _changed_data(folder: Path, change: Callable[[np.ndarray], np.ndarray], *, labels: bool) -> str:
+    train, _ = load()
+    held = {"images": change(train.inputs["images"].numpy()).astype(np.float32)}
+    np.savez(folder / "data.npz", **held, **({"labels": train.labels.numpy()} if labels else {}))
+    return str(folder / "data.npz")
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_right_statistics_are_not_fitted_to_another_input(
+    change: str, labels: bool, tmp_path: Path
+) -> None:
+    """All norms fit what they were trained on: what is wrong is the preprocessing, not the file."""
+    function, words = CHANGES[change]
+    data = _changed_data(tmp_path, function, labels=labels)
+    result = fix(HEALTHY, wanted(tmp_path / "fixed.pt", data=data))
+    assert result.refused
+    (said,) = (text for text in result.models[0].objections if "preprocessing" in text)
+    assert words in said
+    assert not (tmp_path / "fixed.pt").exists()
+
+
+@pytest.mark.parametrize("change", ["larger", "as bytes", "brighter"])
+def test_statistics_that_fit_no_input_are_estimated_for_this_one(
+    change: str, tmp_path: Path, samples: Path
+) -> None:
+    """Those of other weights say nothing of the input; neither does a little more light."""
+    data = _changed_data(tmp_path, CHANGES[change][0], labels=True)
+    foreign = fix(samples / "foreign-statistics.pt", wanted(tmp_path / "fixed.pt", data=data))
+    assert not foreign.refused
+    data = _changed_data(tmp_path, lambda x: 1.1 * x, labels=True)
+    dimmed = fix(HEALTHY, wanted(tmp_path / "dimmed.pt", data=data))
+    assert not any("preprocessing" in text for text in dimmed.models[0].objections)

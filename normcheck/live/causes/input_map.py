@@ -80,6 +80,8 @@ def read_input(
         distances: How far each norm is from its statistics as the input is, each of them behind
             norms that normalise by the batch.
     """
+    # An archive of arrays gives its one input by name.
+    feed = replace(feed, batches=tuple(each.by_place() for each in feed.batches))
     batch = feed.spread(SAMPLES).pooled()
     first, *later = seen.stored
     if batch is None or len(batch.args) != 1 or batch.kwargs or not later:

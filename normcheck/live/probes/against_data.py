@@ -108,7 +108,7 @@ def against_data(
     ranked = settled and (_told(healed, harmed, gain) or any(map(is_material, drifts)))
     if looked_for or ranked:
         regimes.expect(cost.search)
-    distances = _distances(evaluated, batchwise)
+    distances = distances_of(evaluated, batchwise)
     told = read_input(regimes, wide, evaluated, at_eval, distances) if looked_for else ReadInput()
     return AgainstData(
         drifts=drifts,
@@ -280,8 +280,13 @@ def _told(healed: int | None, harmed: int | None, gain: float | None) -> bool:
     return bool(z >= 2 or (gain or 0.0) + 2 * z >= 3)
 
 
-def _distances(evaluated: Collected, batchwise: Collected) -> dict[CallSite, float]:
-    """How far each norm is from its statistics, by the median over its channels."""
+def distances_of(evaluated: Collected, batchwise: Collected) -> dict[CallSite, float]:
+    """How far each norm is from its statistics, by the median over its channels.
+
+    Args:
+        evaluated: What eval mode gave them.
+        batchwise: What they are given behind norms that normalise by the batch.
+    """
     return {
         place: distance(*stored, *batchwise.moments[place].pooled(), evaluated.eps[place])
         for place, stored in evaluated.stored.items()

@@ -1,12 +1,13 @@
 """Whether re-estimated statistics help: each sample is judged by those of all the others."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import AgainstData, Regime
-from normcheck.live.misfit import OtherCode
+from normcheck.live.misfit import InputMap, OtherCode
 from normcheck.live.scores.against_constant import skill
 from normcheck.live.scores.pooled_scores import expected_gain
 from normcheck.live.scores.regime_comparison import (
@@ -21,6 +22,7 @@ from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.repair.estimating.data_stream import BatchStream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.repair_result import Proof
+from normcheck.rules.data.meant_input import as_formula, as_if, believed, is_far
 from normcheck.rules.data_verdict import Verdict, judged
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED
 from normcheck.rules.harm import Harm
@@ -37,6 +39,14 @@ UNSETTLED = 0.1
 """Residual, in standard deviations, from which an estimate is no estimate."""
 _SAME = 0.01
 """Relative difference of outputs that needs no judge."""
+
+
+@lazy_dataclass(eq=False)
+class Meant:
+    """What the stored statistics fit, where it is not what they are given."""
+
+    code: OtherCode | None = None
+    input: InputMap | None = None
 
 
 @lazy_dataclass(eq=False)
@@ -95,7 +105,7 @@ def judge(
     judged_by: str,
     *,
     initial: bool,
-    meant: OtherCode | None = None,
+    meant: Meant | None = None,
 ) -> Judged:
     """What the outputs say, and whether anything speaks against the new statistics.
 
@@ -104,7 +114,7 @@ def judge(
         estimate: What is to be written.
         judged_by: Which samples judged, in words.
         initial: Whether stored statistics are exactly 0 and 1.
-        meant: The function that the stored statistics fit, where the code computes another.
+        meant: What the stored statistics fit, where that is other code or input than is given.
     """
     before, after = outputs
     stored, given = regime("eval", before, before), regime("re-estimated", after, before)
@@ -122,15 +132,38 @@ def judge(
     )  # fmt: skip
     objections = list(_against(found, stored, given, loss_gain(before, after), initial=initial))
     objections += _too_little(estimate, given.samples)
-    if meant is not None:
-        objections.append(
-            f"the stored statistics fit another function than this code computes ({meant.words}): "
-            "correct the code first, re-estimating would only hide it"
-        )
+    objections += _of_others(meant or Meant(), (healed, harmed), given.samples)
     proof = Proof(
         replace(stored, name="before"), replace(given, name="after"), found.text, judged_by
     )
     return Judged(proof, tuple(objections), found.harm is Harm.UNKNOWN)
+
+
+def _of_others(meant: Meant, changed: tuple[int | None, int | None], samples: int) -> Iterator[str]:
+    """Objections where the statistics are right, and code or input are others than in training.
+
+    Args:
+        meant: What they fit.
+        changed: Labelled answers that new statistics heal, and that they harm.
+        samples: Of how many.
+    """
+    if meant.code is not None:
+        yield (
+            "the stored statistics fit another function than this code computes "
+            f"({meant.code.words}): correct the code first, re-estimating would only hide it"
+        )
+    if meant.input is None:
+        return
+    # As many as there would be among the samples by which the input was looked at.
+    part = min(1.0, meant.input.samples / max(samples, 1))
+    healed, harmed = (None if count is None else round(part * count) for count in changed)
+    found = believed(meant.input, (healed, harmed))
+    if found is not None and is_far(found):
+        yield (
+            f"with the input {as_formula(found)} all norms fit their stored statistics, "
+            f"{as_if(found)}: correct the preprocessing first, re-estimating would fit the model "
+            "to another input"
+        )
 
 
 def _against(

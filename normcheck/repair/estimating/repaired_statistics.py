@@ -6,9 +6,10 @@ from torch import Tensor
 
 from normcheck.errors import NormcheckError
 from normcheck.live.batches import Feed
+from normcheck.live.causes.input_map import read_input
 from normcheck.live.causes.other_code import other_code
 from normcheck.live.feeding.label_range import check_range
-from normcheck.live.misfit import OtherCode
+from normcheck.live.probes.against_data import distances_of
 from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.input_moments import Collected
@@ -17,7 +18,7 @@ from normcheck.repair.editing.tensor_edits import NOT_FINITE
 from normcheck.repair.estimating.data_stream import BatchStream, open_stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.estimating.prepared_model import prepared
-from normcheck.repair.estimating.proof import Judged, crossed, held_out, judge
+from normcheck.repair.estimating.proof import Judged, Meant, crossed, held_out, judge
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import ModelRepair
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
@@ -98,7 +99,7 @@ def _measured(
             "be compared",
             "seed its random draws, or give other data to judge by with --holdout",
         )
-    meant = None if initial else _other_code(estimator.regimes, data)
+    meant = Meant() if initial else _meant(estimator.regimes, data)
     verdict = judge((before, after), estimate, by, initial=initial, meant=meant)
     return estimate, verdict, data.source, data.shapes
 
@@ -107,8 +108,8 @@ def _finite(statistics: tuple[Tensor, Tensor]) -> bool:
     return all(bool(part.isfinite().all()) for part in statistics)
 
 
-def _other_code(regimes: Regimes, data: BatchStream) -> OtherCode | None:
-    """The function that the stored statistics fit, where it is another than the code's."""
+def _meant(regimes: Regimes, data: BatchStream) -> Meant:
+    """The code and the input that the stored statistics fit, where they are others than given."""
     batches, samples = [], 0
     for batch in data:
         batches.append(batch)
@@ -116,6 +117,11 @@ def _other_code(regimes: Regimes, data: BatchStream) -> OtherCode | None:
         if samples >= _LOOKED_AT:
             break
     feed = Feed(tuple(batches), data.source, real=True)
-    seen = Collected()
-    regimes.stored(feed, seen)
-    return other_code(regimes, feed, seen)
+    seen, batchwise = Collected(), Collected()
+    at_eval = regimes.stored(feed, seen).together()
+    code = other_code(regimes, feed, seen)
+    if code is not None:
+        return Meant(code)
+    regimes.batch(feed, batchwise)
+    told = read_input(regimes, feed, seen, at_eval, distances_of(seen, batchwise))
+    return Meant(input=told.map)

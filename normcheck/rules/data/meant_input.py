@@ -30,13 +30,21 @@ _IMAGENET = ((-2.118, -2.036, -1.804), 4.42)
 
 
 def meant_input(data: AgainstData | None) -> InputMap | None:
-    """The change of the input under which all norms fit; None where something speaks against it.
+    """The change of the input under which all norms fit; None where something speaks against it."""
+    return believed(data.input_map, (data.healed, data.harmed)) if data is not None else None
+
+
+def believed(found: InputMap | None, changed: tuple[int | None, int | None]) -> InputMap | None:
+    """The same change; None where something speaks against it.
 
     Labels do where answers suffer from the change, or where re-estimated statistics heal what it
     does not. Without them an inversion has to fit closely: data of one class come near one.
+
+    Args:
+        found: Under which all norms fit, if there is one.
+        changed: Labelled answers that re-estimated statistics heal, and that they harm.
     """
-    found = data.input_map if data else None
-    if found is None or data is None:
+    if found is None:
         return None
     if found.healed is None or found.harmed is None:
         turned = found.factor < 0 or found.reversed_channels
@@ -44,7 +52,7 @@ def meant_input(data: AgainstData | None) -> InputMap | None:
     gained = found.healed - found.harmed
     if gained < 0 and sign_test(found.harmed, found.healed) < BEYOND_GUESSING:
         return None
-    healed, harmed = data.healed or 0, data.harmed or 0
+    healed, harmed = (count or 0 for count in changed)
     better = healed > harmed and sign_test(healed, harmed) < BEYOND_GUESSING
     return None if better and gained < _AS_MUCH * (healed - harmed) else found
 

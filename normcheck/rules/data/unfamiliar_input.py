@@ -91,6 +91,11 @@ _NO_INPUT = 0.45
 """What no input explains of the first norm's means, in deviations, from which it is the file:
 healthy models have 0.33 at most (behind a max pooling)."""
 
+_IF_THE_SAME = (
+    "; if that is the same, re-estimate the statistics on training data (normcheck fix --model … "
+    "--data …)"
+)
+
 _ALIKE = 0.25
 """Difference of two correlations of neighbours up to which images are as smooth as each other."""
 
@@ -107,6 +112,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     meant = meant_input(data)
     shift, log_scale = median(np.abs(first.shift)), median(first.log_scale)
     content = None if meant is not None else other_content(judged, data)
+    of_first = _of_first(data.first_map)
     severity, confidence = judged.severity
     if content is not None and severity is not Severity.ERROR:
         severity, confidence = Severity.WARNING, Confidence.MEDIUM
@@ -128,7 +134,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             if content is not None
             else f"The first norm is off by {number(shift)} standard deviations in the mean and a "
             f"factor of {number(float(np.exp(log_scale)))} in the variance (medians), the later "
-            f"ones agree with their statistics.{_of_first(data.first_map)}"
+            f"ones agree with their statistics.{of_first}"
         )
         + f" {judged.text}",
         consequence=(
@@ -137,12 +143,16 @@ def check(subject: Subject) -> Iterator[Finding]:
             if content is not None
             else "Predictions are made on input that the model was not trained on: another range, "
             "mean or channel order."
+            if meant is not None or of_first
+            else "Either predictions are made on input that the model was not trained on (another "
+            "range, mean or channel order), or the first norm's statistics alone are off, as where "
+            "its weights still moved fast when the training ended."
         ),
         fix=(
             "scan with samples of the training data, preprocessed as in training"
             if content is not None
             else "compare the preprocessing with that of training (scale, mean and std, channel "
-            "order)"
+            f"order){'' if meant is not None or of_first else _IF_THE_SAME}"
         ),
         evidence=(
             Evidence("share of the first norm's channels off", share_off(first), _SHARE),

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,9 @@ from torch.nn import functional
 from normcheck import Examination, Report, scan
 from normcheck.findings import Severity
 from normcheck.live.run_request import Feeding, Running
+from sample_models.data import load
+from sample_models.networks import DigitsNet
+from tests.conftest import SAMPLES
 
 pytestmark = pytest.mark.kernels
 
@@ -197,3 +202,34 @@ def test_nothing_of_the_model_is_left_changed() -> None:
     said(model, 255 * photos(1))
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert hooks == [len(m._forward_hooks) for m in model.modules()]
+
+
+@pytest.mark.parametrize("name", ["images", None])
+def test_an_input_that_is_given_by_name_is_looked_at_as_well(
+    name: str | None, tmp_path: Path
+) -> None:
+    """As an archive of arrays gives it, of which one is called like the model's argument."""
+    images = 4.6 * load()[1].inputs["images"][:256]
+    data: object = images
+    if name is not None:
+        np.savez(tmp_path / "data.npz", **{name: images.numpy()})
+        data = tmp_path / "data.npz"
+    report = scan(SAMPLES / "digits-healthy.pt", model=DigitsNet, data=data)
+    (finding,) = (finding for finding in report.findings if finding.rule == "NC404")
+    assert "as if it had not been divided by 4." in finding.detail
+
+
+def test_where_no_change_is_named_the_statistics_may_be_off() -> None:
+    """The words say both: of a first norm alone that is off, nobody knows what is to blame."""
+    unnamed = []
+    for seed in range(5, 9):
+        model = settled(convolutions(), standard(photos(0)))
+        random = torch.Generator().manual_seed(seed)
+        # No map of the input scatters variances channel by channel.
+        model[1].running_var *= (0.9 * torch.randn(24, generator=random)).exp()
+        report = scan(model, Examination(running=Running()), data=standard(photos(1)))
+        unnamed += [f for f in report.findings if f.rule == "NC404" and "all fit" not in f.detail]
+    assert unnamed
+    for finding in unnamed:
+        assert "or the first norm's statistics alone are off" in finding.consequence
+        assert "normcheck fix" in finding.fix
