@@ -85,8 +85,12 @@ def anatomies(path: Path) -> list[Anatomy]:
 
 
 def layers_in(path: Path) -> dict[str, NormLayer]:
-    """The norms of the one model of a file, by path."""
-    (anatomy,) = anatomies(path)
-    found = {layer.path: layer for layer in anatomy.layers}
-    assert len(found) == len(anatomy.layers)
+    """The norms of a file, by path: an average within a model is a model of its own."""
+    each = anatomies(path)
+    found = {
+        f"{anatomy.where}.{layer.path}".strip("."): layer
+        for anatomy in each
+        for layer in anatomy.layers
+    }
+    assert len(found) == sum(len(anatomy.layers) for anatomy in each)
     return found

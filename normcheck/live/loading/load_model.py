@@ -16,6 +16,7 @@ from normcheck.live.loading.load_exported import load_exported
 from normcheck.live.loading.rebuild import rebuild
 from normcheck.live.run_request import Loading
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
+from normcheck.saved.tensors import TensorRef
 
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
@@ -42,7 +43,8 @@ def load(checkpoint: Checkpoint, saved: SavedModel, how: Loading) -> Loaded:
     if how.model:
         module = factory.build(how.model, how.arguments)
         places = tuple(model.where for model in checkpoint.models)
-        return Loaded(module, tuple(factory.load(module, saved, how.prefix, places)))
+        copies = copies_within(checkpoint, saved)
+        return Loaded(module, tuple(factory.load(module, saved, how.prefix, places, copies)))
     if saved.form is Form.STATE_DICT:
         raise NormcheckError(
             "a state dict has no code to run",
@@ -55,6 +57,22 @@ def load(checkpoint: Checkpoint, saved: SavedModel, how: Loading) -> Loaded:
     if how.trust:
         return Loaded(_trusted(Path(checkpoint.name), saved), ("ran with the file's own code",))
     return Loaded(rebuild(saved.root))
+
+
+def copies_within(checkpoint: Checkpoint, saved: SavedModel) -> dict[str, TensorRef]:
+    """Tensors of the other models that lie at places within a state dict, by their names in it.
+
+    An average in the same flat dict as its model is a model of its own.
+    """
+    if saved.form is not Form.STATE_DICT:
+        return {}
+    above = f"{saved.where}." if saved.where else ""
+    return {
+        f"{other.where[len(above) :]}.{name}": tensor
+        for other in checkpoint.models
+        if other is not saved and other.where.startswith(above) and other.where != saved.where
+        for name, tensor in other.tensors.items()
+    }
 
 
 def _trusted(path: Path, saved: SavedModel) -> nn.Module:

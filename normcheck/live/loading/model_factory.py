@@ -6,7 +6,9 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -260,7 +262,11 @@ def _shape(shape: Iterable[int]) -> str:
 
 
 def load(
-    model: nn.Module, saved: SavedModel, prefix: str | None, places: tuple[str, ...] = ()
+    model: nn.Module,
+    saved: SavedModel,
+    prefix: str | None,
+    places: tuple[str, ...] = (),
+    copies: Mapping[str, TensorRef] = MappingProxyType({}),
 ) -> list[str]:
     """Put the weights of a file into a model, and say what did not fit.
 
@@ -269,6 +275,8 @@ def load(
         saved: The model of the file.
         prefix: As the user chose it; None to look for one.
         places: Of all models of the file, for the hint on how to choose another.
+        copies: Tensors of the averages that lie within it in the file, by their names there: a
+            module that holds a network and its average takes both.
 
     Returns:
         Notes for the report; empty where every name found its place.
@@ -278,11 +286,16 @@ def load(
             the file have no name in common.
     """
     fit = fitting(model, saved.tensors, within_place(prefix, saved))
+    names = frozenset(name for name, _ in model.named_parameters())
+    if copies and fit.problems(names):
+        whole = replace(saved, tensors={**saved.tensors, **copies})
+        of_all = fitting(model, whole.tensors, within_place(prefix, saved))
+        if not of_all.problems(names):
+            saved, fit = whole, of_all
     if len(fit.missing) == len(model.state_dict(keep_vars=True)):
         # Also of a model without parameters: judging it would say nothing of the file.
         raise nothing_fits(model, saved, prefix, places)
-    parameters = frozenset(name for name, _ in model.named_parameters())
-    problems = fit.problems(parameters)
+    problems = fit.problems(names)
     if problems:
         raise NormcheckError(
             f"its tensors do not fit the model: {'; '.join(problems)}",

@@ -111,6 +111,12 @@ def prepared(
     """
     loaded = load(checkpoint, saved, running.loading)
     model = loaded.module
+    fit = fitting(model, saved.tensors, within_place(running.loading.prefix, saved))
+    if running.loading.model and fit.problems(frozenset(n for n, _ in model.named_parameters())):
+        raise NormcheckError(
+            "the model of --model holds another model of the file as well, its average",
+            "repair each alone: a --model that makes the one, and --where that names it",
+        )
     device = device_of(running.device)
     with untouched(model):
         model.to(device)
@@ -125,7 +131,7 @@ def prepared(
                     forward,
                     Regimes(forward, reached, set(), lambda n: running.progress(doing, n)),
                     tracked_norms(reached),
-                    fitting(model, saved.tensors, within_place(running.loading.prefix, saved)),
+                    fit,
                     loaded.notes,
                 )
             except Interrupted as error:

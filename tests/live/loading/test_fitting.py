@@ -126,6 +126,40 @@ def test_an_average_is_chosen_by_the_names_of_the_file(
             load(net(), saved, prefix)
 
 
+class Both(nn.Module):
+    """A network and its average, as modules of trainers hold them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.ema = net(), net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.model(x) - self.ema(x)
+        return made
+
+
+def test_a_module_that_holds_the_average_as_well_takes_both(
+    opened: Callable[[Any], Checkpoint],
+) -> None:
+    """Though the file's are two models, which are judged apart without its code."""
+    tensors = under("model.", state(1)) | under("ema.", state(2))
+    checkpoint = opened({"state_dict": tensors})
+    raw, average = checkpoint.models
+    assert (raw.where, average.where) == ("state_dict", "state_dict.ema")
+    for saved, holds in ((raw, True), (average, False)):
+        how = Loading(Both)
+        if holds:
+            both = loading.load(checkpoint, saved, how).module
+            assert_loaded(both.get_submodule("model"), state(1))
+            assert_loaded(both.get_submodule("ema"), state(2))
+        else:
+            with pytest.raises(NormcheckError):
+                loading.load(checkpoint, saved, how)
+    # A copy of the one alone takes what it needs.
+    assert_loaded(loading.load(checkpoint, raw, Loading(net)).module, state(1))
+    assert_loaded(loading.load(checkpoint, average, Loading(net)).module, state(2))
+
+
 def test_missing_parameters_are_listed(read: Read) -> None:
     """A parameter that would stay random forbids the run; it is named."""
     tensors = state()
