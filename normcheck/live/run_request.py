@@ -1,6 +1,6 @@
 """What a user asks of a run: which model, which input, where. Plain values, without torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,18 @@ class Progress(Protocol):
 
 ALL = "all"
 """What stands for every model of a file."""
+TOP = "."
+"""What stands for a model at the top of its file, as for the current folder."""
+
+
+def at_places(words: Iterable[str]) -> tuple[str, ...]:
+    """Places of models as a file has them, of the words that name them."""
+    return tuple("" if word == TOP else word for word in words)
+
+
+def named(places: Iterable[str]) -> str:
+    """Places in the words that name them, for a message."""
+    return ", ".join(repr(place or TOP) for place in places)
 
 
 @lazy_dataclass()

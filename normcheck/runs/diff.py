@@ -14,7 +14,7 @@ from normcheck.config.policy import Policy
 from normcheck.errors import UnreadableError, UsageError
 from normcheck.findings import Failure
 from normcheck.formats.targets import expand
-from normcheck.live.run_request import ALL, Running
+from normcheck.live.run_request import ALL, Running, at_places
 from normcheck.pipeline.configured_run import indispensable_run
 from normcheck.pipeline.given import check_kinds, paths_in
 from normcheck.pipeline.judge import Asides, concerned, judge
@@ -62,7 +62,7 @@ def diff(
     check_kinds(examination, policy)
     examination, policy = examination or Examination(), policy or Policy()
     words = paths_in(targets, "diff compares")
-    places = () if tuple(where) == (ALL,) else tuple(where)
+    places = () if tuple(where) == (ALL,) else at_places(where)
     series = Series(examination.limits, places, ranks=ranks)
     files = list(_files(words, examination.redirects, series.errors))
     _check_numbers(files, places, series.errors)

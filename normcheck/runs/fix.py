@@ -6,7 +6,7 @@ from pathlib import Path
 
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.live.run_request import ALL
+from normcheck.live.run_request import ALL, at_places, named
 from normcheck.pipeline.given import paths_in
 from normcheck.repair.editing.patched_copy import single_source
 from normcheck.repair.repair_model import repair_model
@@ -78,7 +78,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _chosen(checkpoint: Checkpoint, how: Fixing) -> tuple[SavedModel, ...]:
     """The models of the file that are meant."""
     places = [saved.where for saved in checkpoint.models]
-    listed = ", ".join(repr(place) for place in places)
+    listed = named(places)
     if not how.places:
         if len(places) > 1:
             raise UsageError(
@@ -88,7 +88,8 @@ def _chosen(checkpoint: Checkpoint, how: Fixing) -> tuple[SavedModel, ...]:
         return checkpoint.models
     if ALL in how.places and ALL not in places:
         return checkpoint.models
-    for place in how.places:
+    wanted = at_places(how.places)
+    for place in wanted:
         if place not in places:
-            raise UsageError(f"no model at {place!r}", f"the file has models at {listed}")
-    return tuple(saved for saved in checkpoint.models if saved.where in how.places)
+            raise UsageError(f"no model at {named([place])}", f"the file has models at {listed}")
+    return tuple(saved for saved in checkpoint.models if saved.where in wanted)

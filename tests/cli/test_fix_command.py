@@ -1,5 +1,6 @@
 """``normcheck fix`` as a user calls it: what is said, exit codes, what cannot be asked for."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -72,6 +73,25 @@ def test_one_model_of_several_is_repaired_without_a_run(
     fixed = torch.load("fixed.pt")
     assert all(torch.equal(fixed["model"][name], value) for name, value in state.items())
     assert not torch.equal(fixed["ema"]["stem.norm.running_var"], state["stem.norm.running_var"])
+
+
+def test_the_model_beside_its_average_is_named_by_a_dot(
+    normcheck: Normcheck, tmp_path: Path
+) -> None:
+    """A flat state dict of both has it at the top: fix and diff take it, and leave the average."""
+    state = torch.load(SAMPLES / "statistics-lost.pt")
+    torch.save(state | {f"ema.{name}": tensor.clone() for name, tensor in state.items()}, "flat.pt")
+    ran = normcheck("fix", "flat.pt", *RUN, *BATCH, "-o", "fixed.pt")
+    assert ran.code == 2
+    assert "holds 2 models: '.', 'ema'" in ran.err
+    ran = normcheck("fix", "flat.pt", *RUN, *BATCH, "-o", "fixed.pt", "--where", ".")
+    assert (ran.code, ran.err) == (0, "")
+    fixed = torch.load("fixed.pt")
+    assert all(torch.equal(fixed[f"ema.{name}"], tensor) for name, tensor in state.items())
+    assert not torch.equal(fixed["stem.norm.running_var"], state["stem.norm.running_var"])
+    moved = normcheck("diff", "flat.pt", "fixed.pt", "--where", ".", "-f", "json").out
+    kept = normcheck("diff", "flat.pt", "fixed.pt", "--where", "ema", "-f", "json").out
+    assert json.loads(moved)["comparisons"] != json.loads(kept)["comparisons"]
 
 
 @pytest.mark.parametrize(

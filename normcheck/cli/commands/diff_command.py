@@ -34,12 +34,11 @@ def run_diff(words: Diff) -> int:
     destinations.spare([*words.targets, words.run.data])
     for name, what in ((resolved.file.path, "configuration"), (resolved.baseline, "baseline")):
         destinations.spare([str(name)] if name else (), f"the {what} of this run")
-    running = requested(words.run, words.probing)
+    # --where names the models that are compared, by a run or without one.
+    running = requested(replace(words.run, where=()), words.probing)
     with progress(words.screen.quiet) as (tick, announce):
         if running is not None:
-            # Which of the models are compared is chosen before anything runs.
-            loading = replace(running.loading, where=())
-            running = replace(running, loading=loading, progress=tick, announce=announce)
+            running = replace(running, progress=tick, announce=announce)
             examination = replace(examination, running=running)
         result = diff(
             words.targets,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from normcheck.errors import NormcheckError
+from normcheck.live.run_request import named
 from normcheck.saved.checkpoint import SavedModel
 from normcheck.saved.tensors import TensorRef
 
@@ -28,7 +29,7 @@ def nothing_fits(
     elif own and (found := _likely_prefix(own, saved.tensors)):
         ways.append(f"--prefix {found} if the model is the part under that name")
     if len(places) > 1:
-        listed = ", ".join(repr(place) for place in places[:_SHOWN])
+        listed = named(places[:_SHOWN])
         ways.append(f"--where chooses another model of the file: {listed}")
     ways.append("check that --model and --model-args build the model that was saved")
     return NormcheckError(error, "; ".join(ways))

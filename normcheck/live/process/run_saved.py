@@ -12,7 +12,7 @@ from normcheck.live.loading.load_model import load
 from normcheck.live.probes.export_outputs import outputs_compared
 from normcheck.live.probes.probe import run
 from normcheck.live.process.run_outcome import Outcome
-from normcheck.live.run_request import ALL, Running
+from normcheck.live.run_request import ALL, Running, at_places, named
 from normcheck.live.watching.forward import in_words
 from normcheck.live.watching.live_records import described
 from normcheck.live.watching.sound_modules import check_sound
@@ -35,12 +35,12 @@ def run_saved(checkpoint: Checkpoint, anatomies: Sequence[Anatomy], how: Running
         how: As the user wants it.
     """
     places = [saved.where for saved in checkpoint.models]
-    wanted = how.loading.where
+    wanted = at_places(how.loading.where)
+    how = replace(how, loading=replace(how.loading, where=wanted))
     missing = [place for place in wanted if place not in places and place != ALL]
     if missing:
         error = NormcheckError(
-            f"no model at {missing[0]!r}",
-            f"the file has models at {', '.join(map(repr, places))}",
+            f"no model at {named(missing[:1])}", f"the file has models at {named(places)}"
         )
         return [Outcome(anatomies[0], error=error), *(Outcome(a) for a in anatomies[1:])]
     if ALL in wanted and ALL not in places:
