@@ -6,13 +6,13 @@ healthy models of two dozen families reach; ``benchmarks/file_verdicts.py`` meas
 """
 
 from collections.abc import Sequence
-from math import log, sqrt
+from math import log
 
 import numpy as np
 
 from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
-from normcheck.norms.belonging.fit import Fit, off_one
+from normcheck.norms.belonging.fit import Fit, beyond_prediction, off_one
 from normcheck.norms.belonging.fit_places import AGREES, FAINT
 from normcheck.norms.belonging.pooled import has_room
 from normcheck.norms.belonging.structure.link import WeightStructure
@@ -34,6 +34,8 @@ FEWEST_TOGETHER = 48
 """Of several links."""
 FEWEST_PROVEN = 2
 """Links in an ``nn.Sequential`` that speak together: names leave nothing to be guessed there."""
+PROVEN_FACTOR = log(1.15)
+"""Logarithm of the factor that most proven links of a healthy model may have."""
 MOST = 0.5
 """Share of the links that must fit before one that only its block's names make certain counts."""
 OF_A_SUM = 0.5
@@ -235,7 +237,7 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Indication]:
     sure = len(proven) >= FEWEST_PROVEN
     matrices = [f for f in told if f.link.kind is WeightStructure.LINEAR and f.alignment > CLOSELY]
     if len(told) >= (FEWEST_PROVEN if sure else FEWEST_LINKS) and channels >= FEWEST_CHANNELS:
-        threshold = log(1.15) if sure else log(1.2)
+        threshold = PROVEN_FACTOR if sure else log(1.2)
     elif len(told) == len(matrices) == 1 and matrices[0].stored_mean.size >= FEWEST_CHANNELS:
         # Nothing is pooled between vectors: a single matrix can speak, of a factor that is large.
         sure, threshold = False, log(1.4)
@@ -293,7 +295,7 @@ def _alone(inside: Sequence[Fit], likely: Sequence[Fit]) -> list[Indication]:
 
 def _apart(fit: Fit) -> float:
     """1 minus the correlation of stored and predicted means, less where they are hardly off."""
-    off = sqrt(max(fit.energy * (1 - fit.explained), 0.0))
+    off = beyond_prediction(fit)
     return (1 - fit.correlation) * min(1.0, off / OFF_ALONE)
 
 

@@ -13,10 +13,8 @@ from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_places import CONVINCING
 from normcheck.norms.layer import Confidence, Recognition
 from normcheck.norms.layer_numbers import median
-from normcheck.rules.evidence.belonging_evidence import readings
+from normcheck.rules.evidence.belonging_evidence import PROVEN_FACTOR, readings
 
-MOST_OFF = log(1.15)
-"""Logarithm of the factor that most layers may have: as links in an ``nn.Sequential`` may."""
 UNLIKE = "their means fit, by links that are guesses, but what else these predict does not"
 
 
@@ -36,7 +34,7 @@ def doubted_guesses(agreement: Agreement | None) -> dict[str, str]:
     if not vouching:
         return {}
     level = median([log(fit.slope) for fit in vouching])
-    if len(vouching) >= FEWEST_LEVEL and abs(level) > MOST_OFF:
+    if len(vouching) >= FEWEST_LEVEL and abs(level) > PROVEN_FACTOR:
         return {fit.link.target.path: UNLIKE for fit in vouching}
     taken = tuple(
         replace(fit, link=replace(fit.link, recognition=_CERTAIN))

@@ -146,15 +146,11 @@ def test_a_module_that_holds_the_average_as_well_takes_both(
     checkpoint = opened({"state_dict": tensors})
     raw, average = checkpoint.models
     assert (raw.where, average.where) == ("state_dict", "state_dict.ema")
-    for saved, holds in ((raw, True), (average, False)):
-        how = Loading(Both)
-        if holds:
-            both = loading.load(checkpoint, saved, how).module
-            assert_loaded(both.get_submodule("model"), state(1))
-            assert_loaded(both.get_submodule("ema"), state(2))
-        else:
-            with pytest.raises(NormcheckError):
-                loading.load(checkpoint, saved, how)
+    both = loading.load(checkpoint, raw, Loading(Both)).module
+    assert_loaded(both.get_submodule("model"), state(1))
+    assert_loaded(both.get_submodule("ema"), state(2))
+    with pytest.raises(NormcheckError):
+        loading.load(checkpoint, average, Loading(Both))
     # A copy of the one alone takes what it needs.
     assert_loaded(loading.load(checkpoint, raw, Loading(net)).module, state(1))
     assert_loaded(loading.load(checkpoint, average, Loading(net)).module, state(2))

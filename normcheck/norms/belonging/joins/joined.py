@@ -159,4 +159,9 @@ def _best(prediction: Prediction, level: float) -> Fit | None:
         return None
     if fit.correlation < FOLLOWS:
         return None
-    return fit if beyond_none(fit) >= sqrt(BEYOND_CHANCE**2 + 2 * log(len(scores))) else None
+    return fit if is_beyond_chance(fit, len(scores)) else None
+
+
+def is_beyond_chance(fit: Fit, tries: int) -> bool:
+    """Whether means correlate beyond what the best of so many unrelated sources would reach."""
+    return beyond_none(fit) >= sqrt(BEYOND_CHANCE**2 + 2 * log(tries))

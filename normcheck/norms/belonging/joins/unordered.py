@@ -9,13 +9,14 @@ against nobody.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from math import log, sqrt
+from dataclasses import replace
 
 import numpy as np
 
 from normcheck.norms.belonging.agreement import Agreement
-from normcheck.norms.belonging.fit import Fit, beyond_none
+from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_links import agreement_of, cannot_judge
+from normcheck.norms.belonging.joins.joined import FEWEST_CHANNELS, MOST_NORMS, is_beyond_chance
 from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.link import Link, role_of, usable, weights_kind
@@ -29,19 +30,16 @@ from normcheck.norms.weight_layout import layouts_of
 from normcheck.norms.weights_budget import within_budget
 from normcheck.saved.checkpoint import SavedModel
 
-FEWEST_CHANNELS = 16
-MOST_NORMS, MOST_SOURCES = 64, 64
-"""Norms of one model that are looked at, and norms that may feed one, so that time is bounded."""
+MOST_SOURCES = 64
+"""Norms that may feed one, so that time is bounded."""
 SAMPLED = 8
-"""Of these norms: where none of so many is explained, the others are not asked."""
+"""Of the norms that are looked at: where none of so many is explained, the others are not asked."""
 MOST_WEIGHTS = 3
 """Weights of one block that may stand before a norm."""
 ACTIVATIONS_TRIED = ("ReLU", "no activation", "SiLU", "tanh")
 """One of each shape: the link that is found is then read under all of them."""
 FOLLOWS = 0.95
 """Alignment from which a norm is what feeds another; parts of a sum reach 0.8."""
-BEYOND_CHANCE = 4.0
-"""Standard errors that it must lie above none (``beyond_none``), of a single try."""
 
 
 def with_sources_found(
@@ -133,8 +131,7 @@ def _found(
 
 def _explains(fit: Fit, tries: int) -> bool:
     """Whether a norm explains the means of another, beyond the chance of so many tries."""
-    beyond = sqrt(BEYOND_CHANCE**2 + 2 * log(tries))
-    return fit.alignment >= FOLLOWS and fit.slope > 0 and beyond_none(fit) >= beyond
+    return fit.alignment >= FOLLOWS and fit.slope > 0 and is_beyond_chance(fit, tries)
 
 
 def _asked(
@@ -174,15 +171,10 @@ _BY_NUMBERS = Recognition(
 
 def _link(source: NormLayer, asked: Link) -> Link:
     """The link from the source that was found."""
-    return Link(
-        source,
-        asked.weights_path,
-        asked.weights,
-        asked.bias,
-        asked.target,
-        asked.kind,
-        role_of(source.path, asked.weights_path, asked.target.path),
-        _BY_NUMBERS,
+    return replace(
+        asked,
+        source=source,
+        role=role_of(source.path, asked.weights_path, asked.target.path),
     )
 
 

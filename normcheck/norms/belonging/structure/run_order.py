@@ -72,11 +72,12 @@ def _norms_behind(steps: list[ModuleStep]) -> list[ModuleStep]:
     """
     if not any(map(_begins_with_norm, pairwise(steps), chain((None,), steps))):
         return steps  # as nearly always
-    votes = _votes(steps, _blocks(steps))
+    blocks = _blocks(steps)
+    votes = _votes(steps, blocks)
     if not any(vote == {True} for vote in votes.values()):
         return steps
     run = list(steps)
-    for block in _blocks(steps):
+    for block in blocks:
         if votes.get(_names(steps, block)) == {True}:
             for norm, weights in zip(block[::2], block[1::2], strict=True):
                 run[norm], run[weights] = steps[weights], steps[norm]
