@@ -1,5 +1,6 @@
 """From what the user gave to what the model takes: the reading of the data that runs."""
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 
@@ -116,14 +117,21 @@ def _real(model: nn.Module, forward: Forward, feeding: Feeding) -> Feed:
             f"the model takes nothing called {fold(names)}: {first}",
             "call the array of inputs x and that of labels y, or name them as forward does",
         )
-    shapes = Batch((item,)).shapes()
+    # Of the likeliest reading: labels are no input.
+    shapes = next(readings(item, model)).shapes()
     raise NormcheckError(
         f"the model fails on the data ({shapes or type(item).__name__} a sample): {first}",
-        "images are channels first, (N, C, H, W); a loader can give exactly what forward takes",
+        "images are channels first, (N, C, H, W); a loader can give exactly what forward takes"
+        if first is None or _OF_SHAPES.search(first)
+        else "it fails in its own code: model(x) on a few of the samples shows where",
     )
 
 
 _KNOWN_NAMES = frozenset(INPUT_NAMES)
+_OF_SHAPES = re.compile(
+    r"shape|size|dim|channel|mat1|expected|unpack|argument|index out of", re.IGNORECASE
+)
+"""What errors of torch say where the input is not of the form that the model takes."""
 _AS_FLOATS = 1000
 """Readings from this number on are the same ones with integers as floating numbers."""
 

@@ -1,11 +1,12 @@
 """How an item of the user's data can be meant: which parts are inputs and which are labels."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from normcheck.live.batches import Batch, joined
@@ -39,11 +40,39 @@ def _labels_without_samples(batch: Batch) -> int | None:
 def on_labels(item: Any, model: nn.Module, reading: int) -> tuple[str, ...]:
     """A note on labels that a reading of an item leaves out."""
     batch = next(islice(_readings(item, model), reading, None), None)
-    count = None if batch is None else _labels_without_samples(batch)
-    if batch is None or count is None:
+    if batch is None:
+        return ()
+    texts = _texts_as_labels(item, batch.size) if batch.labels is None else None
+    if texts is not None:
+        left_out = f"the labels are left out: they are texts ({texts[0]!r:.40})"
+        return (f"{left_out}, and accuracy needs the numbers of the classes, from 0",)
+    count = _labels_without_samples(batch)
+    if count is None:
         return ()
     held = f"{plural(count, 'label')} for {plural(batch.size, 'sample')}"
     return (f"the labels are left out: {held}, and there has to be one for each",)
+
+
+def _texts_as_labels(item: Any, samples: int) -> Sequence[str] | None:
+    """Texts that are called labels, or stand beside the inputs as classes would: several alike."""
+    if isinstance(item, Mapping):
+        named = (item[key] for name in LABEL_NAMES for key in item if key.lower() == name)
+        return next((list(map(str, value)) for value in named if is_text(value)), None)
+    parts = item if isinstance(item, list | tuple) else ()
+    beside = (list(map(str, part)) for part in parts if is_text(part))
+    # Texts that all differ are names of files, or captions.
+    return next((t for t in beside if len(t) == samples and 2 * len(set(t)) <= samples), None)
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is an array, or a sequence, of texts."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and value.size > 0 and value.dtype.kind in "US"
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(isinstance(entry, str) for entry in value)
+    )
 
 
 def _readings(item: Any, model: nn.Module) -> Iterator[Batch]:
@@ -72,8 +101,11 @@ def parameters(model: nn.Module) -> tuple[list[str], int, bool]:
 
 def _of_mapping(item: dict[str, Any], names: list[str], *, open_ended: bool) -> Iterator[Batch]:
     # ``X`` and ``Y`` are how half of all tables are called.
-    label_name = next((key for name in LABEL_NAMES for key in item if key.lower() == name), None)
-    labels = item.pop(label_name) if label_name else None
+    named = [key for name in LABEL_NAMES for key in item if key.lower() == name]
+    for key in [key for key in named if is_text(item[key])]:
+        named.remove(key)
+        del item[key]
+    labels = item.pop(named[0]) if named else None
     labels = labels if isinstance(labels, Tensor) else None
     known = {name: value for name, value in item.items() if name in names}
     if known and (len(known) == len(item) or not open_ended):
@@ -106,9 +138,7 @@ def _of_sequence(item: list[Any], required: int) -> Iterator[Batch]:
 
 
 def _for_people(part: Any) -> bool:
-    if isinstance(part, list | tuple) and part:
-        return all(isinstance(entry, str) for entry in part)
-    return isinstance(part, str | int | float | type(None))
+    return is_text(part) or isinstance(part, str | int | float | type(None))
 
 
 def all_alike(items: tuple[Any, ...], reading: int, model: nn.Module) -> tuple[Batch, ...]:

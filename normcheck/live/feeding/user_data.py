@@ -18,6 +18,7 @@ from normcheck.formats.safetensors_file import header_length, read_safetensors
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Batch, evenly
 from normcheck.live.feeding.image_folder import image_rows
+from normcheck.live.feeding.readings import LABEL_NAMES, is_text
 from normcheck.live.loading.model_factory import imported
 from normcheck.live.run_request import Feeding
 from normcheck.live.torch_tensors import TensorLoader
@@ -197,9 +198,23 @@ def _safetensors(path: Path) -> Any:
 
 def _npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as file:
-        # Texts, such as the names of classes, are for people.
-        arrays = {name: file[name] for name in file.files if _numeric(file[name])}
-    if not arrays:
+        # Texts, such as the names of classes, are for people; where they are called labels, it is
+        # said that these are not used.
+        arrays = {}
+        for name in file.files:
+            called_labels = name.lower() in LABEL_NAMES
+            try:
+                array = file[name]
+            except ValueError as error:  # Python objects: texts of a table, mostly
+                if called_labels and "allow_pickle" in str(error):
+                    raise UsageError(
+                        f"--data {path}: {name!r} holds Python objects, which are not unpickled",
+                        "save the numbers of the classes: numpy.unique(y, return_inverse=True)[1]",
+                    ) from error
+                continue
+            if _numeric(array) or (called_labels and is_text(array)):
+                arrays[name] = array
+    if not any(map(_numeric, arrays.values())):
         raise UsageError(
             f"--data {path}: holds no array of numbers", "save the inputs as x, the labels as y"
         )

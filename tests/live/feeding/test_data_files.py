@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from normcheck.errors import NormcheckError, UsageError
 from normcheck.live.batches import Feed
@@ -199,6 +200,67 @@ def test_labels_of_another_number_are_left_out(count: int, tmp_path: Path) -> No
     np.savez(tmp_path / "right.npz", x=x, y=np.arange(4))
     feed = fed(tmp_path / "right.npz", nn.Linear(6, 2), batch_size=3)
     assert (feed.labelled, feed.notes, labels(feed)) == (True, (), [0, 1, 2, 3])
+
+
+ANIMALS = ["cat", "dog", "cat", "emu", "cat", "dog", "dog", "emu", "cat", "dog"]
+TEXT_LABELS: dict[str, Callable[[Path], Any]] = {
+    "npz": lambda p: _saved(p / "a.npz", x=ROWS, y=np.array(ANIMALS)),
+    "npz, unknown input": lambda p: _saved(p / "a.npz", rows=ROWS, labels=np.array(ANIMALS)),
+    "mapping": lambda _: {"x": ROWS, "labels": ANIMALS},
+    "loader": lambda _: DataLoader(list(zip(ROWS, ANIMALS, strict=True)), batch_size=10),  # type: ignore[arg-type]
+}
+
+
+def _saved(path: Path, **arrays: Any) -> Path:
+    _savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("form", TEXT_LABELS)
+def test_labels_as_texts_are_left_out_and_it_is_said(form: str, tmp_path: Path) -> None:
+    """Accuracy needs numbers; that it is not measured is no secret."""
+    data = TEXT_LABELS[form](tmp_path)
+    feed = fed(data)
+    assert (feed.samples, feed.labelled) == (10, False)
+    (note,) = feed.notes
+    assert note.startswith("the labels are left out: they are texts ('cat')")
+
+
+def test_texts_beside_the_inputs_that_are_no_labels(tmp_path: Path) -> None:
+    """Names of classes beside numbers, and a name of a file for each sample."""
+    path = _saved(tmp_path / "a.npz", x=ROWS, y=NUMBERS, labels=np.array(["cat", "dog"]))
+    assert (labels(fed(path)), fed(path).notes) == (list(range(10)), ())
+    files = [(row, f"{number}.png") for number, row in enumerate(ROWS)]
+    assert fed(DataLoader(files, batch_size=10)).notes == ()  # type: ignore[arg-type]
+
+
+def test_labels_as_objects_are_refused(tmp_path: Path) -> None:
+    """As a table of pandas gives texts: they are not unpickled, and other objects are left out."""
+    path = _saved(tmp_path / "a.npz", x=ROWS, y=np.array(ANIMALS, dtype=object))
+    with pytest.raises(UsageError, match="'y' holds Python objects"):
+        fed(path)
+    path = _saved(tmp_path / "b.npz", x=ROWS, names=np.array(ANIMALS, dtype=object), y=NUMBERS)
+    assert labels(fed(path)) == list(range(10))
+
+
+class Raising(Flat):
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("backbone")
+
+
+class Wide(Flat):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.view(len(x), 1, 7))
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"), [(Raising(), "in its own code"), (Wide(), "channels first")]
+)
+def test_a_forward_that_fails(model: nn.Module, hint: str) -> None:
+    """A hint on shapes only where it is about shapes, and labels are not counted as input."""
+    with pytest.raises(NormcheckError, match=r"fails on the data \(3 a sample\)") as caught:
+        fed((ROWS, NUMBERS), model)
+    assert hint in caught.value.hint
 
 
 def test_arrays_without_names(tmp_path: Path) -> None:
