@@ -44,11 +44,20 @@ class Verdict:
     """Whether the model is as wrong as guessing on the user's labels, as it is used."""
     both_guess: bool = False
     """Whether it is so with re-estimated statistics, too."""
+    slight: bool = False
+    """Whether the harm is proven, and small: see ``SLIGHT``."""
 
     @property
     def severity(self) -> tuple[Severity, Confidence]:
         """What a finding deserves that these outputs are the harm of."""
-        return _SEVERITIES[self.harm]
+        severity, confidence = _SEVERITIES[self.harm]
+        return (Severity.WARNING if self.slight else severity), confidence
+
+    def at_least(self, severity: Severity) -> Severity:
+        """That of a finding which has one already: proof makes it graver, never less grave."""
+        if self.harm is not Harm.PROVEN:
+            return severity
+        return max(severity, self.severity[0], key=lambda s: s.rank)
 
 
 _SEVERITIES = {
@@ -59,6 +68,26 @@ _SEVERITIES = {
     Harm.NONE: (Severity.INFO, Confidence.HIGH),
     Harm.UNKNOWN: (Severity.INFO, Confidence.LOW),
 }
+
+
+SLIGHT = 0.01
+"""Accuracy gained below which proof is no error: many labels, or many decisions for each, prove
+what hardly matters ..."""
+SLIGHT_OF_ERRORS = 0.2
+"""... unless it is this share of the wrong answers, as of numbers an error is of a fifth."""
+
+
+def is_slight(stored: float | None, given: float | None) -> bool:
+    """Whether a gain in accuracy is small, in points and of the answers that are wrong.
+
+    Args:
+        stored: Accuracy as the model is used, 0 to 1; None where it was not measured.
+        given: The better one that it could have.
+    """
+    if stored is None or given is None:
+        return False
+    gain = given - stored
+    return gain < SLIGHT and gain < SLIGHT_OF_ERRORS * (1 - stored)
 
 
 def verdict(run: Run) -> Verdict | None:
@@ -87,7 +116,15 @@ def judged(data: AgainstData, *, labelled: bool = False) -> Verdict:
     # Of two ways to guess, none is the better one, whatever their losses are.
     harm = Harm.UNKNOWN if both else harm_of(data)
     off = tuple(d for d in data.drifts if share_off(d) > 0)
-    return Verdict(harm, _words(harm, data, labelled=labelled), off, guesses(data), both)
+    stored, given = data.regime("eval"), data.regime("re-estimated")
+    slight = (
+        harm is Harm.PROVEN
+        and stored is not None
+        and given is not None
+        and is_slight(stored.accuracy, given.accuracy)
+    )
+    text = _words(harm, data, labelled=labelled)
+    return Verdict(harm, text, off, guesses(data), both, slight)
 
 
 def _words(harm: Harm, data: AgainstData, *, labelled: bool) -> str:

@@ -105,7 +105,7 @@ def decided(finding: Finding, judged: Verdict, *, labelled: bool, enough: bool) 
     if judged.harm in (Harm.PROVEN, Harm.SHOWN):
         return replace(
             finding,
-            severity=Severity.ERROR if judged.harm is Harm.PROVEN else finding.severity,
+            severity=judged.at_least(finding.severity),
             confidence=Confidence.HIGH,
             detail=f"{finding.detail} {judged.text}",
             consequence="Your data decide it: predictions in eval mode are worse than the "

@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.rules.data_verdict import verdict
-from normcheck.rules.harm import Harm
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number
 
@@ -53,7 +52,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if found is None or judged is None or impossible_statistics(subject):
         return
     yield RULE.finding(
-        severity=Severity.ERROR if judged.harm is Harm.PROVEN else Severity.WARNING,
+        severity=judged.at_least(Severity.WARNING),
         confidence=Confidence.MEDIUM,
         layers=[found.first_wrong],
         title="the statistics fit another function than this code computes",

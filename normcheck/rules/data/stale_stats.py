@@ -18,7 +18,8 @@ Moments alone neither acquit nor convict: batch norms frozen from the first step
 eval mode differ from the data and predict well. So the outputs decide.
 
 - **error**: labels show that re-estimated statistics give significantly more right answers (exact
-  McNemar test at 1 %, each answer under the statistics of all other samples);
+  McNemar test at 1 %, each answer under the statistics of all other samples); a warning where
+  these are less than a point of accuracy and less than a fifth of the wrong answers;
 - **warning**: labels show that the loss falls (a paired test over the samples, each set of scores
   at the temperature that suits it best), that no more answers turn wrong than right, and that one
   in a hundred is expected to become right, by both sets of scores together. Or, without

@@ -8,8 +8,10 @@ from math import inf
 import numpy as np
 import pytest
 
+from normcheck.findings import Confidence, Severity
 from normcheck.live.hits import Skill
 from normcheck.live.measurement import AgainstData, Drift, Regime
+from normcheck.rules.data_verdict import judged
 from normcheck.rules.harm import Harm
 from normcheck.rules.harm_by_outputs import (
     ALONE_RIGHTER,
@@ -111,6 +113,34 @@ def test_losses_for_the_stored_statistics_ask_for_a_surer_fall_at_another_temper
     assert harm_of(alone) is Harm.SHOWN
     assert harm_of(replace(alone, loss_t=-6.0)) is Harm.NONE
     assert harm_of(measured(3.0, 0.1, healed=20, loss_t=-6.0)) is Harm.PROVEN
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "severity"),
+    [
+        (0.900, 0.930, Severity.ERROR),
+        (0.900, 0.911, Severity.ERROR),
+        (0.900, 0.905, Severity.WARNING),  # half a point, of many decisions for each sample
+        (0.985, 0.990, Severity.ERROR),  # a third of what was wrong
+        (None, None, Severity.ERROR),
+    ],
+)
+def test_proof_of_a_small_harm_is_a_warning(
+    stored: float | None, given: float | None, severity: Severity
+) -> None:
+    """Of many labels half a point is proven; that does not make it more than half a point."""
+    found = measured(-1.0, 0.0, healed=20, harmed=4)
+    regimes = (
+        replace(found.regimes[0], accuracy=stored),
+        replace(found.regimes[1], accuracy=given),
+    )
+    verdict = judged(replace(found, regimes=regimes))
+    assert verdict.harm is Harm.PROVEN
+    assert verdict.severity == (severity, Confidence.HIGH)
+    assert verdict.at_least(Severity.INFO) is severity
+    assert verdict.at_least(Severity.ERROR) is Severity.ERROR  # of the file alone
+    harmless = judged(measured(-1.0, 0.0, healed=4, harmed=4))
+    assert harmless.at_least(Severity.WARNING) is Severity.WARNING
 
 
 def test_more_answers_turn_wrong() -> None:
