@@ -2,6 +2,12 @@
 
 from normcheck.lazy_dataclass import lazy_dataclass
 
+ONE_CLASS = 0.98
+"""Share of the most frequent label from which data are of one class: rare events are more."""
+ONE_SIDED = 0.8
+"""Share of the most frequent label from which labels are nearly of one class, and cannot show what
+a model knows of classes."""
+
 
 @lazy_dataclass()
 class Answers:

@@ -42,11 +42,8 @@ def reading(model: ModelReport) -> HealthyReading:
         said.append(left_out)
     on_data = run is not None and run.drifts
     if not certificate.earned and run is not None and on_data:
-        title = "Nothing wrong in the file; your data leave the statistics open"
-        if run.verdict == Harm.STORED_RIGHT.value and run.labels_decide:
-            title = "Nothing wrong in the file; your labels speak for the stored statistics"
-            said.insert(0, _TRAINED_ON)
-        return HealthyReading(title, " ".join([_on_data(run), *said]), earned=False)
+        title, why = _left_open(run)
+        return HealthyReading(title, " ".join([_on_data(run), *why, *said]), earned=False)
     whys = {group.why for group in (*certificate.vouched, *certificate.untold)}
     if not certificate.earned and whys == {AS_CREATED}:
         title = "Nothing to judge yet: these norms were never trained or run"
@@ -95,9 +92,23 @@ _TRAINED_ON = (
     "Weights that were trained on with these statistics standing still look like this: fine-tuned "
     "with frozen norms, or trained in eval mode to the end."
 )
+_AS_MIXED = (
+    "Statistics of one class differ from those of all: give samples as mixed as the training's."
+)
 _HALF = 0.5
 """Share of what guessing gets wrong that a model has to get right for its answers to pass without a
 word: whatever the task, more is wrong below it than right, guesses apart."""
+
+
+def _left_open(run: RunSummary) -> tuple[str, list[str]]:
+    """The title where data do not show that statistics are well, and what leaves that open."""
+    if run.one_class:
+        title = "Nothing wrong in the file; data of one class leave the statistics open"
+        return title, [_AS_MIXED]
+    if run.verdict == Harm.STORED_RIGHT.value and run.labels_decide:
+        title = "Nothing wrong in the file; your labels speak for the stored statistics"
+        return title, [_TRAINED_ON]
+    return "Nothing wrong in the file; your data leave the statistics open", []
 
 
 def _of_norms_alone(run: RunSummary) -> tuple[str, list[str]]:

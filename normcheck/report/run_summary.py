@@ -53,6 +53,8 @@ class RunSummary:
     """Share of the labels that eval mode answers right; None where nothing was counted."""
     chance: float = 0.0
     """Share that guessing answers right."""
+    one_class: bool = False
+    """Whether the labels are nearly all of one class."""
     labels_decide: bool = False
     """Whether labels, and not only how clear decisions are, told which statistics are right."""
     dry: bool = False
@@ -61,7 +63,8 @@ class RunSummary:
 
 def summarise_run(run: Run) -> RunSummary:
     """Reduce a run to plain values."""
-    from normcheck.rules.data_verdict import verdict  # most scans run nothing
+    from normcheck.live.hits import ONE_CLASS  # most scans run nothing
+    from normcheck.rules.data_verdict import verdict
 
     data, seen = run.against_data, run.mechanics
     closes = {c.path: c.share for c in data.closings} if data else {}
@@ -84,6 +87,7 @@ def summarise_run(run: Run) -> RunSummary:
         words=found.text if found else "",
         right=answers.right / answers.samples if answers else None,
         chance=answers.chance if answers else 0.0,
+        one_class=answers is not None and answers.most_frequent >= ONE_CLASS,
         labels_decide=run.fed.labelled,
         dry=run.dry,
     )

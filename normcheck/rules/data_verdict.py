@@ -19,6 +19,7 @@ from normcheck.rules.data.skill import (
     both_guess,
     guesses,
     in_words,
+    is_blind,
     places_in_words,
     sign_test,
     skill_in_words,
@@ -115,6 +116,8 @@ def judged(data: AgainstData, *, labelled: bool = False) -> Verdict:
     both = both_guess(data)
     # Of two ways to guess, none is the better one, whatever their losses are.
     harm = Harm.UNKNOWN if both else harm_of(data)
+    if harm is Harm.NONE and data.answers is not None and is_blind(data.answers):
+        harm = Harm.UNKNOWN  # what always answers the same loses nothing by any statistics
     off = tuple(d for d in data.drifts if share_off(d) > 0)
     stored, given = data.regime("eval"), data.regime("re-estimated")
     slight = (
@@ -178,6 +181,10 @@ def _words(harm: Harm, data: AgainstData, *, labelled: bool) -> str:
                 f"{number(clear.stored)} against {number(clear.given)}): its weights seem to "
                 "expect these, or the data are one-sided."
             )
+    if harm is Harm.UNKNOWN and data.answers is not None and is_blind(data.answers):
+        parts.append(
+            "Always answering the most frequent label is as good: these labels cannot show harm."
+        )
     if harm is Harm.UNKNOWN and given.accuracy is None and given.loss is None:
         parts.append(
             "Which are right cannot be told: the labels are neither classes nor numbers that the "

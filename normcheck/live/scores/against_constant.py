@@ -7,7 +7,7 @@ a share of right answers shows it; masks and numbers need another measure, with 
 import torch
 from torch import Tensor
 
-from normcheck.live.hits import Skill
+from normcheck.live.hits import ONE_CLASS, Skill
 from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import RegimeOutputs
 
@@ -17,8 +17,6 @@ _NEARLY_ALL = 2.58
 """Deviations of the interval's upper end, one-sided 0.5 %."""
 _WORST = -10.0
 """Times the error of the constant up to which one sample counts against the outputs."""
-_ONE_SIDED = 0.98
-"""Share of one class from which labels cannot show what a model knows of classes."""
 _IGNORED = (-100, 255)
 """Labels that stand for no class, by custom."""
 
@@ -64,7 +62,7 @@ def _of_places(chosen: Tensor, wanted: Tensor) -> Skill | None:
         there = (expected == c) & counted
         largest = max(largest, float(there.sum() / counted.sum()))
         dealt += (((rows == c) & counted) * (there.sum(dim=0) / at_place)).sum(dim=1) / each
-    if largest > _ONE_SIDED:
+    if largest > ONE_CLASS:
         return None
     # The other samples: without the one that is answered.
     gained = (right - dealt) * len(rows) / (len(rows) - 1)

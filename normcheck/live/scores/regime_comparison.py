@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from normcheck.live.hits import Answers
+from normcheck.live.hits import ONE_SIDED, Answers
 from normcheck.live.measurement import Decisiveness, Regime
 from normcheck.live.watching import outputs
 from normcheck.live.watching.forward import RegimeOutputs
@@ -17,8 +17,6 @@ _FEWEST_CLASSES = 3
 _CLIP = 2.0
 """Nats at which the difference of one sample's losses is cut: a few samples that are wrong with
 great confidence would otherwise decide alone."""
-_ONE_SIDED = 0.8
-"""Share of the most frequent label from which labels cannot show what a model knows of classes."""
 _COLDEST = 4.0
 """Logarithm of the temperatures among which the best one is looked for, both ways: scores of a
 model that was fed raw pixels can be fifty times too large."""
@@ -119,7 +117,7 @@ def answers(measured: RegimeOutputs) -> Answers | None:
     dealt = sum(float((answered == c).double().mean()) * share for c, share in present.items())
     # Of labels that are nearly all the same, the model's own answers hit as many in any order.
     largest = max(present.values())
-    guessed = dealt if largest <= _ONE_SIDED else 0.0
+    guessed = dealt if largest <= ONE_SIDED else 0.0
     return Answers(right, len(answered), max(guessed, 1 / classes), classes, largest)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import comb, exp, lgamma, log, log1p
 from typing import TYPE_CHECKING
 
+from normcheck.live.hits import ONE_SIDED
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
@@ -97,6 +98,16 @@ def at_least(right: int, samples: int, chance: float) -> float:
         for k in range(right, samples + 1)
     )  # fmt: skip
     return min(1.0, sum(map(exp, terms)))
+
+
+def is_blind(answers: Answers) -> bool:
+    """Whether labels are nearly of one class and always answering it would be as good.
+
+    Rare events look so, too, where a model is right not to answer them for sure: it is no fault,
+    but what statistics do to such answers is not seen.
+    """
+    largest = answers.most_frequent
+    return largest >= ONE_SIDED and answers.right <= largest * answers.samples + 0.5
 
 
 def upper_end(right: int, samples: int) -> float:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from normcheck import Examination, Report, scan
 from normcheck.findings import Finding, Severity
 from normcheck.live.run_request import Feeding, Running
+from normcheck.report.healthy_reading import reading
 from sample_models import build
 from sample_models.data import Part, load
 from sample_models.networks import DigitsNet
@@ -58,6 +59,26 @@ def judged(model: nn.Module, images: Tensor, labels: Tensor | None = None, **mor
     report = scan(model.eval(), Examination(running=Running(feeding=feeding)), data=data)
     assert report.errors == ()
     return report
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_data_of_one_class_vouch_for_nothing(
+    constant: bool, trained: nn.Module, digits: tuple[Part, Part]
+) -> None:
+    """Neither where the statistics do fit, nor where no statistics could change the answer."""
+    images, labels = rows(digits[1], len(digits[1].labels))
+    threes = labels == 3
+    model = copy.deepcopy(trained)
+    if constant:
+        head = next(m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear))
+        nn.init.zeros_(head.weight)
+        with torch.no_grad():
+            head.bias.copy_(functional.one_hot(torch.tensor(3), 10))
+    told = reading(judged(model, images[threes], labels[threes]).models[0])
+    assert told.title == ("Nothing wrong in the file; data of one class leave the statistics open")
+    assert not told.earned
+    assert "as mixed as the training's" in told.text
+    assert reading(judged(trained, images, labels).models[0]).earned
 
 
 def on_data(report: Report) -> dict[str, Severity]:

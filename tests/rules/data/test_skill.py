@@ -3,7 +3,14 @@
 import pytest
 
 from normcheck.live.hits import Answers
-from normcheck.rules.data.skill import at_chance, at_least, in_words, sign_test, upper_end
+from normcheck.rules.data.skill import (
+    at_chance,
+    at_least,
+    in_words,
+    is_blind,
+    sign_test,
+    upper_end,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +32,21 @@ from normcheck.rules.data.skill import at_chance, at_least, in_words, sign_test,
 def test_at_chance(right: int, samples: int, chance: float, guesses: bool) -> None:
     """Said where it is so and enough samples were there to show otherwise."""
     assert at_chance(Answers(right, samples, chance, 10)) is guesses
+
+
+@pytest.mark.parametrize(
+    ("right", "most_frequent", "blind"),
+    [
+        (256, 1.0, True),  # one class, whatever is answered
+        (40, 1.0, True),
+        (243, 0.95, True),  # a rare event that is never answered
+        (250, 0.95, False),
+        (150, 0.6, False),
+    ],
+)
+def test_labels_that_show_no_harm(right: int, most_frequent: float, blind: bool) -> None:
+    """Nearly all alike, and answering nothing else would be as good."""
+    assert is_blind(Answers(right, 256, 0.5, 2, most_frequent)) is blind
 
 
 def test_no_labels_no_guess() -> None:
