@@ -292,7 +292,7 @@ def test_sizes_of_variances_alone_are_no_reason(
     by: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How smooth images are decides them; means that are off are a reason."""
-    monkeypatch.setattr(permission, "_findings", lambda *_: [accused_by(by)])
+    monkeypatch.setattr(permission, "statistics_findings", lambda *_: [accused_by(by)])
     checkpoint = read_checkpoint(HEALTHY)
     (saved,) = checkpoint.models
     if allowed:
@@ -390,7 +390,7 @@ def test_norms_that_no_weights_tell_of_go_with_the_others(
     layers = {layer.path: layer for layer in anatomy_of(saved).layers}
     told = [f"blocks.{n}.bn2" for n in range(3)]
     finding = replace(accused_by("unrelated"), layers=tuple(told[:named]))
-    monkeypatch.setattr(permission, "_findings", lambda *_: [finding])
+    monkeypatch.setattr(permission, "statistics_findings", lambda *_: [finding])
     accused = accused_layers(checkpoint, saved)
     checkpoint.close()
     assert accused.layers == set(told[:named])

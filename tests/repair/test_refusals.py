@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from normcheck.errors import NormcheckError
 from normcheck.runs.fix import fix
@@ -69,6 +70,39 @@ def test_trained_in_eval_mode_is_refused_without_labels(tmp_path: Path) -> None:
     """The clearness of decisions tells, or nothing does; both are no."""
     data = without_labels(tmp_path)
     assert fix(TRAINED_IN_EVAL, wanted(tmp_path / "fixed.pt", data=data)).refused
+
+
+def test_what_the_file_shows_of_its_training_is_said_without_labels(tmp_path: Path) -> None:
+    """An optimizer that saw eval mode: labels are asked for where nothing tells, and this does."""
+    torch.manual_seed(0)
+
+    def build() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+        )  # fmt: skip
+
+    said = {}
+    for training in (False, True):
+        model = build().train(training)
+        train, _ = load()
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        for rows in torch.arange(640).split(32):
+            optimizer.zero_grad()
+            x, y = train.inputs["images"][rows], train.labels[rows]
+            torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
+            optimizer.step()
+        for norm in (model[1], model[4]) if training else ():  # lost after the training
+            assert isinstance(norm, nn.BatchNorm2d)
+            norm.reset_running_stats()
+        path = tmp_path / f"{training}.pt"
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+        data = without_labels(tmp_path)
+        how = wanted(tmp_path / f"{training}-fixed.pt", model=build, data=data)
+        said[training] = fix(path, how).models[0].objections
+    assert said[False][0].startswith("2 batch norm layers were trained in eval mode throughout")
+    assert not any("as the file shows" in objection for objection in said[True])
 
 
 def test_lost_statistics_are_seen_without_labels(tmp_path: Path) -> None:

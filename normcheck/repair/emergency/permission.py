@@ -6,19 +6,14 @@ for those that are a little off it would be the greater evil.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
-from normcheck.findings import Finding, Severity
+from normcheck.findings import Finding
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.find_norms import anatomy_of
-from normcheck.rules import catalogue
+from normcheck.repair.file_findings import statistics_findings
 from normcheck.rules.evidence.initial_stats import FIX_LOST, FIX_TRAINED
-from normcheck.rules.evidence.training_traces import biases_before, gradients_before
-from normcheck.rules.rule import CannotTell, Subject
-from normcheck.rules.statistics.histories import weighed
 from normcheck.wording import fold
 
 if TYPE_CHECKING:
@@ -86,7 +81,7 @@ def accused_layers(checkpoint: Checkpoint, saved: SavedModel) -> Accused:
         NormcheckError: None; with what would help instead.
     """
     anatomies = {model.where: anatomy_of(model) for model in checkpoint.models}
-    findings = _findings(checkpoint, saved, anatomies)
+    findings = statistics_findings(checkpoint, saved, anatomies)
     grave = [f for f in findings if f.rule in _LOST or (f.rule == _FOREIGN and not _vague(f))]
     own = anatomies[saved.where]
     if not grave:
@@ -164,34 +159,10 @@ def _is_healthier(
         (x.kind.name, x.features) for x in own.layers
     ]:
         return False
-    findings = _findings(checkpoint, other, anatomies)
+    findings = statistics_findings(checkpoint, other, anatomies)
     return all(x.has_statistics for x in theirs.layers if x.uses_statistics) and not any(
         f.rule in (*_LOST, _FOREIGN, _UNDER_WARMED) for f in findings
     )
-
-
-def _findings(
-    checkpoint: Checkpoint, saved: SavedModel, anatomies: dict[str, Anatomy]
-) -> list[Finding]:
-    """Warnings and errors of the rules on statistics, of the file alone."""
-    anatomy = anatomies[saved.where]
-    subject = Subject(
-        anatomy,
-        siblings=tuple(a for where, a in anatomies.items() if where != saved.where),
-        optimizer_steps=checkpoint.optimizer_steps,
-        alone=saved.alone,
-        gradients=partial(gradients_before, saved, anatomy, checkpoint.optimizer_states),
-        biases=partial(biases_before, saved, anatomy),
-    )
-    found = [f for rule in catalogue.select(["NC1"], []) for f in _judged(rule.judge(subject))]
-    return [f for f in weighed(found) if f.severity is not Severity.INFO]
-
-
-def _judged(findings: Iterator[Finding]) -> Iterator[Finding]:
-    try:
-        yield from findings
-    except CannotTell:
-        return
 
 
 def in_words(accused: Accused) -> str:

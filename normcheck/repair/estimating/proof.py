@@ -45,6 +45,8 @@ _SAME = 0.01
 class Meant:
     """What the stored statistics fit, where it is not what they are given."""
 
+    trained: str = ""
+    """What the file shows of weights that were trained with 0 and 1, in words."""
     code: OtherCode | None = None
     input: InputMap | None = None
 
@@ -130,13 +132,16 @@ def judge(
             expected_gain=expected_gain(before, after),
         )
     )  # fmt: skip
-    objections = list(_against(found, stored, given, loss_gain(before, after), initial=initial))
+    meant = meant or Meant()
+    objections = _against(
+        found, (stored, given), loss_gain(before, after), initial=initial, trained=meant.trained
+    )
     objections += _too_little(estimate, given.samples)
-    objections += _of_others(meant or Meant(), (healed, harmed), given.samples)
+    objections += _of_others(meant, (healed, harmed), given.samples)
     proof = Proof(
         replace(stored, name="before"), replace(given, name="after"), found.text, judged_by
     )
-    return Judged(proof, tuple(objections), found.harm is Harm.UNKNOWN)
+    return Judged(proof, tuple(objections), found.harm is Harm.UNKNOWN and not meant.trained)
 
 
 def _of_others(meant: Meant, changed: tuple[int | None, int | None], samples: int) -> Iterator[str]:
@@ -167,17 +172,32 @@ def _of_others(meant: Meant, changed: tuple[int | None, int | None], samples: in
 
 
 def _against(
-    found: Verdict, stored: Regime, given: Regime, gain: float | None, *, initial: bool
+    found: Verdict,
+    regimes: tuple[Regime, Regime],
+    gain: float | None,
+    *,
+    initial: bool,
+    trained: str,
 ) -> list[str]:
+    stored, given = regimes
     measured = given.accuracy is not None or given.loss is not None
+    if trained and not measured:
+        # Without labels the outputs tell less than the file does.
+        return [f"{trained}, as the file shows: {FIX_TRAINED}"]
     if found.harm is Harm.STORED_RIGHT:
-        trained = "the weights were trained with the stored statistics"
         why = (
-            f"{trained}, 0 and 1: in eval mode throughout, or with frozen norms"
-            if initial
-            else f"{trained}, or the data are not like those of the training"
+            "the weights were trained with the stored statistics"
+            if measured
+            else "the model decides more clearly with the stored statistics: it seems that the "
+            "weights were trained with them"
         )
-        why += "; with new ones the model predicts worse"
+        why += (
+            ", 0 and 1: in eval mode throughout, or with frozen norms"
+            if initial
+            else ", or the data are not like those of the training"
+        )
+        if measured:
+            why += "; with new ones the model predicts worse"
         return [f"{why}. {FIX_TRAINED[0].upper()}{FIX_TRAINED[1:]}" if initial else why]
     if found.both_guess:
         why = (

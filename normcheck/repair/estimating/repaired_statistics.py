@@ -1,6 +1,8 @@
 """The statistics of one model of a file, estimated from data, and the proof that they help."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from normcheck.repair.estimating.data_stream import BatchStream, open_stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.estimating.prepared_model import prepared
 from normcheck.repair.estimating.proof import Judged, Meant, crossed, held_out, judge
+from normcheck.repair.file_findings import trained_in_eval
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import ModelRepair
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
@@ -46,7 +49,10 @@ def reestimated(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> Model
                 "LayerNorm, GroupNorm and InstanceNorm have none: nothing to re-estimate",
             )
         estimator = Estimator(ready.regimes, ready.tracked)
-        estimate, verdict, source, shapes = _measured(estimator, ready.forward, running, how)
+        trained = partial(trained_in_eval, checkpoint, saved)
+        estimate, verdict, source, shapes = _measured(
+            estimator, ready.forward, running, how, trained
+        )
         layers = ready.layers(estimate)
     idle = [norm.path for n, norm in enumerate(ready.tracked) if n not in estimate.statistics]
     return ready.repair(
@@ -65,7 +71,11 @@ _LOOKED_AT = 128
 
 
 def _measured(
-    estimator: Estimator, forward: Forward, running: Running, how: Fixing
+    estimator: Estimator,
+    forward: Forward,
+    running: Running,
+    how: Fixing,
+    trained: Callable[[], str],
 ) -> tuple[Estimate, Judged, str, str]:
     running.progress("looking for an input", 0)
     data = open_stream(forward.model, forward, running.feeding)
@@ -99,7 +109,7 @@ def _measured(
             "be compared",
             "seed its random draws, or give other data to judge by with --holdout",
         )
-    meant = Meant() if initial else _meant(estimator.regimes, data)
+    meant = Meant(trained()) if initial else _meant(estimator.regimes, data)
     verdict = judge((before, after), estimate, by, initial=initial, meant=meant)
     return estimate, verdict, data.source, data.shapes
 
@@ -121,7 +131,7 @@ def _meant(regimes: Regimes, data: BatchStream) -> Meant:
     at_eval = regimes.stored(feed, seen).together()
     code = other_code(regimes, feed, seen)
     if code is not None:
-        return Meant(code)
+        return Meant(code=code)
     regimes.batch(feed, batchwise)
     told = read_input(regimes, feed, seen, at_eval, distances_of(seen, batchwise))
     return Meant(input=told.map)
