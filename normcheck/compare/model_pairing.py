@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from normcheck.compare.tensor_names import aligned
 from normcheck.errors import UsageError
+from normcheck.live.run_request import named
 from normcheck.saved.checkpoint import SavedModel
 
 _AVERAGED = re.compile(r"ema|swa|averaged?|shadow|teacher|polyak", re.IGNORECASE)
@@ -20,10 +21,11 @@ def chosen(target: str, models: Sequence[SavedModel], where: str) -> SavedModel:
     for model in models:
         if model.where == where:
             return model
-    places = ", ".join(repr(model.where) for model in models if model.where)
+    places = named(model.where for model in models)
+    nested = len(models) > 1 or any(model.where for model in models)
     raise UsageError(
         f"{target}: there is no model under {where!r:.80}",
-        f"it has models under {places:.300}" if places else "its one model needs no --where",
+        f"it has models under {places:.300}" if nested else "its one model needs no --where",
     )
 
 

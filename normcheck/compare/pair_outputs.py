@@ -11,7 +11,7 @@ from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.output_match import OutputMatch
 from normcheck.live.process.run_models import ran
-from normcheck.live.run_request import Running
+from normcheck.live.run_request import Running, named
 from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
@@ -63,7 +63,7 @@ def model_at(checkpoint: Checkpoint, where: Sequence[str], number: int) -> Saved
     if where:
         return chosen(checkpoint.name, checkpoint.models, where[min(number, len(where) - 1)])
     if len(checkpoint.models) > 1:
-        places = ", ".join(repr(model.where) for model in checkpoint.models)
+        places = named(model.where for model in checkpoint.models)
         raise UsageError(
             f"{checkpoint.name} holds {len(checkpoint.models)} models: {places:.200}",
             "--where says which of them is compared",

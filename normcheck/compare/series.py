@@ -12,6 +12,7 @@ from normcheck.compare.pair_outputs import Ran
 from normcheck.errors import NormcheckError, UnreadableError, UsageError
 from normcheck.findings import Failure
 from normcheck.formats.read_checkpoint import read_checkpoint
+from normcheck.live.run_request import named
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
 from normcheck.sources.limits import Limits
 from normcheck.sources.place import Place
@@ -75,8 +76,8 @@ class Series:
             else:
                 self.tracks = [Track.begin(checkpoint, model) for model in models]
         except UnreadableError as error:
-            named = str(path) in error.message
-            message = error.message if named else f"{path}: {error.message}"
+            says_which = str(path) in error.message
+            message = error.message if says_which else f"{path}: {error.message}"
             self.errors.append(Failure(str(path), message, error.hint))
         except MemoryError:
             self.errors.append(Failure(str(path), f"{path}: not enough memory to compare it"))
@@ -117,7 +118,7 @@ class Series:
             raise UnreadableError(
                 f"its tensors have not the names and shapes of those in {first}", _ONE_MODEL
             )
-        left = ", ".join(repr(m.where) for m in models if m.where and m not in found)
+        left = named(model.where for model in models if model not in found)
         if left:
             note = f"{checkpoint.name} also has {left:.200}, not compared (--where chooses)"
             self.tracks[0].notes.append(note)
