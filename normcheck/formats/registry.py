@@ -10,6 +10,7 @@ from normcheck.formats import foreign_files as foreign
 from normcheck.formats.format import Format
 from normcheck.formats.safetensors_file import header_length, read_safetensors
 from normcheck.pickles.locate_models import Found, locate_models
+from normcheck.saved.averages_apart import averages_apart
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.sources.limits import Budget, Limits
 from normcheck.sources.source import Source
@@ -58,7 +59,8 @@ def _read_safetensors(source: Source, limits: Limits) -> Checkpoint:
     length = header_length(source.read_at(0, min(SNIFFED, source.size)))
     assert length is not None  # noqa: S101  (its sign)
     tensors, note = read_safetensors(source, length, limits)
-    found = Found([SavedModel("", Form.STATE_DICT, tensors, ordered=False)] if tensors else [])
+    whole = SavedModel("", Form.STATE_DICT, tensors, ordered=False)
+    found = Found(averages_apart(whole, Budget(limits)) if tensors else [])
     return checkpoint_of(source, "safetensors", found, note)
 
 

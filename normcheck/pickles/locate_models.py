@@ -12,7 +12,6 @@ from dataclasses import field, replace
 from normcheck.errors import RefusedError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.lazy_pattern import lazy_pattern
-from normcheck.pickles.averages_apart import averages_apart
 from normcheck.pickles.inert import (
     Inert,
     children_of,
@@ -26,6 +25,7 @@ from normcheck.pickles.optimizer_state import optimizer_state
 from normcheck.pickles.state_dicts import named_tensors, only_tensors, state_dict
 from normcheck.pickles.torch_objects import as_tensor
 from normcheck.pickles.training_clocks import training_clocks
+from normcheck.saved.averages_apart import averages_apart
 from normcheck.saved.checkpoint import Form, SavedModel
 from normcheck.saved.clocks import Clock
 from normcheck.saved.optimizer import OptimizerState

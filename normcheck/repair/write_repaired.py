@@ -16,6 +16,7 @@ from normcheck.repair.editing.training_flags import EVAL
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import ModelRepair, Written
 from normcheck.repair.repaired_place import backup_of
+from normcheck.saved.averages_apart import in_file
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.saved.dtypes import decode
 from normcheck.sources.limits import Limits
@@ -102,11 +103,17 @@ def _verify(part: Path, models: tuple[ModelRepair, ...], limits: Limits) -> None
 
 def _wrong(written: Checkpoint, models: tuple[ModelRepair, ...]) -> Iterator[str]:
     by_place = {saved.where: saved for saved in written.models}
+    # An average that has got statistics which the model lacks is no copy of it any more, and
+    # read as a part: its tensors are where they were.
+    known = {
+        in_file(saved.where, name): ref
+        for saved in written.models
+        for name, ref in all_tensors(saved).items()
+    }
     for model in models:
         saved = by_place.get(model.where)
-        known = all_tensors(saved) if saved else {}
         for change in model.changes:
-            ref = known.get(change.name)
+            ref = known.get(in_file(model.where, change.name))
             if ref is None:
                 yield change.name
                 continue

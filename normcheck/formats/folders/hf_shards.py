@@ -16,6 +16,7 @@ from normcheck.formats.bounded_json import read_json
 from normcheck.formats.folders.deepspeed_megatron import Read, listed, one_checkpoint
 from normcheck.formats.folders.folder_kinds import HF_SHARD, FolderKind
 from normcheck.formats.safetensors_file import SHARDING_INFO, header_length
+from normcheck.saved.averages_apart import averages_apart, put_together
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.key_order import natural_order
 from normcheck.saved.tensor_pieces import Piece, in_pieces, piece_of
@@ -48,7 +49,7 @@ def read_hf_shards(folder: Place, limits: Limits, read: Read) -> Checkpoint:
         pieces: dict[str, list[tuple[tuple[int, ...], TensorRef]]] = defaultdict(list)
         for file in files:
             offsets = sharding_info(file.sources[0], limits)
-            for name, tensor in file.models[0].tensors.items():
+            for name, tensor in put_together(file.models).items():
                 pieces[name].append((offsets.get(name, (0,) * tensor.ndim), tensor))
         tensors = {
             name: _whole(name, pieces[name], limits) for name in sorted(pieces, key=natural_order)
@@ -61,7 +62,8 @@ def read_hf_shards(folder: Place, limits: Limits, read: Read) -> Checkpoint:
         raise
     model = SavedModel("", Form.STATE_DICT, tensors, ordered=False)
     sources = [source for file in files for source in file.sources]
-    whole = one_checkpoint(folder, FolderKind.HF_SHARDS, files, [model], sources)
+    models = averages_apart(model, Budget(limits))
+    whole = one_checkpoint(folder, FolderKind.HF_SHARDS, files, models, sources)
     return replace(whole, notes=())
 
 

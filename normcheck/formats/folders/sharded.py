@@ -7,6 +7,7 @@ from pathlib import Path
 from normcheck.errors import NoModelError, UnreadableError
 from normcheck.formats import foreign_files as foreign
 from normcheck.formats.bounded_json import read_json
+from normcheck.saved.averages_apart import averages_apart, put_together
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel
 from normcheck.saved.key_order import natural_order
 from normcheck.saved.tensors import TensorRef
@@ -49,9 +50,14 @@ def read_sharded(path: Place, index: Source, limits: Limits, read: ReadSource) -
     shards: dict[str, Checkpoint] = {}
     try:
         shards = _shards(path.parent, files, limits, read)
+        held = {file: put_together(shard.models) for file, shard in shards.items()}
         tensors: dict[str, TensorRef] = {}
         for name in sorted(placed, key=natural_order):
-            tensor = shards[placed[name]].models[0].tensors.get(name)
+            tensor = held[placed[name]].get(name)
+            if tensor is None and len(models := shards[placed[name]].models) > 1:
+                raise UnreadableError(
+                    f"{path}: {placed[name]} is a shard with {len(models)} models"
+                )
             if tensor is None:
                 raise UnreadableError(
                     f"{path}: {name:.80} is not in {placed[name]}, where the index places it",
@@ -62,17 +68,18 @@ def read_sharded(path: Place, index: Source, limits: Limits, read: ReadSource) -
         for shard in shards.values():
             shard.close()
         raise
-    unlisted = sum(len(s.models[0].tensors) for s in shards.values()) - len(tensors)
+    unlisted = sum(map(len, held.values())) - len(tensors)
     first = next(iter(shards.values()), None)
     if first is None:
         raise NoModelError(f"{path}: the index lists no tensors")
     note = f"{unlisted} tensors of the shards are not in the index" if unlisted > 0 else ""
+    whole = SavedModel("", Form.STATE_DICT, tensors, ordered=False)
     return replace(
         first,
         name=str(path),
         format=f"{first.format}, {len(shards)} shards",
         size=sum(shard.size for shard in shards.values()),
-        models=(SavedModel("", Form.STATE_DICT, tensors, ordered=False),),
+        models=tuple(averages_apart(whole, Budget(limits))),
         notes=(
             *((note,) if note else ()),
             *dict.fromkeys(n for s in shards.values() for n in s.notes),
@@ -105,9 +112,7 @@ def _shards(
     shards: dict[str, Checkpoint] = {}
     try:
         for file, place, source in zip(files, places, sources, strict=True):
-            shards[file] = shard = read(place, source, limits)
-            if len(shard.models) != 1:
-                raise UnreadableError(f"{place}: a shard with {len(shard.models)} models")
+            shards[file] = read(place, source, limits)
     except BaseException:
         for source in sources:
             source.close()

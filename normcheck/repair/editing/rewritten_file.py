@@ -15,6 +15,7 @@ from normcheck.errors import NormcheckError
 from normcheck.repair.editing.patched_copy import single_source
 from normcheck.repair.editing.tensor_edits import encoded
 from normcheck.repair.repair_result import ModelRepair, TensorEdit
+from normcheck.saved.averages_apart import in_file
 from normcheck.saved.checkpoint import Checkpoint, Form
 from normcheck.saved.dtypes import BY_NAME, DType
 from normcheck.sources.source import FileSource
@@ -69,7 +70,7 @@ def rewritten(checkpoint: Checkpoint, models: Sequence[ModelRepair]) -> Writer:
     if any(forms[model.where].form is not Form.STATE_DICT for model in models):
         raise _cannot("it holds a whole module")
     if checkpoint.format == "safetensors":
-        return _safetensors(source, models[0].changes, _beside(checkpoint, models[0]))
+        return _safetensors(source, [(model, _beside(checkpoint, model)) for model in models])
     if checkpoint.format == "pickle":
         raise _cannot("it is a plain pickle")
     return _torch(checkpoint, models)
@@ -89,22 +90,23 @@ def _beside(checkpoint: Checkpoint, model: ModelRepair) -> dict[str, DType]:
 
 
 def _safetensors(
-    source: FileSource, changes: Sequence[TensorEdit], beside: Mapping[str, DType]
+    source: FileSource, models: Sequence[tuple[ModelRepair, Mapping[str, DType]]]
 ) -> Writer:
     length = int.from_bytes(source.read_at(0, _LENGTH_BYTES), "little")
     header: dict[str, Any] = json.loads(source.read_at(_LENGTH_BYTES, length))
     begin = _LENGTH_BYTES + length
     new = {}
-    for change in changes:
-        dtype = new_dtype(change, beside)
-        new[change.name] = encoded(change.name, change.values, dtype)
-        old = header.get(change.name)
-        shape = old["shape"] if old else list(np.shape(change.values))
-        header[change.name] = {
-            "dtype": _CODES[dtype.name],
-            "shape": shape,
-            "data_offsets": old["data_offsets"] if old else None,
-        }
+    for model, beside in models:
+        for change in model.changes:
+            name, dtype = in_file(model.where, change.name), new_dtype(change, beside)
+            new[name] = encoded(name, change.values, dtype)
+            old = header.get(name)
+            shape = old["shape"] if old else list(np.shape(change.values))
+            header[name] = {
+                "dtype": _CODES[dtype.name],
+                "shape": shape,
+                "data_offsets": old["data_offsets"] if old else None,
+            }
     names = [name for name in header if name != "__metadata__"]
     # In the order in which they lie in the file; what is new comes last.
     old_spans = {name: header[name]["data_offsets"] for name in names}

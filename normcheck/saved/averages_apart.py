@@ -6,7 +6,7 @@ each: read as one, half of its norms would vouch for the other half.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -62,6 +62,24 @@ def averages_apart(model: SavedModel, budget: Budget) -> list[SavedModel]:
             for prefix, held in own.items()
         ),
     ]
+
+
+def put_together(models: Sequence[SavedModel]) -> dict[str, TensorRef]:
+    """The tensors of one flat state dict again, by the names that they have in the file.
+
+    Args:
+        models: All that :func:`averages_apart` gave of it.
+    """
+    return {
+        in_file(model.where, name): tensor
+        for model in models
+        for name, tensor in model.tensors.items()
+    }
+
+
+def in_file(where: str, name: str) -> str:
+    """The name that a flat state dict has for a tensor of a model at a place in it."""
+    return f"{where}.{name}" if where else name
 
 
 def _may_hold_one(names: Mapping[str, object]) -> bool:
