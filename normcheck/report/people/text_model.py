@@ -81,6 +81,7 @@ def print_model(
         _paragraph(console, f"{plural(known, 'finding')} left out on purpose; -v names the layers.")
     elif not loud:
         _verdict(console, model)
+    _notes(console, model)
     if quiet:
         console.print()
     for finding in quiet:
@@ -116,8 +117,14 @@ def _header(console: Console, model: ModelReport) -> None:
 
         # Said before anything is judged; what real data were fed stands with its outputs.
         console.print(Text(printable(fed_line(model.run))))
+
+
+def _notes(console: Console, model: ModelReport) -> None:
+    """What a reader should know of the file: after what is wrong with it."""
+    if model.notes:
+        console.print()
     for note in model.notes:
-        console.print(Text(f"note: {printable(note)}"))
+        hanging(console, Text(f"note: {printable(note)}"), indent=6)
 
 
 def _inventory(model: ModelReport) -> str:
