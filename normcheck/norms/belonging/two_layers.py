@@ -27,6 +27,7 @@ from normcheck.norms.belonging.reaching import affine_of
 from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, Normals
 from normcheck.norms.belonging.structure.link import Before, Link, WeightStructure
 from normcheck.norms.layer import Floats
+from normcheck.norms.layer_numbers import median
 from normcheck.saved.tensors import TensorRef
 
 MIDDLE = (0.5, 0.1)
@@ -160,7 +161,7 @@ def two_layers(fit: Fit, most: int) -> TwoLayers | None:
     if fit.small_map or fit.border > MOST_BORDER:
         return None  # there most taps of two kernels meet nothing
     stored = fit.stored_variance
-    outputs = np.flatnonzero(stored > QUIET * max(float(np.median(stored)), 0.0))
+    outputs = np.flatnonzero(stored > QUIET * max(median(stored), 0.0))
     products = before.weights.numel * before.groups * prod(link.weights.shape[2:])
     most = min(most, _MOST // products)
     if most < outputs.size:
