@@ -15,6 +15,7 @@ neighbours ρ and of channels c, as for the first norm, and the one is taken who
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
+from itertools import product
 from math import inf, prod, sqrt
 from typing import Any
 
@@ -168,8 +169,14 @@ def two_layers(fit: Fit, most: int) -> TwoLayers | None:
     products = before.weights.numel * before.groups * prod(link.weights.shape[2:])
     most = min(most, _MOST // products)
     if most < outputs.size:
-        outputs = outputs[np.linspace(0, outputs.size - 1, most).astype(int)]
+        outputs = outputs[_spread_over(outputs.size, most)]
     return TwoLayers(fit, before, outputs) if outputs.size >= FEWEST_CHANNELS else None
+
+
+@lru_cache(maxsize=64)
+def _spread_over(size: int, most: int) -> NDArray[np.intp]:
+    """So many places of ``size``, from the first to the last."""
+    return np.linspace(0, size - 1, most).astype(np.intp)
 
 
 def _in_parts(link: Link, activation: str) -> tuple[Floats, Floats]:
@@ -219,7 +226,7 @@ def _one_behind_the_other(
         return parts.reshape(outputs, -1, inputs)
     size = [a + b - 1 for a, b in zip(*sizes, strict=True)]
     both = np.zeros((outputs, *size, inputs), np.float32)
-    for tap, place in enumerate(np.ndindex(*sizes[1])):
+    for tap, place in enumerate(product(*map(range, sizes[1]))):
         inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
         there = both[(slice(None), *inside)]
         there += parts[:, tap]  # into the view: by its index, numpy copies it onto itself, too

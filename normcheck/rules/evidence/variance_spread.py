@@ -7,8 +7,6 @@ order round, and a rest of the initial value 1 flattens small ones.
 from collections.abc import Iterable, Sequence
 from math import exp, log
 
-import numpy as np
-
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.two_layers import INPUTS, USUAL, Spread, TwoLayers, two_layers
 from normcheck.norms.layer_numbers import median
@@ -73,7 +71,8 @@ def of_spreads(fits: Sequence[Fit]) -> list[Indication]:
 def _chosen(known: Sequence[Fit], links: int, channels: int) -> list[TwoLayers]:
     """So many links, from the beginning of a model to its end, by so many channels of each."""
     # Not every second one: blocks have links of two kinds in turn.
-    places = np.linspace(0, len(known) - 1, min(len(known), links)).round().astype(int)
+    count, last = min(len(known), links), len(known) - 1
+    places = [round(last * place / (count - 1)) for place in range(count)]
     return [link for place in places if (link := two_layers(known[place], channels)) is not None]
 
 
