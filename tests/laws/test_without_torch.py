@@ -75,8 +75,6 @@ def test_a_scan_imports_no_masked_arrays(tmp_path: Path, python) -> None:
     for _ in range(50):
         model(torch.randn(8, 3, 16, 16))
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    process = python(
-        "import sys; from normcheck import scan; scan(sys.argv[1])\nprint('numpy.ma' in sys.modules)",
-        tmp_path / "model.pt",
-    )
+    scan = "import sys; from normcheck import scan; scan(sys.argv[1])"
+    process = python(f"{scan}\nprint('numpy.ma' in sys.modules)", tmp_path / "model.pt")
     assert process.stdout == "False\n", process.stderr
