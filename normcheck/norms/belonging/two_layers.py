@@ -14,7 +14,8 @@ neighbours ρ and of channels c, as for the first norm, and the one is taken who
 """
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import product
 from math import inf, prod, sqrt
 from typing import Any
 
@@ -27,6 +28,7 @@ from normcheck.norms.belonging.reaching import affine_of
 from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, Normals
 from normcheck.norms.belonging.structure.link import Before, Link, WeightStructure
 from normcheck.norms.layer import Floats
+from normcheck.norms.layer_numbers import median
 from normcheck.saved.tensors import TensorRef
 
 MIDDLE = (0.5, 0.1)
@@ -80,15 +82,20 @@ class TwoLayers:
         fit: Of a plain link, whose file is still open.
         before: The weights before its source.
         outputs: Places of the channels that are predicted.
-
-    Raises:
-        UnreadableError: The file ends early, or its checksum is wrong.
     """
 
     def __init__(self, fit: Fit, before: Before, outputs: NDArray[np.intp]) -> None:
-        """Read both weights, and put one behind the other."""
-        link = fit.link
-        linear, rest = _in_parts(link, fit.activation)
+        """Note what to read: nothing is read before the spread is asked."""
+        self._fit, self._before, self._outputs = fit, before, outputs
+
+    @cached_property
+    def _products(self) -> tuple[list[float], list[float]]:
+        """Sums over channels of centred logarithms under each of ``INPUTS``, the stored ones last.
+
+        Of their squares, and of their products with the stored ones.
+        """
+        link, before, outputs = self._fit.link, self._before, self._outputs
+        linear, rest = _in_parts(link, self._fit.activation)
         sizes = before.weights.shape[2:] or (1,), link.weights.shape[2:] or (1,)
         first = _dense(before.weights, before.groups)
         second = _dense(link.weights, linear.size // link.weights.shape[1])[outputs]
@@ -98,18 +105,13 @@ class TwoLayers:
         alone = np.square(second).reshape(outputs.size, -1) @ np.repeat(
             rest.astype(np.float32), second.shape[2]
         )
-        self._path, self._channels = link.target.path, outputs.size
-        self._compare(_of_inputs(kernel, size) + alone, fit.stored_variance[outputs])
-
-    def _compare(self, predicted: Floats, stored: Floats) -> None:
-        """Hold the logarithms of stored variances against predicted ones, (inputs, channels)."""
+        predicted, stored = _of_inputs(kernel, size) + alone, self._fit.stored_variance[outputs]
         # All in one array, the stored ones last: a call takes longer than its numbers.
         with np.errstate(divide="ignore", invalid="ignore"):  # what is no number is left out below
             logs = np.log(np.concatenate((predicted, stored[None])))
-            logs -= (logs @ np.full(self._channels, 1 / self._channels))[:, None]
+            logs -= (logs @ np.full(outputs.size, 1 / outputs.size))[:, None]
             products = logs @ logs.T
-        self._squares: list[float] = products.diagonal().tolist()
-        self._both: list[float] = products[-1].tolist()
+        return products.diagonal().tolist(), products[-1].tolist()
 
     def spread(self, inputs: Iterable[tuple[float, float]] = INPUTS) -> Spread | None:
         """How the stored ones spread beside those predicted under the input that fits best.
@@ -119,21 +121,27 @@ class TwoLayers:
 
         Returns:
             None where no numbers are predicted.
-        """
-        told = [one for each in inputs if (one := self._under(INPUTS.index(each))) is not None]
-        return max(told, key=lambda one: abs(one.correlation), default=None)
 
-    def _under(self, place: int) -> Spread | None:
-        squares = self._squares[place], self._squares[-1]
-        if not all(0 < square < inf for square in squares):
+        Raises:
+            UnreadableError: The file ends early, or its checksum is wrong.
+        """
+        squares, both = self._products
+        stored, channels = squares[-1], self._outputs.size
+        correlations = {
+            place: both[place] / (sqrt(squares[place]) * sqrt(stored))
+            for place in map(INPUTS.index, inputs)
+            if 0 < squares[place] < inf and 0 < stored < inf
+        }
+        if not correlations:
             return None
-        varied, stored = map(sqrt, squares)
+        best = max(correlations, key=lambda place: abs(correlations[place]))
+        varied = sqrt(squares[best])
         return Spread(
-            self._path,
-            self._channels,
-            self._both[place] / (varied * stored),
-            stored / varied,
-            varied / sqrt(self._channels),
+            self._fit.link.target.path,
+            channels,
+            correlations[best],
+            sqrt(stored) / varied,
+            varied / sqrt(channels),
         )
 
 
@@ -146,9 +154,6 @@ def two_layers(fit: Fit, most: int) -> TwoLayers | None:
 
     Returns:
         None where the weights before are not known, or the channels too few or too large.
-
-    Raises:
-        UnreadableError: The file ends early, or its checksum is wrong.
     """
     link, before = fit.link, fit.link.before
     if before is None or not (before.weights.readable and link.weights.readable):
@@ -160,12 +165,18 @@ def two_layers(fit: Fit, most: int) -> TwoLayers | None:
     if fit.small_map or fit.border > MOST_BORDER:
         return None  # there most taps of two kernels meet nothing
     stored = fit.stored_variance
-    outputs = np.flatnonzero(stored > QUIET * max(float(np.median(stored)), 0.0))
+    outputs = np.flatnonzero(stored > QUIET * max(median(stored), 0.0))
     products = before.weights.numel * before.groups * prod(link.weights.shape[2:])
     most = min(most, _MOST // products)
     if most < outputs.size:
-        outputs = outputs[np.linspace(0, outputs.size - 1, most).astype(int)]
+        outputs = outputs[_spread_over(outputs.size, most)]
     return TwoLayers(fit, before, outputs) if outputs.size >= FEWEST_CHANNELS else None
+
+
+@lru_cache(maxsize=64)
+def _spread_over(size: int, most: int) -> NDArray[np.intp]:
+    """So many places of ``size``, from the first to the last."""
+    return np.linspace(0, size - 1, most).astype(np.intp)
 
 
 def _in_parts(link: Link, activation: str) -> tuple[Floats, Floats]:
@@ -215,7 +226,7 @@ def _one_behind_the_other(
         return parts.reshape(outputs, -1, inputs)
     size = [a + b - 1 for a, b in zip(*sizes, strict=True)]
     both = np.zeros((outputs, *size, inputs), np.float32)
-    for tap, place in enumerate(np.ndindex(*sizes[1])):
+    for tap, place in enumerate(product(*map(range, sizes[1]))):
         inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
         there = both[(slice(None), *inside)]
         there += parts[:, tap]  # into the view: by its index, numpy copies it onto itself, too

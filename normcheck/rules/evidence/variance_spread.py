@@ -7,8 +7,6 @@ order round, and a rest of the initial value 1 flattens small ones.
 from collections.abc import Iterable, Sequence
 from math import exp, log
 
-import numpy as np
-
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.two_layers import INPUTS, USUAL, Spread, TwoLayers, two_layers
 from normcheck.norms.layer_numbers import median
@@ -39,11 +37,16 @@ def of_spreads(fits: Sequence[Fit]) -> list[Indication]:
 
     Args:
         fits: Of links that are certain.
+
+    Returns:
+        Nothing where too little is told, or enough before all is read.
     """
     known = [fit for fit in fits if fit.link.before is not None]
     if len(known) < FEWEST_LINKS:
         return []
-    each = _read(known, MOST_LINKS, MOST_CHANNELS)
+    each = _chosen(known, MOST_LINKS, MOST_CHANNELS)
+    if len(each) < FEWEST_TOLD or _settled(each[1:]):
+        return []
     found = None
     for inputs in (USUAL, INPUTS):
         found = _pooled(each, inputs)
@@ -65,19 +68,37 @@ def of_spreads(fits: Sequence[Fit]) -> list[Indication]:
     ]
 
 
-def _read(known: Sequence[Fit], links: int, channels: int) -> list[TwoLayers]:
+def _chosen(known: Sequence[Fit], links: int, channels: int) -> list[TwoLayers]:
     """So many links, from the beginning of a model to its end, by so many channels of each."""
     # Not every second one: blocks have links of two kinds in turn.
-    places = np.linspace(0, len(known) - 1, min(len(known), links)).round().astype(int)
+    count, last = min(len(known), links), len(known) - 1
+    places = [round(last * place / (count - 1)) for place in range(count)]
     return [link for place in places if (link := two_layers(known[place], channels)) is not None]
+
+
+def _settled(others: Sequence[TwoLayers]) -> bool:
+    """Whether these show, without the first link, that nothing speaks against variances.
+
+    The first mostly tells something. Where too few of the others do, or two do as they should, so
+    that the median stays above the threshold, its weights need not be read.
+    """
+    told = _told(others, INPUTS)
+    if len(told) + 1 < FEWEST_TOLD:
+        return True
+    return len(told) > 1 and all(one.correlation > 0 and one.ratio >= LEAST for one in told)
+
+
+def _told(links: Sequence[TwoLayers], inputs: Iterable[tuple[float, float]]) -> list[Spread]:
+    """Spreads of those links whose stored variances follow the predicted ones, up or down."""
+    spreads = [one for link in links if (one := link.spread(inputs)) is not None]
+    return [one for one in spreads if one.varied > VARIED and abs(one.correlation) > FOLLOW]
 
 
 def _pooled(
     links: Sequence[TwoLayers], inputs: Iterable[tuple[float, float]]
 ) -> tuple[float, list[Spread]] | None:
     """Stored over predicted spread of all links, below 0 where they fall, and who tells it."""
-    spreads = [one for link in links if (one := link.spread(inputs)) is not None]
-    told = [one for one in spreads if one.varied > VARIED and abs(one.correlation) > FOLLOW]
+    told = _told(links, inputs)
     weights = [_weight(one) for one in told]
     way = sum(w if one.correlation > 0 else -w for w, one in zip(weights, told, strict=True))
     if len(told) < FEWEST_TOLD or abs(way) < TOGETHER:

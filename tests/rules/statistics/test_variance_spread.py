@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normcheck.norms.belonging.two_layers import two_layers
+from normcheck.norms.belonging.two_layers import INPUTS, two_layers
 from normcheck.norms.layer import Confidence
 from normcheck.rules.evidence.evidence_apart import Indication
-from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, of_spreads
+from normcheck.rules.evidence.variance_spread import (
+    LEAST,
+    MOST_CHANNELS,
+    MOST_LINKS,
+    _chosen,
+    _pooled,
+    of_spreads,
+)
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
@@ -113,6 +120,27 @@ def test_variances_spread_as_two_layers_of_weights_make_them(tmp_path: Path, sty
     assert min(speaks["inverses"], speaks["inverse deviations"]) >= len(SEEDS) - 1
     if style in ("grouped", "depthwise"):
         assert speaks["deviations"] >= len(SEEDS) - 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_what_is_not_read_would_not_speak(tmp_path: Path, style: str) -> None:
+    """Reading ends early only where all links together say the same."""
+    unread = 0
+    for seed, fault in enumerate([torch.clone, torch.clone, *FAULTS.values()]):
+        model = _smooth(STYLES[style](), seed)
+        model.load_state_dict(
+            {k: fault(v) if k.endswith("running_var") else v for k, v in model.state_dict().items()}
+        )
+        agreement = anatomy(model, tmp_path).agreement
+        assert agreement is not None
+        sure = [f for f in agreement.likely if f.link.recognition.confidence is Confidence.HIGH]
+        found = of_spreads(sure)
+        each = _chosen([f for f in sure if f.link.before is not None], MOST_LINKS, MOST_CHANNELS)
+        pooled = _pooled(each, INPUTS)
+        unread += not found and pooled is not None
+        if not found:
+            assert pooled is None or pooled[0] >= LEAST
+    assert unread > 0
 
 
 def test_the_weights_before_make_channels_go_together(tmp_path: Path) -> None:
