@@ -15,7 +15,7 @@ neighbours ρ and of channels c, as for the first norm, and the one is taken who
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from math import exp, inf, isfinite, prod, sqrt
+from math import exp, inf, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -130,8 +130,18 @@ class TwoLayers:
         Returns:
             None where no numbers are predicted.
         """
-        told = [one for each in inputs if (one := self._under(INPUTS.index(each))) is not None]
-        return max(told, key=lambda one: abs(one.correlation), default=None)
+        places = [place for each in inputs if 0 < self._squares[place := INPUTS.index(each)] < inf]
+        if not (places and 0 < self._squares[-1] < inf):
+            return None
+        best = max(places, key=lambda place: abs(self._both[place]) / sqrt(self._squares[place]))
+        varied, stored = sqrt(self._squares[best]), sqrt(self._squares[-1])
+        return Spread(
+            self.path,
+            self._channels,
+            self._both[best] / (varied * stored),
+            stored / varied,
+            varied / sqrt(self._channels),
+        )
 
     def scale(self) -> float | None:
         """Mean logarithm of stored over predicted variances, under the input that suits best.
@@ -142,32 +152,15 @@ class TwoLayers:
         Returns:
             None where no numbers are predicted.
         """
-        own = self._squares[-1]
-        missed = {
-            place: 1.0 - max(both, 0.0) ** 2 / (square * own)
-            for place, (both, square) in enumerate(
-                zip(self._both[:-1], self._squares[:-1], strict=True)
-            )
-            if 0 < square * own < inf and isfinite(self._scales[place])
-        }
+        own, missed = self._squares[-1], {}
+        for scale, both, square in zip(self._scales, self._both, self._squares, strict=False):
+            if 0 < square * own < inf:
+                missed[scale] = 1.0 - max(both, 0.0) ** 2 / (square * own)
         if not missed:
             return None
         most = max(min(missed.values()), EXACT) * exp(2 * LIKELY / self._channels)
-        likely = [self._scales[place] for place, each in missed.items() if each <= most]
+        likely = [scale for scale, each in missed.items() if each <= most]
         return max(min(likely), min(max(likely), 0.0))
-
-    def _under(self, place: int) -> Spread | None:
-        squares = self._squares[place], self._squares[-1]
-        if not all(0 < square < inf for square in squares):
-            return None
-        varied, stored = map(sqrt, squares)
-        return Spread(
-            self.path,
-            self._channels,
-            self._both[place] / (varied * stored),
-            stored / varied,
-            varied / sqrt(self._channels),
-        )
 
 
 def is_told(fit: Fit) -> bool:
