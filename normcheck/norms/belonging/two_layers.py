@@ -117,7 +117,7 @@ class TwoLayers:
             means = logs @ np.full(self._channels, 1 / self._channels)
             logs -= means[:, None]
             products = logs @ logs.T
-        self._scales: list[float] = (means[-1] - means[:-1]).tolist()
+        self._logs, self._means = logs, means
         self._squares: list[float] = products.diagonal().tolist()
         self._both: list[float] = products[-1].tolist()
 
@@ -144,7 +144,7 @@ class TwoLayers:
         )
 
     def scale(self) -> float | None:
-        """Mean logarithm of stored over predicted variances, under the input that suits best.
+        """Median logarithm of stored over predicted variances, under the input that suits best.
 
         Of inputs that are about as likely by the shape of the variances the one that makes it
         nearest to 0, and 0 itself where they lie on both sides of it.
@@ -153,14 +153,20 @@ class TwoLayers:
             None where no numbers are predicted.
         """
         own, missed = self._squares[-1], {}
-        for scale, both, square in zip(self._scales, self._both, self._squares, strict=False):
+        for place, (both, square) in enumerate(zip(self._both[:-1], self._squares, strict=False)):
             if 0 < square * own < inf:
-                missed[scale] = 1.0 - max(both, 0.0) ** 2 / (square * own)
+                missed[place] = 1.0 - max(both, 0.0) ** 2 / (square * own)
         if not missed:
             return None
         most = max(min(missed.values()), EXACT) * exp(2 * LIKELY / self._channels)
-        likely = [scale for scale, each in missed.items() if each <= most]
+        likely = [self._scale(place) for place, each in missed.items() if each <= most]
         return max(min(likely), min(max(likely), 0.0))
+
+    def _scale(self, place: int) -> float:
+        # Not the mean: a few channels that hardly vary have logarithms far below all others.
+        apart = sorted((self._logs[-1] - self._logs[place]).tolist())
+        middle: float = apart[len(apart) // 2] + float(self._means[-1] - self._means[place])
+        return middle
 
 
 def is_told(fit: Fit) -> bool:
