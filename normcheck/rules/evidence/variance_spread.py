@@ -31,11 +31,15 @@ FEWEST_TOLD = 2
 FEWEST_LINKS = 3
 """Links from which a spread is told, and certain ones from which no others are asked: of two, a
 healthy network's was 0.62 of the predicted one."""
+USUAL_SIZE = (-0.15, 1.25)
+"""Logarithm of stored variances over those of independent inputs, the median over the links, from
+noise to images of few pixels. Of two links, which tell no spread, no size is asked there: weights
+would be read for nothing."""
 CLOSELY = 0.97
 FEWEST_CHANNELS = 16
 """Alignment of so many means from which a link that names make likely is there: unrelated means of
 16 channels reach it under none of thirteen activations."""
-MOST_LINKS, MOST_CHANNELS = 3, 22
+MOST_LINKS, MOST_CHANNELS = 3, 24
 """Links of one model, and channels of each, that are read once more for this: a spread needs no
 more."""
 MOST_PROVEN = 6
@@ -71,7 +75,7 @@ def of_variances(agreement: Agreement) -> list[Indication]:
         agreement: Of one model, whose file is still open.
     """
     known = _asked(agreement)
-    if len(known) < FEWEST_TOLD:
+    if len(known) < FEWEST_TOLD or (len(known) < FEWEST_LINKS and _usual(known)):
         return []
     # A size needs no more than the mean of some channels; links that no name proves, more of them.
     channels = MOST_CHANNELS if len(known) >= FEWEST_LINKS else FEWEST_CHANNELS
@@ -79,6 +83,12 @@ def of_variances(agreement: Agreement) -> list[Indication]:
     each = _read(known, links, channels)
     spread = _of_spread(each) if len(known) >= FEWEST_LINKS else []
     return [*spread, *_of_size(each, agreement.likely)]
+
+
+def _usual(known: Sequence[Fit]) -> bool:
+    """Whether variances have the size that inputs usually give them, by one layer of weights."""
+    least, most = USUAL_SIZE
+    return least <= median([fit.log_scale for fit in known]) <= most
 
 
 def _asked(agreement: Agreement) -> list[Fit]:
