@@ -227,17 +227,18 @@ def _settled(others: Sequence[TwoLayers | None], follow: Collection[str]) -> boo
     """Whether two of three links show that variances are as they should be.
 
     The median of three then is, too, whatever the first of them says, and its weights need not be
-    read.
+    read. Where neither of the two tells a spread, the first alone tells none.
     """
+    telling = []
     for link in others:
         if link is None or link.path not in follow:
             return False
         spread, size = link.spread(), link.scale()
         if spread is None or size is None or not -SMALLEST <= size <= LARGEST:
             return False
-        if not (_tells(spread) and spread.correlation > 0 and spread.ratio >= LEAST):
-            return False
-    return True
+        if _tells(spread):
+            telling.append(spread.correlation > 0 and spread.ratio >= LEAST)
+    return len(telling) != 1 and all(telling)
 
 
 def _tells(spread: Spread) -> bool:
