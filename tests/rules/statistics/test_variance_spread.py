@@ -143,6 +143,26 @@ def test_variances_spread_as_two_layers_of_weights_make_them(tmp_path: Path, sty
         assert speaks["deviations"] >= len(SEEDS) - 1
 
 
+def _signals(taps: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for made_of in (3, *[CHANNELS] * 4):
+        conv = nn.Conv1d(made_of, CHANNELS, taps, padding=taps // 2, bias=False)
+        layers += [conv, nn.BatchNorm1d(CHANNELS), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(("taps", "told"), [(7, False), (1, True)])
+def test_signals_over_time_are_not_read(tmp_path: Path, taps: int, told: bool) -> None:
+    """They go together as no input does that is tried: neither shape nor size says a thing."""
+    model = _signals(taps)
+    settle(model, 3, 64)
+    assert bool(_all_read(model, tmp_path)) is told
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.mul_(9)
+    assert any(one.speaks for one in _all_read(model, tmp_path).values()) is told
+
+
 @pytest.mark.parametrize("style", ["plain", "residual", "grouped"])
 def test_what_is_not_read_would_not_speak(
     tmp_path: Path, style: str, monkeypatch: pytest.MonkeyPatch
