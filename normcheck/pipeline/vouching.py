@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.belonging.agreement import ROUGHLY
+from normcheck.norms.belonging.modulation import modulated
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
@@ -76,6 +77,7 @@ def standings(
     agreeing -= guessed.keys()
     unjudged = dict(agreement.unjudged) if agreement else {}
     doubted = agreement.doubted if agreement else {}
+    doubted |= modulated(agreement) if agreement else {}
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
     hidden = left_open_by(anatomy, siblings) if agreeing else ""
