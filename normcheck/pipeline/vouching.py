@@ -213,7 +213,7 @@ def _initial_or_impossible(layer: NormLayer) -> str:
         return ""
     if not (mean.finite and variance.finite):
         return "statistics not finite"
-    if variance.any_negative:
+    if layer.any_negative_variance:
         return "a negative variance"
     if layer.at_initial_values:
         return AS_CREATED if layer.affine_at_initial_values else "statistics at 0 and 1"
