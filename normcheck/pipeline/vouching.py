@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.belonging.agreement import ROUGHLY
+from normcheck.norms.belonging.fit_links import NOT_FED
 from normcheck.norms.belonging.modulation import modulated
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
@@ -45,6 +46,7 @@ FOLLOWS = 0.1
 """Root mean square of what no input explains of the first norm's means, in deviations, up to which
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
+BEHIND = "it stands behind its activation, where the weights of an export are not asked"
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = lazy_pattern(
     r"layer_?norm|group_?norm|(?:^|[._])rms|rms_?norm|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE
@@ -108,10 +110,12 @@ def standings(
         else:
             fallback = "the weights do not explain them, by a link that is a guess"
             if agreement is None:
-                fallback = "no norm feeds it directly"
+                fallback = NOT_FED
             why = {**roughly, **unjudged, **doubted, **guessed, **_input_told(anatomy.first)}.get(
                 layer.path, fallback
             )
+            if why == NOT_FED and layer.path in anatomy.behind_activations:
+                why = BEHIND
             if layer.path in anatomy.places_served:
                 why = MIXED
             found[layer.path] = (Standing.UNTOLD, why)
