@@ -27,6 +27,10 @@ def is_norm_sized(tensor: TensorRef | None) -> bool:
 def read_values(tensor: TensorRef | None, name: str, unread: dict[str, str]) -> Values | None:
     """The numbers of ``tensor`` in float64, flattened.
 
+    To be called within ``np.errstate(invalid="ignore")``, which takes longer than the rest of this
+    and is therefore entered once a model: signalling NaNs warn when they are widened, and are found
+    by the rules instead.
+
     Args:
         tensor: May be None, for a tensor that is not there.
         name: Under which ``unread`` notes why values could not be had.
@@ -45,9 +49,7 @@ def read_values(tensor: TensorRef | None, name: str, unread: dict[str, str]) -> 
         return None
     numbers: Floats = values.reshape(-1)
     if numbers.dtype != np.float64:
-        # Signalling NaNs warn when they are widened; they are found by the rules instead.
-        with np.errstate(invalid="ignore"):
-            numbers = numbers.astype(np.float64)
+        numbers = numbers.astype(np.float64)
     return Values(numbers, tensor.dtype, tensor.requires_grad)
 
 

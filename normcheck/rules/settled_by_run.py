@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Finding, Severity
+from normcheck.rules.data.meant_code import meant_code
 from normcheck.rules.data.meant_input import heals, meant_input
 from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.evidence.initial_stats import trained_in_eval, trained_on_in_eval
@@ -80,7 +81,7 @@ def _decided(finding: Finding, judged: Verdict, run: Run) -> Finding:
             "the answers are right.",
             fix="correct the preprocessing first, then scan again",
         )
-    if finding.rule == _FOREIGN and run.against_data and run.against_data.other_code is not None:
+    if finding.rule == _FOREIGN and meant_code(run.against_data, judged.harm) is not None:
         # The links were read from the same code: an activation that it lacks accuses them all.
         return replace(
             finding,

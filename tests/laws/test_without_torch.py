@@ -64,3 +64,17 @@ for room in ("sources", "saved", "pickles", "formats"):
 print([name for name in ("torch", "safetensors") if name in sys.modules])
 """)
     assert process.stdout == "[]\n", process.stderr
+
+
+def test_a_scan_imports_no_masked_arrays(tmp_path: Path, python) -> None:
+    """``numpy.ma`` takes longer to import than a small file takes to scan; np.median does it."""
+    layers: list[nn.Module] = []
+    for made_of in (3, 16, 16, 16, 16):
+        layers += [nn.Conv2d(made_of, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
+    model = nn.Sequential(*layers)
+    for _ in range(50):
+        model(torch.randn(8, 3, 16, 16))
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    scan = "import sys; from normcheck import scan; scan(sys.argv[1])"
+    process = python(f"{scan}\nprint('numpy.ma' in sys.modules)", tmp_path / "model.pt")
+    assert process.stdout == "False\n", process.stderr

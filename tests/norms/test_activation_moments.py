@@ -50,11 +50,11 @@ def test_agrees_with_sampling(name: str, pool: float) -> None:
 
 
 def test_means_alone_are_those_of_both_moments() -> None:
-    """Some are put together from others: a leaky ReLU from a ReLU and from no activation."""
+    """To single precision; a leaky ReLU is put together from a ReLU and from no activation."""
     alone = Normals(GAMMA, BETA).means(tuple(ACTIVATIONS))
     for column, activation in enumerate(ACTIVATIONS.values()):
         both = after_activation(GAMMA, BETA, activation)[0][:, 0]
-        assert alone[:, column] == pytest.approx(both, abs=1e-12)
+        assert alone[:, column] == pytest.approx(both, abs=1e-6 * np.max(GAMMA + np.abs(BETA)))
 
 
 def test_pools_are_what_the_table_holds() -> None:

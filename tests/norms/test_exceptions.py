@@ -53,6 +53,24 @@ def test_two_places_of_one_name(tmp_path: Path, seed: int) -> None:
     assert not [f for f in scan([tmp_path / "model.pt"]).findings if f.severity.rank]
 
 
+@pytest.mark.parametrize("factor", [0.3, 1.4, 2.0])
+def test_other_units_behind_two_activations(tmp_path: Path, factor: float) -> None:
+    """Two matrices of one block, each by the same factor under the activation before it."""
+    found = 0
+    for seed in range(8):
+        torch.manual_seed(seed)
+        model = settle(FeedForward(), 8, seed=seed)
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.mul_(factor)
+            elif name.endswith("running_var"):
+                buffer.mul_(factor**2)
+        anatomy(model, tmp_path)
+        accused = [f.rule for f in scan([tmp_path / "model.pt"]).findings if f.severity.rank]
+        found += accused == ["NC108"]
+    assert found >= 6
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("norm", ["norm2", "norm3"])
 def test_an_exception_excuses_no_other_statistics(tmp_path: Path, norm: str, seed: int) -> None:

@@ -15,6 +15,7 @@ from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.left_open import LOOSE, OF_TWO
 from normcheck.report.report import Standing
+from normcheck.rules.evidence.evidence_apart import of_first
 
 from .settled import anatomy
 
@@ -81,6 +82,39 @@ def test_negative_variances_are_read_without_a_warning(tmp_path: Path) -> None:
         first = anatomy(model, tmp_path).first
     assert first is not None
     assert isfinite(first.leftover)
+
+
+def _accused(state: State, folder: Path) -> bool:
+    against = [one for one in of_first(_first(state, folder)) if one.speaks]
+    return "first variances apart" in {one.key for one in against}
+
+
+def test_variances_that_follow_no_input_accuse_the_first_norm(tmp_path: Path) -> None:
+    """In another order of its channels, or under weights that went far; its own never do."""
+    found = {"own": 0, "permuted": 0, "moved": 0}
+    for seed in range(12):
+        state = _settled(seed).state_dict()
+        found["own"] += _accused(state, tmp_path)
+        order = torch.randperm(32, generator=torch.Generator().manual_seed(seed))
+        other = {k: v[order] if "1.running" in k else v for k, v in state.items()}
+        found["permuted"] += _accused(other, tmp_path)
+        weights = torch.randn(state["0.weight"].shape)
+        found["moved"] += _accused({**state, "0.weight": weights}, tmp_path)
+    assert found["own"] == 0
+    assert min(found["permuted"], found["moved"]) >= 9
+
+
+def test_inputs_that_need_not_vary_alike_accuse_nobody(tmp_path: Path) -> None:
+    """Planes of a board, or features of a table, each have a variance of their own."""
+    for weights, shape in ((nn.Conv2d(5, 32, 3), (5, 16, 16)), (nn.Linear(5, 32), (5,))):
+        norm = nn.BatchNorm2d(32) if len(shape) > 1 else nn.BatchNorm1d(32)
+        model = nn.Sequential(weights, norm)
+        norm.momentum = None
+        with torch.no_grad():
+            model(torch.randn(64, *shape) * torch.logspace(-2, 2, 5).view(5, *[1] * len(shape[1:])))
+        found = anatomy(model, tmp_path).first
+        assert found is not None
+        assert "first variances apart" not in {one.key for one in of_first(found)}
 
 
 def test_nothing_vouches_for_an_average_of_two_trainings(tmp_path: Path) -> None:

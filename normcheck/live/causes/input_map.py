@@ -46,13 +46,18 @@ _OF_FAR = 0.1
 _BETTER_BEHIND = 0.8
 """The same of those behind where it was inverted: 0.77 at most."""
 
+_PROVEN = 4.0
+"""Standard errors by which more answers have to become right than wrong where norms behind the
+first do not fit."""
+
 
 @lazy_dataclass()
 class ReadInput:
     """What the first norm tells of the input that the statistics are of."""
 
     map: InputMap | None = None
-    """The change of the input under which all norms fit; None where none is found."""
+    """The change of the input under which all norms fit, or the first alone and the answers are
+    better; None where none is found."""
     of_first: InputMap | None = None
     """The change under which the first norm fits, where one behind it does not; None where ``map``
     is one, or nothing but an inversion or another order of the channels makes the first fit."""
@@ -90,7 +95,7 @@ def read_input(
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
         return ReadInput()
     before, behind = distances.get(first, 0.0), max(distances.get(p, 0.0) for p in later)
-    if max(before, behind) < OFF:
+    if max(before, behind) < OFF and not _wrong(at_eval):
         return ReadInput()
     mean, variance = (np.asarray(t.numpy(), np.float64) for t in seen.stored[first])
     known = StoredFirst(mean, variance, seen.eps[first])
@@ -126,9 +131,11 @@ def read_input(
             if not _may_fit(regimes, batch, shown, seen):
                 continue
             tried = _tried(regimes, feed, shown, seen, at_eval)
-            if tried is not None and _fits(tried):
-                found.append(tried)
-    best = min(found, key=lambda m: max(m.first, m.later), default=None)
+            if tried is not None and (_fits(tried) or _answers(tried)):
+                found.append(replace(tried, fits=_fits(tried)))
+    # Labels know better than distances which of two changes is the one: of weights that are nearly
+    # symmetric an input and its inverse fit alike.
+    best = max(found, key=lambda m: (m.right or 0, -m.first - m.later), default=None)
     content = other_content(regimes, seen, first, x, fits) if best is None else None
     return ReadInput(best, of_first if best is None else None, leftover, content)
 
@@ -141,6 +148,23 @@ def _fits(found: InputMap) -> bool:
     if found.factor < 0 and found.later > _BETTER_BEHIND * found.behind:
         return False
     return found.before < OFF or found.first <= _BETTER * found.before
+
+
+def _answers(found: InputMap) -> bool:
+    """Whether labels speak for a change under which the first norm fits.
+
+    Behind it norms may lag behind weights that still moved, and an inversion of what lies evenly
+    about its mean moves them by little.
+    """
+    healed, harmed = found.healed or 0, found.harmed or 0
+    told = healed - harmed >= _PROVEN * max(healed + harmed, 1) ** 0.5
+    return told and found.first <= _most_left(found.before)
+
+
+def _wrong(at_eval: RegimeOutputs) -> bool:
+    """Whether labels show that most answers are wrong: whatever norms say, something is."""
+    told = answers(at_eval)
+    return told is not None and told.right < 0.5 * told.samples
 
 
 def _most_left(before: float) -> float:

@@ -68,6 +68,8 @@ class FirstNorm:
     loose: float
     """How little its variances follow the weights, from 0 to 1: 1 minus the correlation of their
     logarithms, less where predicted ones hardly vary. At most 0.2 in 160 healthy small networks."""
+    taps: int
+    """Of a kernel of its weights."""
 
 
 def read_first_norm(
@@ -134,6 +136,7 @@ def held_against_weights(first: Placed) -> FirstNorm | None:
         spread=told.spread if told is not None else None,
         channels=makes,
         loose=loose,
+        taps=kernel.shape[2],
     )
 
 

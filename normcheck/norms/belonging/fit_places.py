@@ -249,7 +249,9 @@ def exceptions(fits: list[Fit], known: Known) -> dict[int, Fit]:
             other = each.fit(0 if link.slopes is not None else likeliest([each]))
             turned = link.kind is not fit.link.kind
             enough = max(least, TURNED if turned else BEYOND_CHANCE)
-            if other.alignment >= enough and off_one(other.slope) <= LARGEST_FACTOR:
+            # Nothing is pooled between vectors, so that a factor of means is one of the statistics.
+            plain = link.kind is WeightStructure.LINEAR and is_certain(link) and other.slope > 0
+            if other.alignment >= enough and (plain or off_one(other.slope) <= LARGEST_FACTOR):
                 found[id(fit.link)] = other
                 break
     return found

@@ -38,6 +38,8 @@ NARROWED = (0.7, 0.5, 0.35, 0.25)
 two by two of them have nothing in common."""
 TELLING = 0.25
 """Root mean square of what is missed, in deviations, from which a pooling is thought of."""
+MOST_POOLINGS = 5
+"""Of two by two in one network: they make 7 pixels of 224."""
 CLEARLY = 0.5
 """Share of the squares that may be left where there is one."""
 

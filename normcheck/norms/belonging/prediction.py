@@ -123,7 +123,7 @@ class Prediction:
     def finite(self) -> bool:
         """Whether the weights predict numbers."""
         # A mean that is no number makes none of what is explained.
-        return bool(np.isfinite(self.explained).all() and np.isfinite(self._most_variance()).all())
+        return _all_finite(self.explained) and _all_finite(self._most_variance())
 
     def _most_variance(self) -> Floats:
         """Variances under every hypothesis, or what none of them exceeds."""
@@ -207,6 +207,11 @@ class Prediction:
             ),
             border=BORDERS[border],
         )
+
+
+def _all_finite(numbers: Floats) -> bool:
+    # To count takes a third of what ``all`` does, which is written in Python.
+    return bool(np.count_nonzero(np.isfinite(numbers)) == numbers.size)
 
 
 Known = dict[int, Prediction]

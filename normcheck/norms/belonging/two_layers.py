@@ -15,7 +15,8 @@ neighbours ρ and of channels c, as for the first norm, and the one is taken who
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from math import inf, prod, sqrt
+from itertools import product
+from math import exp, inf, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from normcheck.norms.belonging.reaching import affine_of
 from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, Normals
 from normcheck.norms.belonging.structure.link import Before, Link, WeightStructure
 from normcheck.norms.layer import Floats
+from normcheck.norms.layer_numbers import median
 from normcheck.saved.tensors import TensorRef
 
 MIDDLE = (0.5, 0.1)
@@ -49,8 +51,13 @@ _KINDS = frozenset(
         WeightStructure.LINEAR,
         WeightStructure.GROUPED,
         WeightStructure.DEPTHWISE,
+        WeightStructure.SEPARABLE,
     )
 )
+EXACT = 1e-6
+"""Share of their squares that logarithms miss at least: less is rounding."""
+LIKELY = 1.0
+"""Difference of log likelihoods up to which another input is about as likely."""
 
 
 Singles = NDArray[np.floating[Any]]
@@ -89,16 +96,19 @@ class TwoLayers:
         """Read both weights, and put one behind the other."""
         link = fit.link
         linear, rest = _in_parts(link, fit.activation)
-        sizes = before.weights.shape[2:] or (1,), link.weights.shape[2:] or (1,)
+        sizes = before.weights.shape[2:] or (1,), _kernel_of(link).shape[2:] or (1,)
         first = _dense(before.weights, before.groups)
-        second = _dense(link.weights, linear.size // link.weights.shape[1])[outputs]
+        if link.depthwise is None:
+            second = _dense(link.weights, linear.size // link.weights.shape[1])[outputs]
+        else:
+            second = _of_both(link.weights, link.depthwise.weights, linear.size, outputs)
         share = linear / np.maximum(np.sqrt(_usual_variance(first, sizes[0])), 1e-30)
         kernel = _one_behind_the_other(second, first, share.astype(np.float32), sizes)
         size = tuple(a + b - 1 for a, b in zip(*sizes, strict=True))
         alone = np.square(second).reshape(outputs.size, -1) @ np.repeat(
             rest.astype(np.float32), second.shape[2]
         )
-        self._path, self._channels = link.target.path, outputs.size
+        self.path, self._channels = link.target.path, outputs.size
         self._compare(_of_inputs(kernel, size) + alone, fit.stored_variance[outputs])
 
     def _compare(self, predicted: Floats, stored: Floats) -> None:
@@ -106,8 +116,10 @@ class TwoLayers:
         # All in one array, the stored ones last: a call takes longer than its numbers.
         with np.errstate(divide="ignore", invalid="ignore"):  # what is no number is left out below
             logs = np.log(np.concatenate((predicted, stored[None])))
-            logs -= (logs @ np.full(self._channels, 1 / self._channels))[:, None]
+            means = logs @ np.full(self._channels, 1 / self._channels)
+            logs -= means[:, None]
             products = logs @ logs.T
+        self._logs, self._means = logs, means
         self._squares: list[float] = products.diagonal().tolist()
         self._both: list[float] = products[-1].tolist()
 
@@ -120,21 +132,72 @@ class TwoLayers:
         Returns:
             None where no numbers are predicted.
         """
-        told = [one for each in inputs if (one := self._under(INPUTS.index(each))) is not None]
-        return max(told, key=lambda one: abs(one.correlation), default=None)
-
-    def _under(self, place: int) -> Spread | None:
-        squares = self._squares[place], self._squares[-1]
-        if not all(0 < square < inf for square in squares):
+        places = [place for each in inputs if 0 < self._squares[place := INPUTS.index(each)] < inf]
+        if not (places and 0 < self._squares[-1] < inf):
             return None
-        varied, stored = map(sqrt, squares)
+        best = max(places, key=lambda place: abs(self._both[place]) / sqrt(self._squares[place]))
+        varied, stored = sqrt(self._squares[best]), sqrt(self._squares[-1])
         return Spread(
-            self._path,
+            self.path,
             self._channels,
-            self._both[place] / (varied * stored),
+            self._both[best] / (varied * stored),
             stored / varied,
             varied / sqrt(self._channels),
         )
+
+    def scale(self) -> float | None:
+        """Median logarithm of stored over predicted variances, under the input that suits best.
+
+        Of inputs that are about as likely by the shape of the variances the one that makes it
+        nearest to 0, and 0 itself where they lie on both sides of it.
+
+        Returns:
+            None where no numbers are predicted.
+        """
+        own, missed = self._squares[-1], {}
+        for place, (both, square) in enumerate(zip(self._both[:-1], self._squares, strict=False)):
+            if 0 < square * own < inf:
+                missed[place] = 1.0 - max(both, 0.0) ** 2 / (square * own)
+        if not missed:
+            return None
+        most = max(min(missed.values()), EXACT) * exp(2 * LIKELY / self._channels)
+        likely = [self._scale(place) for place, each in missed.items() if each <= most]
+        return max(min(likely), min(max(likely), 0.0))
+
+    def sizes(self) -> tuple[float, float] | None:
+        """The least and the largest :meth:`scale` under any of the inputs, whatever their shape.
+
+        Returns:
+            None where no numbers are predicted.
+        """
+        all_of = [self._scale(n) for n, square in enumerate(self._squares[:-1]) if 0 < square < inf]
+        return (min(all_of), max(all_of)) if all_of and 0 < self._squares[-1] < inf else None
+
+    def stored(self) -> tuple[float, float]:
+        """Logarithms of the stored variances: the median, and below which a quarter of them lie."""
+        logs = sorted((self._logs[-1] + self._means[-1]).tolist())
+        return logs[len(logs) // 2], logs[len(logs) // 4]
+
+    def _scale(self, place: int) -> float:
+        # Not the mean: a few channels that hardly vary have logarithms far below all others.
+        apart = sorted((self._logs[-1] - self._logs[place]).tolist())
+        middle: float = apart[len(apart) // 2] + float(self._means[-1] - self._means[place])
+        return middle
+
+
+def is_told(fit: Fit) -> bool:
+    """Whether two layers of weights predict the variances of a fit's target at all."""
+    link, before = fit.link, fit.link.before
+    if before is None or not (before.weights.readable and link.weights.readable):
+        return False
+    if link.kind not in _KINDS or fit.activation not in ACTIVATIONS or fit.pool > 1:
+        return False
+    if link.depthwise is not None and not link.depthwise.ahead:
+        return False
+    # On a small map most taps of two kernels meet nothing.
+    return (
+        link.weights.ndim == before.weights.ndim and not fit.small_map and fit.border <= MOST_BORDER
+    )
 
 
 def two_layers(fit: Fit, most: int) -> TwoLayers | None:
@@ -151,21 +214,21 @@ def two_layers(fit: Fit, most: int) -> TwoLayers | None:
         UnreadableError: The file ends early, or its checksum is wrong.
     """
     link, before = fit.link, fit.link.before
-    if before is None or not (before.weights.readable and link.weights.readable):
+    if before is None or not is_told(fit):
         return None
-    if link.kind not in _KINDS or fit.activation not in ACTIVATIONS or fit.pool > 1:
-        return None
-    if link.weights.ndim != before.weights.ndim:
-        return None
-    if fit.small_map or fit.border > MOST_BORDER:
-        return None  # there most taps of two kernels meet nothing
     stored = fit.stored_variance
-    outputs = np.flatnonzero(stored > QUIET * max(float(np.median(stored)), 0.0))
-    products = before.weights.numel * before.groups * prod(link.weights.shape[2:])
+    outputs = np.flatnonzero(stored > QUIET * max(median(stored), 0.0))
+    products = before.weights.numel * before.groups * prod(_kernel_of(link).shape[2:])
     most = min(most, _MOST // products)
     if most < outputs.size:
-        outputs = outputs[np.linspace(0, outputs.size - 1, most).astype(int)]
+        outputs = outputs[_spread_over(outputs.size, most)]
     return TwoLayers(fit, before, outputs) if outputs.size >= FEWEST_CHANNELS else None
+
+
+@lru_cache(maxsize=64)
+def _spread_over(size: int, most: int) -> NDArray[np.intp]:
+    """So many places of ``size``, from the first to the last."""
+    return np.linspace(0, size - 1, most).astype(np.intp)
 
 
 def _in_parts(link: Link, activation: str) -> tuple[Floats, Floats]:
@@ -187,6 +250,30 @@ def _dense(weights: TensorRef, groups: int) -> Singles:
     for group, rows in enumerate(values.reshape(groups, makes // groups, inner, -1)):
         whole[group, :, group] = rows
     return whole.reshape(makes, groups * inner, -1)
+
+
+def _kernel_of(link: Link) -> TensorRef:
+    """The weights of a link that have its taps."""
+    return link.weights if link.depthwise is None else link.depthwise.weights
+
+
+def _of_both(
+    pointwise: TensorRef, depthwise: TensorRef, inputs: int, outputs: NDArray[np.intp]
+) -> Singles:
+    """Some outputs of a convolution in two parts by all of its inputs: see :func:`_dense`.
+
+    Args:
+        pointwise: Of shape (outputs, middle, 1 …).
+        depthwise: The part ahead of it, of shape (middle, 1, taps …).
+        inputs: Channels that reach the first part, each of them so many of the middle.
+        outputs: Places of those that are wanted.
+    """
+    middle = depthwise.shape[0]
+    point = np.asarray(pointwise.values(), dtype=np.float32).reshape(-1, middle)[outputs]
+    deep = np.asarray(depthwise.values(), dtype=np.float32).reshape(middle, -1)
+    both = point[:, :, None] * deep
+    summed: Singles = both.reshape(outputs.size, inputs, middle // inputs, -1).sum(axis=2)
+    return summed
 
 
 def _one_behind_the_other(
@@ -215,7 +302,7 @@ def _one_behind_the_other(
         return parts.reshape(outputs, -1, inputs)
     size = [a + b - 1 for a, b in zip(*sizes, strict=True)]
     both = np.zeros((outputs, *size, inputs), np.float32)
-    for tap, place in enumerate(np.ndindex(*sizes[1])):
+    for tap, place in enumerate(product(*map(range, sizes[1]))):
         inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
         there = both[(slice(None), *inside)]
         there += parts[:, tap]  # into the view: by its index, numpy copies it onto itself, too

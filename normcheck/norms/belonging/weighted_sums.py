@@ -75,7 +75,7 @@ def behind_weights(
             # Kept from block to block: to get fresh memory takes longer than to fill it.
             squares = np.empty_like(rows)
         np.square(rows, out=squares)
-        mean = _over_taps(rows, means) @ shares
+        mean = _over_taps(rows, means).reshape(-1, taps) @ shares
         found.append(mean.reshape(-1, hypotheses, shares.shape[1]))
         # A product, since numpy is slow at sums over a few numbers.
         summed = squares[..., 0] if taps == 1 else squares @ np.ones(taps, rows.dtype)
@@ -193,7 +193,8 @@ def _over_taps(rows: Floats, means: Floats) -> Floats:
     """
     if rows.shape[-1] == 1:  # one product, not one for each output
         return (rows[..., 0] @ means[:, 0])[..., None]
-    return (rows.swapaxes(2, 3) @ means).swapaxes(2, 3)
+    # Taps stay last, as they lie in the file: turned round, it takes up to twice as long.
+    return means.swapaxes(2, 3) @ rows
 
 
 def _rows(block: Array, link: Link) -> Array:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.kinds import BY_NAME, Family, NormKind, batch_norm, of_class
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
@@ -65,6 +67,7 @@ def norms_of(graph: Graph) -> GraphNorms:
     return GraphNorms(flow, tuple(_placed(flow)))
 
 
+@np.errstate(invalid="ignore")  # signalling NaNs warn when they are widened
 def norm_layers(model: SavedModel, norms: GraphNorms) -> tuple[NormLayer, ...]:
     """The normalization layers of an exported model, in the order in which they run.
 

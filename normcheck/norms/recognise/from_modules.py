@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from normcheck.norms.kinds import BY_NAME, Family, NormKind, batch_norm, of_class
 from normcheck.norms.layer import Confidence, Momentum, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
@@ -45,6 +47,7 @@ _NOT_A_NORM = re.compile(
 """Input scaling (``Normalize``), reparametrisations, normal distributions, and no norm at all."""
 
 
+@np.errstate(invalid="ignore")  # signalling NaNs warn when they are widened
 def norm_layers(records: Iterable[ModuleRecord]) -> tuple[NormLayer, ...]:
     """The normalization layers among the modules, in their order."""
     recognised = [

@@ -7,6 +7,8 @@ a norm of some kind; what kind, its name and the state dict's metadata can tell.
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from normcheck.norms.kinds import BY_NAME, NormKind, batch_norm
 from normcheck.norms.layer import Confidence, NormLayer, Recognition, Values
 from normcheck.norms.layer_count import LayerCount
@@ -37,6 +39,7 @@ from normcheck.saved.prefetch import fetch_ahead
 from normcheck.saved.tensors import TensorRef
 
 
+@np.errstate(invalid="ignore")  # signalling NaNs warn when they are widened
 def norm_layers(
     tensors: Mapping[str, TensorRef], versions: Mapping[str, int]
 ) -> tuple[NormLayer, ...]:

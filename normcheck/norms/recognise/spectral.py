@@ -31,7 +31,8 @@ def power_iterations(model: SavedModel) -> Iterator[PowerIteration]:
     fetch_ahead(tensor for named in vectors.values() for tensor in named.values())
     left = _MOST_WEIGHTS
     for path, named in vectors.items():
-        read = {leaf: read_values(tensor, leaf, {}) for leaf, tensor in named.items()}
+        with np.errstate(invalid="ignore"):  # signalling NaNs warn when they are widened
+            read = {leaf: read_values(tensor, leaf, {}) for leaf, tensor in named.items()}
         known = {leaf: v for leaf, v in read.items() if v is not None}
         follows = _follows(model, path, known) if left else None
         left -= follows is not None

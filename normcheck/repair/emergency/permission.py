@@ -26,7 +26,16 @@ _FOREIGN = "NC108"
 """The rule on statistics of other weights."""
 _BY_CHANNEL = frozenset({"NC104", "NC105"})
 """Of these, the rules on values that cannot be: the channels beside them are as they were."""
-_OF_VARIANCES = frozenset({"small variances", "large variances", "variances apart"})
+_OF_VARIANCES = frozenset(
+    (
+        "small variances",
+        "large variances",
+        "variances apart",
+        "variances too small",
+        "variances too large",
+        "first variances apart",
+    )
+)
 """Readings of ``_FOREIGN`` that say nothing of means. How large variances are beside what the
 weights predict depends on how smooth the images are, which without data is a guess: of 240 cases of
 ``benchmarks/repair_without_data.py`` the one that a repair made worse rested on them alone, and the

@@ -164,10 +164,10 @@ def _of_others(meant: Meant, changed: tuple[int | None, int | None], samples: in
     healed, harmed = (None if count is None else round(part * count) for count in changed)
     found = believed(meant.input, (healed, harmed))
     if found is not None and is_far(found):
+        fit = "all norms fit their" if found.fits else "the first norm fits its"
         yield (
-            f"with the input {as_formula(found)} all norms fit their stored statistics, "
-            f"{as_if(found)}: correct the preprocessing first, re-estimating would fit the model "
-            "to another input"
+            f"with the input {as_formula(found)} {fit} stored statistics, {as_if(found)}: correct "
+            "the preprocessing first, re-estimating would fit the model to another input"
         )
 
 

@@ -48,9 +48,11 @@ def _harmless(text: str) -> str:
     Characters without a shape, and what a CI service would take for a command, are written as
     numbers.
     """
-    if any(hint in text for hint in HINTS):
+    # Advice has an ellipsis, which alone would make every character of a line be looked at.
+    plain = text.replace("…", "")
+    if any(hint in plain for hint in HINTS):
         text = _COMMAND.sub(lambda sign: f"{sign[0][:-1]}\\u{ord(sign[0][-1]):04x}", text)
-    if _DELETE not in text if text.isascii() else visible(text.replace("\n", "")):
+    if _DELETE not in plain if plain.isascii() else visible(plain.replace("\n", "")):
         return f"{text}\n"
     # UTF-8 has no bytes for half a pair; within JSON a backslash is written twice.
     text = _LONE_SURROGATE.sub(lambda half: f"\\\\u{ord(half.group()):04x}", text)

@@ -21,6 +21,8 @@ _CLOSELY = 0.2
 to 0.25, data of one class 0.27 as if inverted."""
 _AS_MUCH = 0.5
 """Part of what re-estimated statistics heal that the change has to heal, too."""
+_NEARLY_ALL = 0.8
+"""The same where norms behind the first do not fit the input so changed."""
 _NEAR = 0.1
 """Distance of logarithms within which a factor is one that is known."""
 _NO_OFFSET = 0.1
@@ -37,24 +39,30 @@ def meant_input(data: AgainstData | None) -> InputMap | None:
 def believed(found: InputMap | None, changed: tuple[int | None, int | None]) -> InputMap | None:
     """The same change; None where something speaks against it.
 
-    Labels do where answers suffer from the change, or where re-estimated statistics heal what it
-    does not. Without them an inversion has to fit closely: data of one class come near one.
+    Labels speak against it where answers suffer from the change, or where re-estimated statistics
+    heal what it does not. Without them an inversion has to fit closely: data of one class come
+    near one. Where norms behind the first do not fit, answers alone speak for it: they have to be
+    better by nearly all that re-estimated statistics give, and the change has to be more than two
+    sets of data differ by.
 
     Args:
-        found: Under which all norms fit, if there is one.
+        found: Under which all norms fit, or the first and the answers, if there is one.
         changed: Labelled answers that re-estimated statistics heal, and that they harm.
     """
     if found is None:
         return None
     if found.healed is None or found.harmed is None:
         turned = found.factor < 0 or found.reversed_channels
-        return None if turned and found.later > _CLOSELY else found
+        return None if not found.fits or (turned and found.later > _CLOSELY) else found
     gained = found.healed - found.harmed
     if gained < 0 and sign_test(found.harmed, found.healed) < BEYOND_GUESSING:
         return None
     healed, harmed = (count or 0 for count in changed)
     better = healed > harmed and sign_test(healed, harmed) < BEYOND_GUESSING
-    return None if better and gained < _AS_MUCH * (healed - harmed) else found
+    if not found.fits and not (is_far(found) and heals(found)):
+        return None
+    part = _AS_MUCH if found.fits else _NEARLY_ALL
+    return None if better and gained < part * (healed - harmed) else found
 
 
 def heals(found: InputMap) -> bool:

@@ -34,6 +34,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
+from normcheck.rules.data.meant_code import meant_code
 from normcheck.rules.data_verdict import verdict
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 def check(subject: Subject) -> Iterator[Finding]:
     """One finding, on the first layer that is off."""
     data = subject.run.against_data if subject.run else None
-    found = data.other_code if data else None
     judged = verdict(subject.run) if subject.run else None
+    found = meant_code(data, judged.harm) if judged is not None else None
     if found is None or judged is None or impossible_statistics(subject):
         return
     yield RULE.finding(

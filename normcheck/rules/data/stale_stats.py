@@ -47,6 +47,7 @@ import numpy as np
 
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
+from normcheck.rules.data.meant_code import meant_code
 from normcheck.rules.data.unfamiliar_input import unfamiliar
 from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.harm import Harm
@@ -74,7 +75,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not judged.off or unfamiliar(judged, subject) is not None:
         return
     data = subject.run.against_data if subject.run else None
-    if data is not None and data.other_code is not None:
+    if meant_code(data, judged.harm) is not None:
         return  # other-code names it: the statistics are right, of another function
     severity, confidence = judged.severity
     paths = list(dict.fromkeys(d.path for d in judged.off))

@@ -51,6 +51,7 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
+from normcheck.rules.data.meant_code import meant_code
 from normcheck.rules.data.meant_input import (
     as_formula,
     as_if,
@@ -169,13 +170,18 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _meant(found: InputMap) -> str:
-    """The input under which all norms fit, and what answers make of it."""
+    """The input under which norms fit, and what answers make of it."""
     words = as_if(found) if is_far(found) else "no more than two sets of data differ by"
     off = max(found.before, found.behind)
+    fits = (
+        f"all fit their stored statistics (at most {number(max(found.first, found.later))} off)"
+        if found.fits
+        else f"the first fits its stored statistics ({number(found.first)} off, those behind it up "
+        f"to {number(found.later)})"
+    )
     text = (
         f"Norms are off by up to {number(off)} (medians over channels, in standard deviations or a "
-        f"log variance ratio), and with the input {as_formula(found)} all fit their stored "
-        f"statistics (at most {number(max(found.first, found.later))} off)"
+        f"log variance ratio), and with the input {as_formula(found)} {fits}"
         f"{': ' if words else ''}{words}. {statistics_in_words(found).capitalize()}."
     )
     if found.right is not None and found.healed is not None:
@@ -234,7 +240,7 @@ def unfamiliar(judged: Verdict, subject: Subject) -> Drift | None:
     data = subject.run.against_data if subject.run else None
     drifts = data.drifts if data else ()
     known_better = judged.harm is Harm.STORED_RIGHT and not judged.guesses
-    if len(drifts) < _FEWEST_LAYERS or (data is not None and data.other_code is not None):
+    if len(drifts) < _FEWEST_LAYERS or meant_code(data, judged.harm) is not None:
         return None  # with one norm nothing is told; and other code explains the misfit
     if meant_input(data) is not None:
         return drifts[0]

@@ -14,7 +14,7 @@ from normcheck.norms.belonging.agreement import Agreement
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.fit import Fit, beyond_prediction, off_one
 from normcheck.norms.belonging.fit_places import AGREES, FAINT
-from normcheck.norms.belonging.pooled import has_room
+from normcheck.norms.belonging.pooled import MOST_POOLINGS, has_room
 from normcheck.norms.belonging.structure.link import WeightStructure
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import deviation, median
@@ -25,7 +25,7 @@ from normcheck.rules.evidence.evidence_apart import (
     of_growth,
 )
 from normcheck.rules.evidence.mismatch_causes import ONE_FACTOR
-from normcheck.rules.evidence.variance_spread import of_spreads
+from normcheck.rules.evidence.variance_spread import of_variances
 
 FEWEST_LINKS = 3
 FEWEST_CHANNELS = 16
@@ -63,8 +63,6 @@ share, as loudness is in speech, weights take away again. Of variances alone no 
 SMALL_BEHIND_POOLING = 1.5
 """The same where an average pooling of two by two may stand before the norm, which leaves a quarter
 of the variance of noise."""
-MOST_POOLINGS = 5
-"""Of two by two in one network: they make 7 pixels of 224."""
 FOLLOW = 0.85
 """Correlation of log variances from which their spread is compared."""
 
@@ -83,7 +81,7 @@ def readings(agreement: Agreement | None, first: FirstNorm | None) -> tuple[Indi
             found += _together(proven)
         found += _factor(proven if len(proven) >= FEWEST_PROVEN else inside, proven)
         found += _alone(inside, likely)
-        found += of_spreads(inside)
+        found += of_variances(agreement)
         found += behind_activations(agreement.rectified)
         found += of_growth(agreement.fits)
     if first is not None:
@@ -238,14 +236,16 @@ def _factor(fits: Sequence[Fit], proven: Sequence[Fit]) -> list[Indication]:
     matrices = [f for f in told if f.link.kind is WeightStructure.LINEAR and f.alignment > CLOSELY]
     if len(told) >= (FEWEST_PROVEN if sure else FEWEST_LINKS) and channels >= FEWEST_CHANNELS:
         threshold = PROVEN_FACTOR if sure else log(1.2)
-    elif len(told) == len(matrices) == 1 and matrices[0].stored_mean.size >= FEWEST_CHANNELS:
+    elif 0 < len(told) == len(matrices) and channels >= FEWEST_CHANNELS:
         # Nothing is pooled between vectors: a single matrix can speak, of a factor that is large.
-        sure, threshold = False, log(1.4)
+        sure, threshold = False, log(1.4 if len(told) == 1 else 1.2)
     else:
         return []
     slopes = sorted(log(f.slope) for f in told)
     quarter = len(slopes) // 4 if sure else 0
-    if slopes[len(slopes) - 1 - quarter] - slopes[quarter] > log(ONE_FACTOR):
+    # Heavy tails make means smaller, by a factor of each layer's own; larger nothing makes them.
+    aside = len(slopes) // 4 if slopes[0] > 0 else quarter
+    if slopes[len(slopes) - 1 - aside] - slopes[aside] > log(ONE_FACTOR):
         return []
     return [
         Indication(

@@ -20,6 +20,12 @@ MOSTLY = 0.9
 """Of the first norm's means, what an input explains where the rest is that of the input: means of
 many deviations leave many. Generated images differ by the place on their grid, which a stride
 meets differently, and left 0.64 deviations of 2.5."""
+MOST_INPUTS = 4
+"""Channels of an input that may be taken to vary alike: those of images and sounds."""
+LOOSE = 0.4
+"""How loosely the variances of the first norm follow its weights where these are others: at most
+0.14 in 92 healthy small networks and 37 published ones, 0.44 to 0.89 where its channels are in
+another order or weights have moved by as much as they are."""
 FEWEST_RECTIFIED = 3
 """Norms behind activations that speak together."""
 FEWEST_FOLLOWING = 2
@@ -64,6 +70,17 @@ def of_first(first: FirstNorm) -> list[Indication]:
             (first.path,),
         )
     ]
+    if first.taps > 1 and len(first.means) <= MOST_INPUTS and _are_together(first):
+        found.append(
+            Indication(
+                "first variances apart",
+                first.loose,
+                LOOSE,
+                "The variances of the first norm follow its weights under no input: 1 minus the "
+                "correlation of their logarithms",
+                (first.path,),
+            )
+        )
     if first.spread is not None:
         found.append(
             Indication(
@@ -79,6 +96,19 @@ def of_first(first: FirstNorm) -> list[Indication]:
             )
         )
     return found
+
+
+def _are_together(first: FirstNorm) -> bool:
+    """Whether names put the first norm with its weights, as ``conv1`` and ``bn1`` in one block.
+
+    Of norms that were registered before the weights that they follow, the first one in a file
+    stands beside weights of another block.
+    """
+    block, _, weights = first.weights.rpartition(".")
+    of_norm, _, norm = first.path.rpartition(".")
+    numbers = [name[len(name.rstrip("0123456789")) :] for name in (weights, norm)]
+    numbered = weights.isdecimal() and norm.isdecimal()
+    return block == of_norm and (numbered or "" in numbers or numbers[0] == numbers[1])
 
 
 def of_growth(fits: Sequence[Fit]) -> list[Indication]:

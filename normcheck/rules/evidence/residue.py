@@ -7,9 +7,8 @@ too small by that share, and that much is added to every variance, however small
 from collections.abc import Sequence
 from math import ceil, log
 
-import numpy as np
-
 from normcheck.norms.layer import Momentum, NormLayer
+from normcheck.norms.layer_numbers import median
 from normcheck.rules.rule import DEFAULT_MOMENTUM, assumed_momentum
 
 WARNING_RESIDUE = 0.01
@@ -56,7 +55,7 @@ def of_variances(layer: NormLayer, left: float) -> float:
     alive = stored[stored > left * (1 + DEAD)]
     if alive.size < max(FEWEST_ALIVE, stored.size // 4):
         return 0.0
-    return float(np.median(left / (alive + eps)))
+    return median(left / (alive + eps))
 
 
 def carried_by_variances(told: Sequence[tuple[NormLayer, float, float]]) -> bool:
@@ -79,7 +78,7 @@ def carried_by_variances(told: Sequence[tuple[NormLayer, float, float]]) -> bool
         layer.running_var is not None and layer.running_var.lowest <= JUST_ABOVE * left
         for layer, left, _ in much
     )
-    halved = float(np.median([share for _, _, share in much]))
+    halved = median([share for _, _, share in much])
     return 2 * standing >= len(much) and halved >= HALF
 
 

@@ -19,9 +19,12 @@ perfect, 0 as good as predicting nothing, below 0 worse). Reported are
 - single readings that no healthy model reaches: means off by the median more than a quarter of a
   deviation, variances too small or unlike the weights, one certain link that does not fit, and a
   first norm whose means or variances no input explains (it has one unknown for each input
-  channel, and an equation for each output channel). Two that agree raise the confidence;
+  channel, and an equation for each output channel; its variances must follow its kernels).
+  Two that agree raise the confidence;
 - variances that do not spread as the weights of two layers make them: deviations in their place
   have half the spread of logarithms, inverses fall where they should rise;
+- variances of another size than the weights of two layers make under any input that suits their
+  shape: other units, also where another activation would explain the size of the means;
 - norms behind a ReLU whose mean and variance together are none that a ReLU leaves: either alone
   in other units, part of the initial value, deviations or inverses; both, where they follow the
   weights closely by one factor;

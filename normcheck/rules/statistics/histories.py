@@ -38,7 +38,7 @@ class Strength(IntEnum):
 
 _EXACT = frozenset({"NC101", "NC102", "NC104", "NC105", "NC109", "NC113"})
 _PUT_BACK = frozenset({"mean and bias", "sign", "inverse"})
-_OF_THE_REST = frozenset({"factor", "one factor", "initial value"})
+_OF_THE_REST = frozenset({"factor", "one factor", "initial value", "variances too large"})
 """Misfits that a rest of the initial value alone makes, however small it is."""
 
 

@@ -131,6 +131,30 @@ def test_the_first_norm_names_the_change_where_later_ones_lag(factor: float) -> 
     assert "NC404" not in said(model, (meant, labels))
 
 
+@pytest.mark.parametrize("change", [lambda x: -x, lambda x: x + 1, lambda x: 1 - x])
+def test_labels_tell_an_input_from_its_inverse(change: Change) -> None:
+    """Of what lies evenly about its mean both fit alike, and an inversion moves no norm by much."""
+    random = torch.Generator().manual_seed(5)
+    smooth = functional.avg_pool2d(torch.randn(384, 1, 16, 16, generator=random), 3, 1)
+    images = smooth / smooth.std()
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 24, 5, padding=2, bias=False), nn.BatchNorm2d(24), nn.LeakyReLU(0.1),
+        nn.Conv2d(24, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24), nn.LeakyReLU(0.1),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(96, 6),
+    )  # fmt: skip
+    model = settled(model, images[:192])
+    with torch.no_grad():
+        labels = model(images[192:]).argmax(1)
+    assert "NC404" not in said(model, (images[192:], labels))
+    found = said(model, (change(images[192:]), labels))
+    severity, detail = found["NC404"]
+    assert severity is Severity.ERROR
+    turned = float(change(torch.tensor(1.0)) - change(torch.tensor(0.0))) < 0
+    assert ("as if it had been inverted" in detail) is turned
+    assert "NC401" not in found
+
+
 def test_labels_prove_it() -> None:
     """Answers that become right of the input so changed are an error, and no statistics' fault."""
     model = settled(convolutions(), photos(0))

@@ -1,6 +1,7 @@
 """NC108 by one factor between means and weights, where few links tell it."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch import nn
 
 from normcheck.findings import Finding
+from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.layer import Confidence, Recognition
 from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.statistics.foreign_stats import check
@@ -139,3 +142,28 @@ def test_a_factor_of_each_layers_own_is_not_one_factor(tmp_path: Path, seed: int
         norm.running_var.mul_(1.4)
     assert "one factor" not in _speaking(model, tmp_path)
     assert not {f.discriminator for f in _found(model, tmp_path)} & {"factor", "initial value"}
+
+
+@pytest.mark.parametrize(
+    ("slopes", "speaks"),
+    [
+        ((1.5, 1.5, 1.5, 1.5), True),
+        ((1.5, 1.6, 1.4, 3.0), True),
+        ((1.5, 1.6, 1.4, 1.0), False),
+        ((1.3, 2.0, 1.3, 3.0), False),
+        ((0.6, 0.6, 0.5, 0.2), False),
+    ],
+)
+def test_one_link_of_four_may_be_further_off(
+    tmp_path: Path, slopes: tuple[float, ...], speaks: bool
+) -> None:
+    """A link that is too large by more hides no factor of the others; small ones differ anyway."""
+    agreement = anatomy(settle(conv_net(nn.ReLU(), blocks=5), 3, 16, 16), tmp_path).agreement
+    assert agreement is not None
+    by_name = Recognition(Confidence.HIGH, "neighbours in one block")
+    fits = [
+        replace(fit, slope=slope, link=replace(fit.link, recognition=by_name))
+        for fit, slope in zip(agreement.fits, slopes, strict=True)
+    ]
+    found = readings(Agreement(tuple(fits), "ReLU", ()), None)
+    assert speaks == ("one factor" in {one.key for one in found if one.speaks})

@@ -1,4 +1,4 @@
-"""Deviations and inverses in the place of variances, told through two layers of weights."""
+"""Deviations, inverses and other units of variances, told through two layers of weights."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from normcheck.norms.belonging.two_layers import two_layers
-from normcheck.norms.layer import Confidence
+from normcheck.rules.evidence import variance_spread
 from normcheck.rules.evidence.evidence_apart import Indication
-from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, of_spreads
+from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, of_variances
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
@@ -50,6 +50,30 @@ def _depthwise() -> nn.Module:
     return nn.Sequential(*layers)
 
 
+class Unit(nn.Module):
+    """A convolution and its norm, of which names only say that they are beside each other."""
+
+    def __init__(self, made_of: int, size: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(made_of, CHANNELS, size, padding=size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(self.bn(self.conv(x)))
+
+
+def _units() -> nn.Module:
+    return nn.Sequential(Unit(3), *(Unit(CHANNELS) for _ in range(7)))
+
+
+def _separable() -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS)]
+    for _ in range(4):
+        layers += [nn.ReLU(), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS)]
+        layers += [nn.Conv2d(CHANNELS, CHANNELS, 1), nn.BatchNorm2d(CHANNELS)]
+    return nn.Sequential(*layers)
+
+
 def _residual() -> nn.Module:
     stem = nn.Sequential(nn.Conv2d(3, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS), nn.ReLU())
     return nn.Sequential(stem, *(Block() for _ in range(4)))
@@ -61,6 +85,8 @@ STYLES: Mapping[str, Callable[[], nn.Module]] = {
     "grouped": _grouped,
     "depthwise": _depthwise,
     "residual": _residual,
+    "units": _units,
+    "separable": _separable,
 }
 FAULTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "deviations": torch.sqrt,
@@ -81,12 +107,14 @@ def _smooth(model: nn.Module, seed: int) -> nn.Module:
     return model
 
 
-def _read(model: nn.Module, folder: Path) -> Indication | None:
+def _all_read(model: nn.Module, folder: Path) -> dict[str, Indication]:
     agreement = anatomy(model, folder).agreement
     assert agreement is not None
-    sure = [f for f in agreement.likely if f.link.recognition.confidence is Confidence.HIGH]
-    (found,) = of_spreads(sure) or (None,)
-    return found
+    return {one.key: one for one in of_variances(agreement)}
+
+
+def _read(model: nn.Module, folder: Path) -> Indication | None:
+    return _all_read(model, folder).get("spread of variances")
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -114,6 +142,97 @@ def test_variances_spread_as_two_layers_of_weights_make_them(tmp_path: Path, sty
     assert min(speaks["inverses"], speaks["inverse deviations"]) >= len(SEEDS) - 1
     if style in ("grouped", "depthwise"):
         assert speaks["deviations"] >= len(SEEDS) - 1
+
+
+@pytest.mark.parametrize("style", ["plain", "residual", "grouped"])
+def test_what_is_not_read_would_not_speak(
+    tmp_path: Path, style: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading ends early only where all links together say the same."""
+    ended = 0
+    for seed, fault in enumerate([torch.clone, torch.clone, *FAULTS.values()]):
+        model = _smooth(STYLES[style](), seed)
+        model.load_state_dict(
+            {k: fault(v) if k.endswith("running_var") else v for k, v in model.state_dict().items()}
+        )
+        found = _all_read(model, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(variance_spread, "_settled", lambda *_: False)
+            whole = _all_read(model, tmp_path)
+        assert found.keys() <= whole.keys()
+        assert {k for k, v in found.items() if v.speaks} == {
+            k for k, v in whole.items() if v.speaks
+        }
+        ended += not found and bool(whole)
+    assert ended > 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_would_make_variances_so_would_make_them_as_large(tmp_path: Path, seed: int) -> None:
+    """Large variances that spread less are none of deviations, whose size they have not."""
+    model = _smooth(STYLES["grouped"](), seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.mul_(8)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+    settle(model, 3, SIZE, SIZE, seed=seed)
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+
+    def flattened(variance: Tensor) -> Tensor:
+        middle = variance.log().median()
+        return (middle + 0.5 * (variance.log() - middle)).exp()
+
+    for change, speaks in ((flattened, False), (torch.sqrt, True)):
+        model.load_state_dict(
+            {k: change(v) if k.endswith("running_var") else v for k, v in kept.items()}
+        )
+        found = _read(model, tmp_path)
+        assert (found is not None and found.speaks) is speaks
+
+
+UNITS = (0.33, 3.0)
+"""Factors of means; variances have their squares."""
+
+
+@pytest.mark.parametrize("style", [style for style in STYLES if style != "units"])
+def test_variances_have_the_size_that_two_layers_of_weights_give_them(
+    tmp_path: Path, style: str
+) -> None:
+    """Of healthy networks none speaks; of those in other units nearly all do, up and down."""
+    speaks = dict.fromkeys(UNITS, 0)
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = _smooth(STYLES[style](), seed)
+        assert not any(one.speaks for one in _all_read(model, tmp_path).values())
+        kept = {k: v.clone() for k, v in model.state_dict().items()}
+        for factor in UNITS:
+            of = {"running_mean": factor, "running_var": factor**2}
+            model.load_state_dict({k: v * of.get(k.rpartition(".")[2], 1) for k, v in kept.items()})
+            found = _all_read(model, tmp_path)
+            name = "variances too small" if factor < 1 else "variances too large"
+            speaks[factor] += name in found and found[name].speaks
+        model.load_state_dict(kept)
+    assert min(speaks.values()) >= len(SEEDS) - 1, speaks
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_an_average_pooling_may_have_left_of_variances_accuses_nobody(
+    tmp_path: Path, seed: int
+) -> None:
+    """Where a few norms may stand behind one, as names in a block do not tell."""
+
+    class Pooled(Unit):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.silu(self.bn(nn.functional.avg_pool2d(self.conv(x), 2)))
+
+    torch.manual_seed(seed)
+    model = nn.Sequential(Unit(3), *(Pooled(CHANNELS) for _ in range(3)))
+    settle(model, 3, 64, 64, seed=seed)
+    found = _all_read(model, tmp_path)
+    assert found["variances too small"].value > 0.35
+    assert not any(one.speaks for one in found.values())
 
 
 def test_the_weights_before_make_channels_go_together(tmp_path: Path) -> None:

@@ -11,11 +11,17 @@ up to a γ of 3, and to 10^-3 of it up to one of 10.
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from math import erf
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normcheck.norms.layer import Floats
 
+Reals = NDArray[np.floating[Any]]
+"""In single or in double precision."""
+Activation = Callable[[Any], Any]
+"""Makes numbers of numbers, in the precision in which it gets them."""
 _POINTS = 129
 _SMOOTH_POINTS = 43
 _REACH = 6.0
@@ -31,69 +37,75 @@ def _grid(points: int) -> tuple[Floats, Floats]:
 
 _GRID, _DENSITY = _grid(_POINTS)
 _COARSE_GRID, _COARSE_DENSITY = _grid(_SMOOTH_POINTS)
+_GRID_SINGLE, _DENSITY_SINGLE, _COARSE_GRID_SINGLE, _COARSE_DENSITY_SINGLE = (
+    each.astype(np.float32) for each in (_GRID, _DENSITY, _COARSE_GRID, _COARSE_DENSITY)
+)
+"""For means alone, which then meet weights in single precision: in double precision numpy has no
+vectorised exponential without AVX512, and all else takes twice as long. Variances are differences
+of squares, of which single precision leaves too little."""
 
 
-def _no_activation(x: Floats) -> Floats:
+def _no_activation(x: Reals) -> Reals:
     return x
 
 
-def _leaky(slope: float) -> Callable[[Floats], Floats]:
+def _leaky(slope: float) -> Activation:
     # Slopes are below 1: the greater of the two is the right one.
     return lambda x: np.maximum(x, slope * x)
 
 
-def _sigmoid(x: Floats) -> Floats:
+def _sigmoid(x: Reals) -> Reals:
     # By the tangent, which does not overflow.
-    result: Floats = np.tanh(0.5 * x)
+    result: Reals = np.tanh(0.5 * x)
     result += 1.0
     result *= 0.5
     return result
 
 
-def _silu(x: Floats) -> Floats:
+def _silu(x: Reals) -> Reals:
     return x * _sigmoid(x)
 
 
-def _gelu(x: Floats) -> Floats:
+def _gelu(x: Reals) -> Reals:
     # 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), the approximation of Hendrycks & Gimpel.
     # Multiplied out: a power of floats is a logarithm and an exponential.
     inner = 0.7978845608028654 * x * (1.0 + 0.044715 * (x * x))
-    result: Floats = 0.5 * x * (1.0 + np.tanh(inner))
+    result: Reals = 0.5 * x * (1.0 + np.tanh(inner))
     return result
 
 
-def _elu(x: Floats) -> Floats:
+def _elu(x: Reals) -> Reals:
     # Of numbers of about 1 the exponential is exact enough, and four times as fast as expm1.
-    result: Floats = np.exp(np.minimum(x, 0.0))
+    result: Reals = np.exp(np.minimum(x, 0.0))
     result -= 1.0
     result += np.maximum(x, 0.0)
     return result
 
 
-def _clipped(x: Floats) -> Floats:
+def _clipped(x: Reals) -> Reals:
     # Two comparisons take a fraction of the time of np.clip.
-    result: Floats = np.maximum(x, 0.0)
+    result: Reals = np.maximum(x, 0.0)
     return np.minimum(result, 6.0, out=result)
 
 
-def _hardswish(x: Floats) -> Floats:
+def _hardswish(x: Reals) -> Reals:
     result = _clipped(x + 3.0)
     result *= x
     result /= 6.0
     return result
 
 
-def _mish(x: Floats) -> Floats:
+def _mish(x: Reals) -> Reals:
     # x tanh(log(1 + eˣ)), multiplied out; beyond 20 the fraction is 1 to the last digit.
     grown = np.exp(np.minimum(x, 20.0))
     grown *= grown + 2.0
-    result: Floats = x * (grown / (grown + 2.0))
+    result: Reals = x * (grown / (grown + 2.0))
     return result
 
 
 _LEAKY = {"leaky ReLU 0.01": 0.01, "leaky ReLU 0.1": 0.1, "leaky ReLU 0.2": 0.2}
 """Slopes of those that are so much of no activation, and the rest of a ReLU: their means, too."""
-ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = {
+ACTIVATIONS: Mapping[str, Activation] = {
     "ReLU": lambda x: np.maximum(x, 0.0),
     "no activation": _no_activation,
     "SiLU": _silu,
@@ -165,7 +177,7 @@ class Normals:
         return self._beta[:, None] + self._gamma[:, None] * _COARSE_GRID
 
     def after(
-        self, activation: Callable[[Floats], Floats], pools: tuple[float, ...] = _NO_POOL
+        self, activation: Activation, pools: tuple[float, ...] = _NO_POOL
     ) -> tuple[Floats, Floats]:
         """Mean and variance of ``activation(y)``, y ~ N(β, γ²), perhaps max-pooled.
 
@@ -184,7 +196,7 @@ class Normals:
                 return _moments(activation(self._coarse), _COARSE_DENSITY[:, None])
         return _moments(activation(self._fine), _densities(pools))
 
-    def in_parts(self, activation: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+    def in_parts(self, activation: Activation) -> tuple[Floats, Floats]:
         """Covariance of ``activation(β + |γ| z)`` with z, and its variance: (channels,) each."""
         if activation in _SMOOTH:
             values, grid, density = activation(self._coarse), _COARSE_GRID, _COARSE_DENSITY
@@ -199,7 +211,7 @@ class Normals:
             activations: Names in ``ACTIVATIONS``.
 
         Returns:
-            An array of shape (channels, activations), that of ``after`` but for rounding.
+            An array of shape (channels, activations), that of ``after`` to single precision.
         """
         result: Floats = np.empty((self._beta.size, len(activations)))
         for column, name in enumerate(activations):
@@ -211,28 +223,42 @@ class Normals:
             elif name == "no activation":
                 result[:, column] = self._beta
             elif name == "sigmoid":
-                result[:, column] = self._squashed @ _COARSE_DENSITY
+                result[:, column] = self._squashed @ _COARSE_DENSITY_SINGLE
             elif name == "SiLU":
-                result[:, column] = (self._coarse * self._squashed) @ _COARSE_DENSITY
+                result[:, column] = (self._coarse_single * self._squashed) @ _COARSE_DENSITY_SINGLE
             elif ACTIVATIONS[name] in _SMOOTH:
-                result[:, column] = ACTIVATIONS[name](self._coarse) @ _COARSE_DENSITY
+                result[:, column] = ACTIVATIONS[name](self._coarse_single) @ _COARSE_DENSITY_SINGLE
             else:
-                result[:, column] = ACTIVATIONS[name](self._fine) @ _DENSITY
+                result[:, column] = ACTIVATIONS[name](self._fine_single) @ _DENSITY_SINGLE
         return result
 
     @cached_property
-    def _squashed(self) -> Floats:
-        """Values behind a sigmoid, which make a SiLU, too."""
-        return _sigmoid(self._coarse)
+    def _fine_single(self) -> Reals:
+        return self._singles(_GRID_SINGLE)
 
     @cached_property
-    def _rectified(self) -> Floats:
+    def _coarse_single(self) -> Reals:
+        return self._singles(_COARSE_GRID_SINGLE)
+
+    def _singles(self, grid: Reals) -> Reals:
+        gamma, beta = (each.astype(np.float32)[:, None] for each in (self._gamma, self._beta))
+        values: Reals = gamma * grid
+        values += beta
+        return values
+
+    @cached_property
+    def _squashed(self) -> Reals:
+        """Values behind a sigmoid, which make a SiLU, too."""
+        return _sigmoid(self._coarse_single)
+
+    @cached_property
+    def _rectified(self) -> Reals:
         """Means behind a ReLU."""
-        means: Floats = np.maximum(self._fine, 0.0) @ _DENSITY
+        means: Reals = np.maximum(self._fine_single, 0.0) @ _DENSITY_SINGLE
         return means
 
 
-def _moments(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def _moments(values: Reals, weights: Floats) -> tuple[Floats, Floats]:
     mean = values @ weights
     return mean, np.maximum(np.square(values) @ weights - np.square(mean), 0.0)
 
@@ -240,7 +266,7 @@ def _moments(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
 def after_activation(
     gamma: Floats,
     beta: Floats,
-    activation: Callable[[Floats], Floats],
+    activation: Activation,
     pools: tuple[float, ...] = _NO_POOL,
 ) -> tuple[Floats, Floats]:
     """``Normals.after`` of one activation."""

@@ -248,6 +248,7 @@ def _through_both(
         role_of(source.path, second.path, target.path),
         _certainty_through(source.path, both, target.path, ordered=ordered),
         depthwise=both.depthwise,
+        before=weights_before(steps, first - 1, told.layouts),
         among=told.tree.activations(source.path, steps[first].path)
         if told.tree is not None
         else (),
