@@ -62,3 +62,5 @@ class Anatomy:
     they were in training mode."""
     unused_statistics: tuple[str, ...] = ()
     """Modules of an export whose running statistics are stored, and taken by no operator."""
+    behind_activations: frozenset[str] = frozenset()
+    """Batch norms of an export that normalise what an activation makes."""

@@ -4,7 +4,11 @@ from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.belonging.first_norm import held_against_weights
 from normcheck.norms.belonging.fit_links import agreement_with
 from normcheck.norms.belonging.structure.first_in_graph import first_in_graph
-from normcheck.norms.belonging.structure.graph_links import before_norms, graph_links
+from normcheck.norms.belonging.structure.graph_links import (
+    before_norms,
+    behind_activations,
+    graph_links,
+)
 from normcheck.norms.recognise.baked_modes import baked_modes, modes_given, still_counting
 from normcheck.norms.recognise.from_graph import norm_layers, norms_of, unused_statistics
 from normcheck.norms.recognise.spectral import power_iterations
@@ -53,4 +57,5 @@ def anatomy_of_export(
         modes_given=modes_given(norms),
         folded=graph.folded,
         unused_statistics=unused_statistics(model, norms),
+        behind_activations=behind_activations(norms),
     )

@@ -23,6 +23,10 @@ Floats = npt.NDArray[np.float64]
 
 DEFAULT_EPS = 1e-5
 """Of torch's batch norms."""
+ROUNDING = 1e-6
+"""Share of eps by which the variance of a constant channel may lie below 0: exporters that keep
+1/sqrt(var + eps) in float32 make it anew by taking eps away, and are off by a few roundings of
+1.2e-7 each."""
 
 
 class Confidence(StrEnum):
@@ -92,11 +96,6 @@ class Values:
         """Whether there is neither NaN nor infinity."""
         first, last = self._ends or self.ends
         return (isfinite(first) and isfinite(last)) or not self.numbers.size
-
-    @property
-    def any_negative(self) -> bool:
-        """Whether one is below 0, whatever the others are."""
-        return self.ends[0] < 0
 
     @property
     def lowest(self) -> float:
@@ -189,6 +188,17 @@ class NormLayer:
     def assumed_eps(self) -> float:
         """What it adds to its variances; torch's default where the file does not tell."""
         return DEFAULT_EPS if self.eps is None else self.eps
+
+    @property
+    def negative_below(self) -> float:
+        """The variance below which it is negative, and no constant channel's 0 after rounding."""
+        return -ROUNDING * self.assumed_eps
+
+    @property
+    def any_negative_variance(self) -> bool:
+        """Whether a running variance is below 0 by more than rounding, whatever the others are."""
+        variance = self.running_var
+        return variance is not None and variance.ends[0] < self.negative_below
 
     @property
     def at_initial_values(self) -> bool:

@@ -69,8 +69,8 @@ def left_open(anatomy: Anatomy, siblings: Sequence[Anatomy]) -> str:
         return OF_TWO
     if (rest := possible_rest(anatomy.layers, first)) is not None:
         return (
-            f"their means fit, but no variance lies below {number(rest)}: so much of the initial 1 "
-            "may be left, as in an average (EMA) that has not forgotten its beginning"
+            f"their means fit, but no variance lies below {number(rest)}: inputs may vary so much, "
+            "or so much of the initial 1 be left, as in an average (EMA) of too few updates"
         )
     if siblings and (source := copied_apart(anatomy, siblings, PARTED)) is not None:
         return COPIED.format(f"'{source}'" if source else "the other copy")

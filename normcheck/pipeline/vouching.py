@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from normcheck.lazy_pattern import lazy_pattern
 from normcheck.norms.belonging.agreement import ROUGHLY
+from normcheck.norms.belonging.fit_links import NOT_FED
+from normcheck.norms.belonging.modulation import modulated
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
@@ -44,6 +46,7 @@ FOLLOWS = 0.1
 """Root mean square of what no input explains of the first norm's means, in deviations, up to which
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
+BEHIND = "it stands behind its activation, where the weights of an export are not asked"
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = lazy_pattern(
     r"layer_?norm|group_?norm|(?:^|[._])rms|rms_?norm|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE
@@ -76,6 +79,7 @@ def standings(
     agreeing -= guessed.keys()
     unjudged = dict(agreement.unjudged) if agreement else {}
     doubted = agreement.doubted if agreement else {}
+    doubted |= modulated(agreement) if agreement else {}
     roughly = {fit.link.target.path: ROUGHLY for fit in agreement.rectified} if agreement else {}
     by_weights = _by_weights(agreement) if agreement else ""
     hidden = left_open_by(anatomy, siblings) if agreeing else ""
@@ -106,10 +110,12 @@ def standings(
         else:
             fallback = "the weights do not explain them, by a link that is a guess"
             if agreement is None:
-                fallback = "no norm feeds it directly"
+                fallback = NOT_FED
             why = {**roughly, **unjudged, **doubted, **guessed, **_input_told(anatomy.first)}.get(
                 layer.path, fallback
             )
+            if why == NOT_FED and layer.path in anatomy.behind_activations:
+                why = BEHIND
             if layer.path in anatomy.places_served:
                 why = MIXED
             found[layer.path] = (Standing.UNTOLD, why)
@@ -211,7 +217,7 @@ def _initial_or_impossible(layer: NormLayer) -> str:
         return ""
     if not (mean.finite and variance.finite):
         return "statistics not finite"
-    if variance.any_negative:
+    if layer.any_negative_variance:
         return "a negative variance"
     if layer.at_initial_values:
         return AS_CREATED if layer.affine_at_initial_values else "statistics at 0 and 1"

@@ -254,7 +254,7 @@ def impossible_statistics(subject: Subject) -> bool:
         for values in (layer.running_mean, layer.running_var):
             if values is not None and not values.finite:
                 return True
-        if layer.running_var is not None and layer.running_var.any_negative:
+        if layer.any_negative_variance:
             return True
     return False
 

@@ -1,6 +1,8 @@
 """The first norm against its own weights: whether its variances follow them."""
 
+import warnings
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,22 @@ def test_variances_follow_their_own_weights_and_no_average_of_two(tmp_path: Path
     ]
     assert max(own) < LOOSE
     assert sum(loose > LOOSE for loose in mixed) >= 9
+
+
+def test_negative_variances_are_read_without_a_warning(tmp_path: Path) -> None:
+    """A constant channel that an export left a rounding below 0, where a pooling may stand."""
+    torch.manual_seed(1)
+    model = nn.ModuleDict({"conv": nn.Conv2d(3, 16, 3, bias=False), "bn": nn.BatchNorm2d(16)})
+    norm = model["bn"]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    norm.running_mean = model["conv"].weight.sum((1, 2, 3)).detach() + 0.1 * torch.randn(16)
+    norm.running_var.uniform_(0.5, 2.0)[3] = -7.8e-13
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = anatomy(model, tmp_path).first
+    assert first is not None
+    assert isfinite(first.leftover)
 
 
 def _accused(state: State, folder: Path) -> bool:

@@ -96,7 +96,7 @@ def test_an_average_that_has_not_forgotten_its_beginning(
     assert earned(states["forgetful"], tmp_path) == {"": True}
     assert earned(states["lasting"], tmp_path) == {"": False}
     (model,) = scan([tmp_path / "model.pt"]).models
-    assert any("may be left, as in an average" in layer.why for layer in model.layers)
+    assert any("as in an average (EMA) of too few updates" in layer.why for layer in model.layers)
 
 
 @pytest.mark.parametrize("activation", [relu, silu])

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.cells import cell_len
+from torch import nn
 
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
@@ -14,6 +16,7 @@ from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import NOT_KNOWN, Report
 from normcheck.report.run_summary import DriftSummary
 from normcheck.runs.scan import scan
+from tests.norms.settled import settle
 from tests.report.everything import text_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -152,3 +155,36 @@ def test_a_model_whose_faults_are_known_is_not_called_well() -> None:
     assert "✓ stem.norm" not in one
     many = text_of(scan(["statistics-lost.pt", "digits-healthy.pt"], policy=policy), TextStyle())
     assert "all BatchNorm2d, 1 finding suppressed" in many
+
+
+def _signs(model: nn.Module, folder: Path) -> dict[str, str]:
+    """The signs in the table of layers, by their paths."""
+    torch.save(model.state_dict(), folder / "model.pt")
+    (found,) = scan(folder / "model.pt").models
+    rows = layer_table(found.layers, 120, (), whole=True).plain.splitlines()[1:]
+    return {row.split()[1]: row[0] for row in rows if row[0] != " "}
+
+
+def test_a_remark_on_the_design_hides_no_standing(tmp_path: Path) -> None:
+    """Biases that norms subtract again: which statistics are vouched for is still seen."""
+    torch.manual_seed(0)
+    parts: list[nn.Module] = []
+    for takes in (3, 32, 32, 32):
+        parts += [nn.Conv2d(takes, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()]
+    model = settle(nn.Sequential(*parts), 3, 12, 12)
+    assert _signs(model, tmp_path) == {"1": "?", "4": "✓", "7": "✓", "10": "✓"}
+    report = scan(tmp_path / "model.pt")
+    assert {f.rule for f in report.findings} == {"NC504"}
+
+
+def test_a_remark_on_statistics_is_a_layers_sign(tmp_path: Path) -> None:
+    """Dead channels are seen in the row of the layer that has them."""
+    torch.manual_seed(0)
+    parts: list[nn.Module] = []
+    for takes in (3, 32, 32, 32):
+        parts += [nn.Conv2d(takes, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+    model = settle(nn.Sequential(*parts), 3, 12, 12)
+    norm = model.get_submodule("7")
+    assert isinstance(norm.running_var, torch.Tensor)
+    norm.running_var[3] = 0.0
+    assert _signs(model, tmp_path)["7"] == "•"

@@ -122,7 +122,9 @@ def held_against_weights(first: Placed) -> FirstNorm | None:
     inputs = np.linalg.lstsq(sums * unit[:, None], stored * unit, rcond=1e-6)[0]
     left = (stored - sums @ inputs) * unit
     if may_stand_between(path, weights, norm.path):
-        left = _before_pooling(left, sums * unit[:, None], np.sqrt(variance.numbers) * unit)
+        # Variances a rounding below 0 are those of constant channels.
+        deviation = np.sqrt(np.maximum(variance.numbers, 0.0))
+        left = _before_pooling(left, sums * unit[:, None], deviation * unit)
     told, loose = _variances(kernel, weights.shape[2:], variance)
     return FirstNorm(
         path=norm.path,

@@ -32,6 +32,7 @@ CLEARLY_TURNED = 0.1
 """Alignment from which square weights are read as a convolution's, and the gain for which they
 are read as a transposed one's."""
 RECTIFIED = "its means are those of rectified values: the norm stands behind the activation"
+NOT_FED = "no norm feeds it directly"
 NOTHING = 1e-6
 """(stored mean / σ)² up to which a channel's mean is rounding."""
 
@@ -46,7 +47,7 @@ def agreement_of(
         norms: Paths of its norms with statistics, for the list of those not judged.
         budget: Bytes of weights that are read; None for the usual number.
     """
-    reasons = dict.fromkeys(norms, "no norm feeds it directly")
+    reasons = dict.fromkeys(norms, NOT_FED)
     usable = []
     sound = []
     for link in links:

@@ -23,6 +23,8 @@ VERDICTS = {
     Severity.INFO: ("•", "cyan"),
     None: ("✓", "green"),
 }
+_DESIGN = "NC5"
+"""What the codes of rules on the design of a model begin with."""
 _KNOWN = ("–", "dim")
 _OPEN = ("?", "dim")
 _HEADERS = ("layer", "kind", "over", "eval uses", "batches", "mean", "var")
@@ -86,11 +88,23 @@ def layer_table(
 
 def _mark(layer: LayerSummary) -> tuple[str, str]:
     """The sign of a layer; a tick is for what something vouches for."""
-    if layer.worst is None and layer.suppressed:
+    worst = _shown(layer)
+    if worst is None and layer.suppressed:
         return _KNOWN  # its fault is known, not mended
-    if layer.worst is None and layer.standing is Standing.UNTOLD:
+    if worst is None and layer.standing is Standing.UNTOLD:
         return _OPEN
-    return VERDICTS[layer.worst]
+    return VERDICTS[worst]
+
+
+def _shown(layer: LayerSummary) -> Severity | None:
+    """The worst finding that the sign of a layer shows.
+
+    What is remarked on the design around a layer leaves open how its statistics stand, which the
+    sign tells where there are any.
+    """
+    stored = layer.mean is not None or layer.variance is not None
+    remark = layer.worst is Severity.INFO and all(r.startswith(_DESIGN) for r in layer.rules)
+    return None if remark and stored else layer.worst
 
 
 def _folded(layers: Sequence[LayerSummary], *, whole: bool) -> list[tuple[list[LayerSummary], int]]:
@@ -105,7 +119,7 @@ def _folded(layers: Sequence[LayerSummary], *, whole: bool) -> list[tuple[list[L
         keep = len(alike) if len(alike) <= LIKE_IT + 1 else LIKE_IT
         runs.append((alike[:keep], len(alike) - keep))
     # The accused first, as in the findings above the table.
-    runs.sort(key=lambda run: -(run[0][0].worst.rank + 1) if run[0][0].worst else 0)
+    runs.sort(key=lambda run: -(worst.rank + 1) if (worst := _shown(run[0][0])) else 0)
     return runs
 
 

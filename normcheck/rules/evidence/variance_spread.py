@@ -139,8 +139,8 @@ def _of_spread(each: Sequence[TwoLayers]) -> list[Indication]:
             1 - ratio,
             1 - LEAST,
             "Variances do not spread as two layers of weights make them, but as deviations (1/2 "
-            "off), inverses (2 off) or what a rest of the initial 1 has flattened: the ratio of "
-            "their logarithms' spread is below 1 by",
+            "off), inverses (2 off) or what a rest of the initial 1 has flattened: 1 minus the "
+            "ratio of their logarithms' spread",
             tuple(one.path for one in told),
         )
     ]

@@ -9,7 +9,7 @@ An export keeps the mode in which it was made. Batch norms in training mode norm
 statistics of the batch they are given: a prediction depends on the other samples, a batch of
 one is normalised by itself, and where the format can do so each call changes the running
 statistics. Dropout goes on dropping: two calls with one input differ. `eval()` on the loaded
-program does not change it.
+program changes it only in scripted code, which asks for its flag.
 
 ## How severe
 A warning, and an error where a run measures what it does (`--run`). An ONNX file is run as it
@@ -201,7 +201,10 @@ def _consequence(norms: list[BakedMode], others: list[BakedMode]) -> str:
 
 def _fix(*, norms: bool, switchable: bool) -> str:
     if switchable:
-        return "call eval() on the loaded module; next time call model.eval() before saving"
+        return (
+            "call eval() on the loaded module, whose code asks for its mode; next time call "
+            "model.eval() before saving"
+        )
     if norms:
         return "call model.eval() and export again; eval() on the loaded export changes nothing"
     return (

@@ -16,7 +16,8 @@ Info. Fixed thresholds on variances mostly meet healthy models.
 ## Stays silent
 - for channels that are small like the rest of their layer: the bound is a thousandth of the layer's
   median, as well as of eps;
-- for variances below zero (`negative-variance`), and where the statistics are not finite.
+- for variances below zero by more than rounding, a millionth of eps (`negative-variance`), and
+  where the statistics are not finite.
 
 ## What to do
 Nothing, if the model predicts well. If outputs explode on new data, look at these channels
@@ -49,7 +50,7 @@ MIN_CHANNELS = Option(
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Dead channels by layer, in one finding."""
-    hit, dead, total, strongest = [], 0, 0, 0.0
+    hit, dead, rounded, total, strongest = [], 0, 0, 0, 0.0
     for layer in subject.batch_norms():
         if layer.running_var is None or not layer.running_var.size or not layer.running_var.finite:
             continue
@@ -58,10 +59,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         bound = subject.value(FAR_BELOW) * min(eps, float(ordered[ordered.size // 2]) or eps)
         if ordered[0] > bound:
             continue  # as nearly always
-        low = (variances >= 0) & (variances <= bound)
+        low = (variances >= layer.negative_below) & (variances <= bound)
         if low.any():
             hit.append(layer)
             dead += int(low.sum())
+            rounded += int((variances[low] < 0).sum())
             total += low.size
             gamma = 1.0
             if layer.weight is not None and layer.weight.size == low.size:
@@ -74,13 +76,19 @@ def check(subject: Subject) -> Iterator[Finding]:
         layers=hit,
         title=(f"{plural(dead, 'dead channel')} in {plural(len(hit), 'layer')}"),
         detail=(
-            f"{part(dead, total, 'channel', 'has', 'have')} a variance of practically zero; a "
-            f"change in the input would be amplified up to {number(strongest)} times."
+            f"{part(dead, total, 'channel', 'has', 'have')} a variance of practically zero"
+            f"{_below(rounded)}; a change in the input would be amplified up to "
+            f"{number(strongest)} times."
         ),
         consequence="Normal in trained models, and harmless while the input stays constant.",
         fix="nothing, unless outputs explode on new data: then look at these channels first",
         evidence=(Evidence("dead channels", float(dead), None, total),),
     )
+
+
+def _below(rounded: int) -> str:
+    """How many are below zero, and why that is no fault."""
+    return f" ({rounded:,} a rounding below it, as an export may leave them)" if rounded else ""
 
 
 RULE = Rule(

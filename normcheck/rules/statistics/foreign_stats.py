@@ -54,6 +54,10 @@ fit once they are put back; a warning otherwise.
   residual adds, between parallel branches, by names alone in files that keep no order): a false
   link accuses nobody. A model whose norms were registered before their convolutions is read in the
   order that the numbers of channels prove;
+- behind scales and shifts that come from outside, as conditioned networks have (FiLM, labels,
+  times, learned scales): where tensors of the file make as many values as a norm has channels, from
+  what is no activation, and nothing takes them, the links that they may reach accuse nobody.
+  Outside an `nn.Sequential` they may stand between any two norms of their module;
 - where any likely activation has a factor near 1: thirteen are tried, and the factor accuses
   only if none of those that fit about as well explains it;
 - for taps that see no image: on maps of 1 to 8 pixels, as networks for large images have at the end

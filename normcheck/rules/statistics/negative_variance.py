@@ -14,7 +14,8 @@ An error where variance + eps is not above zero (with eps 1e-5 assumed in a stat
 warning for values between -eps and 0.
 
 ## Stays silent
-- for variances of exactly 0, which dead channels have (`collapsed-variance`);
+- for variances of exactly 0, which dead channels have (`collapsed-variance`), or below it by no
+  more than a millionth of eps: an export that stores 1/sqrt(var + eps) leaves them by rounding;
 - where mean and variance stand in each other's place: negative variances are means then, and
   `foreign-stats` says so where the weights prove it.
 
@@ -37,12 +38,14 @@ from normcheck.wording import number, part, plural
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Layers with a negative variance in any channel."""
-    hit = [n for n in subject.layers if n.running_var is not None and n.running_var.any_negative]
+    hit = [n for n in subject.layers if n.any_negative_variance]
     if not hit:
         return
     lowest = min(_lowest(n) for n in hit)
     fatal = [n for n in hit if _lowest(n) + n.assumed_eps <= 0]
-    channels = sum(int((n.running_var.numbers < 0).sum()) for n in hit if n.running_var)
+    channels = sum(
+        int((n.running_var.numbers < n.negative_below).sum()) for n in hit if n.running_var
+    )
     total = sum(n.running_var.size for n in hit if n.running_var)
     yield RULE.finding(
         severity=Severity.ERROR if fatal else Severity.WARNING,

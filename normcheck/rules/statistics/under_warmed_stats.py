@@ -315,8 +315,8 @@ def _at_slow(batches: float, *, told: bool) -> str:
         return ""
     left = percent((1 - SLOW) ** batches)
     return (
-        f" At momentum {SLOW:g}, which many libraries have, it would be {left}; of a plain "
-        "average, as update_bn makes, nothing."
+        f" At momentum {SLOW:g}, which many libraries have, it would be {left}; a plain average, "
+        "as update_bn takes it, would leave nothing."
     )
 
 

@@ -93,6 +93,13 @@ def test_negative_variances_are_not_dead() -> None:
     assert evidence(found) == {"dead channels": 1.0}
 
 
+def test_a_rounding_below_zero_is_a_dead_channel() -> None:
+    """As 1/invstd² - eps leaves it in an export: counted, and said to be below zero."""
+    found = only(judge("NC106", batch_norm(running_var=values([-7.8e-13, 0.0, *VARIANCES[2:]]))))
+    assert evidence(found) == {"dead channels": 2.0}
+    assert "(1 a rounding below it, as an export may leave them)" in found.detail
+
+
 def test_frozen_and_plain_norms_have_no_dead_channels() -> None:
     """Only layers that collect statistics are looked at."""
     half = batch_norm("half", running_var=None)

@@ -137,6 +137,7 @@ def test_variances_spread_as_two_layers_of_weights_make_them(tmp_path: Path, sty
             )
             found = _read(model, tmp_path)
             speaks[name] += found is not None and found.speaks
+            assert found is None or "logarithms' spread (" in found.sentence
         model.load_state_dict(kept)
     assert min(speaks["inverses"], speaks["inverse deviations"]) >= len(SEEDS) - 1
     if style in ("grouped", "depthwise"):

@@ -138,6 +138,7 @@ def test_negative_variance() -> None:
 @pytest.mark.parametrize(
     ("lowest", "eps", "severity"),
     [
+        (-1.1e-11, None, Severity.WARNING),
         (-1e-6, None, Severity.WARNING),
         (-1e-5, None, Severity.ERROR),
         (-1e-4, None, Severity.ERROR),
@@ -177,9 +178,9 @@ def test_negative_variance_beside_values_that_are_not_finite(beside: float) -> N
     assert only(judge("NC104", sick)).severity is Severity.ERROR
 
 
-@pytest.mark.parametrize("smallest", [0.0, -0.0, 5.6e-45])
+@pytest.mark.parametrize("smallest", [0.0, -0.0, 5.6e-45, -7.8e-13, -9e-12])
 def test_zero_and_denormal_variances_are_not_negative(smallest: float) -> None:
-    """Dead channels are not negative ones."""
+    """Dead channels are not negative ones, nor are those that an export left a rounding below 0."""
     assert judge("NC105", batch_norm(running_var=values(with_channel(VARIANCES, smallest)))) == []
 
 

@@ -53,6 +53,29 @@ def graph_links(
     return tuple(_links(placed, tracer))
 
 
+def behind_activations(norms: GraphNorms) -> frozenset[str]:
+    """Paths of batch norms whose input is what an activation makes, perhaps pooled."""
+    return frozenset(
+        entry.path
+        for entry in norms.placed
+        if entry.op is Op.BATCH_NORM
+        and _is_activated(entry.node.operands.get("input", ""), norms.flow)
+    )
+
+
+def _is_activated(value: str, flow: Flow) -> bool:
+    for _ in range(_STEPS_BACK):
+        node = flow.made_by.get(value)
+        if node is None:
+            return False
+        if node.op in (Op.ACTIVATION, Op.PRELU):
+            return True
+        if node.op not in _KEEPING:
+            return False
+        value = node.operands.get("input", "")
+    return False
+
+
 def before_norms(
     norms: GraphNorms, tensors: Mapping[str, TensorRef]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, float, str], ...]]:
@@ -97,6 +120,8 @@ def _dropout_before(value: str, flow: Flow) -> Node | None:
 
 
 _STEPS_BACK = 6
+_KEEPING = (Op.SAME, Op.VIEW, Op.DROPOUT, Op.MAX_POOL, Op.AVERAGE_POOL)
+"""Operators that leave it to the one before them whether values are those of an activation."""
 
 
 def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Link]:

@@ -1,0 +1,214 @@
+"""Links that a conditioned network may modulate: scale and shift come from outside between norms.
+
+FiLM (Perez et al. 2018, https://arxiv.org/abs/1709.07871), label and time embeddings and learned
+scales multiply or shift channels between a norm and the next weights, by values that no weights
+between the two tell. A state dict shows the tensors that make them, and not where they are used.
+A link between widths that one of them makes is a guess, then: it vouches where means agree, and is
+held against nobody. Squeeze-and-excitation is another thing: what it makes comes from the very
+channels, between 0 and 1, and healthy networks fit all the same.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from normcheck.norms.belonging.agreement import Agreement
+from normcheck.norms.belonging.fit import Fit
+from normcheck.norms.belonging.structure.links import SEQUENTIAL
+from normcheck.norms.belonging.structure.module_step import ModuleStep
+from normcheck.norms.layer import Confidence, Recognition
+
+MODULATED = (
+    "tensors of the file may scale or shift its input on the way, as those of a conditioned "
+    "network do"
+)
+_SAYS_SO = re.compile(
+    r"film|modulat|condition|adain|ada_?(?:norm|ln|gn|bn)|time_?(?:mlp|emb|proj)|t_?emb|style",
+    re.IGNORECASE,
+)
+"""Names that such modules have."""
+_NO_SCALE = re.compile(r"bias|(?:running_)?(?:mean|var|std)$")
+"""Beginnings of last names of vectors that belong to weights elsewhere, as ``bias_ih_l0`` does, or
+describe the data."""
+
+
+def without_modulated(agreement: Agreement, steps: Sequence[ModuleStep]) -> Agreement:
+    """An agreement whose links that may be modulated are guesses.
+
+    Links of an ``nn.Sequential`` stay: between its numbers there is no room.
+
+    Args:
+        agreement: Of one model, by the order of its names.
+        steps: Its modules, in the order of the file.
+    """
+    may = [f for f in agreement.fits if f.link.recognition.reason != SEQUENTIAL]
+    if not may:
+        return agreement
+    makers = _makers(steps, {f.link.weights_path for f in agreement.fits})
+    if not makers:
+        return agreement
+    return replace(agreement, fits=tuple(_guessed(fit, makers) for fit in agreement.fits))
+
+
+def modulated(agreement: Agreement) -> dict[str, str]:
+    """Norms that such a link reaches, and what that leaves open, by their paths."""
+    return {
+        fit.link.target.path: MODULATED
+        for fit in agreement.fits
+        if fit.link.recognition.reason.startswith(MODULATED)
+    }
+
+
+def _guessed(fit: Fit, makers: Mapping[int, Sequence[str]]) -> Fit:
+    """A fit, by a link that is a guess where something in its module makes as many channels."""
+    link = fit.link
+    if link.recognition.reason == SEQUENTIAL:
+        return fit
+    block = _common(link.source.path, link.target.path)
+    for width in (link.source.features or 0, link.target.features or 0):
+        for path in makers.get(width, ()):
+            if path.startswith(block):
+                why = Recognition(Confidence.LOW, f"{MODULATED}: {path}")
+                return replace(fit, link=replace(link, recognition=why))
+    return fit
+
+
+def _common(one: str, other: str) -> str:
+    """The module that holds both, with a dot; empty for the model itself."""
+    parts = []
+    for here, there in zip(one.split(".")[:-1], other.split(".")[:-1], strict=False):
+        if here != there:
+            break
+        parts.append(here + ".")
+    return "".join(parts)
+
+
+def _makers(steps: Sequence[ModuleStep], linking: set[str]) -> dict[int, list[str]]:
+    """What makes scales or shifts of so many channels, by their number."""
+    norms = [i for i, step in enumerate(steps) if step.norm is not None]
+    if not norms:
+        return {}
+    widths = {step.norm.features or 0 for step in steps if step.norm is not None} - {0}
+    last = steps[norms[-1]].norm
+    apart = _Apart(steps, linking, norms[0], norms[-1], (last.features or 0) if last else 0)
+    found: dict[int, list[str]] = {}
+    for width, path in apart.made():
+        for channels in (width, width // 2) if width % 2 == 0 else (width,):
+            if channels in widths:
+                found.setdefault(channels, []).append(path)
+    return found
+
+
+class _Apart:
+    """Modules beside the chain of weights and norms."""
+
+    def __init__(
+        self, steps: Sequence[ModuleStep], linking: set[str], first: int, last: int, ends: int
+    ) -> None:
+        """Modules of a model.
+
+        Args:
+            steps: All, in the order of the file.
+            linking: Paths of weights that link two norms.
+            first: The place of the first norm.
+            last: That of the last.
+            ends: The channels of the last.
+        """
+        self._steps = steps
+        self._first, self._last, self._ends = first, last, ends
+        self._matrices = [
+            place
+            for place, step in enumerate(steps)
+            if step.is_weights
+            and len(step.shape or ()) == 2
+            and step.path not in linking
+            and not (place + 1 < len(steps) and steps[place + 1].norm is not None)
+        ]
+
+    def made(self) -> Iterator[tuple[int, str]]:
+        """Numbers of values that modules make from what is no activation, and their paths."""
+        tables = []
+        for place in self._matrices:
+            step = self._steps[place]
+            makes, takes = step.shape or (0, 0)
+            if step.leaf("bias") is None:
+                tables.append((place, takes))
+            if self._from_outside(place, makes, takes):
+                yield makes, step.path
+        yield from self._of_tables(tables)
+        for step in self._steps:
+            yield from _lone_vectors(step)
+
+    def _from_outside(self, place: int, makes: int, takes: int) -> bool:
+        """Whether a matrix ends a chain that begins with something else than activations."""
+        path = self._steps[place].path
+        begins = self._begins(place)
+        if makes in (begins, takes) or begins == 2 * makes:
+            return False  # squeeze-and-excitation, attention
+        if self._goes_on(place, makes):
+            return False
+        if _SAYS_SO.search(path):
+            return True
+        before = next(
+            (n.features for s in reversed(self._steps[:place]) if (n := s.norm) is not None), None
+        )
+        return not any(width and begins % width == 0 for width in (before, self._ends))
+
+    def _begins(self, place: int) -> int:
+        """What the first matrix of a chain takes, going back from its last."""
+        _, takes = self._steps[place].shape or (0, 0)
+        parent = self._steps[place].path.rpartition(".")[0]
+        for earlier in reversed([p for p in self._matrices if p < place]):
+            step = self._steps[earlier]
+            if earlier < place - 1 and step.path.rpartition(".")[0] != parent:
+                break
+            if (step.shape or (0,))[0] == takes:
+                return self._begins(earlier)
+        return takes
+
+    def _goes_on(self, place: int, makes: int) -> bool:
+        """Whether weights take what a matrix makes: a layer of the way, or one of a join."""
+        behind = self._steps[place + 1] if place + 1 < len(self._steps) else None
+        if behind is not None and behind.is_weights and (behind.shape or (0, 0))[1] == makes:
+            return True
+        taken = [(self._steps[p].shape or (0, 0))[1] for p in self._matrices]
+        ends = self._ends
+        return any(
+            other > makes and ends and other % ends and (other - makes) % ends == 0
+            for other in taken
+        )
+
+    def _of_tables(self, tables: Sequence[tuple[int, int]]) -> Iterator[tuple[int, str]]:
+        """Embeddings, without those that are the input and without a classifier without bias."""
+        head_has_bias = any(
+            p > self._last
+            and (self._steps[p].shape or (0, 0))[1] == self._ends
+            and self._steps[p].leaf("bias") is not None
+            for p in self._matrices
+        )
+        head = head_has_bias
+        for place, width in tables:
+            if place > self._last and width == self._ends and not head:
+                head = True
+                continue
+            if place < self._first and self._is_input(width):
+                continue
+            yield width, self._steps[place].path
+
+    def _is_input(self, width: int) -> bool:
+        """Whether the first weights that make a norm's input take the values of a table."""
+        before = self._steps[self._first - 1] if self._first else None
+        return before is not None and before.is_weights and (before.shape or (0, 0))[1] == width
+
+
+def _lone_vectors(step: ModuleStep) -> Iterator[tuple[int, str]]:
+    """Vectors of their own, one value for each channel: learned scales."""
+    if step.norm is not None or step.shape is not None:
+        return
+    for name in step.names:
+        if _NO_SCALE.match(name.rpartition(".")[2]):
+            continue
+        shape = step.tensors[name].shape
+        wide = [size for size in shape if size != 1]
+        if len(wide) == 1 and shape[:2] in ((wide[0],), (1, wide[0]), (wide[0], 1)):
+            yield wide[0], name
