@@ -9,7 +9,7 @@ from normcheck.norms.belonging.first_norm import read_first_norm
 from normcheck.norms.belonging.fit_links import agreement_with
 from normcheck.norms.belonging.joins.joined import with_joins
 from normcheck.norms.belonging.joins.unordered import with_sources_found
-from normcheck.norms.belonging.modulation import without_modulated
+from normcheck.norms.belonging.modulation import gated_widths, without_modulated
 from normcheck.norms.belonging.structure.links import find_links, links_if_registered_otherwise
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.belonging.structure.steps import places_served, steps_of
@@ -60,7 +60,7 @@ def anatomy_of(
         steps = steps_of(model, layers) if stored else []
         agreement = _in_either_order(model, layers, steps, weights_budget)
         if agreement is not None:
-            agreement = without_modulated(agreement, steps)
+            agreement = replace(without_modulated(agreement, steps), gated=gated_widths(steps))
         first = read_first_norm(model, layers, steps)
     return Anatomy(
         where=model.where,

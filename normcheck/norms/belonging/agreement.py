@@ -53,6 +53,9 @@ class Agreement:
     behind_sums: frozenset[str] = frozenset()
     """Norms that these sums reach, where they are clearly there: no link that leaves the sum out
     vouches for them."""
+    gated: frozenset[int] = frozenset()
+    """Numbers of channels that gates may weaken on their way, as those of squeeze-and-excitation
+    do."""
 
     @cached_property
     def likely(self) -> tuple[Fit, ...]:

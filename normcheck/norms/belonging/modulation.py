@@ -5,10 +5,11 @@ scales multiply or shift channels between a norm and the next weights, by values
 between the two tell. A state dict shows the tensors that make them, and not where they are used.
 A link between widths that one of them makes is a guess, then: it vouches where means agree, and is
 held against nobody. Squeeze-and-excitation is another thing: what it makes comes from the very
-channels, between 0 and 1, and healthy networks fit all the same.
+channels, between 0 and 1, and means fit all the same; variances may be smaller by it.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -27,6 +28,8 @@ _SAYS_SO = re.compile(
     re.IGNORECASE,
 )
 """Names that such modules have."""
+_SIBLINGS = 16
+"""Matrices of one module among which the one before a matrix is looked for."""
 _NO_SCALE = re.compile(r"bias|(?:running_)?(?:mean|var|std)$")
 """Beginnings of last names of vectors that belong to weights elsewhere, as ``bias_ih_l0`` does, or
 describe the data."""
@@ -48,6 +51,32 @@ def without_modulated(agreement: Agreement, steps: Sequence[ModuleStep]) -> Agre
     if not makers:
         return agreement
     return replace(agreement, fits=tuple(_guessed(fit, makers) for fit in agreement.fits))
+
+
+def gated_widths(steps: Sequence[ModuleStep]) -> frozenset[int]:
+    """Numbers of channels that two layers of weights squeeze and make again, without a norm.
+
+    That is squeeze-and-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507), as matrices
+    or as convolutions of one tap: its gates, between 0 and 1, weaken channels before the next
+    weights.
+    """
+    found = set()
+    squeezing: tuple[int, int] | None = None
+    for number, step in enumerate(steps):
+        if not step.is_weights:
+            if step.norm is not None:
+                squeezing = None
+            continue
+        makes, takes, *taps = step.shape or (0, 0)
+        behind = steps[number + 1].norm if number + 1 < len(steps) else None
+        if behind is not None or any(size != 1 for size in taps):
+            squeezing = None
+        elif squeezing == (makes, takes):
+            found.add(makes)
+            squeezing = None
+        else:
+            squeezing = (takes, makes) if makes < takes else None
+    return frozenset(found)
 
 
 def modulated(agreement: Agreement) -> dict[str, str]:
@@ -116,6 +145,7 @@ class _Apart:
         """
         self._steps = steps
         self._first, self._last, self._ends = first, last, ends
+        self._norms = [place for place, step in enumerate(steps) if step.norm is not None]
         self._matrices = [
             place
             for place, step in enumerate(steps)
@@ -124,13 +154,21 @@ class _Apart:
             and step.path not in linking
             and not (place + 1 < len(steps) and steps[place + 1].norm is not None)
         ]
+        self._joined: dict[int, int] = {}
+        """The widest inputs that are no multiple of the last norm's channels, by what is over."""
+        for place in self._matrices:
+            takes = (steps[place].shape or (0, 0))[1]
+            if ends and takes % ends:
+                self._joined[takes % ends] = max(takes, self._joined.get(takes % ends, 0))
+        self._beginnings: dict[int, int] = {}
 
     def made(self) -> Iterator[tuple[int, str]]:
         """Numbers of values that modules make from what is no activation, and their paths."""
         tables = []
-        for place in self._matrices:
+        for number, place in enumerate(self._matrices):
             step = self._steps[place]
             makes, takes = step.shape or (0, 0)
+            self._beginnings[place] = self._begins(number)
             if step.leaf("bias") is None:
                 tables.append((place, takes))
             if self._from_outside(place, makes, takes):
@@ -142,28 +180,33 @@ class _Apart:
     def _from_outside(self, place: int, makes: int, takes: int) -> bool:
         """Whether a matrix ends a chain that begins with something else than activations."""
         path = self._steps[place].path
-        begins = self._begins(place)
+        begins = self._beginnings[place]
         if makes in (begins, takes) or begins == 2 * makes:
             return False  # squeeze-and-excitation, attention
         if self._goes_on(place, makes):
             return False
         if _SAYS_SO.search(path):
             return True
-        before = next(
-            (n.features for s in reversed(self._steps[:place]) if (n := s.norm) is not None), None
-        )
+        ahead = bisect_left(self._norms, place) - 1
+        norm = self._steps[self._norms[ahead]].norm if ahead >= 0 else None
+        before = norm.features if norm is not None else None
         return not any(width and begins % width == 0 for width in (before, self._ends))
 
-    def _begins(self, place: int) -> int:
-        """What the first matrix of a chain takes, going back from its last."""
+    def _begins(self, number: int) -> int:
+        """What the first matrix of a chain takes, going back from its last.
+
+        Args:
+            number: Of the last among the matrices; it is known of those before it.
+        """
+        place = self._matrices[number]
         _, takes = self._steps[place].shape or (0, 0)
         parent = self._steps[place].path.rpartition(".")[0]
-        for earlier in reversed([p for p in self._matrices if p < place]):
+        for earlier in reversed(self._matrices[max(0, number - _SIBLINGS) : number]):
             step = self._steps[earlier]
             if earlier < place - 1 and step.path.rpartition(".")[0] != parent:
                 break
             if (step.shape or (0,))[0] == takes:
-                return self._begins(earlier)
+                return self._beginnings[earlier]
         return takes
 
     def _goes_on(self, place: int, makes: int) -> bool:
@@ -171,12 +214,7 @@ class _Apart:
         behind = self._steps[place + 1] if place + 1 < len(self._steps) else None
         if behind is not None and behind.is_weights and (behind.shape or (0, 0))[1] == makes:
             return True
-        taken = [(self._steps[p].shape or (0, 0))[1] for p in self._matrices]
-        ends = self._ends
-        return any(
-            other > makes and ends and other % ends and (other - makes) % ends == 0
-            for other in taken
-        )
+        return bool(self._ends) and self._joined.get(makes % self._ends, 0) > makes
 
     def _of_tables(self, tables: Sequence[tuple[int, int]]) -> Iterator[tuple[int, str]]:
         """Embeddings, without those that are the input and without a classifier without bias."""

@@ -65,8 +65,9 @@ ROOM = 0.35
 REST = 0.7
 """Logarithm of the variance below which a quarter lie, up to which a rest of the initial 1 may have
 flattened them."""
-BEHIND_POOLING = 1.5
-"""The smallest where an average pooling may stand before the norms, which leaves a quarter."""
+WEAKENED = 1.5
+"""The smallest where an average pooling may stand before the norms, which leaves a quarter, or
+gates that are half open, which leave as much."""
 FOLLOWS = 0.8
 """Alignment from which means follow the weights, so that variances have a size to have."""
 
@@ -90,7 +91,7 @@ def of_variances(agreement: Agreement) -> list[Indication]:
         return []
     each = [link for link in (two_layers(chosen[0], channels), *others) if link is not None]
     spread = _of_spread(each) if len(known) >= FEWEST_LINKS else []
-    return [*spread, *_of_size(each, follow, pooled=_may_be_pooled(agreement.likely))]
+    return [*spread, *_of_size(each, follow, weakened=_may_be_weakened(agreement, chosen))]
 
 
 def _usual(known: Sequence[Fit]) -> bool:
@@ -170,14 +171,14 @@ def _explained(ratio: float, told: Sequence[TwoLayers]) -> bool:
 
 
 def _of_size(
-    each: Sequence[TwoLayers], follow: Collection[str], *, pooled: bool
+    each: Sequence[TwoLayers], follow: Collection[str], *, weakened: bool
 ) -> list[Indication]:
     """Whether variances have the size that they are predicted to have.
 
     Args:
         each: Links that were read.
         follow: Paths of the norms whose means follow the weights.
-        pooled: Whether an average pooling may stand before some norms.
+        weakened: Whether an average pooling or gates may stand before some norms.
     """
     sizes = [
         (scale, one.path)
@@ -203,7 +204,7 @@ def _of_size(
         Indication(
             "variances too small",
             -size,
-            BEHIND_POOLING if pooled else SMALLEST,
+            WEAKENED if weakened else SMALLEST,
             "Variances are smaller than two layers of weights make them, under any input that "
             "suits their shape, by the median so much of a logarithm",
             paths,
@@ -211,9 +212,15 @@ def _of_size(
     ]
 
 
-def _may_be_pooled(likely: Sequence[Fit]) -> bool:
-    """Whether an average pooling may stand before all norms behind which names leave room."""
-    return 0 < sum(has_room(fit.link) for fit in likely) <= MOST_POOLINGS
+def _may_be_weakened(agreement: Agreement, chosen: Sequence[Fit]) -> bool:
+    """Whether average poolings or gates may stand before norms, which leave less of variances.
+
+    Poolings before all norms behind which names leave room, gates where the file has some of as
+    many channels.
+    """
+    if any(fit.link.source.features in agreement.gated for fit in chosen):
+        return True
+    return 0 < sum(has_room(fit.link) for fit in agreement.likely) <= MOST_POOLINGS
 
 
 def _chosen(known: Sequence[Fit], links: int) -> list[Fit]:

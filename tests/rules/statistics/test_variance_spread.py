@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from normcheck.norms.belonging.two_layers import two_layers
 from normcheck.rules.evidence import variance_spread
 from normcheck.rules.evidence.evidence_apart import Indication
-from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, of_variances
+from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, SMALLEST, of_variances
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
@@ -142,6 +142,55 @@ def test_variances_spread_as_two_layers_of_weights_make_them(tmp_path: Path, sty
     assert min(speaks["inverses"], speaks["inverse deviations"]) >= len(SEEDS) - 1
     if style in ("grouped", "depthwise"):
         assert speaks["deviations"] >= len(SEEDS) - 1
+
+
+class Gated(nn.Module):
+    """Squeeze-and-excitation between norms and next weights, which names put elsewhere."""
+
+    def __init__(self, *, flat: bool) -> None:
+        super().__init__()
+        few = CHANNELS // 4
+
+        def layer(takes: int, makes: int) -> nn.Module:
+            return nn.Linear(takes, makes) if flat else nn.Conv2d(takes, makes, 1)
+
+        self.flat = flat
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(made_of, CHANNELS, 3, padding=1, bias=False), nn.BatchNorm2d(CHANNELS)
+            )
+            for made_of in (3, *[CHANNELS] * 4)
+        )
+        self.gates = nn.ModuleList(
+            nn.Sequential(layer(CHANNELS, few), nn.ReLU(), layer(few, CHANNELS), nn.Sigmoid())
+            for _ in self.blocks
+        )
+        for gate in self.gates:
+            nn.init.constant_(gate[2].bias, 1.2)  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block, gate in zip(self.blocks, self.gates, strict=True):
+            x = block(x).relu()
+            mean = x.mean((2, 3)) if self.flat else x.mean((2, 3), keepdim=True)
+            x = x * gate(mean).reshape(*x.shape[:2], 1, 1)
+        return x
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_gates_may_have_left_of_variances_accuses_nobody(
+    tmp_path: Path, seed: int, flat: bool
+) -> None:
+    """Open by three quarters they leave a half of them, and so much of the means as names allow."""
+    torch.manual_seed(seed)
+    model = Gated(flat=flat)
+    settle(model, 3, SIZE, SIZE, seed=seed)
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    assert agreement.gated == {CHANNELS}
+    found = _all_read(model, tmp_path)
+    assert found["variances too small"].value > SMALLEST
+    assert not any(one.speaks for one in found.values())
 
 
 def _signals(taps: int) -> nn.Module:
