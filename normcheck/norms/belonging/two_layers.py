@@ -13,11 +13,9 @@ where s is the deviation that A makes of x. The correlation of x is not known: a
 neighbours ρ and of channels c, as for the first norm, and the one is taken whose shape fits best.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
-from itertools import product
 from math import exp, inf, prod, sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +25,18 @@ from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.reaching import affine_of
 from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, Normals
 from normcheck.norms.belonging.structure.link import Before, Link, WeightStructure
+from normcheck.norms.belonging.two_kernels import (
+    INPUTS,
+    dense,
+    of_both,
+    of_inputs,
+    one_behind_the_other,
+    usual_variance,
+)
 from normcheck.norms.layer import Floats
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.tensors import TensorRef
 
-MIDDLE = (0.5, 0.1)
-"""Correlations of neighbours and of channels under which s is taken, which hardly shows."""
-_NEIGHBOURS, _AMONG = (0.0, 0.5, 0.8, 0.95), (0.0, 0.3)
-INPUTS = tuple((near, among) for among in _AMONG for near in _NEIGHBOURS)
-"""Those that are tried."""
-USUAL = ((0.5, 0.3),)
-"""Those that most healthy models already fit under."""
 FEWEST_CHANNELS = 16
 MOST_BORDER = 0.2
 """Of an image of 8 pixels it is 0.14, of 4 a quarter."""
@@ -60,10 +59,6 @@ EXACT = 1e-6
 """Share of their squares that logarithms miss at least: less is rounding."""
 LIKELY = 1.0
 """Difference of log likelihoods up to which another input is about as likely."""
-
-
-Singles = NDArray[np.floating[Any]]
-"""Single precision is exact enough for sums of squares of a few thousand products."""
 
 
 @lazy_dataclass()
@@ -99,19 +94,19 @@ class TwoLayers:
         link = fit.link
         linear, rest = _in_parts(link, fit.activation)
         sizes = before.weights.shape[2:] or (1,), _kernel_of(link).shape[2:] or (1,)
-        first = _dense(before.weights, before.groups)
+        first = dense(before.weights, before.groups)
         if link.depthwise is None:
-            second = _dense(link.weights, linear.size // link.weights.shape[1])[outputs]
+            second = dense(link.weights, linear.size // link.weights.shape[1])[outputs]
         else:
-            second = _of_both(link.weights, link.depthwise.weights, linear.size, outputs)
-        share = linear / np.maximum(np.sqrt(_usual_variance(first, sizes[0])), 1e-30)
-        kernel = _one_behind_the_other(second, first, share.astype(np.float32), sizes)
+            second = of_both(link.weights, link.depthwise.weights, linear.size, outputs)
+        share = linear / np.maximum(np.sqrt(usual_variance(first, sizes[0])), 1e-30)
+        kernel = one_behind_the_other(second, first, share.astype(np.float32), sizes)
         size = tuple(a + b - 1 for a, b in zip(*sizes, strict=True))
         alone = np.square(second).reshape(outputs.size, -1) @ np.repeat(
             rest.astype(np.float32), second.shape[2]
         )
         self.path, self._channels = link.target.path, outputs.size
-        self._compare(_of_inputs(kernel, size) + alone, fit.stored_variance[outputs])
+        self._compare(of_inputs(kernel, size) + alone, fit.stored_variance[outputs])
 
     def _compare(self, predicted: Floats, stored: Floats) -> None:
         """Hold the logarithms of stored variances against predicted ones, (inputs, channels)."""
@@ -246,123 +241,6 @@ def _in_parts(link: Link, activation: str) -> tuple[Floats, Floats]:
     return np.where(gamma < 0, -linear, linear), beside
 
 
-def _dense(weights: TensorRef, groups: int) -> Singles:
-    """Outputs of weights by all of their inputs, of shape (outputs, inputs, taps)."""
-    values = np.asarray(weights.values(), dtype=np.float32)
-    makes, inner = values.shape[:2]
-    values = values.reshape(makes, inner, -1)
-    if groups == 1:
-        return values
-    whole = np.zeros((groups, makes // groups, groups, inner, values.shape[2]), np.float32)
-    for group, rows in enumerate(values.reshape(groups, makes // groups, inner, -1)):
-        whole[group, :, group] = rows
-    return whole.reshape(makes, groups * inner, -1)
-
-
 def _kernel_of(link: Link) -> TensorRef:
     """The weights of a link that have its taps."""
     return link.weights if link.depthwise is None else link.depthwise.weights
-
-
-def _of_both(
-    pointwise: TensorRef, depthwise: TensorRef, inputs: int, outputs: NDArray[np.intp]
-) -> Singles:
-    """Some outputs of a convolution in two parts by all of its inputs: see :func:`_dense`.
-
-    Args:
-        pointwise: Of shape (outputs, middle, 1 …).
-        depthwise: The part ahead of it, of shape (middle, 1, taps …).
-        inputs: Channels that reach the first part, each of them so many of the middle.
-        outputs: Places of those that are wanted.
-    """
-    middle = depthwise.shape[0]
-    point = np.asarray(pointwise.values(), dtype=np.float32).reshape(-1, middle)[outputs]
-    deep = np.asarray(depthwise.values(), dtype=np.float32).reshape(middle, -1)
-    both = point[:, :, None] * deep
-    summed: Singles = both.reshape(outputs.size, inputs, middle // inputs, -1).sum(axis=2)
-    return summed
-
-
-def _one_behind_the_other(
-    second: Singles, first: Singles, share: Singles, sizes: Sequence[tuple[int, ...]]
-) -> Singles:
-    """The kernel of two convolutions, with a factor for each channel between them.
-
-    Inputs come last in it, so that what is added up lies side by side: numpy takes longer to find
-    rows of three taps than to add them.
-
-    Args:
-        second: Of shape (outputs, middle, taps).
-        first: Of shape (middle, inputs, taps).
-        share: The factors, of shape (middle,).
-        sizes: Of the taps of the first, and of the second.
-
-    Returns:
-        Of shape (outputs, taps of both, inputs).
-    """
-    (outputs, middle, taps), inputs = second.shape, first.shape[1]
-    scaled = np.multiply(first.swapaxes(1, 2), share[:, None, None], order="C")
-    parts = (second.swapaxes(1, 2).reshape(-1, middle) @ scaled.reshape(middle, -1)).reshape(
-        outputs, taps, *sizes[0], inputs
-    )
-    if taps == 1:
-        return parts.reshape(outputs, -1, inputs)
-    size = [a + b - 1 for a, b in zip(*sizes, strict=True)]
-    both = np.zeros((outputs, *size, inputs), np.float32)
-    for tap, place in enumerate(product(*map(range, sizes[1]))):
-        inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
-        there = both[(slice(None), *inside)]
-        there += parts[:, tap]  # into the view: by its index, numpy copies it onto itself, too
-    return both.reshape(outputs, -1, inputs)
-
-
-def _usual_variance(weights: Singles, size: tuple[int, ...]) -> Singles:
-    """Variances behind weights, of shape (outputs, inputs, taps), under ``MIDDLE``."""
-    neighbours, among = MIDDLE
-    taps = weights.shape[2]
-    near = _nearness(size, (neighbours,)).reshape(taps, taps)
-    # A product, since numpy is slow at sums over a middle axis.
-    rows, total = weights.reshape(-1, taps), np.ones(weights.shape[1], np.float32) @ weights
-    apart = ((rows @ near) * rows).reshape(len(weights), -1).sum(axis=1)
-    together = ((total @ near) * total).sum(axis=1)
-    made: Singles = np.maximum((1 - among) * apart + among * together, 0.0)
-    return made
-
-
-def _of_inputs(kernel: Singles, size: tuple[int, ...]) -> Floats:
-    """Variances behind a kernel for inputs of variance 1 that correlate as each of ``INPUTS``.
-
-    How every two taps go together is worked out once for all of them.
-
-    Args:
-        kernel: Of shape (outputs, taps, inputs).
-        size: Of the taps.
-
-    Returns:
-        Of shape (inputs that are tried, outputs).
-    """
-    outputs, taps, channels = kernel.shape
-    near = _nearness(size, _NEIGHBOURS)
-    total = kernel.reshape(-1, channels) @ np.ones(channels, np.float32)
-    total = total.reshape(outputs, taps)
-    apart = (kernel @ kernel.swapaxes(1, 2)).reshape(outputs, -1) @ near
-    # First over one of the two taps, for all neighbours at once.
-    over = (total @ near.reshape(taps, -1)).reshape(outputs, taps, -1)
-    together = (total[:, None] @ over)[:, 0]
-    mixed = [(1 - among) * apart.T + among * together.T for among in _AMONG]
-    made: Floats = np.maximum(np.concatenate(mixed), 0.0).astype(np.float64)
-    return made
-
-
-@lru_cache(maxsize=64)
-def _nearness(size: tuple[int, ...], neighbours: tuple[float, ...]) -> Singles:
-    """Correlation of every two taps, of shape (taps · taps, neighbours).
-
-    Args:
-        size: Of the taps.
-        neighbours: Correlations of neighbouring places; they fall with the distance.
-    """
-    places = np.stack([grid.reshape(-1) for grid in np.indices(size)], axis=1)
-    distance = np.abs(places[:, None] - places[None]).sum(axis=2).reshape(-1, 1)
-    near: Singles = np.power(neighbours, distance).astype(np.float32)
-    return near

@@ -14,14 +14,8 @@ from normcheck.norms.belonging.fit import Fit, off_one
 from normcheck.norms.belonging.fit_places import LARGEST_FACTOR
 from normcheck.norms.belonging.likeliest_activation import is_certain
 from normcheck.norms.belonging.pooled import MOST_POOLINGS, has_room
-from normcheck.norms.belonging.two_layers import (
-    INPUTS,
-    USUAL,
-    Spread,
-    TwoLayers,
-    is_told,
-    two_layers,
-)
+from normcheck.norms.belonging.two_kernels import INPUTS, USUAL
+from normcheck.norms.belonging.two_layers import Spread, TwoLayers, is_told, two_layers
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.evidence_apart import Indication
 
