@@ -47,6 +47,8 @@ class InputMap:
     """Labelled samples that are answered right only of the input as it is."""
     right: int | None = None
     """Labelled samples that are answered right of the input so changed."""
+    guessed: float = 0.0
+    """Share of them that guessing would answer right, of the input so changed."""
     fits: bool = True
     """Whether all norms fit it; else the first does, and labels speak for it."""
 

@@ -50,6 +50,9 @@ _PROVEN = 4.0
 """Standard errors by which more answers have to become right than wrong where norms behind the
 first do not fit."""
 
+_KNOWS = 0.2
+"""Part of what guessing gets wrong that has to be right then."""
+
 
 @lazy_dataclass()
 class ReadInput:
@@ -157,8 +160,11 @@ def _answers(found: InputMap) -> bool:
     about its mean moves them by little.
     """
     healed, harmed = found.healed or 0, found.harmed or 0
-    told = healed - harmed >= _PROVEN * max(healed + harmed, 1) ** 0.5
-    return told and found.first <= _most_left(found.before)
+    if healed - harmed < _PROVEN * max(healed + harmed, 1) ** 0.5:
+        return False
+    # Of labels that are another model's no answer is right, and any change makes some of them so.
+    beyond = (found.right or 0) / found.samples - found.guessed
+    return beyond >= _KNOWS * (1 - found.guessed) and found.first <= _most_left(found.before)
 
 
 def _wrong(at_eval: RegimeOutputs) -> bool:
@@ -229,6 +235,7 @@ def _tried(
         healed=healed,
         harmed=harmed,
         right=told.right if told else None,
+        guessed=told.chance if told else 0.0,
     )
 
 

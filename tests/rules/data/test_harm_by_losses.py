@@ -149,6 +149,24 @@ def test_more_answers_turn_wrong() -> None:
     assert harm_of(found) is not Harm.SHOWN
 
 
+@pytest.mark.parametrize(
+    ("harmed", "t", "times", "share", "expected"),
+    [
+        (12, RIGHTER[1] + 0.5, 2.1, 0.5, Harm.SHOWN),  # 10 become right, 12 wrong: by luck
+        (12, RIGHTER[1] - 0.1, 2.1, 0.5, Harm.NONE),
+        (12, RIGHTER[1] + 0.5, 1.9, 0.5, Harm.NONE),
+        (15, RIGHTER[1] + 2.0, 2.1, 0.5, Harm.NONE),
+        (12, RIGHTER[1] + 0.5, 2.1, 0.0, Harm.NONE),  # hardly a channel is off
+    ],
+)
+def test_a_few_more_wrong_answers_may_be_luck(
+    harmed: int, t: float, times: float, share: float, expected: Harm
+) -> None:
+    """Where scores speak clearly, and norms are off."""
+    found = measured(t, times * MORE_RIGHT, healed=10, harmed=harmed, share=share)
+    assert harm_of(found) is expected
+
+
 def test_a_significant_change_of_answers_is_proof() -> None:
     """Whatever is expected."""
     assert harm_of(measured(-1.0, 0.0, healed=20, harmed=4)) is Harm.PROVEN
