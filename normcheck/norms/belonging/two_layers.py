@@ -194,7 +194,8 @@ def is_told(fit: Fit) -> bool:
     # Signals over time go together more than any input that is tried. In four healthy published
     # networks of them (seismograms, electrocardiograms and -encephalograms, sounds) variances are
     # 0.55 to 10 times the predicted ones, and spread by half as much.
-    if link.weights.ndim == SIGNAL and max(link.weights.shape[2], before.weights.shape[2]) > 1:
+    kernel = _kernel_of(link)
+    if kernel.ndim == SIGNAL and max(kernel.shape[2:] + before.weights.shape[2:]) > 1:
         return False
     # On a small map most taps of two kernels meet nothing.
     return (

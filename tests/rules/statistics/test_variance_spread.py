@@ -193,18 +193,26 @@ def test_what_gates_may_have_left_of_variances_accuses_nobody(
     assert not any(one.speaks for one in found.values())
 
 
-def _signals(taps: int) -> nn.Module:
+def _signals(taps: int, *, separable: bool = False) -> nn.Module:
     layers: list[nn.Module] = []
     for made_of in (3, *[CHANNELS] * 4):
-        conv = nn.Conv1d(made_of, CHANNELS, taps, padding=taps // 2, bias=False)
-        layers += [conv, nn.BatchNorm1d(CHANNELS), nn.ReLU()]
+        apart = separable and made_of == CHANNELS
+        size = 1 if separable else taps
+        if apart:
+            layers += [nn.Conv1d(made_of, made_of, taps, padding=taps // 2, groups=made_of)]
+        layers += [nn.Conv1d(made_of, CHANNELS, size, padding=size // 2, bias=False)]
+        layers += [nn.BatchNorm1d(CHANNELS), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
-@pytest.mark.parametrize(("taps", "told"), [(7, False), (1, True)])
-def test_signals_over_time_are_not_read(tmp_path: Path, taps: int, told: bool) -> None:
+@pytest.mark.parametrize(
+    ("taps", "separable", "told"), [(7, False, False), (7, True, False), (1, False, True)]
+)
+def test_signals_over_time_are_not_read(
+    tmp_path: Path, taps: int, separable: bool, told: bool
+) -> None:
     """They go together as no input does that is tried: neither shape nor size says a thing."""
-    model = _signals(taps)
+    model = _signals(taps, separable=separable)
     settle(model, 3, 64)
     assert bool(_all_read(model, tmp_path)) is told
     for name, tensor in model.state_dict().items():
