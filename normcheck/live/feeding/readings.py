@@ -67,12 +67,11 @@ def _texts_as_labels(item: Any, samples: int) -> Sequence[str] | None:
 def is_text(value: Any) -> bool:
     """Whether it is an array, or a sequence, of texts."""
     if isinstance(value, np.ndarray):
-        return value.ndim == 1 and value.size > 0 and value.dtype.kind in "US"
-    return (
-        isinstance(value, list | tuple)
-        and len(value) > 0
-        and all(isinstance(entry, str) for entry in value)
-    )
+        if value.ndim != 1 or value.dtype.kind != "O":
+            return value.ndim == 1 and value.size > 0 and value.dtype.kind in "US"
+    elif not isinstance(value, list | tuple):
+        return False
+    return len(value) > 0 and all(isinstance(entry, str) for entry in value)
 
 
 def _readings(item: Any, model: nn.Module) -> Iterator[Batch]:

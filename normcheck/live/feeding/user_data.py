@@ -205,8 +205,10 @@ def _npz(path: Path) -> Any:
             called_labels = name.lower() in LABEL_NAMES
             try:
                 array = file[name]
-            except ValueError as error:  # Python objects: texts of a table, mostly
-                if called_labels and "allow_pickle" in str(error):
+            except ValueError as error:
+                if "allow_pickle" not in str(error):
+                    raise
+                if called_labels:  # Python objects: texts of a table, mostly
                     raise UsageError(
                         f"--data {path}: {name!r} holds Python objects, which are not unpickled",
                         "save the numbers of the classes: numpy.unique(y, return_inverse=True)[1]",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -207,6 +208,7 @@ TEXT_LABELS: dict[str, Callable[[Path], Any]] = {
     "npz": lambda p: _saved(p / "a.npz", x=ROWS, y=np.array(ANIMALS)),
     "npz, unknown input": lambda p: _saved(p / "a.npz", rows=ROWS, labels=np.array(ANIMALS)),
     "mapping": lambda _: {"x": ROWS, "labels": ANIMALS},
+    "mapping, of a table": lambda _: {"x": ROWS, "labels": np.array(ANIMALS, dtype=object)},
     "loader": lambda _: DataLoader(list(zip(ROWS, ANIMALS, strict=True)), batch_size=10),  # type: ignore[arg-type]
 }
 
@@ -241,6 +243,19 @@ def test_labels_as_objects_are_refused(tmp_path: Path) -> None:
         fed(path)
     path = _saved(tmp_path / "b.npz", x=ROWS, names=np.array(ANIMALS, dtype=object), y=NUMBERS)
     assert labels(fed(path)) == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["x", "names"])
+def test_a_damaged_array_is_no_text(name: str, tmp_path: Path) -> None:
+    """An array that ends early is an error, whatever it is called."""
+    path = _saved(tmp_path / "a.npz", x=ROWS, names=np.arange(10.0), y=NUMBERS)
+    cut = tmp_path / "cut.npz"
+    with ZipFile(path) as whole, ZipFile(cut, "w") as out:
+        for member in whole.namelist():
+            content = whole.read(member)
+            out.writestr(member, content[:-8] if member == f"{name}.npy" else content)
+    with pytest.raises(NormcheckError, match="cannot be read"):
+        fed(cut)
 
 
 class Raising(Flat):
