@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from normcheck.cli.flags.run_words import requested
 from normcheck.config.flags.running_flags import RunFlags
 from normcheck.repair.repair_request import Fixing
+from sample_models.data import load
 from sample_models.networks import DigitsNet
 from tests.conftest import SAMPLES
 
@@ -37,6 +38,39 @@ def lost_model() -> nn.Module:
     model = DigitsNet()
     model.load_state_dict(lost_state())
     return model.eval()
+
+
+def small() -> nn.Module:
+    """Two convolutions with norms, for the sample's images."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+    )  # fmt: skip
+
+
+def trained_with_adam(path: Path, *, training: bool) -> Path:
+    """A checkpoint of it after 20 batches, with the optimizer's state and statistics of 0 and 1.
+
+    Args:
+        path: Where to save it.
+        training: Whether it learned in train mode, and lost its statistics afterwards; else it
+            learned in eval mode.
+    """
+    torch.manual_seed(0)
+    model = small().train(training)
+    train, _ = load()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for rows in torch.arange(640).split(32):
+        optimizer.zero_grad()
+        x, y = train.inputs["images"][rows], train.labels[rows]
+        torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
+        optimizer.step()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_running_stats()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    return path
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """``fix --without-data``: what is lost comes back in part, what is not is left alone."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from normcheck.rules import catalogue
 from sample_models.data import load
 from sample_models.networks import DigitsNet, DigitsTransformer, deep_digits, mlp_batchnorm
 from tests.conftest import SAMPLES
-from tests.repair.files import HEALTHY, LOST, TRAINED_IN_EVAL
+from tests.repair.files import HEALTHY, LOST, TRAINED_IN_EVAL, small, trained_with_adam
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 SHAPE = "1x8x8"
@@ -172,22 +171,8 @@ def test_weights_that_may_have_been_trained_so_are_not_touched(tmp_path: Path) -
 
 def test_the_optimizer_that_tells_decides(tmp_path: Path) -> None:
     """Weights that learned with 0 and 1 by the optimizer's word: no repair, not by force either."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
-    ).eval()  # fmt: skip
-    train, _ = load()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for rows in torch.arange(640).split(32):
-        optimizer.zero_grad()
-        x, y = train.inputs["images"][rows], train.labels[rows]
-        torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
-        optimizer.step()
-    path = tmp_path / "training.pt"
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
-    error = refusal(path, tmp_path, model=lambda: copy.deepcopy(model), force=True)
+    path = trained_with_adam(tmp_path / "training.pt", training=False)
+    error = refusal(path, tmp_path, model=small, force=True)
     assert "trained in eval mode throughout" in error.message
     assert "model.train()" in error.hint
 

@@ -6,13 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from normcheck.errors import NormcheckError
 from normcheck.runs.fix import fix
 from sample_models.data import load
 from sample_models.networks import DigitsNet
-from tests.repair.files import DATA, HEALTHY, LOST, TRAINED_IN_EVAL, wanted
+from tests.repair.files import (
+    DATA,
+    HEALTHY,
+    LOST,
+    TRAINED_IN_EVAL,
+    small,
+    trained_with_adam,
+    wanted,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -74,32 +81,11 @@ def test_trained_in_eval_mode_is_refused_without_labels(tmp_path: Path) -> None:
 
 def test_what_the_file_shows_of_its_training_is_said_without_labels(tmp_path: Path) -> None:
     """An optimizer that saw eval mode: labels are asked for where nothing tells, and this does."""
-    torch.manual_seed(0)
-
-    def build() -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
-        )  # fmt: skip
-
     said = {}
     for training in (False, True):
-        model = build().train(training)
-        train, _ = load()
-        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-        for rows in torch.arange(640).split(32):
-            optimizer.zero_grad()
-            x, y = train.inputs["images"][rows], train.labels[rows]
-            torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
-            optimizer.step()
-        for norm in (model[1], model[4]) if training else ():  # lost after the training
-            assert isinstance(norm, nn.BatchNorm2d)
-            norm.reset_running_stats()
-        path = tmp_path / f"{training}.pt"
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+        path = trained_with_adam(tmp_path / f"{training}.pt", training=training)
         data = without_labels(tmp_path)
-        how = wanted(tmp_path / f"{training}-fixed.pt", model=build, data=data)
+        how = wanted(tmp_path / f"{training}-fixed.pt", model=small, data=data)
         said[training] = fix(path, how).models[0].objections
     assert said[False][0].startswith("2 batch norm layers were trained in eval mode throughout")
     assert not any("as the file shows" in objection for objection in said[True])
