@@ -2,6 +2,10 @@
 
 from normcheck.lazy_dataclass import lazy_dataclass
 
+FITS = 0.1
+"""Median distance of a layer from its statistics (standard deviations, or log variance ratio) up
+to which it fits the code that runs."""
+
 
 @lazy_dataclass()
 class OtherCode:

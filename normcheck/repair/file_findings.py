@@ -43,7 +43,7 @@ def statistics_findings(
     return [f for f in weighed(found) if f.severity is not Severity.INFO]
 
 
-def trained_in_eval(checkpoint: Checkpoint, saved: SavedModel) -> str:
+def training_in_eval(checkpoint: Checkpoint, saved: SavedModel) -> str:
     """What the file shows of a training in eval mode throughout, in words; empty where nothing."""
     anatomies = {model.where: anatomy_of(model) for model in checkpoint.models}
     findings = statistics_findings(checkpoint, saved, anatomies)

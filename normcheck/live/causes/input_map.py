@@ -45,11 +45,9 @@ _OF_FAR = 0.1
 """Part of a large distance that may be left all the same."""
 _BETTER_BEHIND = 0.8
 """The same of those behind where it was inverted: 0.77 at most."""
-
 _PROVEN = 4.0
 """Standard errors by which more answers have to become right than wrong where norms behind the
 first do not fit."""
-
 _KNOWS = 0.2
 """Part of what guessing gets wrong that has to be right then."""
 
@@ -134,8 +132,8 @@ def read_input(
             if not _may_fit(regimes, batch, shown, seen):
                 continue
             tried = _tried(regimes, feed, shown, seen, at_eval)
-            if tried is not None and (_fits(tried) or _answers(tried)):
-                found.append(replace(tried, fits=_fits(tried)))
+            if tried is not None and (tried.fits or _answers(tried)):
+                found.append(tried)
     # Labels know better than distances which of two changes is the one: of weights that are nearly
     # symmetric an input and its inverse fit alike.
     best = max(found, key=lambda m: (m.right or 0, -m.first - m.later), default=None)
@@ -228,7 +226,7 @@ def _tried(
     ]
     healed, harmed = changed_answers(at_eval, outputs)
     told = answers(outputs)
-    return replace(
+    tried = replace(
         shown,
         first=found[0],
         later=max(found[1:], default=0.0),
@@ -237,6 +235,7 @@ def _tried(
         right=told.right if told else None,
         guessed=told.chance if told else 0.0,
     )
+    return replace(tried, fits=_fits(tried))
 
 
 def _moments(x: Tensor, count: int) -> tuple[tuple[float, float], ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.batches import Feed
 from normcheck.live.causes.code_variants import Variant, variants
-from normcheck.live.misfit import OtherCode
+from normcheck.live.misfit import FITS, OtherCode
 from normcheck.live.watching.batch_norm_call import BatchNormCall
 from normcheck.live.watching.forward import Enough, Interrupted
 from normcheck.live.watching.input_moments import Collected
@@ -31,9 +31,6 @@ _ANY = 4
 _FEWEST = 4
 """Samples a batch has to have on average: behind norms that normalise by two samples each, healthy
 later norms are off by 0.5 (programs exported for batches of 2, on digits); by four none was."""
-FITS = 0.1
-"""Median distance of a layer from its statistics (standard deviations, or log variance ratio) up
-to which it fits."""
 OFF = 0.15
 """Distance from which it does not."""
 LAGS = 0.25

@@ -44,8 +44,7 @@ def without_modulated(agreement: Agreement, steps: Sequence[ModuleStep]) -> Agre
         agreement: Of one model, by the order of its names.
         steps: Its modules, in the order of the file.
     """
-    may = [f for f in agreement.fits if f.link.recognition.reason != SEQUENTIAL]
-    if not may:
+    if all(f.link.recognition.reason == SEQUENTIAL for f in agreement.fits):
         return agreement
     makers = _makers(steps, {f.link.weights_path for f in agreement.fits})
     if not makers:
@@ -114,16 +113,15 @@ def _common(one: str, other: str) -> str:
 
 def _makers(steps: Sequence[ModuleStep], linking: set[str]) -> dict[int, list[str]]:
     """What makes scales or shifts of so many channels, by their number."""
-    norms = [i for i, step in enumerate(steps) if step.norm is not None]
-    if not norms:
+    widths = {n: s.norm.features or 0 for n, s in enumerate(steps) if s.norm is not None}
+    if not widths:
         return {}
-    widths = {step.norm.features or 0 for step in steps if step.norm is not None} - {0}
-    last = steps[norms[-1]].norm
-    apart = _Apart(steps, linking, norms[0], norms[-1], (last.features or 0) if last else 0)
+    known = {*widths.values()} - {0}
+    apart = _Apart(steps, linking, widths)
     found: dict[int, list[str]] = {}
     for width, path in apart.made():
         for channels in (width, width // 2) if width % 2 == 0 else (width,):
-            if channels in widths:
+            if channels in known:
                 found.setdefault(channels, []).append(path)
     return found
 
@@ -132,27 +130,26 @@ class _Apart:
     """Modules beside the chain of weights and norms."""
 
     def __init__(
-        self, steps: Sequence[ModuleStep], linking: set[str], first: int, last: int, ends: int
+        self, steps: Sequence[ModuleStep], linking: set[str], widths: Mapping[int, int]
     ) -> None:
         """Modules of a model.
 
         Args:
             steps: All, in the order of the file.
             linking: Paths of weights that link two norms.
-            first: The place of the first norm.
-            last: That of the last.
-            ends: The channels of the last.
+            widths: The channels of norms by their places among the modules, in their order.
         """
-        self._steps = steps
-        self._first, self._last, self._ends = first, last, ends
-        self._norms = [place for place, step in enumerate(steps) if step.norm is not None]
+        self._steps, self._widths = steps, widths
+        self._norms = list(widths)
+        self._first, self._last = self._norms[0], self._norms[-1]
+        self._ends = ends = widths[self._last]
         self._matrices = [
             place
             for place, step in enumerate(steps)
             if step.is_weights
             and len(step.shape or ()) == 2
             and step.path not in linking
-            and not (place + 1 < len(steps) and steps[place + 1].norm is not None)
+            and place + 1 not in widths
         ]
         self._joined: dict[int, int] = {}
         """The widest inputs that are no multiple of the last norm's channels, by what is over."""
@@ -188,8 +185,7 @@ class _Apart:
         if _SAYS_SO.search(path):
             return True
         ahead = bisect_left(self._norms, place) - 1
-        norm = self._steps[self._norms[ahead]].norm if ahead >= 0 else None
-        before = norm.features if norm is not None else None
+        before = self._widths[self._norms[ahead]] if ahead >= 0 else 0
         return not any(width and begins % width == 0 for width in (before, self._ends))
 
     def _begins(self, number: int) -> int:

@@ -21,7 +21,7 @@ from normcheck.repair.estimating.data_stream import BatchStream, open_stream
 from normcheck.repair.estimating.estimate import Estimate, Estimator
 from normcheck.repair.estimating.prepared_model import prepared
 from normcheck.repair.estimating.proof import Judged, Meant, crossed, held_out, judge
-from normcheck.repair.file_findings import trained_in_eval
+from normcheck.repair.file_findings import training_in_eval
 from normcheck.repair.repair_request import Fixing
 from normcheck.repair.repair_result import ModelRepair
 from normcheck.saved.checkpoint import Checkpoint, SavedModel
@@ -49,7 +49,7 @@ def reestimated(checkpoint: Checkpoint, saved: SavedModel, how: Fixing) -> Model
                 "LayerNorm, GroupNorm and InstanceNorm have none: nothing to re-estimate",
             )
         estimator = Estimator(ready.regimes, ready.tracked)
-        trained = partial(trained_in_eval, checkpoint, saved)
+        trained = partial(training_in_eval, checkpoint, saved)
         estimate, verdict, source, shapes = _measured(
             estimator, ready.forward, running, how, trained
         )

@@ -126,7 +126,8 @@ def _of_spread(each: Sequence[TwoLayers]) -> list[Indication]:
     if found is None:
         return []
     ratio, told = found
-    if not _explained(ratio, [one for one in each if one.path in {each.path for each in told}]):
+    paths = tuple(one.path for one in told)
+    if not _explained(ratio, [link for link in each if link.path in paths]):
         return []
     return [
         Indication(
@@ -136,7 +137,7 @@ def _of_spread(each: Sequence[TwoLayers]) -> list[Indication]:
             "Variances do not spread as two layers of weights make them, but as deviations (1/2 "
             "off), inverses (2 off) or what a rest of the initial 1 has flattened: 1 minus the "
             "ratio of their logarithms' spread",
-            tuple(one.path for one in told),
+            paths,
         )
     ]
 
