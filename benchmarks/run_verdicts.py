@@ -60,13 +60,16 @@ class Data:
     shown: tuple[Tensor, Tensor]
     judge: tuple[Tensor, Tensor]
     classes: int
+    spare: tuple[Tensor, Tensor]
+    """More that may be shown; of patches none of them is judged by."""
 
 
 def _split(x: Tensor, y: Tensor, seed: int, train: int) -> Data:
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    parts = order[:train], order[train : train + SAMPLES], order[train:]
-    (a, b, c) = ((x[rows], y[rows]) for rows in parts)
-    return Data(a, b, c, int(y.max()) + 1)
+    end = train + SAMPLES
+    parts = order[:train], order[train:end], order[train:], order[end:]
+    (a, b, c, d) = ((x[rows], y[rows]) for rows in parts)
+    return Data(a, b, c, int(y.max()) + 1, d)
 
 
 def digits(seed: int) -> Data:
@@ -117,13 +120,17 @@ def cancer(seed: int) -> Data:
 DATA: dict[str, Callable[[int], Data]] = {"digits": digits, "patches": patches, "cancer": cancer}
 
 
-def data_of(network: str, data: str, seed: int) -> Data:
+def data_of(network: str, data: str, seed: int, *, more: bool = False) -> Data:
     """The data of one network, cut for it alone.
 
     Networks of one seed that are shown the same samples agree in what these happen to show: their
     verdicts are then fewer than they look.
     """
-    return DATA[data](zlib.crc32(f"{network}, {data}, {seed}".encode()))
+    found = DATA[data](zlib.crc32(f"{network}, {data}, {seed}".encode()))
+    if not more:
+        return found
+    (x, y), (further, of_further) = found.shown, found.spare
+    return replace(found, shown=(torch.cat([x, further]), torch.cat([y, of_further])))
 
 
 # Networks
@@ -338,7 +345,7 @@ def healthy(fresh: Callable[[], nn.Module], data: Data, seed: int) -> Trained:
     return Trained(model, early, average[0])
 
 
-def cases(network: str, data: str, seed: int) -> Iterator[Case]:
+def cases(network: str, data: str, seed: int, *, more: bool = False) -> Iterator[Case]:
     """All cases of one network that is trained on one set of data."""
     found = data_of(network, data, seed)
     inputs = found.train[0][0].numel() if "perceptron" in network else found.train[0].shape[1]

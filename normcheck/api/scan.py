@@ -35,7 +35,7 @@ def scan(
     min_confidence: str | None = None,
     input_shape: str | Iterable[str] | Iterable[int] | None = None,
     batch_size: int = 0,
-    samples: int = 256,
+    samples: int | None = None,
     device: str = "cpu",
     autocast: str = "",
     prefix: str | None = None,
@@ -71,7 +71,8 @@ def scan(
         input_shape: Shape of made-up input without the batch: ``3x224x224`` or ``(3, 224, 224)``;
             several texts, one for each input.
         batch_size: Samples a forward; 0 for the data's own, or 32.
-        samples: Most samples of the data that are used.
+        samples: Most samples of the data that are used; by default 256, and 1,024 where these
+            leave open what the statistics cost.
         device: Where to run: ``cpu``, ``cuda:1``, ``mps``.
         autocast: ``float16`` or ``bfloat16``, to run under autocast.
         prefix: What stands before the model's names in the file: ``ema_model.``.
@@ -110,7 +111,7 @@ def scan(
         # The examination says how to run; data alone are fed in that run.
         return run.scan(targets, asked, wanted, data=data, fleet=fleet, wishes=wishes)
     # A live module is run anyway: where and on what is heeded without a word that asks for a run.
-    here = (batch_size, samples, device, autocast) != (0, 256, "cpu", "")
+    here = (batch_size, samples, device, autocast) != (0, None, "cpu", "")
     if run_words.asks or here:
         asked = replace(asked, running=run_words.running(asked.running or Running()))
     return run.scan(targets, asked, wanted, fleet=fleet, wishes=wishes)

@@ -13,7 +13,7 @@ from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Confidence, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.live.run_request import Feeding, Loading, Running
+from normcheck.live.run_request import MORE_SAMPLES, SAMPLES, Feeding, Loading, Running
 from normcheck.pipeline.given import check_kinds
 from normcheck.rules.catalogue import select as selected
 
@@ -121,7 +121,8 @@ class RunWords:
     data: Any = None
     input_shape: str | Iterable[str] | Iterable[int] | None = None
     batch_size: int = 0
-    samples: int = 256
+    samples: int | None = None
+    """None for as many as a scan takes: more where the first leave its verdict open."""
     device: str = "cpu"
     autocast: str = ""
     prefix: str | None = None
@@ -158,7 +159,8 @@ class RunWords:
                 data=self.data,
                 shapes=shapes_of(self.input_shape),
                 batch_size=self.batch_size,
-                samples=self.samples,
+                samples=SAMPLES if self.samples is None else self.samples,
+                more_samples=MORE_SAMPLES if self.samples is None else 0,
             ),
             device=self.device,
             autocast=self.autocast,

@@ -28,6 +28,12 @@ TOP = "."
 """What stands for a model at the top of its file, as for the current folder."""
 
 
+SAMPLES = 256
+"""Of the user's data that a scan takes, where nobody says how many ..."""
+MORE_SAMPLES = 4 * SAMPLES
+"""... and where these leave open what statistics do: four times as many halve every interval."""
+
+
 def at_places(words: Iterable[str]) -> tuple[str, ...]:
     """Places of models as a file has them, of the words that name them."""
     return tuple("" if word == TOP else word for word in words)
@@ -64,8 +70,10 @@ class Feeding:
     """``--input-shape`` as given, one for each input."""
     batch_size: int = 0
     """0 for the loader's own, or 32."""
-    samples: int = 256
+    samples: int = SAMPLES
     """At most so many are used."""
+    more_samples: int = 0
+    """At most so many where those leave open what statistics do; 0 for no more than those."""
     image_size: tuple[int, int] | None = None
     """Height and width to which the images of a folder are resized."""
     mean: tuple[float, ...] = ()

@@ -21,6 +21,7 @@ from normcheck.pipeline.configured_run import configured_run
 from normcheck.pipeline.given import Given
 from normcheck.pipeline.judge import BUG, Asides
 from normcheck.pipeline.judge_file import KnownModel, judge_models
+from normcheck.pipeline.more_samples import ran_until_told
 from normcheck.pipeline.results import FileResult, Verdicts
 from normcheck.report.report import ModelReport
 from normcheck.saved.checkpoint import Checkpoint
@@ -167,7 +168,8 @@ def _examine_module(
     size = sum(tensor.numel * tensor.dtype.itemsize for tensor in saved.tensors.values())
     checkpoint = Checkpoint(name, "in memory", size, (saved,))
     try:
-        outcome = run_live(module, examination.running or Running())
+        running = examination.running or Running()
+        (outcome,) = ran_until_told(lambda how: [run_live(module, how)], running)
         known = KnownModel(saved, outcome.anatomy, outcome.run, notes)
     except NormcheckError as error:
         known = KnownModel(saved, anatomy_of(saved), None, notes)
@@ -221,7 +223,9 @@ def _known(
         ran,
     )  # what runs models is not needed to read files
 
-    outcomes = ran(checkpoint, anatomies, running, examination.limits)
+    outcomes = ran_until_told(
+        lambda how: ran(checkpoint, anatomies, how, examination.limits), running
+    )
     for model, outcome in zip(checkpoint.models, outcomes, strict=True):
         note, error = outcome.note, outcome.error
         if error is not None and not explicit and not running.loading.model:

@@ -90,7 +90,7 @@ def standings(
         if drift.off or (isfinite(drift.shift) and isfinite(drift.factor))
     }
     harmless = run is not None and run.verdict == Harm.NONE.value
-    untold = run is not None and run.verdict in ("", Harm.UNKNOWN.value)
+    untold = run is not None and run.verdict in ("", Harm.OPEN.value, Harm.UNKNOWN.value)
     left_open = untold and any(drifts.values())
     found: dict[str, tuple[Standing, str]] = {}
     for layer in anatomy.layers:

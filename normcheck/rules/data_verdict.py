@@ -26,9 +26,12 @@ from normcheck.rules.data.skill import (
 )
 from normcheck.rules.harm import Harm
 from normcheck.rules.harm_by_outputs import clearer, harm_of, share_off
+from normcheck.rules.room_for_harm import leaves_room, most_lost
 from normcheck.wording import number, percent, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normcheck.live.measurement import AgainstData, Drift, Run
 
 
@@ -67,6 +70,7 @@ _SEVERITIES = {
     Harm.HINTED: (Severity.WARNING, Confidence.MEDIUM),
     Harm.STORED_RIGHT: (Severity.INFO, Confidence.MEDIUM),
     Harm.NONE: (Severity.INFO, Confidence.HIGH),
+    Harm.OPEN: (Severity.INFO, Confidence.LOW),
     Harm.UNKNOWN: (Severity.INFO, Confidence.LOW),
 }
 
@@ -119,6 +123,8 @@ def judged(data: AgainstData, *, labelled: bool = False) -> Verdict:
     if harm is Harm.NONE and data.answers is not None and is_blind(data.answers):
         harm = Harm.UNKNOWN  # what always answers the same loses nothing by any statistics
     off = tuple(d for d in data.drifts if share_off(d) > 0)
+    if harm is Harm.NONE and off and leaves_room(data):
+        harm = Harm.OPEN
     stored, given = data.regime("eval"), data.regime("re-estimated")
     slight = (
         harm is Harm.PROVEN
@@ -181,18 +187,27 @@ def _words(harm: Harm, data: AgainstData, *, labelled: bool) -> str:
                 f"{number(clear.stored)} against {number(clear.given)}): its weights seem to "
                 "expect these, or the data are one-sided."
             )
-    if harm is Harm.UNKNOWN and data.answers is not None and is_blind(data.answers):
-        parts.append(
-            "Always answering the most frequent label is as good: these labels cannot show harm."
-        )
-    if harm is Harm.UNKNOWN and given.accuracy is None and given.loss is None:
-        parts.append(
+    parts += _left_open(harm, data, labelled=labelled)
+    return " ".join(parts)
+
+
+def _left_open(harm: Harm, data: AgainstData, *, labelled: bool) -> Iterator[str]:
+    """What outputs do not tell, and why."""
+    if harm is Harm.OPEN:
+        lost = percent(most_lost(data) or 0.0)
+        yield f"So few samples do not exclude that it costs {lost} of accuracy (95 %)."
+    if harm is not Harm.UNKNOWN:
+        return
+    if data.answers is not None and is_blind(data.answers):
+        yield "Always answering the most frequent label is as good: these labels cannot show harm."
+    given = data.regime("re-estimated")
+    if given is not None and given.accuracy is None and given.loss is None:
+        yield (
             "Which are right cannot be told: the labels are neither classes nor numbers that the "
             "outputs predict."
             if labelled
             else "Which are right cannot be told without labels."
         )
-    return " ".join(parts)
 
 
 def _by_losses(data: AgainstData, harm: Harm) -> bool:

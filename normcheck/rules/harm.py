@@ -16,5 +16,7 @@ class Harm(StrEnum):
     """Labels, or the clearness of decisions, speak for the stored ones."""
     NONE = "none"
     """Nothing changes that would matter."""
+    OPEN = "open"
+    """Labels show no harm, and are too few to exclude it."""
     UNKNOWN = "unknown"
     """Outputs change, and nothing tells which are right."""

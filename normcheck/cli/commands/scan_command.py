@@ -23,6 +23,7 @@ from normcheck.config.policy import Policy
 from normcheck.errors import UsageError
 from normcheck.findings import Failure
 from normcheck.fleet.fleet_request import Engine
+from normcheck.live.run_request import MORE_SAMPLES
 from normcheck.report.form import Wish
 from normcheck.report.forms import form_of
 from normcheck.report.part import Part
@@ -119,7 +120,9 @@ def _scan(
 ) -> Tally:
     """Scan, write each part of the report as it comes, and return the counts."""
     fleet = requested_fleet(words.sharing)
-    running = requested(words.run, words.probing, jobs=words.sharing.jobs or 1)
+    running = requested(
+        words.run, words.probing, jobs=words.sharing.jobs or 1, more_samples=MORE_SAMPLES
+    )
     if words.dry_run:
         if running is None or not words.run.data:
             raise UsageError("--dry-run says what a run on data would cost", "add --data")

@@ -12,7 +12,7 @@ from normcheck.cli.screen.progress import of_samples
 from normcheck.config.flags.flag import flags_of
 from normcheck.config.flags.running_flags import Probing, RunFlags
 from normcheck.errors import UsageError
-from normcheck.live.run_request import Feeding, Loading, Progress, Running
+from normcheck.live.run_request import SAMPLES, Feeding, Loading, Progress, Running
 from normcheck.wording import printable
 
 _REDRAW_SECONDS = 0.1
@@ -26,7 +26,12 @@ _WITHOUT_RUN = ("samples", "time_limit")
 
 
 def requested(
-    words: RunFlags, probing: Probing = _PROBING, *, jobs: int = 1, samples: int = 256
+    words: RunFlags,
+    probing: Probing = _PROBING,
+    *,
+    jobs: int = 1,
+    samples: int = SAMPLES,
+    more_samples: int = 0,
 ) -> Running | None:
     """The run that the flags ask for; None where they ask for none.
 
@@ -35,6 +40,7 @@ def requested(
         probing: Those of a run that is only looked at.
         jobs: How many files run at once and share the memory.
         samples: How many are used where no flag says it.
+        more_samples: How many where those leave open what statistics do, and no flag says it.
 
     Raises:
         UsageError: A flag cannot be understood, or has no run to belong to.
@@ -62,6 +68,7 @@ def requested(
             shapes=words.input_shape,
             batch_size=words.batch_size or 0,
             samples=words.samples or samples,
+            more_samples=0 if words.samples else more_samples,
             image_size=_size(words.image_size),
             mean=_numbers("--mean", words.mean),
             std=_numbers("--std", words.std),

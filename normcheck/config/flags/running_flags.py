@@ -83,7 +83,8 @@ class RunFlags:
     samples: Annotated[
         int | None,
         Flag(
-            "Maximum number of samples to use. Default: 256; for fix, 10,000.",
+            "Maximum number of samples to use. Default: 256, and for scan 1,024 where these leave "
+            "open what the statistics cost; for fix, 10,000.",
             metavar="N",
             minimum=1,
         ),

@@ -18,7 +18,7 @@ from normcheck.live.measurement import Fed, Mechanics, Run
 from normcheck.live.probes.against_data import FEWEST, against_data
 from normcheck.live.probes.cost import cost_of, in_words, wide_feed
 from normcheck.live.probes.mechanics import mechanics
-from normcheck.live.run_request import Progress, Running
+from normcheck.live.run_request import Feeding, Progress, Running
 from normcheck.live.watching.absent_values import check_values
 from normcheck.live.watching.forward import Forward, Interrupted, mode
 from normcheck.live.watching.reachable_modules import reachable
@@ -65,7 +65,7 @@ class _Left:
         self.come(-self.samples)
 
 
-def _dry(forward: Forward, feed: Feed, seen: Mechanics) -> str:
+def _dry(forward: Forward, feed: Feed, seen: Mechanics, feeding: Feeding) -> str:
     """What the data would cost, by a forward of one batch of them."""
     if feed.samples < FEWEST:
         return "dry run: there are too few samples to hold anything against"
@@ -73,7 +73,13 @@ def _dry(forward: Forward, feed: Feed, seen: Mechanics) -> str:
     cost = cost_of(feed, wide, seen, one_mode=forward.fixed_mode)
     start = time.perf_counter()
     forward(feed.batches[0])
-    return in_words(cost, time.perf_counter() - start, feed.batches[0])
+    said = in_words(cost, time.perf_counter() - start, feed.batches[0])
+    if feed.labelled and feed.samples == feeding.samples < feeding.more_samples:
+        said += (
+            "; where they leave open what statistics cost, the same again with "
+            f"{feeding.more_samples:,} samples"
+        )
+    return said
 
 
 def run(
@@ -122,7 +128,7 @@ def run(
             data = None
             dry = feed.real and how.dry
             if dry:
-                feed = replace(feed, notes=(*feed.notes, _dry(forward, feed, seen)))
+                feed = replace(feed, notes=(*feed.notes, _dry(forward, feed, seen, how.feeding)))
             elif feed.real:
                 left = _Left(tell)
                 regimes = Regimes(forward, reached, per_sample, left.run, left.come)

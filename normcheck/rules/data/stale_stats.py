@@ -27,7 +27,9 @@ eval mode differ from the data and predict well. So the outputs decide.
   most clearly under the statistics that they were trained with. Or norms are off all over, and
   decisions change without becoming vaguer. Predicted numbers: a fall of the squared error by
   a twentieth for sure (95 %); by a fifth it is an error;
-- **info**: outputs do not change, or nothing tells which statistics are right.
+- **info**: outputs do not change, or nothing tells which statistics are right. Answers that change
+  both ways show no harm; where the accuracy may all the same be two points lower by the stored
+  statistics (95 % interval), layers that are off get no check mark, and a scan takes more samples.
 
 How often each is wrong is measured: see [running](../running.md).
 
@@ -48,6 +50,7 @@ import numpy as np
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.data.meant_code import meant_code
+from normcheck.rules.data.skill import is_blind
 from normcheck.rules.data.unfamiliar_input import unfamiliar
 from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.harm import Harm
@@ -58,7 +61,7 @@ from normcheck.wording import number, percent, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normcheck.live.measurement import AgainstData
+    from normcheck.live.measurement import AgainstData, Fed
     from normcheck.norms.layer import Floats
 
 _MOSTLY = 0.5
@@ -92,13 +95,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             f"{plural(judged.off[0].samples, 'sample')}). {judged.text}"
         ),
         consequence=_consequence(judged) + _first(data) + (_ranking(data) if data else ""),
-        fix=(
-            "check labels and preprocessing first: with neither statistics the model knows anything"
-            if judged.both_guess
-            else "re-estimate the statistics on training data (normcheck fix --model … --data …)"
-            if judged.harm in (Harm.PROVEN, Harm.SHOWN, Harm.HINTED)
-            else "give labels with the data to see whether it matters; keep the file if not"
-        ),
+        fix=_fix(judged, subject.run.fed if subject.run else None, data),
         evidence=(
             Evidence("largest share of channels off", max(share_off(d) for d in judged.off), 0.0),
             Evidence("median shift in standard deviations", means, MATERIAL),
@@ -113,6 +110,7 @@ _CONSEQUENCES = {
     Harm.HINTED: "Predictions in eval mode are probably worse than the weights can do.",
     Harm.STORED_RIGHT: "The weights know these statistics: re-estimating would harm.",
     Harm.NONE: "Predictions do not suffer on these samples.",
+    Harm.OPEN: "These samples show no harm, and are too few to exclude it.",
     Harm.UNKNOWN: "It may not matter: statistics that were frozen in training look the same.",
 }
 
@@ -131,6 +129,32 @@ def _consequence(judged: Verdict) -> str:
     if judged.guesses and judged.harm is Harm.STORED_RIGHT:
         return "With them the model answers no better than guessing; new ones would not help."
     return _CONSEQUENCES[judged.harm]
+
+
+def _fix(judged: Verdict, fed: Fed | None, data: AgainstData | None) -> str:
+    """What to do: re-estimate, keep the file, or give what would tell."""
+    if judged.both_guess:
+        return (
+            "check labels and preprocessing first: with neither statistics the model knows anything"
+        )
+    if judged.harm in (Harm.PROVEN, Harm.SHOWN, Harm.HINTED):
+        return "re-estimate the statistics on training data (normcheck fix --model … --data …)"
+    if fed is None or data is None or not fed.labelled:
+        return "give labels with the data to see whether it matters; keep the file if not"
+    if judged.harm in (Harm.NONE, Harm.STORED_RIGHT):
+        return "keep the file as it is"
+    if data.answers is None and data.loss_t is None:
+        return "give labels that the outputs predict, to see whether it matters"
+    if data.answers is not None and is_blind(data.answers):
+        return "give samples of all classes, as mixed as the training's, to see whether it matters"
+    return (
+        "give more labelled samples to see whether it matters "
+        f"(--samples {_TIMES * fed.samples}); keep the file if not"
+    )
+
+
+_TIMES = 4
+"""As many samples halve what they leave open."""
 
 
 def _median(values: Floats) -> float:
