@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from torch.nn import functional
 
 from benchmarks.kept_lines import Kept
 from normcheck import Examination, Severity, scan
-from normcheck.live.run_request import Feeding, Running
+from normcheck.live.run_request import MORE_SAMPLES, Feeding, Running
 from sample_models.networks import DigitsNet
 
 SAMPLES = 256
@@ -60,7 +61,7 @@ class Data:
     shown: tuple[Tensor, Tensor]
     judge: tuple[Tensor, Tensor]
     classes: int
-    spare: tuple[Tensor, Tensor]
+    spare: tuple[Tensor, Tensor] | None = None
     """More that may be shown; of patches none of them is judged by."""
 
 
@@ -127,7 +128,7 @@ def data_of(network: str, data: str, seed: int, *, more: bool = False) -> Data:
     verdicts are then fewer than they look.
     """
     found = DATA[data](zlib.crc32(f"{network}, {data}, {seed}".encode()))
-    if not more:
+    if not more or found.spare is None:
         return found
     (x, y), (further, of_further) = found.shown, found.spare
     return replace(found, shown=(torch.cat([x, further]), torch.cat([y, of_further])))
@@ -347,7 +348,7 @@ def healthy(fresh: Callable[[], nn.Module], data: Data, seed: int) -> Trained:
 
 def cases(network: str, data: str, seed: int, *, more: bool = False) -> Iterator[Case]:
     """All cases of one network that is trained on one set of data."""
-    found = data_of(network, data, seed)
+    found = data_of(network, data, seed, more=more)
     inputs = found.train[0][0].numel() if "perceptron" in network else found.train[0].shape[1]
 
     def fresh() -> nn.Module:
@@ -490,13 +491,18 @@ class Said:
     """What the scan cost."""
     error: bool = False
     """Whether one of them is an error."""
+    samples: int = SAMPLES
+    """That the verdict rests on."""
 
 
-def said_of(case: Case, what: Sequence[str], seed: int, damage: float, labelled: bool) -> Said:
+def said_of(
+    case: Case, what: Sequence[str], seed: int, damage: float, labelled: bool, more: bool = False
+) -> Said:
     """What a scan says of a case."""
     network, data = what
     shown = case.shown if labelled else case.shown[0]
-    settings = Examination(running=Running(feeding=Feeding(samples=SAMPLES)))
+    feeding = Feeding(samples=SAMPLES, more_samples=MORE_SAMPLES if more else 0)
+    settings = Examination(running=Running(feeding=feeding))
     report = scan(case.model.eval(), settings, data=shown)
     if report.errors:
         raise SystemExit(f"{what} {seed} {case.kind}: {report.errors[0].message}")
@@ -509,19 +515,20 @@ def said_of(case: Case, what: Sequence[str], seed: int, damage: float, labelled:
     return Said(
         network, data, seed, case.kind, labelled, case.sick, damage, sorted(loud),
         bool(blamed - case.others - _OTHERS), run.forwards,
-        any(f.severity is Severity.ERROR for f in statistics),
+        any(f.severity is Severity.ERROR for f in statistics), run.fed.samples,
     )  # fmt: skip
 
 
-def judged(job: tuple[str, str, int]) -> list[Said]:
+def judged(job: tuple[str, str, int], more: bool = False) -> list[Said]:
     """Scan all cases of one network."""
     network, data, seed = job
     torch.set_num_threads(1)
     found = data_of(network, data, seed)
     said = []
-    for case in cases(network, data, seed):
+    for case in cases(network, data, seed, more=more):
         damage = cost(case, found)
-        said += [said_of(case, (network, data), seed, damage, w) for w in case.labelled]
+        labelled = [w for w in case.labelled if w or not more]
+        said += [said_of(case, (network, data), seed, damage, w, more) for w in labelled]
     return said
 
 
@@ -597,6 +604,12 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--networks", default="", help="only these, by commas")
+    parser.add_argument(
+        "--more",
+        action="store_true",
+        help="networks for patches alone, whose scans find 1,000 labelled samples and take them "
+        "where 256 leave open what statistics cost",
+    )
     parser.add_argument("--append", type=Path, help="keep what was measured as JSON lines there")
     chosen = parser.parse_args()
     networks = [name for name in chosen.networks.split(",") if name]
@@ -605,19 +618,23 @@ def main() -> None:
         (network, data, seed)
         for seed in seeds
         for network, data in combinations()
-        if not networks or network in networks
+        if (not networks or network in networks) and (data == "patches" or not chosen.more)
     ]
     kept = Kept(Said, chosen.append)
     said = kept.entries
     done = {(s.network, s.data, s.seed) for s in said}
     start = time.perf_counter()
+    missing = [job for job in jobs if job not in done]
     with ProcessPoolExecutor(chosen.jobs) as pool:
-        for number, found in enumerate(pool.map(judged, [job for job in jobs if job not in done])):
+        for number, found in enumerate(pool.map(partial(judged, more=chosen.more), missing)):
             kept.add(found)
             print(f"\r{number + 1} networks", end="", file=sys.stderr)
     trained = len({(s.network, s.data, s.seed) for s in said})
     print(f"\n{trained} networks, {len(said)} scans, {time.perf_counter() - start:.0f} s")
     print("\n".join(table(said)))
+    took_more = sum(entry.samples > SAMPLES for entry in said)
+    if took_more:
+        print(f"scans that took more than {SAMPLES} samples: {took_more} of {len(said)}")
     costs = sorted(entry.forwards for entry in said)
     print(f"\nforwards of a scan: {costs[len(costs) // 2]} by the median, {costs[-1]} at most")
     told = [s for s in said if s.kind.startswith("input")]
