@@ -1,6 +1,7 @@
 """Deviations, inverses and other units of variances, told through two layers of weights."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from torch import Tensor, nn
 from normcheck.norms.belonging.two_layers import two_layers
 from normcheck.rules.evidence import variance_spread
 from normcheck.rules.evidence.evidence_apart import Indication
-from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, SMALLEST, of_variances
+from normcheck.rules.evidence.variance_spread import (
+    MOST_CHANNELS,
+    SMALLEST,
+    of_variances,
+)
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
@@ -292,6 +297,94 @@ def test_variances_have_the_size_that_two_layers_of_weights_give_them(
             speaks[factor] += name in found and found[name].speaks
         model.load_state_dict(kept)
     assert min(speaks.values()) >= len(SEEDS) - 1, speaks
+
+
+def _settle_on_smooth_images(model: nn.Module, seed: int) -> None:
+    """As by patches of photographs: neighbours and channels hardly differ."""
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.3, 1.5)
+            nn.init.normal_(module.bias, 0.0, 0.6)
+            module.momentum = None
+    model.train()
+    with torch.no_grad():
+        for _ in range(12):
+            brightness, shade = torch.randn(64, 1, 1, 1), 0.3 * torch.randn(64, 1, 4, 4)
+            smooth = nn.functional.interpolate(shade, size=SIZE, mode="bilinear")
+            model((brightness + smooth).expand(-1, 3, -1, -1))
+    model.eval()
+
+
+def _two_links(seed: int, *, taps: float, channels: float) -> nn.Sequential:
+    """Three norms on smooth images.
+
+    Args:
+        seed: Of the weights.
+        taps: How much the taps of a kernel go together, in standard deviations of the weights.
+        channels: The same of all that looks at the image.
+    """
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 5, padding=2), nn.BatchNorm2d(16), nn.LeakyReLU(0.1),
+        nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.1),
+        nn.Conv2d(16, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS),
+    )  # fmt: skip
+    with torch.no_grad():
+        for module in model:
+            if isinstance(module, nn.Conv2d):
+                makes, inputs, deviation = *module.weight.shape[:2], module.weight.std()
+                module.weight.add_(taps * deviation * torch.randn(makes, inputs, 1, 1))
+                if inputs == 3:
+                    module.weight.add_(channels * deviation * torch.randn(makes, 1, 1, 1))
+    _settle_on_smooth_images(model, seed)
+    return model
+
+
+def test_images_whose_channels_go_together_accuse_no_network_of_two_links(tmp_path: Path) -> None:
+    """Wide kernels take them away, beyond any input that is tried; a twelfth is no image's."""
+    beyond, told, name = 0, 0, "variances too small"
+    for seed in SEEDS:
+        model = _two_links(seed, taps=0.0, channels=2.0)
+        found = _all_read(model, tmp_path)
+        beyond += name in found and found[name].value > SMALLEST
+        assert not any(one.speaks for one in found.values())
+        for norm in model.children():
+            if isinstance(norm, nn.BatchNorm2d):
+                assert norm.running_var is not None
+                norm.running_var.div_(12)
+        found = _all_read(model, tmp_path)
+        told += name in found and found[name].speaks
+    assert beyond > 0
+    assert told >= 3
+
+
+@dataclass
+class _Sized:
+    """A link whose variances are so much larger than predicted, as a logarithm."""
+
+    path: str
+    of: float
+
+    def scale(self) -> float:
+        return self.of
+
+
+@pytest.mark.parametrize(
+    ("sizes", "speaks"),
+    [
+        ((1.32, 1.61), False),  # of a healthy network for patches of photographs
+        ((2.1, 2.3), True),
+        ((1.32, 1.61, 1.2), True),
+        ((-0.5, -0.6), False),
+        ((-0.5, -0.6, -0.4), True),
+        ((-1.2, -1.1), True),
+    ],
+)
+def test_of_two_links_a_size_has_to_be_plainer(sizes: tuple[float, ...], speaks: bool) -> None:
+    links = [_Sized(str(place), size) for place, size in enumerate(sizes)]
+    (found,) = variance_spread._of_size(links, {link.path for link in links}, weakened=False)  # type: ignore[arg-type]
+    assert found.speaks is speaks
 
 
 @pytest.mark.parametrize("seed", SEEDS)
