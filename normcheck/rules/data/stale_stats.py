@@ -149,7 +149,7 @@ def _fix(judged: Verdict, fed: Fed | None, data: AgainstData | None) -> str:
         return "give samples of all classes, as mixed as the training's, to see whether it matters"
     return (
         "give more labelled samples to see whether it matters "
-        f"(--samples {_TIMES * fed.samples}); keep the file if not"
+        f"(--samples {_TIMES * fed.samples}, where the data hold them); keep the file if not"
     )
 
 
