@@ -1,0 +1,184 @@
+"""Each sample under statistics that were estimated without it: all of them, or of what is off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.live.measurement import Exchanged
+from normcheck.live.scores.pooled_scores import expected_gain
+from normcheck.live.scores.regime_comparison import calibrated_gain, changed_answers
+from normcheck.live.watching.forward import RegimeOutputs
+from normcheck.live.watching.input_moments import pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from normcheck.live.batches import Feed
+    from normcheck.live.watching.input_moments import Collected
+    from normcheck.live.watching.regimes import DataStatistics, Regimes, Statistics
+    from normcheck.live.watching.seen import CallSite
+
+
+@lazy_dataclass(eq=False)
+class Crossed:
+    """All samples under statistics that were estimated without them."""
+
+    estimated: Statistics
+    """Of the first half."""
+    residual: float
+    """The larger one of the halves'."""
+    outputs: tuple[RegimeOutputs, RegimeOutputs]
+    """Of all samples in eval mode, and under statistics that were estimated without them."""
+    settled: Tensor | None
+    """Of all samples under re-estimated ones, in their order; None where their shapes differ."""
+    of_halves: tuple[Statistics, Statistics]
+    """What each half gave."""
+    of_all: Statistics | None
+    """Both put together; None where samples cannot be told apart at a norm."""
+
+
+def exchanged(
+    regimes: Regimes,
+    feed: Feed,
+    together: Feed,
+    found: Crossed,
+    off: Mapping[CallSite, Tensor],
+    stored: Collected,
+) -> Exchanged | None:
+    """What answers and scores gain where only the channels that are off get other statistics.
+
+    Re-estimated statistics of few samples are noisy, and the noise costs answers, however right
+    the stored ones were. Where only what is off is exchanged, all others keep theirs: a healthy
+    model is compared with itself, and of one that is sick the noise of few channels is left.
+
+    Args:
+        regimes: Runs the model.
+        feed: All of the data.
+        together: The same in one batch where memory allows it.
+        found: The samples under the statistics of all the others.
+        off: The channels that are off, ``(C,)`` of each norm.
+        stored: What eval mode gives each norm.
+
+    Returns:
+        None where no channel is off, or the labels are not one class for each sample.
+    """
+    off = {place: mask for place, mask in off.items() if bool(mask.any())}
+    before = found.outputs[0].together()
+    if not off or len(before.mains) != 1 or before.labels[0] is None:
+        return None
+    regimes.expect(feed.samples)
+    if found.of_all is not None:
+        given = regimes.left_out(together, found.of_all, off)
+    else:
+        given = RegimeOutputs([], [])
+        for start, half in enumerate(feed.halves()):
+            run = regimes.given(half, _mixed(found.of_halves[1 - start], off, stored))
+            given.mains += run.mains
+            given.labels += run.labels
+    after = None if given is None else given.together()
+    if after is None or len(after.mains) != 1 or after.mains[0].shape != before.mains[0].shape:
+        return None
+    gain, t = expected_gain(before, after), calibrated_gain(before, after)
+    healed, harmed = changed_answers(before, after)
+    if gain is None or t is None or healed is None or harmed is None:
+        return None
+    return Exchanged(healed, harmed, t, gain)
+
+
+def _mixed(given: Statistics, off: Mapping[CallSite, Tensor], stored: Collected) -> Statistics:
+    """The stored statistics, and of channels that are off the given ones."""
+    return {
+        place: (
+            torch.where(off[place], mean, stored.stored[place][0].to(mean)),
+            torch.where(off[place], variance, stored.stored[place][1].to(variance)),
+        )
+        for place, (mean, variance) in given.items()
+        if place in off
+    }
+
+
+def crossed(
+    regimes: Regimes, feed: Feed, together: Feed, at_eval: RegimeOutputs, *, repeatable: bool
+) -> Crossed:
+    """Re-estimate each half, and judge each sample by the statistics of all the others.
+
+    Where samples cannot be told apart at a norm, or have several shapes, each half is judged by
+    the statistics of the other.
+
+    Args:
+        regimes: Runs the model.
+        feed: All of the data.
+        together: The same in one batch where memory allows it.
+        at_eval: What eval mode gives for them.
+        repeatable: Whether two forwards of the same batch are equal.
+    """
+    halves = feed.halves()
+    found = [regimes.estimated(half, repeatable=repeatable) for half in halves]
+    residual = max(e.residual for e in found)
+    if feed.pooled() is not None and len(at_eval.mains) == 1:
+        share = halves[0].samples / feed.samples
+        both = found[0].statistics.keys() & found[1].statistics.keys()
+        whole = {
+            place: pooled(found[0].statistics[place], found[1].statistics[place], share)
+            for place in found[0].statistics
+            if place in both
+        }
+        if len(together.batches) > 1:
+            # Each half's were taken behind norms with that half's own.
+            whole = regimes.refined(together, whole)
+        left_out = regimes.left_out(together, whole)
+        given = None if left_out is None else left_out.together()
+        if given is not None and [main.shape for main in given.mains] == [at_eval.mains[0].shape]:
+            outputs = (at_eval, given)
+            of_halves = found[0].statistics, found[1].statistics
+            return Crossed(found[0].statistics, residual, outputs, given.mains[0], of_halves, whole)
+    return _by_halves(regimes, feed, halves, found, at_eval)
+
+
+def _by_halves(
+    regimes: Regimes,
+    feed: Feed,
+    halves: tuple[Feed, Feed],
+    found: list[DataStatistics],
+    at_eval: RegimeOutputs,
+) -> Crossed:
+    """Each half under the statistics of the other."""
+    stored, given = RegimeOutputs([], []), RegimeOutputs([], [])
+    for start, half in enumerate(halves):
+        rows = range(start, feed.samples, 2)
+        # Without a loop over companions an output is its sample's own: it need not run again.
+        known = at_eval.rows(rows) if sum(map(len, at_eval.mains)) == feed.samples else None
+        for gathered, run in (
+            (stored, known or regimes.stored(half)),
+            (given, regimes.given(half, found[1 - start].statistics)),
+        ):
+            gathered.mains += run.mains
+            gathered.labels += run.labels
+    first = found[0].outputs or regimes.given(halves[0], found[0].statistics)
+    middle = halves[0].samples
+    second = given.rows(range(middle, feed.samples))
+    return Crossed(
+        estimated=found[0].statistics,
+        residual=max(e.residual for e in found),
+        outputs=(stored.together(), given.together()),
+        settled=_alternating(first.together(), second),
+        of_halves=(found[0].statistics, found[1].statistics),
+        of_all=None,
+    )
+
+
+def _alternating(first: RegimeOutputs, second: RegimeOutputs | None) -> Tensor | None:
+    """Outputs of every other sample and of the rest, in the order of the samples."""
+    if second is None or len(first.mains) != 1:
+        return None
+    one, two = first.mains[0], second.mains[0]
+    if one.shape[1:] != two.shape[1:] or len(one) - len(two) not in (0, 1):
+        return None
+    found = one.new_empty(len(one) + len(two), *one.shape[1:])
+    found[::2], found[1::2] = one, two
+    return found
