@@ -234,7 +234,7 @@ class Decisiveness:
 
 @lazy_dataclass()
 class Exchanged:
-    """Answers where only the channels that are likely off get re-estimated statistics."""
+    """Answers where only the norms that are off get re-estimated statistics."""
 
     healed: int
     """Labelled samples that are wrong in eval mode and right then."""
@@ -300,7 +300,7 @@ class AgainstData:
     not_finite: float = 0.0
     """Share of the values of the main output that are NaN or infinite, in eval mode."""
     exchanged: Exchanged | None = None
-    """None without labels of one class for each sample, where no channel is likely off, and of
+    """None without labels of one class for each sample, where no norm is off, and of
     models that draw random numbers in eval mode."""
 
     def regime(self, name: str) -> Regime | None:

@@ -203,7 +203,7 @@ def _of_losses(harm: Harm, data: AgainstData) -> list[str]:
         parts.append(f"{loss[0].upper()}{loss[1:]}")
     if harm is Harm.SHOWN and data.exchanged is not None and better_where_off(data):
         parts.append(
-            "Where only the channels that are off get re-estimated statistics, "
+            "Where only the norms that are off get re-estimated statistics, "
             f"{percent(data.exchanged.expected_gain)} more answers would be right (paired t at "
             f"the best temperatures: {number(data.exchanged.calibrated_t)})."
         )

@@ -14,7 +14,7 @@ from normcheck.live.probes.batch_noise import scatter
 from normcheck.live.probes.cost import cost_of, whole_feed, wide_feed
 from normcheck.live.probes.crossed import crossed, exchanged
 from normcheck.live.probes.data_domains import separation
-from normcheck.live.probes.drifts import drifts_of, is_material, off_channels
+from normcheck.live.probes.drifts import drifts_of, is_material
 from normcheck.live.probes.layer_ranking import closings
 from normcheck.live.probes.train_mode import in_train_mode
 from normcheck.live.scores.against_constant import skill
@@ -100,11 +100,12 @@ def against_data(
         for place, d in zip(order, drifts, strict=False)
         if np.any(d.shift_bound > 0) or np.any(d.log_scale_bound > 0)
     ]
+    materially = [place for place, d in zip(order, drifts, strict=False) if is_material(d)]
     # Causes are looked for where a layer is off, or where outputs say that something is; layers
     # are ranked where that is more than a trace.
     better = (healed or 0) > (harmed or 0) or (gain or 0.0) > 1
     looked_for = bool(off) or better
-    ranked = settled and (_told(healed, harmed, gain) or any(map(is_material, drifts)))
+    ranked = settled and (_told(healed, harmed, gain) or bool(materially))
     if looked_for or ranked:
         regimes.expect(cost.search)
     distances = distances_of(evaluated, batchwise)
@@ -138,9 +139,7 @@ def against_data(
         first_leftover=told.leftover,
         other_content=told.content,
         not_finite=_not_finite(at_eval),
-        exchanged=exchanged(
-            regimes, wide, whole, halves, off_channels(batchwise, evaluated), evaluated
-        )
+        exchanged=exchanged(regimes, wide, whole, halves, materially)
         if settled and healed is not None and seen.repeat_difference <= seen.tolerance
         else None,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.measurement import Exchanged
 from normcheck.live.scores.pooled_scores import expected_gain
@@ -14,12 +12,11 @@ from normcheck.live.watching.forward import RegimeOutputs
 from normcheck.live.watching.input_moments import pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     from torch import Tensor
 
     from normcheck.live.batches import Feed
-    from normcheck.live.watching.input_moments import Collected
     from normcheck.live.watching.regimes import DataStatistics, Regimes, Statistics
     from normcheck.live.watching.seen import CallSite
 
@@ -43,44 +40,32 @@ class Crossed:
 
 
 def exchanged(
-    regimes: Regimes,
-    feed: Feed,
-    together: Feed,
-    found: Crossed,
-    off: Mapping[CallSite, Tensor],
-    stored: Collected,
+    regimes: Regimes, feed: Feed, together: Feed, found: Crossed, off: Collection[CallSite]
 ) -> Exchanged | None:
-    """What answers and scores gain where only the channels that are off get other statistics.
+    """What answers and scores gain where only the norms that are off get other statistics.
 
-    Re-estimated statistics of few samples are noisy, and the noise costs answers, however right
-    the stored ones were. Where only what is off is exchanged, all others keep theirs: a healthy
-    model is compared with itself, and of one that is sick the noise of few channels is left.
+    Re-estimated statistics of few samples are noisy, and the noise costs answers, however wrong
+    the stored ones were. Where only what is off is exchanged, all else stays: of a model that is
+    sick in some of its norms the noise of these is left, and in a healthy one there are none.
 
     Args:
         regimes: Runs the model.
         feed: All of the data.
         together: The same in one batch where memory allows it.
         found: The samples under the statistics of all the others.
-        off: The channels that are off, ``(C,)`` of each norm.
-        stored: What eval mode gives each norm.
+        off: Norms that lie provably and materially off.
 
     Returns:
-        None where no channel is off, or the labels are not one class for each sample.
+        None where no norm is off, or the labels are not one class for each sample.
     """
-    off = {place: mask for place, mask in off.items() if bool(mask.any())}
     before = found.outputs[0].together()
     if not off or len(before.mains) != 1 or before.labels[0] is None:
         return None
-    regimes.expect(feed.samples)
-    if found.of_all is not None:
-        given = regimes.left_out(together, found.of_all, off)
+    if found.of_halves[0].keys() <= set(off):
+        after: RegimeOutputs | None = found.outputs[1].together()
     else:
-        given = RegimeOutputs([], [])
-        for start, half in enumerate(feed.halves()):
-            run = regimes.given(half, _mixed(found.of_halves[1 - start], off, stored))
-            given.mains += run.mains
-            given.labels += run.labels
-    after = None if given is None else given.together()
+        regimes.expect(feed.samples)
+        after = _partly(regimes, feed, together, found, off)
     if after is None or len(after.mains) != 1 or after.mains[0].shape != before.mains[0].shape:
         return None
     gain, t = expected_gain(before, after), calibrated_gain(before, after)
@@ -90,16 +75,23 @@ def exchanged(
     return Exchanged(healed, harmed, t, gain)
 
 
-def _mixed(given: Statistics, off: Mapping[CallSite, Tensor], stored: Collected) -> Statistics:
-    """The stored statistics, and of channels that are off the given ones."""
-    return {
-        place: (
-            torch.where(off[place], mean, stored.stored[place][0].to(mean)),
-            torch.where(off[place], variance, stored.stored[place][1].to(variance)),
-        )
-        for place, (mean, variance) in given.items()
-        if place in off
-    }
+def _partly(
+    regimes: Regimes, feed: Feed, together: Feed, found: Crossed, off: Collection[CallSite]
+) -> RegimeOutputs | None:
+    """All samples, some norms with statistics that were estimated without them."""
+
+    def of(statistics: Statistics) -> Statistics:
+        return {place: pair for place, pair in statistics.items() if place in off}
+
+    if found.of_all is not None:
+        given = regimes.left_out(together, of(found.of_all))
+        return None if given is None else given.together()
+    outputs = RegimeOutputs([], [])
+    for start, half in enumerate(feed.halves()):
+        run = regimes.given(half, of(found.of_halves[1 - start]))
+        outputs.mains += run.mains
+        outputs.labels += run.labels
+    return outputs.together()
 
 
 def crossed(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import inf
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from normcheck.live.measurement import Drift
 from normcheck.live.watching.input_moments import Collected, Moments, student_quantile
@@ -18,9 +16,6 @@ ERROR_RATE = 0.01
 _CLIP = 25.0
 """Squared standard errors at which one channel's misfit is cut: what a few channels show alone is
 told by their bounds."""
-LIKELY_OFF = 0.0027
-"""Probability that a mean, or a variance, is so far off by chance from which its channel counts as
-likely off: three standard errors where samples are many."""
 TRACE = 0.1
 """Lower bound of a shift in standard deviations, or of a log variance ratio, up to which no rule
 speaks of a layer (``MATERIAL`` there)."""
@@ -99,30 +94,6 @@ def _worth(log_scale: Floats, error: Floats, samples: int) -> float:
     squares = np.minimum(squares[~np.isnan(squares)], _CLIP)
     excess = float(squares.mean()) - 1 if squares.size else 0.0
     return samples / excess if excess > 0 else inf
-
-
-def off_channels(collected: Collected, evaluated: Collected) -> dict[CallSite, Tensor]:
-    """Which channels of each norm are likely off, ``(C,)``: by their mean, or by their variance.
-
-    Args:
-        collected: The moments, under batch propagation.
-        evaluated: What eval mode gives each norm.
-    """
-    found = {}
-    for place, (mean_r, var_r) in evaluated.stored.items():
-        moments = collected.moments.get(place)
-        if moments is None:
-            continue
-        mean, variance = moments.pooled()
-        eps = evaluated.eps[place]
-        with np.errstate(all="ignore"):
-            errors = torch.as_tensor(moments.mean_error()), moments.variance_error()
-        least = student_quantile(LIKELY_OFF / 2, moments.samples - 1)
-        by_mean = (mean - mean_r).abs() > least * errors[0]
-        log_scale = ((variance + eps) / (var_r.clamp_min(0) + eps)).log()
-        log_error = torch.as_tensor(errors[1]) / (variance + eps)
-        found[place] = by_mean | (log_scale.abs() > least * log_error)
-    return found
 
 
 def is_material(drift: Drift) -> bool:

@@ -223,12 +223,7 @@ LEAST_LEFT = 0.02
 active in a single sample has none in the others, and what it gives there would be without bound."""
 
 
-def by_others(
-    call: BatchNormCall,
-    statistics: tuple[Tensor, Tensor],
-    samples: int,
-    only: Tensor | None = None,
-) -> Any:
+def by_others(call: BatchNormCall, statistics: tuple[Tensor, Tensor], samples: int) -> Any:
     """What a batch norm gives where each sample is normalised by the statistics of all the others.
 
     Statistics of half of the data are noisier than those of all, and the noise costs the
@@ -245,11 +240,9 @@ def by_others(
         statistics: Of all samples, ``(C,)`` each; a batch that holds them all tells its own, which
             are those of the inputs that the norms before it give now.
         samples: How many these are of, the batch's among them.
-        only: Channels to do it for, ``(C,)``, where the others keep what they store.
 
     Returns:
-        None where the rows of the input are not those of the samples, or nothing is stored that
-        the others could keep.
+        None where the rows of the input are not those of the samples.
     """
     x = call.input
     batch = call.samples or len(x)
@@ -268,13 +261,6 @@ def by_others(
     others = (samples * mean - own_mean) / (samples - 1)
     about = samples * variance - own_variance - (own_mean - mean).square()
     left = (about / (samples - 1) - (others - mean).square()).maximum(LEAST_LEFT * variance)
-    if only is not None:
-        kept_mean, kept_variance = call.statistics
-        if kept_mean is None or kept_variance is None:
-            return None
-        only = only.to(others.device)
-        others = torch.where(only, others, kept_mean.to(others))
-        left = torch.where(only, left, kept_variance.to(left))
     return call.with_own_statistics(
         others.repeat_interleave(rows, dim=0), left.repeat_interleave(rows, dim=0)
     )

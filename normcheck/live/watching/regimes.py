@@ -122,19 +122,12 @@ class Regimes:
         """What one more pass under an estimate gives for the norms that it is of."""
         return self._again(feed, dict(statistics))[0]
 
-    def left_out(
-        self,
-        feed: Feed,
-        statistics: Statistics,
-        only: Mapping[CallSite, Tensor] | None = None,
-    ) -> RegimeOutputs | None:
+    def left_out(self, feed: Feed, statistics: Statistics) -> RegimeOutputs | None:
         """Each sample under the statistics of all the others.
 
         Args:
             feed: The samples; each of them gives equally many values.
             statistics: Of all of them.
-            only: Channels of norms that get them, ``(C,)``, where the others keep the stored ones;
-                None for all.
 
         Returns:
             None where samples cannot be told apart at a norm.
@@ -143,9 +136,9 @@ class Regimes:
 
         def how(call: BatchNormCall) -> object:
             found = statistics.get(call.place)
-            if found is None or call.training or (only is not None and call.place not in only):
+            if found is None or call.training:
                 return None
-            out = by_others(call, found, count, None if only is None else only[call.place])
+            out = by_others(call, found, count)
             if out is None:
                 apart[0] = False
                 raise Enough
