@@ -6,7 +6,7 @@ wrong is measured by ``benchmarks/run_verdicts.py``.
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,7 +133,7 @@ def _by_labels(data: AgainstData) -> Harm | None:
 
 def z_of(healed: int, harmed: int) -> float:
     """Changed answers for the better, less those for the worse, in standard deviations."""
-    return (healed - harmed) / float(max(1, healed + harmed)) ** 0.5
+    return (healed - harmed) / sqrt(max(1, healed + harmed))
 
 
 def better_where_off(data: AgainstData) -> bool:

@@ -22,7 +22,9 @@ eval mode differ from the data and predict well. So the outputs decide.
   these are less than a point of accuracy and less than a fifth of the wrong answers;
 - **warning**: labels show that the loss falls (a paired test over the samples, each set of scores
   at the temperature that suits it best), that no more answers turn wrong than right, and that one
-  in a hundred is expected to become right, by both sets of scores together. Or, without
+  in a hundred is expected to become right, by both sets of scores together. Or that answers
+  and losses gain where only the norms that are off get re-estimated statistics: those of all are
+  noisy, and the noise hides harm. Or, without
   labels, the decisions are clearer under re-estimated statistics by three measures: weights decide
   most clearly under the statistics that they were trained with. Or norms are off all over, and
   decisions change without becoming vaguer. Predicted numbers: a fall of the squared error by
