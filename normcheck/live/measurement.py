@@ -232,6 +232,20 @@ class Decisiveness:
     """Mean entropy under re-estimated statistics, in parts of that of guessing."""
 
 
+@lazy_dataclass()
+class Exchanged:
+    """Answers where only the norms that are off get re-estimated statistics."""
+
+    healed: int
+    """Labelled samples that are wrong in eval mode and right then."""
+    harmed: int
+    """Labelled samples that are right in eval mode and wrong then."""
+    calibrated_t: float
+    """Paired t of the losses, each set of scores at its best temperature."""
+    expected_gain: float
+    """Share of the samples by which right answers are expected to become more."""
+
+
 @lazy_dataclass(eq=False)
 class AgainstData:
     """The stored statistics and outputs against the user's data."""
@@ -285,6 +299,9 @@ class AgainstData:
     """The kind of images that the first norm's statistics are of, where the data are of another."""
     not_finite: float = 0.0
     """Share of the values of the main output that are NaN or infinite, in eval mode."""
+    exchanged: Exchanged | None = None
+    """None without labels of one class for each sample, where no norm is off, and of
+    models that draw random numbers in eval mode."""
 
     def regime(self, name: str) -> Regime | None:
         """One of the regimes; None where it was not run."""

@@ -94,7 +94,7 @@ def summarise_run(run: Run) -> RunSummary:
 
 
 def _drift(drift: Drift, closes: float | None) -> DriftSummary:
-    from normcheck.rules.harm_by_outputs import share_off
+    from normcheck.rules.channels_off import share_off
 
     return DriftSummary(
         path=drift.path,

@@ -14,6 +14,7 @@ import numpy as np
 
 from normcheck.findings import Confidence, Severity
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.rules.channels_off import share_off
 from normcheck.rules.data.skill import (
     BEYOND_GUESSING,
     both_guess,
@@ -25,7 +26,8 @@ from normcheck.rules.data.skill import (
     skill_in_words,
 )
 from normcheck.rules.harm import Harm
-from normcheck.rules.harm_by_outputs import clearer, harm_of, share_off
+from normcheck.rules.harm_by_outputs import better_where_off, harm_of
+from normcheck.rules.harm_without_labels import clearer
 from normcheck.rules.room_for_harm import leaves_room, most_lost
 from normcheck.wording import number, percent, plural
 
@@ -143,9 +145,7 @@ def _words(harm: Harm, data: AgainstData, *, labelled: bool) -> str:
     parts = []
     if data.answers is not None and data.given_answers is not None:
         parts.append(in_words(data.answers, data.given_answers, data.healed or 0, data.harmed or 0))
-        if data.loss_t is not None and (harm is Harm.SHOWN or _by_losses(data, harm)):
-            loss = _loss(data)
-            parts.append(f"{loss[0].upper()}{loss[1:]}")
+        parts += _of_losses(harm, data)
     elif given.accuracy is not None and stored.accuracy is not None and data.skill:
         parts.append(
             places_in_words(
@@ -208,6 +208,21 @@ def _left_open(harm: Harm, data: AgainstData, *, labelled: bool) -> Iterator[str
             if labelled
             else "Which are right cannot be told without labels."
         )
+
+
+def _of_losses(harm: Harm, data: AgainstData) -> list[str]:
+    """What the losses say where these decide."""
+    parts = []
+    if data.loss_t is not None and (harm is Harm.SHOWN or _by_losses(data, harm)):
+        loss = _loss(data)
+        parts.append(f"{loss[0].upper()}{loss[1:]}")
+    if harm is Harm.SHOWN and data.exchanged is not None and better_where_off(data):
+        parts.append(
+            "Where only the norms that are off get re-estimated statistics, "
+            f"{percent(data.exchanged.expected_gain)} more answers would be right (paired t at "
+            f"the best temperatures: {number(data.exchanged.calibrated_t)})."
+        )
+    return parts
 
 
 def _by_losses(data: AgainstData, harm: Harm) -> bool:

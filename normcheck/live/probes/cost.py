@@ -161,7 +161,8 @@ def _search(count: int, norms: int) -> int:
     ranking = few * (2 + 2 * trials) if norms > NAMED else 0
     ranking += more * (2 + 2 * min(norms, NAMED))
     maps = 2 * min(count, MAPPED) + _MOST_MAPS * (min(count, MAPPED) + count)
-    return ranking + maps + (1 + MOST_VARIANTS) * min(count, VARIED)
+    exchange = count if norms > 1 else 0  # where only some of them are off
+    return ranking + maps + (1 + MOST_VARIANTS) * min(count, VARIED) + exchange
 
 
 def in_words(cost: Cost, seconds: float, batch: Batch) -> str:

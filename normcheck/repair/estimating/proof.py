@@ -26,7 +26,7 @@ from normcheck.rules.data.meant_input import as_formula, as_if, believed, is_far
 from normcheck.rules.data_verdict import Verdict, judged
 from normcheck.rules.evidence.initial_stats import FIX_TRAINED
 from normcheck.rules.harm import Harm
-from normcheck.rules.harm_by_outputs import CLEARER
+from normcheck.rules.harm_without_labels import CLEARER
 from normcheck.wording import number, percent, plural
 
 FEWEST_SAMPLES = 32

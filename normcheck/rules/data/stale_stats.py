@@ -22,7 +22,9 @@ eval mode differ from the data and predict well. So the outputs decide.
   these are less than a point of accuracy and less than a fifth of the wrong answers;
 - **warning**: labels show that the loss falls (a paired test over the samples, each set of scores
   at the temperature that suits it best), that no more answers turn wrong than right, and that one
-  in a hundred is expected to become right, by both sets of scores together. Or, without
+  in a hundred is expected to become right, by both sets of scores together. Or that answers
+  and losses gain where only the norms that are off get re-estimated statistics: those of all are
+  noisy, and the noise hides harm. Or, without
   labels, the decisions are clearer under re-estimated statistics by three measures: weights decide
   most clearly under the statistics that they were trained with. Or norms are off all over, and
   decisions change without becoming vaguer. Predicted numbers: a fall of the squared error by
@@ -49,12 +51,12 @@ import numpy as np
 
 from normcheck.findings import Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
+from normcheck.rules.channels_off import MATERIAL, share_off
 from normcheck.rules.data.meant_code import meant_code
 from normcheck.rules.data.skill import is_blind
 from normcheck.rules.data.unfamiliar_input import unfamiliar
 from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.harm import Harm
-from normcheck.rules.harm_by_outputs import MATERIAL, share_off
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics, place
 from normcheck.wording import number, percent, plural
 

@@ -51,6 +51,7 @@ import numpy as np
 
 from normcheck.findings import Confidence, Evidence, Finding, Severity
 from normcheck.norms.layer_numbers import median
+from normcheck.rules.channels_off import MATERIAL, share_off
 from normcheck.rules.data.meant_code import meant_code
 from normcheck.rules.data.meant_input import (
     as_formula,
@@ -62,7 +63,6 @@ from normcheck.rules.data.meant_input import (
 )
 from normcheck.rules.data_verdict import Verdict, verdict
 from normcheck.rules.harm import Harm
-from normcheck.rules.harm_by_outputs import MATERIAL, share_off
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
 from normcheck.wording import number, percent, plural
 

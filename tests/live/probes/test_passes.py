@@ -21,7 +21,7 @@ from normcheck.live.run_request import Running
 from normcheck.live.watching.forward import Forward
 from normcheck.live.watching.reachable_modules import reachable
 from normcheck.live.watching.regimes import Regimes
-from normcheck.rules.harm_by_outputs import MATERIAL
+from normcheck.rules.channels_off import MATERIAL
 
 SAMPLES = 256
 

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from normcheck.findings import Confidence, Severity
-from normcheck.live.hits import Skill
-from normcheck.live.measurement import AgainstData, Drift, Regime
+from normcheck.live.hits import Answers, Skill
+from normcheck.live.measurement import AgainstData, Drift, Exchanged, Regime
 from normcheck.rules.data_verdict import judged
 from normcheck.rules.harm import Harm
 from normcheck.rules.harm_by_outputs import (
     ALONE_RIGHTER,
     MORE_RIGHT,
+    RIGHT_WHERE_OFF,
     RIGHTER,
     RIGHTER_ALONE,
+    SURE_WHERE_OFF,
     harm_of,
 )
 
@@ -95,6 +97,43 @@ def test_one_norm_that_is_off_alone_needs_less(shares: tuple[float, ...], alone:
     assert harm_of(measured(t, gain, harmed=7, shares=shares)) is expected
     assert harm_of(measured(t - 0.5, gain, harmed=7, shares=shares)) is Harm.NONE
     assert harm_of(measured(t, gain / 2, harmed=7, shares=shares)) is Harm.NONE
+
+
+@pytest.mark.parametrize(
+    ("t", "gain", "harmed", "samples", "shown"),
+    [
+        (SURE_WHERE_OFF + 0.1, RIGHT_WHERE_OFF + 0.001, 6, SAMPLES, True),
+        (SURE_WHERE_OFF - 0.1, RIGHT_WHERE_OFF + 0.001, 6, SAMPLES, False),
+        (SURE_WHERE_OFF + 5.0, RIGHT_WHERE_OFF - 0.001, 6, SAMPLES, False),
+        (SURE_WHERE_OFF + 0.1, RIGHT_WHERE_OFF + 0.001, 7, SAMPLES, False),  # answers count
+        (SURE_WHERE_OFF + 5.0, 10 * RIGHT_WHERE_OFF, 6, 64, False),  # few labels
+    ],
+)
+def test_only_what_is_off_exchanged_shows_what_noise_hides(
+    t: float, gain: float, harmed: int, samples: int, shown: bool
+) -> None:
+    """All statistics of few samples are noisy: with all of them nothing may be gained."""
+    hidden = measured(0.1, 0.0)
+    assert harm_of(hidden) is Harm.NONE
+    regimes = tuple(replace(regime, samples=samples) for regime in hidden.regimes)
+    answers = Answers(230, samples, 0.1, 10, 0.1)
+    found = replace(
+        hidden,
+        regimes=regimes,
+        answers=answers,
+        given_answers=answers,
+        exchanged=Exchanged(6, harmed, t, gain),
+    )
+    assert (harm_of(found) is Harm.SHOWN) is shown
+    text = judged(found, labelled=True).text
+    assert ("Where only the norms that are off" in text) is shown
+
+
+def test_more_wrong_answers_for_certain_outweigh_an_exchange() -> None:
+    """Statistics that weights were trained with: all of them taken away, answers turn wrong."""
+    look_alike = measured(-4.0, -0.05, healed=4, harmed=20)
+    exchange = Exchanged(8, 6, 3.0, 0.02)
+    assert harm_of(replace(look_alike, exchanged=exchange)) is Harm.STORED_RIGHT
 
 
 def test_losses_as_they_are_do_not_make_up_for_answers() -> None:
