@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from normcheck.live.measurement import Drift
 
 MATERIAL = 0.1
@@ -22,8 +24,17 @@ NEAR = 0.03
 
 def share_off(drift: Drift) -> float:
     """The share of a layer's channels that lie provably and materially off."""
+    return float(np.mean(_off(drift)))
+
+
+def channels_off(drift: Drift) -> int:
+    """How many of a layer's channels lie so."""
+    return int(np.sum(_off(drift)))
+
+
+def _off(drift: Drift) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
-        return float(np.mean((drift.shift_bound > MATERIAL) | (drift.log_scale_bound > MATERIAL)))
+        return (drift.shift_bound > MATERIAL) | (drift.log_scale_bound > MATERIAL)
 
 
 def is_near(drifts: Sequence[Drift]) -> bool:

@@ -21,8 +21,9 @@ _CLOSELY = 0.2
 to 0.25, data of one class 0.27 as if inverted."""
 _AS_MUCH = 0.5
 """Part of what re-estimated statistics heal that the change has to heal, too."""
-_NEARLY_ALL = 0.8
-"""The same where norms behind the first do not fit the input so changed."""
+_NEARLY_ALL = 0.7
+"""The same where norms behind the first do not fit the input so changed: of six inputs of 126 that
+do not, five give 0.79 and more, and of 840 scans on the input that was meant none gives 0.6."""
 _NEAR = 0.1
 """Distance of logarithms within which a factor is one that is known."""
 _NO_OFFSET = 0.1

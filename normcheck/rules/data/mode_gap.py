@@ -25,7 +25,7 @@ from normcheck.rules.data.meant_input import meant_input
 from normcheck.rules.data.skill import sign_test
 from normcheck.rules.data_verdict import is_slight, verdict
 from normcheck.rules.harm import Harm
-from normcheck.rules.harm_by_outputs import SIGNIFICANT
+from normcheck.rules.harm_by_outputs import significant
 from normcheck.rules.rule import Need, Rule, Subject, impossible_statistics
 from normcheck.wording import percent, plural
 
@@ -59,7 +59,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if train is None or stored is None or train.accuracy is None or stored.accuracy is None:
         return
     healed, harmed = data.train_healed or 0, data.train_harmed or 0
-    if healed <= harmed or sign_test(healed, harmed) >= SIGNIFICANT:
+    if healed <= harmed or sign_test(healed, harmed) >= significant(data):
         return
     slight = is_slight(stored.accuracy, train.accuracy)
     yield RULE.finding(
