@@ -113,6 +113,12 @@ LEFT_OPEN = (
 
 def drifted(fits: Sequence[Fit]) -> Cause | None:
     """Statistics that still have something to do with the weights, but little."""
+    # Time moves all layers: where most follow closely, the others have reasons of their own.
+    told = [f for f in fits if f.energy > FAINT]
+    if told and min(median([f.correlation for f in told]), median([f.alignment for f in told])) > (
+        CLOSELY
+    ):
+        return None
     return _apart(
         fits,
         DRIFTED,

@@ -167,6 +167,22 @@ def test_statistics_of_another_model(tmp_path: Path, healthy: nn.Module) -> None
     assert finding.confidence.value == "high"
 
 
+@pytest.mark.parametrize(("apart", "drifted"), [(7, True), (3, False)])
+def test_time_moves_all_layers(
+    tmp_path: Path, healthy: nn.Module, apart: int, drifted: bool
+) -> None:
+    """Means that lost half of what weights tell are of another time, unless most follow closely."""
+    sick = copy.deepcopy(healthy)
+    torch.manual_seed(1)
+    for norm in _norms(sick)[-apart:]:
+        mean = norm.running_mean
+        mean.copy_(0.6 * mean + 0.8 * mean.std() * torch.randn(CHANNELS))
+        order = torch.randperm(CHANNELS)
+        norm.running_var.copy_(norm.running_var[order].clone())
+    found = {finding.discriminator for finding in _findings(sick, tmp_path)}
+    assert ("drifted" in found) is drifted
+
+
 def test_single_layers_are_named(tmp_path: Path, healthy: nn.Module) -> None:
     """Two layers of seven: only these are accused, with the others as the evidence."""
     torch.manual_seed(0)

@@ -294,6 +294,34 @@ def test_variances_have_the_size_that_two_layers_of_weights_give_them(
     assert min(speaks.values()) >= len(SEEDS) - 1, speaks
 
 
+def _of_one_direction() -> nn.Module:
+    """Weights of which decay has left one direction, so that all channels go together."""
+    layers: list[nn.Module] = []
+    for made_of in (8, *[CHANNELS] * 4):
+        linear = nn.Linear(made_of, CHANNELS, bias=False)
+        with torch.no_grad():
+            left = torch.rand(CHANNELS, 1) @ torch.rand(1, made_of)
+            linear.weight.copy_(left + 0.3 * torch.randn(CHANNELS, made_of))
+        layers += [linear, nn.BatchNorm1d(CHANNELS), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_channels_of_a_table_may_go_together_less_than_two_layers_make_them(
+    tmp_path: Path, seed: int
+) -> None:
+    """Variances are too small only where they are smaller than those of independent channels."""
+    torch.manual_seed(seed)
+    model = settle(_of_one_direction(), 8, seed=seed)
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    for factor, speaks in ((1.0, False), (0.5, False), (0.01, True)):
+        model.load_state_dict(
+            {k: v * factor if k.endswith("running_var") else v for k, v in kept.items()}
+        )
+        found = _all_read(model, tmp_path).get("variances too small")
+        assert (found is not None and found.speaks) is speaks
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_an_average_pooling_may_have_left_of_variances_accuses_nobody(
     tmp_path: Path, seed: int
