@@ -216,8 +216,7 @@ def test_signals_over_time_are_not_read(
     settle(model, 3, 64)
     assert bool(_all_read(model, tmp_path)) is told
     for name, tensor in model.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.mul_(9)
+        tensor.mul_({"running_mean": 3, "running_var": 9}.get(name.rpartition(".")[2], 1))
     assert any(one.speaks for one in _all_read(model, tmp_path).values()) is told
 
 
@@ -292,6 +291,25 @@ def test_variances_have_the_size_that_two_layers_of_weights_give_them(
             speaks[factor] += name in found and found[name].speaks
         model.load_state_dict(kept)
     assert min(speaks.values()) >= len(SEEDS) - 1, speaks
+
+
+@pytest.mark.parametrize("style", ["plain", "separable"])
+def test_large_variances_beside_small_means_are_those_of_heavy_tails(
+    tmp_path: Path, style: str
+) -> None:
+    """Other units make means larger, too, or an activation hides that; tails make them smaller."""
+    speaks = {(0.7, 9.0): 0, (1.0, 9.0): 0, (3.0, 9.0): 0}
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = _smooth(STYLES[style](), seed)
+        kept = {k: v.clone() for k, v in model.state_dict().items()}
+        for factors in speaks:
+            of = dict(zip(("running_mean", "running_var"), factors, strict=True))
+            model.load_state_dict({k: v * of.get(k.rpartition(".")[2], 1) for k, v in kept.items()})
+            found = _all_read(model, tmp_path).get("variances too large")
+            speaks[factors] += found is not None and found.speaks
+    assert speaks[0.7, 9.0] == 0
+    assert min(speaks[1.0, 9.0], speaks[3.0, 9.0]) >= len(SEEDS) - 1, speaks
 
 
 def _of_one_direction() -> nn.Module:
