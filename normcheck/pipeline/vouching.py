@@ -47,8 +47,8 @@ FOLLOWS = 0.1
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
 BEHIND = (
-    "it stands behind its activation, where weights are asked only through a ReLU right behind "
-    "them, and from a norm before"
+    "it stands behind its activation, where weights tell means only if a norm feeds them and a "
+    "ReLU alone follows"
 )
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = lazy_pattern(
