@@ -62,9 +62,9 @@ flattened them."""
 WEAKENED = 1.5
 """The smallest where an average pooling may stand before the norms, which leaves a quarter, or
 gates that are half open, which leave as much."""
-LESS = 0.9
-"""Factor of means behind a ReLU below which inputs may have heavy tails: 0.84 in a healthy
-published network, whose variances are 8 times those predicted through two layers."""
+LESS = 0.75
+"""Factor of means behind a ReLU below which inputs may have heavy tails: 0.6 in one layer of a
+healthy published network, whose variances are 9 times those predicted through two layers."""
 FOLLOWS = 0.8
 """Alignment from which means follow the weights, so that variances have a size to have."""
 
@@ -89,7 +89,7 @@ def of_variances(agreement: Agreement) -> list[Indication]:
     each = [link for link in (two_layers(chosen[0], channels), *others) if link is not None]
     spread = _of_spread(each) if len(known) >= FEWEST_LINKS else []
     sizes = _of_size(each, follow, weakened=_may_be_weakened(agreement, chosen))
-    return [*spread, *(one for one in sizes if not one.speaks or _not_of_tails(one, chosen))]
+    return [*spread, *(one for one in sizes if not one.speaks or _not_of_tails(one, agreement))]
 
 
 def _usual(known: Sequence[Fit]) -> bool:
@@ -211,22 +211,20 @@ def _of_size(
     ]
 
 
-def _not_of_tails(found: Indication, chosen: Sequence[Fit]) -> bool:
+def _not_of_tails(found: Indication, agreement: Agreement) -> bool:
     """Whether large variances are none of inputs with heavy tails, such as spectrograms of calls.
 
     These make means behind a ReLU smaller than predicted, as a SiLU does, and variances larger.
-    In other units means are larger, too, under one of the activations that fit.
+    Other units make means larger, too.
     """
-    told = [fit.link for fit in chosen if fit.link.target.path in found.layers]
+    # All layers have that input: those tell of it, too, whose variances are not known.
+    told = [fit for fit in agreement.likely if fit.alignment > FOLLOWS and fit.slope > 0]
     if found.key != "variances too large" or any(
-        link.among or link.inflow is not None or link.slopes is not None for link in told
+        fit.link.among or fit.link.inflow is not None or fit.link.slopes is not None for fit in told
     ):
         return True
-    each = [likely_factors(link) for link in told]
-    if median([factors.get("ReLU", 1.0) for factors in each]) >= LESS:
-        return True
-    largest = median([max(factors.values(), default=0.0) for factors in each])
-    return largest > 0 and 2 * log(largest) >= found.value - LARGEST
+    some = _chosen(told, MOST_PROVEN) if len(told) > 1 else told
+    return min(likely_factors(fit.link).get("ReLU", 1.0) for fit in some) >= LESS
 
 
 def _may_be_weakened(agreement: Agreement, chosen: Sequence[Fit]) -> bool:
