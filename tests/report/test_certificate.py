@@ -16,8 +16,9 @@ from normcheck.config.examination import Examination
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
 from normcheck.live.measurement import Fed
+from normcheck.norms.anatomy import Anatomy
 from normcheck.report.certificate import ENOUGH, certificate_for, certificate_of
-from normcheck.report.healthy_reading import reading
+from normcheck.report.healthy_reading import folding, reading
 from normcheck.report.machines.as_json import render_json
 from normcheck.report.people.as_markdown import render_markdown
 from normcheck.report.people.text_style import TextStyle
@@ -176,6 +177,27 @@ def test_a_healthy_model_earns_it(healthy: State, tmp_path: Path) -> None:
     (group,) = certificate.vouched
     assert group.layers == ("4", "7", "10", "13")
     assert "explain" in group.why
+
+
+@pytest.mark.parametrize(
+    ("folded", "said"),
+    [
+        ([""], "1 batch norm was folded into the weights before: its"),
+        (["", ""], "2 batch norms were folded into the weights before: their"),
+        (["a.bn", ""], "2 batch norms were folded into the weights before (a.bn): their"),
+    ],
+)
+def test_folded_norms_of_which_an_exporter_keeps_no_name(folded: list[str], said: str) -> None:
+    """No module is named that the file does not name."""
+    anatomy = Anatomy(
+        where="",
+        layers=(),
+        has_modules=True,
+        exported=True,
+        folded=tuple((path, None) for path in folded),
+    )
+    (note,) = folding(anatomy)
+    assert note.startswith(said)
 
 
 @pytest.mark.parametrize(("untold", "earned"), [(0, True), (5, True), (9, False)])
