@@ -46,7 +46,10 @@ FOLLOWS = 0.1
 """Root mean square of what no input explains of the first norm's means, in deviations, up to which
 they tell the input; 0.06 at most in the healthy networks of ``benchmarks/file_verdicts.py``."""
 MIXED = "it stands behind several weights: its statistics are a mixture that none of them predicts"
-BEHIND = "it stands behind its activation, where the weights of an export are not asked"
+BEHIND = (
+    "it stands behind its activation, where weights tell means only if a norm feeds them and a "
+    "ReLU alone follows"
+)
 BY_KIND = "nothing stored that could go stale"
 _SURE_NAME = lazy_pattern(
     r"layer_?norm|group_?norm|(?:^|[._])rms|rms_?norm|(?:^|[._])ln(?:$|_|\d)|ln$", re.IGNORECASE

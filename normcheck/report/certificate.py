@@ -12,8 +12,9 @@ from normcheck.report.report import LayerSummary, ModelReport, Standing
 from normcheck.wording import percent, plural
 
 ENOUGH = 1 / 3
-"""Share of the channels that must be vouched for before a model gets a check mark. The layers of a
-file share its history: what happens to one copy of a model's statistics happens to most of them.
+"""Share of the channels that must be vouched for before a model gets a check mark, of norms with
+statistics where it has any: layer norms beside them say nothing of these. The layers of a file
+share its history: what happens to one copy of a model's statistics happens to most of them.
 Links inside blocks reach half of the norms of a ResNet, and more of most others."""
 
 
@@ -24,6 +25,8 @@ class AlikeLayers:
     why: str
     layers: tuple[str, ...]
     channels: int
+    stored: bool = True
+    """Whether they store, or should store, statistics that can go stale."""
 
 
 @lazy_dataclass()
@@ -39,10 +42,15 @@ class Certificate:
     @property
     def earned(self) -> bool:
         """Whether a check mark is: nothing is accused, and enough is vouched for."""
-        everything = self.share(self.vouched, self.accused, self.untold)
-        if self.unfinished:
+        if self.unfinished or self.accused:
             return False
-        return everything > 0 and not self.accused and self.share(self.vouched) >= ENOUGH
+        vouched, untold = (
+            sum(_weight(group) for group in groups if group.stored)
+            for groups in (self.vouched, self.untold)
+        )
+        if not vouched + untold:
+            return bool(self.vouched)
+        return vouched >= ENOUGH * (vouched + untold)
 
     def share(self, *parts: tuple[AlikeLayers, ...]) -> float:
         """The share of the channels in these groups; 0 for a model without norms."""
@@ -71,7 +79,12 @@ def certificate_of(layers: Iterable[LayerSummary]) -> Certificate:
     for layer in layers:
         groups.setdefault((layer.standing, layer.why), []).append(layer)
     made = {
-        key: AlikeLayers(key[1], tuple(n.path for n in alike), sum(n.features or 0 for n in alike))
+        key: AlikeLayers(
+            key[1],
+            tuple(n.path for n in alike),
+            sum(n.features or 0 for n in alike),
+            stored=key[0] is not Standing.VOUCHED or any(n.mean or n.variance for n in alike),
+        )
         for key, alike in groups.items()
     }
     by = {

@@ -156,10 +156,12 @@ def folding(anatomy: Anatomy) -> tuple[str, ...]:
         )
         return (text,)
     if folded:
-        were = "was" if len(folded) == 1 else "were"
+        were, their = ("was", "its") if len(folded) == 1 else ("were", "their")
+        named = [path for path in folded if path]  # some exporters keep no word of the module
+        where = f" ({fold(named)})" if named else ""
         text = (
-            f"{plural(len(folded), 'batch norm')} {were} folded into the weights before "
-            f"({fold(folded)}): their statistics can no longer be judged here"
+            f"{plural(len(folded), 'batch norm')} {were} folded into the weights before"
+            f"{where}: {their} statistics can no longer be judged here"
         )
         return (text,)
     if anatomy.exported and not anatomy.layers:

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from normcheck import scan
 from normcheck.findings import Finding
 from normcheck.norms.belonging.rectified import before_rectifying
+from normcheck.report.report import Standing
 from normcheck.rules.evidence.belonging_evidence import readings
 from normcheck.rules.rule import CannotTell, Subject
 from normcheck.rules.statistics.foreign_stats import check
-from tests.norms.settled import CHANNELS, anatomy, settle
+from tests.norms.settled import CHANNELS, agreement_in, anatomy, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
@@ -84,6 +86,61 @@ def test_a_mean_and_a_variance_that_no_relu_leaves(tmp_path: Path, fault) -> Non
             fault(module)
     (finding,) = _found(model, tmp_path)
     assert "rectified" in finding.discriminator
+
+
+def _exported(model: nn.Module, path: Path) -> Path:
+    example = torch.rand(2, 3, 16, 16)
+    if path.suffix == ".pt2":
+        torch.export.save(torch.export.export(model, (example,)), path)
+    elif path.suffix == ".onnx":
+        torch.onnx.export(model, (example,), str(path), dynamo=False)
+    else:
+        torch.jit.trace(model, example).save(path)  # type: ignore[no-untyped-call]
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["program.pt2", "graph.onnx", "traced.pt"])
+def test_an_export_tells_what_its_state_dict_tells(tmp_path: Path, name: str) -> None:
+    """A graph shows the ReLU between weights and norm, of one norm as of several."""
+    model = settle(_norms_last(5), 3, 16, 16)
+    here = anatomy(model, tmp_path).agreement
+    there = agreement_in(_exported(model, tmp_path / name))
+    assert here is not None
+    assert there.activation == here.activation
+    assert [f.explained for f in there.fits] == pytest.approx([f.explained for f in here.fits])
+    assert {f.link.target.path for f in there.agreeing} == {f.link.target.path for f in here.fits}
+    alone = agreement_in(_exported(settle(_norms_last(2), 3, 16, 16), tmp_path / name))
+    assert [f.link.rectified for f in alone.rectified] == [True]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["program.pt2", "graph.onnx"])
+@pytest.mark.parametrize(("fault", "accused"), [(0.5, True), (1.0, False), (3.0, True)])
+def test_means_that_no_relu_leaves_in_an_export(
+    tmp_path: Path, name: str, fault: float, accused: bool
+) -> None:
+    model = settle(_norms_last(5), 3, 16, 16)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.mul_(fault)  # type: ignore[union-attr]
+            module.running_var.mul_(fault**2)  # type: ignore[union-attr]
+    found = scan(_exported(model, tmp_path / name), select=["NC108"]).findings
+    assert bool(found) is accused
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("between", [nn.LeakyReLU(0.2), nn.SiLU(), nn.Sequential(nn.ReLU(),
+                                     nn.MaxPool2d(2))])  # fmt: skip
+def test_what_is_not_a_relu_alone_is_not_put_back(tmp_path: Path, between: nn.Module) -> None:
+    """Two moments behind them do not tell what was before."""
+    parts: list[nn.Module] = []
+    for made_of in (3, CHANNELS, CHANNELS):
+        parts += [nn.Conv2d(made_of, CHANNELS, 3, padding=1), between, nn.BatchNorm2d(CHANNELS)]
+    model = settle(nn.Sequential(*parts), 3, 16, 16)
+    found = scan(_exported(model, tmp_path / "program.pt2"))
+    assert not found.findings
+    assert not any(layer.standing is Standing.VOUCHED for layer in found.models[0].layers)
 
 
 def test_means_above_zero_by_chance_are_not_put_back(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from normcheck.config.examination import Examination
 from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
 from normcheck.live.measurement import Fed
+from normcheck.norms.anatomy import Anatomy
 from normcheck.report.certificate import ENOUGH, certificate_for, certificate_of
-from normcheck.report.healthy_reading import reading
+from normcheck.report.healthy_reading import folding, reading
 from normcheck.report.machines.as_json import render_json
 from normcheck.report.people.as_markdown import render_markdown
 from normcheck.report.people.text_style import TextStyle
@@ -86,6 +87,7 @@ CHANGES: dict[str, Callable[[State, str], None]] = {
     "not counted": _set("num_batches_tracked", 0),
     "three batches": _set("num_batches_tracked", 3),
 }
+_VOUCHED = Standing.VOUCHED
 RULES = (["ALL"], ["NC504"], ["NC1"], ["NC101", "NC104"], ["NC108"])
 
 
@@ -101,7 +103,9 @@ def _consistent(report: Report, model: ModelReport) -> None:
     assert {p for p, s in standing.items() if s is Standing.ACCUSED} == named & set(standing)
     if certificate.earned:
         assert not named
-        assert certificate.share(certificate.vouched) >= ENOUGH
+        stored = [layer for layer in model.layers if layer.mean or layer.standing is not _VOUCHED]
+        sure = [layer for layer in stored if layer.standing is _VOUCHED]
+        assert len(sure) >= ENOUGH * len(stored)  # all of them are equally wide
     text = text_of(report, TextStyle(width=100))
     lines = text.splitlines()
     praised = any(line.startswith("✓ Nothing") for line in lines)
@@ -173,6 +177,45 @@ def test_a_healthy_model_earns_it(healthy: State, tmp_path: Path) -> None:
     (group,) = certificate.vouched
     assert group.layers == ("4", "7", "10", "13")
     assert "explain" in group.why
+
+
+@pytest.mark.parametrize(
+    ("folded", "said"),
+    [
+        ([""], "1 batch norm was folded into the weights before: its"),
+        (["", ""], "2 batch norms were folded into the weights before: their"),
+        (["a.bn", ""], "2 batch norms were folded into the weights before (a.bn): their"),
+    ],
+)
+def test_folded_norms_of_which_an_exporter_keeps_no_name(folded: list[str], said: str) -> None:
+    """No module is named that the file does not name."""
+    anatomy = Anatomy(
+        where="",
+        layers=(),
+        has_modules=True,
+        exported=True,
+        folded=tuple((path, None) for path in folded),
+    )
+    (note,) = folding(anatomy)
+    assert note.startswith(said)
+
+
+@pytest.mark.parametrize(("untold", "earned"), [(0, True), (5, True), (9, False)])
+def test_layer_norms_vouch_for_no_batch_norm(
+    healthy: State, tmp_path: Path, untold: int, *, earned: bool
+) -> None:
+    """What stores nothing cannot go stale, but says nothing of norms that store something."""
+    torch.save(healthy, tmp_path / "model.pt")
+    (model,) = scan([tmp_path / "model.pt"]).models
+    first, *others = model.layers
+    assert first.standing is Standing.UNTOLD
+    empty = replace(others[0], mean=None, variance=None, features=512, why="nothing stored")
+    tail = [replace(empty, path=f"tail.{number}") for number in range(9)]
+    more = [replace(first, path=f"other.{number}") for number in range(untold)]
+    certificate = certificate_of([*model.layers, *more, *tail])
+    assert certificate.share(certificate.vouched) > 0.8
+    assert certificate.earned is earned
+    assert certificate_of(tail).earned
 
 
 FED = Fed(

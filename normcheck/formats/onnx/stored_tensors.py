@@ -209,6 +209,10 @@ class TensorReader:
         if path not in self._sizes:
             try:
                 self._sizes[path] = path.stat().st_size
+            except FileNotFoundError as error:
+                raise UnreadableError(
+                    f"{path}: this file is missing, in which the tensors of the model lie", _FETCH
+                ) from error
             except OSError as error:
                 raise UnreadableError(
                     f"{path}: the tensors of the model that lie in it cannot be read: "

@@ -98,3 +98,17 @@ def _is_sigmoid(
     much_better = here > 0.9 and middle[place] >= other + 0.05
     nearly_exact = here > 0.98 and 1 - middle[place] < (1 - other) / 3
     return bool(much_better or nearly_exact)
+
+
+ABOUT_AS_WELL = 0.03
+"""Alignment by which one activation may fit worse than another that is hardly more likely."""
+
+
+def likely_factors(link: Link) -> dict[str, float]:
+    """The factor of the means under each activation that fits about as well as the best."""
+    prediction = Prediction(link, HYPOTHESES)
+    if not prediction.finite:
+        return {}
+    least = float(prediction.scores.max()) - ABOUT_AS_WELL
+    near = [place for place, score in enumerate(prediction.scores) if score >= least]
+    return {HYPOTHESES[place].activation: prediction.fit(place).slope for place in near}

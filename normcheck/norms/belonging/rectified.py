@@ -90,7 +90,8 @@ def behind_rectifying(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
 def put_before(links: list[Link]) -> dict[int, Link]:
     """The links whose targets stand behind a ReLU, with statistics as they are before it.
 
-    One norm alone may have means above 0 by chance: of several the most must have them.
+    A graph shows which do. Without one a norm alone may have means above 0 by chance: of several
+    the most must have them.
 
     Args:
         links: Of one model, whose targets have finite statistics.
@@ -98,18 +99,21 @@ def put_before(links: list[Link]) -> dict[int, Link]:
     Returns:
         The changed links by the place of the original.
     """
+    shown = {place: _before(link) for place, link in enumerate(links) if link.rectified}
     found = {
         place: link
         for place, link in enumerate(links)
-        if is_rectified(link.target) and (link.target.features or 0) >= FEWEST_CHANNELS
+        if not link.rectified
+        and is_rectified(link.target)
+        and (link.target.features or 0) >= FEWEST_CHANNELS
     }
     if (
         len(found) < FEWEST_NORMS
         or 2 * len(found) <= len(links)
         or any(link.slopes is not None or link.inflow is not None for link in found.values())
     ):
-        return {}
-    return {place: _before(link) for place, link in found.items()}
+        return shown
+    return shown | {place: _before(link) for place, link in found.items()}
 
 
 def _before(link: Link) -> Link:
@@ -126,8 +130,8 @@ def _before(link: Link) -> Link:
         link,
         target=target,
         rectified=True,
-        among=(NO_ACTIVATION,),
-        recognition=_certainty(link),
+        among=link.among if link.inflow is not None else (NO_ACTIVATION,),
+        recognition=link.recognition if link.inflow is not None else _certainty(link),
     )
 
 

@@ -17,6 +17,7 @@ from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.cause import Cause
 from normcheck.rules.evidence.exchanged_values import exchanged, with_statistics
+from normcheck.rules.evidence.order_of_channels import in_any_order
 from normcheck.wording import percent, plural
 
 UNEXPLAINED = 0.35
@@ -77,7 +78,9 @@ def whole_model(fits: Sequence[Fit]) -> Cause | None:
         fits: Of the links that count.
     """
     # A floor before unrelated ones: where little is left of the means, no activation is told.
-    return exchanged(fits) or _floor(fits) or _unrelated(fits) or _factor(fits)
+    return (
+        exchanged(fits) or _floor(fits) or _unrelated(fits) or in_any_order(fits) or _factor(fits)
+    )
 
 
 def _over_channels(fits: Sequence[Fit], values: Sequence[float]) -> float:
@@ -113,6 +116,12 @@ LEFT_OPEN = (
 
 def drifted(fits: Sequence[Fit]) -> Cause | None:
     """Statistics that still have something to do with the weights, but little."""
+    # Time moves all layers: where most follow closely, the others have reasons of their own.
+    told = [f for f in fits if f.energy > FAINT]
+    if told and min(median([f.correlation for f in told]), median([f.alignment for f in told])) > (
+        CLOSELY
+    ):
+        return None
     return _apart(
         fits,
         DRIFTED,

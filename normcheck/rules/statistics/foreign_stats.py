@@ -12,6 +12,8 @@ perfect, 0 as good as predicting nothing, below 0 worse). Reported are
   point of training, permuted channels;
 - slips that fit once they are put back: mean and variance swapped, mean and β swapped, means of
   the wrong sign, inverses in the place of variances;
+- models in which weights explain but the level that all channels of a layer share, and in three
+  layers or more not which channel has which mean: channels in another order;
 - models whose means follow the weights by a wrong common factor: other units. The ratio of
   variances says nothing of the kind, as it depends on how inputs correlate;
 - models whose variances all stand on one floor: part of the initial value is left;
@@ -77,6 +79,8 @@ fit once they are put back; a warning otherwise.
   there is one, as it does for the activation;
 - where the batch count says already that part of the initial value is left
   (`under-warmed-stats`);
+- for large variances beside means that are far smaller than a ReLU leaves in some layer: inputs
+  with heavy tails make both, and so does a SiLU;
 - for small differences: averaged weights (SWA, EMA) a little ahead of their buffers fit almost
   as well as healthy ones, and near-initial γ and β leave open whether a factor or another
   activation stands behind means that are a quarter too small. Only data can tell there.

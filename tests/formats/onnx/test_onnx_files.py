@@ -128,7 +128,7 @@ def test_links_into_a_cache(tmp_path: Path) -> None:
 def test_external_data_that_is_missing_or_cut_off(tmp_path: Path) -> None:
     """Each with the file that it is about."""
     path = beside(tmp_path)
-    assert "data.bin" in refusal(path)
+    assert "data.bin: this file is missing" in refusal(path)
     (tmp_path / "data.bin").write_bytes(LARGE.tobytes())
     assert "ends at byte 2,408, the file at 2,400" in refusal(path)
     assert "for 2,400" in refusal(beside(tmp_path, length=16))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from normcheck.findings import Finding, Severity
+from normcheck.norms.belonging.agreement import ALIKE
 from normcheck.norms.traces.bias_trace import BiasTrace
 from normcheck.norms.traces.gradient_trace import Used
 from normcheck.rules.evidence.mismatch_causes import LEFT_OPEN
@@ -165,6 +166,53 @@ def test_statistics_of_another_model(tmp_path: Path, healthy: nn.Module) -> None
     assert finding.discriminator == "unrelated"
     assert finding.severity is Severity.ERROR
     assert finding.confidence.value == "high"
+
+
+def _of_one_level(seed: int) -> nn.Module:
+    """Weights that lower all channels alike, as sparse networks have them."""
+    torch.manual_seed(seed)
+    model = conv_net(nn.ReLU(), blocks=6)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.sub_(0.02)
+    return settle(model, 3, 16, 16, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_common_level_of_means_vouches_for_no_order(tmp_path: Path, seed: int) -> None:
+    """It is explained in any order of the channels: which mean is whose has to be, too."""
+    model = _of_one_level(seed)
+    before = anatomy(model, tmp_path).agreement
+    assert before is not None
+    assert len(before.agreeing) == len(before.fits) == 5
+    assert _findings(model, tmp_path) == []
+    for norm in _norms(model):
+        _permute(norm)
+    agreement = anatomy(model, tmp_path).agreement
+    assert agreement is not None
+    assert min(fit.explained for fit in agreement.fits) > 0.9
+    assert agreement.agreeing == ()
+    assert set(agreement.doubted.values()) == {ALIKE}
+    (finding,) = _findings(model, tmp_path)
+    assert finding.discriminator == "unrelated"
+    assert "which of them has which mean" in finding.detail
+
+
+@pytest.mark.parametrize(("apart", "drifted"), [(7, True), (3, False)])
+def test_time_moves_all_layers(
+    tmp_path: Path, healthy: nn.Module, apart: int, drifted: bool
+) -> None:
+    """Means that lost half of what weights tell are of another time, unless most follow closely."""
+    sick = copy.deepcopy(healthy)
+    torch.manual_seed(1)
+    for norm in _norms(sick)[-apart:]:
+        mean = norm.running_mean
+        mean.copy_(0.6 * mean + 0.8 * mean.std() * torch.randn(CHANNELS))
+        order = torch.randperm(CHANNELS)
+        norm.running_var.copy_(norm.running_var[order].clone())
+    found = {finding.discriminator for finding in _findings(sick, tmp_path)}
+    assert ("drifted" in found) is drifted
 
 
 def test_single_layers_are_named(tmp_path: Path, healthy: nn.Module) -> None:

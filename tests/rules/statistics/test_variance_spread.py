@@ -221,8 +221,7 @@ def test_signals_over_time_are_not_read(
     settle(model, 3, 64)
     assert bool(_all_read(model, tmp_path)) is told
     for name, tensor in model.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.mul_(9)
+        tensor.mul_({"running_mean": 3, "running_var": 9}.get(name.rpartition(".")[2], 1))
     assert any(one.speaks for one in _all_read(model, tmp_path).values()) is told
 
 
@@ -385,6 +384,53 @@ def test_of_two_links_a_size_has_to_be_plainer(sizes: tuple[float, ...], speaks:
     links = [_Sized(str(place), size) for place, size in enumerate(sizes)]
     (found,) = variance_spread._of_size(links, {link.path for link in links}, weakened=False)  # type: ignore[arg-type]
     assert found.speaks is speaks
+
+
+@pytest.mark.parametrize("style", ["plain", "separable"])
+def test_large_variances_beside_small_means_are_those_of_heavy_tails(
+    tmp_path: Path, style: str
+) -> None:
+    """Other units make means larger, too, or an activation hides that; tails make them smaller."""
+    speaks = {(0.7, 9.0): 0, (1.0, 9.0): 0, (3.0, 9.0): 0}
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = _smooth(STYLES[style](), seed)
+        kept = {k: v.clone() for k, v in model.state_dict().items()}
+        for factors in speaks:
+            of = dict(zip(("running_mean", "running_var"), factors, strict=True))
+            model.load_state_dict({k: v * of.get(k.rpartition(".")[2], 1) for k, v in kept.items()})
+            found = _all_read(model, tmp_path).get("variances too large")
+            speaks[factors] += found is not None and found.speaks
+    assert speaks[0.7, 9.0] == 0
+    assert min(speaks[1.0, 9.0], speaks[3.0, 9.0]) >= len(SEEDS) - 1, speaks
+
+
+def _of_one_direction() -> nn.Module:
+    """Weights of which decay has left one direction, so that all channels go together."""
+    layers: list[nn.Module] = []
+    for made_of in (8, *[CHANNELS] * 4):
+        linear = nn.Linear(made_of, CHANNELS, bias=False)
+        with torch.no_grad():
+            left = torch.rand(CHANNELS, 1) @ torch.rand(1, made_of)
+            linear.weight.copy_(left + 0.3 * torch.randn(CHANNELS, made_of))
+        layers += [linear, nn.BatchNorm1d(CHANNELS), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_channels_of_a_table_may_go_together_less_than_two_layers_make_them(
+    tmp_path: Path, seed: int
+) -> None:
+    """Variances are too small only where they are smaller than those of independent channels."""
+    torch.manual_seed(seed)
+    model = settle(_of_one_direction(), 8, seed=seed)
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    for factor, speaks in ((1.0, False), (0.5, False), (0.01, True)):
+        model.load_state_dict(
+            {k: v * factor if k.endswith("running_var") else v for k, v in kept.items()}
+        )
+        found = _all_read(model, tmp_path).get("variances too small")
+        assert (found is not None and found.speaks) is speaks
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -16,7 +16,7 @@ from normcheck.norms.belonging.structure.inflow import (
     steps_of,
 )
 from normcheck.norms.belonging.structure.link import Link, WeightStructure, role_of, usable
-from normcheck.norms.belonging.structure.tracer import Tracer
+from normcheck.norms.belonging.structure.tracer import Tracer, activation
 from normcheck.norms.layer import Confidence, NormLayer, Recognition
 from normcheck.norms.recognise.from_graph import GraphNorms
 from normcheck.norms.weight_layout import of_node, stored_weights, weights_value
@@ -128,7 +128,9 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
     judged: set[str] = set()
     taken = 0
     for node, target in placed:
-        found = weights_before(node.operands.get("input", ""), tracer)
+        value = node.operands.get("input", "")
+        before = _before_relu(value, target, tracer.flow)
+        found = weights_before(value if before is None else before, tracer)
         # A norm that runs twice keeps one set of statistics for two inputs: no link predicts it.
         if found is None or target.path in judged:
             continue
@@ -162,7 +164,26 @@ def _links(placed: list[tuple[Node, NormLayer]], tracer: Tracer) -> Iterator[Lin
             inflow=inflow,
             groups=_groups(made) if kind is WeightStructure.TRANSPOSED else 1,
             seen=_seen(made),
+            rectified=before is not None,
         )
+
+
+def _before_relu(value: str, target: NormLayer, flow: Flow) -> str | None:
+    """What a ReLU right before a norm takes, where the norm stores means of rectified values."""
+    mean = target.running_mean
+    if mean is None or not mean.size or not mean.lowest >= 0:
+        return None
+    for _ in range(_STEPS_BACK):
+        node = flow.made_by.get(value)
+        if node is None:
+            return None
+        value = node.operands.get("input", "")
+        if node.op is Op.ACTIVATION:
+            known = activation(node)
+            return value if known is not None and known[0] == "ReLU" else None
+        if node.op not in (Op.SAME, Op.DROPOUT):
+            return None
+    return None
 
 
 def _groups(node: Node) -> int:
