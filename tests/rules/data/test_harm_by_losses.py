@@ -99,30 +99,38 @@ def test_one_norm_that_is_off_alone_needs_less(shares: tuple[float, ...], alone:
     assert harm_of(measured(t, gain / 2, harmed=7, shares=shares)) is Harm.NONE
 
 
+ALL_OVER, ONE = (0.5, 0.5), (0.0, 0.0, 1.0)
+
+
 @pytest.mark.parametrize(
-    ("t", "gain", "harmed", "samples", "shown"),
+    ("sure", "gain", "harmed", "samples", "shares", "shown"),
     [
-        (SURE_WHERE_OFF + 0.1, RIGHT_WHERE_OFF + 0.001, 6, SAMPLES, True),
-        (SURE_WHERE_OFF - 0.1, RIGHT_WHERE_OFF + 0.001, 6, SAMPLES, False),
-        (SURE_WHERE_OFF + 5.0, RIGHT_WHERE_OFF - 0.001, 6, SAMPLES, False),
-        (SURE_WHERE_OFF + 0.1, RIGHT_WHERE_OFF + 0.001, 7, SAMPLES, False),  # answers count
-        (SURE_WHERE_OFF + 5.0, 10 * RIGHT_WHERE_OFF, 6, 64, False),  # few labels
+        (0.1, 0.001, 5, SAMPLES, ALL_OVER, True),
+        (-0.1, 0.001, 5, SAMPLES, ALL_OVER, False),
+        (5.0, -0.001, 5, SAMPLES, ALL_OVER, False),
+        (5.0, 0.1, 6, SAMPLES, ALL_OVER, False),  # no more answers are right
+        (5.0, 0.1, 5, 64, ALL_OVER, False),  # few labels
+        (0.1, 0.001, 6, SAMPLES, ONE, True),  # what no look-alike has needs less
+        (0.1, 0.001, 6, 64, ONE, True),
+        (-0.1, 0.001, 6, SAMPLES, ONE, False),
+        (5.0, -0.001, 6, SAMPLES, ONE, False),
     ],
 )
 def test_only_what_is_off_exchanged_shows_what_noise_hides(
-    t: float, gain: float, harmed: int, samples: int, shown: bool
+    sure: float, gain: float, harmed: int, samples: int, shares: tuple[float, ...], shown: bool
 ) -> None:
     """All statistics of few samples are noisy: with all of them nothing may be gained."""
-    hidden = measured(0.1, 0.0)
+    hidden = measured(0.1, 0.0, shares=shares)
     assert harm_of(hidden) is Harm.NONE
-    regimes = tuple(replace(regime, samples=samples) for regime in hidden.regimes)
-    answers = Answers(230, samples, 0.1, 10, 0.1)
+    z = (6 - harmed) / (6 + harmed) ** 0.5
+    t = SURE_WHERE_OFF[shares == ALL_OVER] + sure - z
+    answers = Answers(samples - 20, samples, 0.1, 10, 0.1)
     found = replace(
         hidden,
-        regimes=regimes,
+        regimes=tuple(replace(regime, samples=samples) for regime in hidden.regimes),
         answers=answers,
         given_answers=answers,
-        exchanged=Exchanged(6, harmed, t, gain),
+        exchanged=Exchanged(6, harmed, t, RIGHT_WHERE_OFF + gain),
     )
     assert (harm_of(found) is Harm.SHOWN) is shown
     text = judged(found, labelled=True).text
