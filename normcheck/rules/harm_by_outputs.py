@@ -53,15 +53,16 @@ parts of it up to which it is off alone. Nothing but its own statistics is off s
 the first norm, and where weights were trained on the stored statistics, norms are off all over."""
 ALONE_RIGHTER = (1.0, 0.008)
 """What is needed there: t plus z, and the share of answers expected to become right."""
-RIGHT_WHERE_OFF = 0.005
+RIGHT_WHERE_OFF = 0.004
 """Share of answers expected to become right where only the norms that are off get re-estimated
 statistics, from which these count as better, ..."""
 SURE_WHERE_OFF = (1.2, 4.0, 6.0)
 """... if more answers become right than wrong and t plus z of that exchange are so much: where
 channels are off, where hardly one is, and where it is a single one, as averages that lag behind a
-training at a constant rate have. A healthy network has no norm to exchange, and a look-alike loses
-by it: of 632 harmless ones (seeds 420, 430, 431 and 440 to 442 of the same program) none is accused
-that is not without it, and of 221 that cost 2 to 5 points it finds 17 more, 177 in all."""
+training at a constant rate have. Where one norm behind the first is off alone, the first of these
+is enough. A healthy network has no norm to exchange, and a look-alike loses by it: of 632 harmless
+ones (seeds 420, 430, 431 and 440 to 442 of the same program) none is accused that is not without
+it, and of 221 that cost 2 to 5 points it finds 17 more, 177 in all."""
 RIGHTER_ALONE = (2.5, 5.0)
 """The same where nothing tells how many answers would become right, and of numbers the t alone."""
 SURER_THROUGHOUT = 6.0
@@ -141,15 +142,18 @@ def z_of(healed: int, harmed: int) -> float:
 def better_where_off(data: AgainstData) -> bool:
     """Whether answers and losses speak for exchanging the norms that are off."""
     found, given = data.exchanged, data.regime("re-estimated")
-    if found is None or given is None or given.samples < ENOUGH_LABELS:
+    if found is None or given is None or found.expected_gain < RIGHT_WHERE_OFF:
         return False
-    if found.healed <= found.harmed or found.expected_gain < RIGHT_WHERE_OFF:
-        return False
+    sure = found.calibrated_t + z_of(found.healed, found.harmed)
     surely, though_few, though_one = SURE_WHERE_OFF
+    if _is_one_alone(data.drifts) and not _is_against(data):
+        return sure >= surely
+    if given.samples < ENOUGH_LABELS or found.healed <= found.harmed:
+        return False
     if is_near(data.drifts):
         one = sum(map(channels_off, data.drifts)) <= 1
         surely = (though_one if one else though_few) * _grown(given.samples)
-    return found.calibrated_t + z_of(found.healed, found.harmed) >= surely
+    return sure >= surely
 
 
 def significant(data: AgainstData) -> float:
@@ -204,17 +208,21 @@ def _worth(drifts: Sequence[Drift]) -> float:
 
 def _is_off_alone(data: AgainstData, z: float) -> bool:
     """Whether one norm alone is off, and losses and scores do not speak against that."""
-    if data.calibrated_t is None or data.expected_gain is None or len(data.drifts) < 2:
-        return False
-    if _is_against(data):
-        return False
-    shares = [share_off(drift) for drift in data.drifts]
-    most = max(shares[1:])
-    others = sorted(shares)[-2] if most >= shares[0] else most
-    if most < ALONE[0] or most < shares[0] or others > ALONE[1] * most:
+    if data.calibrated_t is None or data.expected_gain is None or _is_against(data):
         return False
     least, right = ALONE_RIGHTER
-    return data.calibrated_t + z >= least and data.expected_gain >= right
+    right_enough = data.calibrated_t + z >= least and data.expected_gain >= right
+    return right_enough and _is_one_alone(data.drifts)
+
+
+def _is_one_alone(drifts: Sequence[Drift]) -> bool:
+    """Whether one norm behind the first is off, and its neighbours are right."""
+    if len(drifts) < 2:
+        return False
+    shares = [share_off(drift) for drift in drifts]
+    most = max(shares[1:])
+    others = sorted(shares)[-2] if most >= shares[0] else most
+    return most >= ALONE[0] and most >= shares[0] and others <= ALONE[1] * most
 
 
 def _by_numbers(data: AgainstData) -> Harm | None:

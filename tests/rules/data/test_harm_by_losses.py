@@ -103,6 +103,7 @@ SURELY, THOUGH_FEW, THOUGH_ONE = SURE_WHERE_OFF
 MANY = (0.5, 0.5)
 """Shares of the channels of two norms that are off."""
 FEW, ONE = (0.04, 0.0), (0.01, 0.0)
+ALONE_OFF = (0.0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,10 @@ FEW, ONE = (0.04, 0.0), (0.01, 0.0)
         (THOUGH_ONE, 2 * RIGHT_WHERE_OFF, 5, SAMPLES, ONE, True),
         (THOUGH_ONE, 2 * RIGHT_WHERE_OFF, 5, 4 * SAMPLES, ONE, False),  # the same effect, surer
         (2 * THOUGH_ONE, 2 * RIGHT_WHERE_OFF, 5, 4 * SAMPLES, ONE, True),
+        (SURELY + 0.1, RIGHT_WHERE_OFF + 0.001, 6, SAMPLES, ALONE_OFF, True),  # no look-alike
+        (SURELY + 0.1, RIGHT_WHERE_OFF + 0.001, 6, 64, ALONE_OFF, True),
+        (SURELY - 0.1, RIGHT_WHERE_OFF + 0.001, 6, SAMPLES, ALONE_OFF, False),
+        (SURELY + 5.0, RIGHT_WHERE_OFF - 0.001, 6, SAMPLES, ALONE_OFF, False),
     ],
 )
 def test_only_what_is_off_exchanged_shows_what_noise_hides(
