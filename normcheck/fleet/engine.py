@@ -65,16 +65,16 @@ def _by_engine(
 
         yield from examined_by_ray(work, task, fleet.cluster)
     elif fleet.jobs > 1:
-        yield from _in_processes(work, task, fleet.jobs)
+        yield from _in_processes(work, task, fleet.jobs, fleet.copies)
     elif fleet.jobs == 1 or task.examination.running is not None or processors() == 1:
         # Where models run, each file has a process and torch all processors already.
         yield from (_result(item, task) for item in work)
     else:
-        yield from _as_it_pays(work, task)
+        yield from _as_it_pays(work, task, fleet.copies)
 
 
 def _as_it_pays(
-    work: Iterator[Target | FileResult], task: FileTask
+    work: Iterator[Target | FileResult], task: FileTask, copies: bool
 ) -> Generator[FileResult | None, None, None]:
     """Here at first; in several processes once that has proved to be worth their start."""
     start, done, taken = time.monotonic(), 0, 0.0
@@ -89,7 +89,7 @@ def _as_it_pays(
         yield from (_result(item, task) for item in ahead)
     else:
         # While the others start, there is work to do here.
-        yield from _in_processes(chain(ahead, work), task, processors(), task.result_of)
+        yield from _in_processes(chain(ahead, work), task, processors(), copies, task.result_of)
 
 
 def worth_processes(done: int, seconds: float) -> int:
@@ -102,11 +102,12 @@ def _in_processes(
     work: Iterator[Target | FileResult],
     task: FileTask,
     jobs: int,
+    copies: bool,
     meanwhile: Callable[[Target], FileResult] | None = None,
 ) -> Generator[FileResult | None, None, None]:
     from normcheck.fleet.local_processes import examined_by_processes
 
-    yield from examined_by_processes(work, task, jobs, meanwhile)
+    yield from examined_by_processes(work, task, jobs, meanwhile, copies=copies)
 
 
 def _result(item: Target | FileResult, task: FileTask) -> FileResult:
