@@ -238,7 +238,7 @@ def test_quick_files_are_worth_processes_only_where_many_are_left(
     done: int, seconds: float, files: int
 ) -> None:
     """As many as take a second and a half at the speed so far: at least a few, at most 512."""
-    assert engine.worth_processes(done, seconds) == files
+    assert engine.worth_processes(done, seconds, 1.5) == files
 
 
 def test_there_is_work_here_while_the_others_start(mixed: Path) -> None:
@@ -292,6 +292,7 @@ COPIES = """
 import sys
 from pathlib import Path
 from normcheck.config.examination import Examination
+from normcheck.fleet import engine
 from normcheck.fleet.fleet_request import Fleet
 from normcheck.platforms import can_copy
 from normcheck.report.machines.as_json_lines import JsonLines
@@ -300,9 +301,10 @@ from normcheck.runs.scan import parts
 from tests.fleet.deadly import RULE
 
 assert can_copy()
+engine._COPIED_SECONDS, engine.processors = (0.0, 0.0), lambda: 2
 sys.stdout.write("begin ")  # waits in a buffer that is copied, too
 lines, copies, me = [], 0, Path("/proc/self").resolve()
-for part in parts("runs", Examination(rules=(*RULES, RULE)), fleet=Fleet(2, copies=True)):
+for part in parts("runs", Examination(rules=(*RULES, RULE)), fleet=Fleet(JOBS, copies=True)):
     lines.append(JsonLines().part(part))
     for child in (me / "task" / me.name / "children").read_text().split():
         copies += (me.parent / child / "cmdline").read_bytes() == (me / "cmdline").read_bytes()
@@ -312,14 +314,15 @@ sys.stdout.write("".join(lines))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
-def test_copies_of_this_process_report_as_others(mixed: Path) -> None:
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_copies_of_this_process_report_as_others(mixed: Path, jobs: int) -> None:
     """Also of what dies in them; they print nothing of what this one had still to print."""
     write_model(mixed / "epoch-3a.safetensors", KILLED)
     write_model(mixed / "epoch-3b.safetensors", EXITS)
     there = "".join(JsonLines().part(part) for part in parts("runs", DEADLY, fleet=Fleet(jobs=2)))
     assert "SIGKILL" in there
     done = subprocess.run(
-        [sys.executable, "-c", COPIES],
+        [sys.executable, "-c", COPIES.replace("JOBS", str(jobs))],
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
