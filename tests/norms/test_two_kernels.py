@@ -41,7 +41,7 @@ def convolved(values: Array, kernel: Array) -> Array:
 def test_both_are_one_convolution_behind_the_other(
     first: tuple[int, int], second: tuple[int, int]
 ) -> None:
-    """Of few pairs of taps, which one product adds up, and of many."""
+    """Of square kernels and others, of single taps and of many."""
     earlier = RNG.normal(size=(6, 4, *first)).astype(np.float32)
     later = RNG.normal(size=(5, 6, *second)).astype(np.float32)
     share = RNG.uniform(0.5, 2.0, 6).astype(np.float32)

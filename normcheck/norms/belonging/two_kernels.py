@@ -7,7 +7,6 @@ that correlate between neighbouring places and between channels go in.
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,6 @@ INPUTS = tuple((near, among) for among in _AMONG for near in _NEIGHBOURS)
 """Those that are tried."""
 USUAL = ((0.5, 0.3),)
 """Those that most healthy models already fit under."""
-
-_MOST_PAIRS = 81
-"""Pairs of taps, as of two kernels of 3 by 3, up to which :func:`_meeting` adds them up in less
-time than one sum after another takes, two thirds of it."""
 
 Singles = NDArray[np.floating[Any]]
 """Single precision is exact enough for sums of squares of a few thousand products."""
@@ -84,42 +79,18 @@ def one_behind_the_other(
     """
     (outputs, middle, taps), inputs = second.shape, first.shape[1]
     scaled = np.multiply(first.swapaxes(1, 2), share[:, None, None], order="C")
-    parts = second.swapaxes(1, 2).reshape(-1, middle) @ scaled.reshape(middle, -1)
-    if 1 in (taps, first.shape[2]):
+    parts = (second.swapaxes(1, 2).reshape(-1, middle) @ scaled.reshape(middle, -1)).reshape(
+        outputs, taps, *sizes[0], inputs
+    )
+    if taps == 1:
         return parts.reshape(outputs, -1, inputs)
-    if taps * first.shape[2] <= _MOST_PAIRS:
-        by_pair = parts.reshape(outputs, -1, inputs).swapaxes(1, 2)
-        made: Singles = (by_pair @ _meeting(*sizes).T).swapaxes(1, 2)
-        return made
-    parts = parts.reshape(outputs, taps, *sizes[0], inputs)
-    both = np.zeros((outputs, *_size_of(sizes), inputs), np.float32)
+    size = [a + b - 1 for a, b in zip(*sizes, strict=True)]
+    both = np.zeros((outputs, *size, inputs), np.float32)
     for tap, place in enumerate(product(*map(range, sizes[1]))):
         inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
         there = both[(slice(None), *inside)]
         there += parts[:, tap]  # into the view: by its index, numpy copies it onto itself, too
     return both.reshape(outputs, -1, inputs)
-
-
-def _size_of(sizes: Sequence[tuple[int, ...]]) -> list[int]:
-    """Size of the taps of two kernels behind each other."""
-    return [a + b - 1 for a, b in zip(*sizes, strict=True)]
-
-
-@lru_cache(maxsize=16)
-def _meeting(first: tuple[int, ...], second: tuple[int, ...]) -> Singles:
-    """Which pairs of taps come to lie on each tap of both kernels, of shape (taps, pairs).
-
-    A product with it adds them up in one call.
-
-    Args:
-        first: Size of the taps of the first kernel.
-        second: Of the second, which come first in a pair.
-    """
-    met = np.zeros((*_size_of((first, second)), *second, *first), np.float32)
-    for pair in product(*map(range, second + first)):
-        later, earlier = pair[: len(second)], pair[len(second) :]
-        met[(*(a + b for a, b in zip(later, earlier, strict=True)), *pair)] = 1
-    return met.reshape(-1, prod(second + first))
 
 
 def usual_variance(weights: Singles, size: tuple[int, ...]) -> Singles:
@@ -151,8 +122,7 @@ def of_inputs(kernel: Singles, size: tuple[int, ...]) -> Floats:
     near = _nearness(size, _NEIGHBOURS)
     total = kernel.reshape(-1, channels) @ np.ones(channels, np.float32)
     total = total.reshape(outputs, taps)
-    # With a copy: of a product with itself numpy mirrors number by number, a third of the time.
-    apart = (kernel @ kernel.swapaxes(1, 2).copy()).reshape(outputs, -1) @ near
+    apart = (kernel @ kernel.swapaxes(1, 2)).reshape(outputs, -1) @ near
     # First over one of the two taps, for all neighbours at once.
     over = (total @ near.reshape(taps, -1)).reshape(outputs, taps, -1)
     together = (total[:, None] @ over)[:, 0]
