@@ -44,6 +44,9 @@ class Fleet:
 
     jobs: int = 1
     """Processes; 1 for this one alone, 0 to start some where that is worth it."""
+    copies: bool = False
+    """Whether these may be copies of this process, where the system can make some: of a program
+    that does nothing else."""
     engine: Engine = Engine.LOCAL
     cluster: Cluster = field(default_factory=Cluster)
     cache: Path | None = None

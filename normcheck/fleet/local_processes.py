@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import field
 
 from normcheck.errors import DamagedError, NormcheckError
+from normcheck.fleet import worker_process
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.result_order import InOrder
 from normcheck.fleet.worker_messages import MESSAGES, Announcement, Ready, Result
@@ -39,6 +40,8 @@ def examined_by_processes(
     task: FileTask,
     jobs: int,
     meanwhile: Callable[[Target], FileResult] | None = None,
+    *,
+    copies: bool = False,
 ) -> Generator[FileResult | None, None, None]:
     """As ``fleet.engine.examined``, in ``jobs`` processes.
 
@@ -47,6 +50,7 @@ def examined_by_processes(
         task: What is done with each file.
         jobs: Number of processes.
         meanwhile: Examines files in this process until the first of the others is ready.
+        copies: Whether they may be copies of this one.
 
     Yields:
         Results in the order of the work, and None now and then while none is ready.
@@ -54,7 +58,7 @@ def examined_by_processes(
     Raises:
         NormcheckError: No process can be started.
     """
-    pool = _Pool(work, task, jobs, meanwhile)
+    pool = _Pool(work, task, jobs, meanwhile, copies=copies)
     try:
         yield from pool.results()
     finally:
@@ -78,10 +82,14 @@ class _Pool:
         task: FileTask,
         jobs: int,
         meanwhile: Callable[[Target], FileResult] | None,
+        *,
+        copies: bool,
     ) -> None:
         self._work = work
         self._meanwhile = meanwhile
         self._running = task.examination.running
+        # What runs models takes the variables that are given to it, and starts threads.
+        self._copies = copies and self._running is None
         self._request = task.sent()
         self._environment = _environment(task)
         self._jobs = jobs
@@ -152,7 +160,8 @@ class _Pool:
         return None
 
     def _started(self) -> _Worker:
-        worker = _Worker(Child("normcheck.fleet.worker_process", MESSAGES, self._environment))
+        work = worker_process.main if self._copies else None
+        worker = _Worker(Child(worker_process.__name__, MESSAGES, self._environment, work))
         self._selector.register(worker.process.link, selectors.EVENT_READ, worker)
         worker.process.give(self._request)
         return worker

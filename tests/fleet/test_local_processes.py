@@ -33,7 +33,7 @@ from normcheck.report.people.text_style import TextStyle
 from normcheck.report.report import Report
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts, scan
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, ROOT
 from tests.fleet.deadly import EXITS, KILLED, RULE, write_model
 from tests.report.everything import render, text_of
 
@@ -218,9 +218,9 @@ def test_processes_are_started_where_it_is_worth_it(
     """By default after some work, and only where files are left for them."""
     calls = []
 
-    def counted(*words: object) -> Iterator[FileResult | None]:
+    def counted(*words: object, **how: object) -> Iterator[FileResult | None]:
         calls.append(words)
-        yield from examined_by_processes(*words)  # type: ignore[arg-type]
+        yield from examined_by_processes(*words, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(local, "examined_by_processes", counted)
     monkeypatch.setattr(engine, "_PATIENCE_SECONDS", patience)
@@ -238,7 +238,7 @@ def test_quick_files_are_worth_processes_only_where_many_are_left(
     done: int, seconds: float, files: int
 ) -> None:
     """As many as take a second and a half at the speed so far: at least a few, at most 512."""
-    assert engine.worth_processes(done, seconds) == files
+    assert engine.worth_processes(done, seconds, 1.5) == files
 
 
 def test_there_is_work_here_while_the_others_start(mixed: Path) -> None:
@@ -286,6 +286,49 @@ def test_a_result_of_another_file_is_no_result(
     report = scan(names, fleet=Fleet(jobs=2))
     assert [model.target for model in report.models] == [str(names[0]), str(names[2])]
     assert [error.model for error in report.errors] == [str(names[1])]
+
+
+COPIES = """
+import sys
+from pathlib import Path
+from normcheck.config.examination import Examination
+from normcheck.fleet import engine
+from normcheck.fleet.fleet_request import Fleet
+from normcheck.platforms import can_copy
+from normcheck.report.machines.as_json_lines import JsonLines
+from normcheck.rules.catalogue import RULES
+from normcheck.runs.scan import parts
+from tests.fleet.deadly import RULE
+
+assert can_copy()
+engine._COPIED_SECONDS, engine.processors = (0.0, 0.0), lambda: 2
+sys.stdout.write("begin ")  # waits in a buffer that is copied, too
+lines, copies, me = [], 0, Path("/proc/self").resolve()
+for part in parts("runs", Examination(rules=(*RULES, RULE)), fleet=Fleet(JOBS, copies=True)):
+    lines.append(JsonLines().part(part))
+    for child in (me / "task" / me.name / "children").read_text().split():
+        copies += (me.parent / child / "cmdline").read_bytes() == (me / "cmdline").read_bytes()
+assert copies
+sys.stdout.write("".join(lines))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_copies_of_this_process_report_as_others(mixed: Path, jobs: int) -> None:
+    """Also of what dies in them; they print nothing of what this one had still to print."""
+    write_model(mixed / "epoch-3a.safetensors", KILLED)
+    write_model(mixed / "epoch-3b.safetensors", EXITS)
+    there = "".join(JsonLines().part(part) for part in parts("runs", DEADLY, fleet=Fleet(jobs=2)))
+    assert "SIGKILL" in there
+    done = subprocess.run(
+        [sys.executable, "-c", COPIES.replace("JOBS", str(jobs))],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stderr, done.stdout) == ("", f"begin {there}")
 
 
 def test_runs_side_by_side_report_as_one_after_the_other(samples: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from normcheck import platforms
 from normcheck.report.machines.file_location import uri
 from normcheck.sources.place import is_remote, shown
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 LAYER = ROOT / "normcheck/platforms.py"
 
@@ -293,6 +293,103 @@ def test_a_process_that_dies_before_it_links(way: str) -> None:
         assert gone(link)
     assert process.wait() == 7
     assert platforms.ended_by(7) == ""
+
+
+COPY = """
+import os, sys
+from normcheck import platforms
+
+kept = open(os.devnull)
+sys.stdout.write("once ")
+
+def work(word):
+    link = platforms.linked(word)
+    try:
+        os.fstat(kept.fileno())
+    except OSError:
+        link.sendall(b"closed")
+    print("beside", flush=True)
+    link.recv(1)
+    WHAT
+
+process, link = platforms.copied(work)
+assert link.recv(100) == b"closed" and process.poll() is None
+link.sendall(b"x")
+assert link.recv(1) == b""
+print(process.wait(), process.poll())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("pass", 0, ""),
+        ("raise SystemExit(7)", 7, ""),
+        ("raise SystemExit", 0, ""),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("os.kill(os.getpid(), 9)", -9, ""),
+    ],
+)
+def test_a_copy_of_a_process(what: str, code: int, said: str) -> None:
+    """It has no files of the first, prints to stderr, and ends where its work ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", COPY.replace("WHAT", what)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == f"once {code} {code}\n", done.stderr
+    assert done.stderr.startswith("beside\n")
+    assert said in done.stderr
+    assert bool(said) == ("Traceback" in done.stderr)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+def test_a_copy_is_ended_with_what_it_started() -> None:
+    """From its first moment on; and whoever waits for it is told that it goes on."""
+    code = (
+        "import subprocess, sys, time\n"
+        "from normcheck import platforms\n"
+        "def work(word):\n"
+        "    link = platforms.linked(word)\n"
+        "    child = subprocess.Popen(['sleep', '60'])\n"
+        "    link.sendall(b'%d ' % child.pid)\n"
+        "    time.sleep(60)\n"
+        "process, link = platforms.copied(work)\n"
+        "child = int(link.recv(100))\n"
+        "try:\n"
+        "    process.wait(0.01)\n"
+        "except subprocess.TimeoutExpired:\n"
+        "    platforms.end(process)\n"
+        "while platforms.memory_of(child):\n"
+        "    time.sleep(0.01)\n"  # the system takes a moment for it
+        "print(process.returncode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("-9\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+def test_who_has_threads_is_not_copied() -> None:
+    """A lock that another one holds would never be given back."""
+    code = (
+        "import threading\n"
+        "from normcheck.platforms import can_copy\n"
+        "print(can_copy(), end=' ')\n"
+        "event = threading.Event()\n"
+        "thread = threading.Thread(target=event.wait)\n"
+        "thread.start()\n"
+        "print(can_copy())\n"
+        "event.set()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "True False\n"
 
 
 def test_a_stranger_does_not_get_the_link(monkeypatch: pytest.MonkeyPatch) -> None:

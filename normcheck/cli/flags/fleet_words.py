@@ -29,6 +29,7 @@ def requested_fleet(words: Sharing) -> Fleet:
     one = 1.0 if words.cpus_per_task is None else words.cpus_per_task
     return Fleet(
         jobs=words.jobs or 0,
+        copies=True,
         engine=Engine(words.engine),
         cluster=Cluster(words.ray_address, one, words.gpus_per_task or 0.0),
         cache=local(words.cache, "--cache") if words.cache else None,

@@ -13,7 +13,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from normcheck import platforms
@@ -63,6 +63,7 @@ class Child:
         module: str,
         messages: Mapping[str, type],
         environment: Mapping[str, str] | None = None,
+        work: Callable[[str], object] | None = None,
     ) -> None:
         """Start one.
 
@@ -70,12 +71,18 @@ class Child:
             module: Whose ``main`` is called there with the word for :class:`Parent`.
             messages: What may come back, by the names of the classes.
             environment: Its variables; None for ours.
+            work: That ``main``, where the process may be a copy of this one: it starts in a moment
+                instead of importing all anew. Where none can be made it is started as without.
 
         Raises:
             OSError: There can be no further process.
         """
         self._messages = messages
         self._buffer = bytearray()
+        self._process: platforms.Process
+        if work is not None and platforms.can_copy():
+            self._process, self.link = platforms.copied(work)
+            return
         self._process, self.link = platforms.started(
             [sys.executable, "-P", "-c", BOOT.format(module=module), json.dumps(sys.path)],
             stdin=subprocess.DEVNULL,
