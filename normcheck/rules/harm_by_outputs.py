@@ -58,8 +58,8 @@ SURE_WHERE_OFF = (1.5, 2.5)
 answers have to become right than wrong as well, of ``ENOUGH_LABELS``. A healthy network has no
 norm to exchange, and a look-alike loses by it: of 632 harmless ones it accuses one more (0.2 %),
 of 221 that cost 2 to 5 points it finds 16 more (7 %; seeds 420, 430, patches of 431, and 440 to
-442 of the same program). With 1.5 for all and no look at the answers it found 20 more, and accused 5.
-Single channels that are off by three standard errors, exchanged, accused 5 more of 339, too."""
+442 of the same program). With 1.5 for all and no look at the answers it found 20 more and accused
+5. Single channels that are off by three standard errors accused 5 more of 339, too."""
 RIGHTER_ALONE = (2.5, 5.0)
 """The same where nothing tells how many answers would become right, and of numbers the t alone."""
 SURER_THROUGHOUT = 6.0
