@@ -10,33 +10,25 @@ from collections.abc import Collection, Iterable, Sequence
 from math import exp, log
 
 from normcheck.norms.belonging.agreement import Agreement
-from normcheck.norms.belonging.fit import Fit, off_one
-from normcheck.norms.belonging.fit_places import LARGEST_FACTOR
+from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.likeliest_activation import is_certain, likely_factors
 from normcheck.norms.belonging.pooled import MOST_POOLINGS, has_room
 from normcheck.norms.belonging.two_kernels import INPUTS, USUAL
-from normcheck.norms.belonging.two_layers import Spread, TwoLayers, is_told, two_layers
+from normcheck.norms.belonging.two_layers import Spread, TwoLayers, two_layers
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.evidence.evidence_apart import Indication
+from normcheck.rules.evidence.variances_asked import (
+    FEWEST_CHANNELS,
+    FEWEST_LINKS,
+    FEWEST_TOLD,
+    MOST_CHANNELS,
+    MOST_LINKS,
+    MOST_PROVEN,
+    asked,
+    chosen_of,
+    usual,
+)
 
-FEWEST_TOLD = 2
-FEWEST_LINKS = 3
-"""Links from which a spread is told, and certain ones from which no others are asked: of two, a
-healthy network's was 0.62 of the predicted one."""
-USUAL_SIZE = (-0.15, 1.25)
-"""Logarithm of stored variances over those of independent inputs, the median over the links, from
-noise to images of few pixels. Of two links, which tell no spread, no size is asked there: weights
-would be read for nothing."""
-CLOSELY = 0.97
-FEWEST_CHANNELS = 16
-"""Alignment of so many means from which a link that names make likely is there: unrelated means of
-16 channels reach it under none of thirteen activations."""
-MOST_LINKS, MOST_CHANNELS = 3, 24
-"""Links of one model, and channels of each, that are read once more for this: a spread needs no
-more."""
-MOST_PROVEN = 6
-"""The former where names alone do not prove them: of three in a healthy published network with
-poolings between its blocks the spread was 0.57 of the predicted one, of all its links 0.82."""
 VARIED = 0.1
 """Standard deviation of predicted log variances from which stored ones can follow them."""
 FOLLOW = 0.4
@@ -49,7 +41,7 @@ LEAST = 0.70
 """Ratio of stored to predicted spread below which they are no variances. Of 66 healthy networks one
 reaches 0.75, of GELUs, in one of the states that its training went through."""
 PLAINLY = 0.9
-"""Ratio of stored to predicted spread at which nothing else is tried."""
+"""Ratio of stored to predicted spread at which nothing else is tried, of one link or of all."""
 SMALLEST, LARGEST = 0.35, 1.05
 """Logarithm by which variances may be smaller and larger than predicted: -0.14 to 0.81 by the
 median over the links of a model, in 92 small networks of two seeds and 37 published ones. The
@@ -79,49 +71,24 @@ def of_variances(agreement: Agreement) -> list[Indication]:
     Args:
         agreement: Of one model, whose file is still open.
     """
-    known = _asked(agreement)
-    if len(known) < FEWEST_TOLD or (len(known) < FEWEST_LINKS and _usual(known)):
+    known = asked(agreement)
+    if len(known) < FEWEST_TOLD or (len(known) < FEWEST_LINKS and usual(known)):
         return []
     # A size needs no more than the mean of some channels; links that no name proves, more of them.
     channels = MOST_CHANNELS if len(known) >= FEWEST_LINKS else FEWEST_CHANNELS
     links = MOST_LINKS if all(is_certain(fit.link) for fit in known) else MOST_PROVEN
-    chosen = _chosen(known, links)
+    chosen = chosen_of(known, links)
     follow = {f.link.target.path for f in agreement.likely if f.alignment > FOLLOWS and f.slope > 0}
-    others = [two_layers(fit, channels) for fit in chosen[1:]]
+    middle = two_layers(chosen[1], channels)
+    if len(chosen) >= FEWEST_LINKS and middle is not None and _is_plain(middle, follow):
+        return []
+    others = [middle, *(two_layers(fit, channels) for fit in chosen[2:])]
     if len(chosen) == FEWEST_LINKS and _settled(others, follow):
         return []
     each = [link for link in (two_layers(chosen[0], channels), *others) if link is not None]
     spread = _of_spread(each) if len(known) >= FEWEST_LINKS else []
     sizes = _of_size(each, follow, weakened=_may_be_weakened(agreement, chosen))
     return [*spread, *(one for one in sizes if not one.speaks or _not_of_tails(one, agreement))]
-
-
-def _usual(known: Sequence[Fit]) -> bool:
-    """Whether variances have the size that inputs usually give them, by one layer of weights."""
-    least, most = USUAL_SIZE
-    return least <= median([fit.log_scale for fit in known]) <= most
-
-
-def _asked(agreement: Agreement) -> list[Fit]:
-    """Links whose weights before the source are known: certain ones, or those that means prove."""
-    known = [fit for fit in agreement.likely if is_told(fit)]
-    certain = [fit for fit in known if is_certain(fit.link)]
-    if len(certain) >= FEWEST_LINKS:
-        return certain
-    # Behind a sum or a max pooling one part alone may follow the means closely, up to a factor, but
-    # not the variances.
-    summed = {fit.link.target.path for fit in agreement.by_sums}
-    return [
-        fit
-        for fit in known
-        if is_certain(fit.link)
-        or (
-            fit.alignment >= CLOSELY
-            and off_one(fit.slope) <= LARGEST_FACTOR
-            and fit.stored_mean.size >= FEWEST_CHANNELS
-            and fit.link.target.path not in summed
-        )
-    ]
 
 
 def _of_spread(each: Sequence[TwoLayers]) -> list[Indication]:
@@ -228,7 +195,7 @@ def _not_of_tails(found: Indication, agreement: Agreement) -> bool:
         fit.link.among or fit.link.inflow is not None or fit.link.slopes is not None for fit in told
     ):
         return True
-    some = _chosen(told, MOST_PROVEN) if len(told) > 1 else told
+    some = chosen_of(told, MOST_PROVEN) if len(told) > 1 else told
     return min(likely_factors(fit.link).get("ReLU", 1.0) for fit in some) >= LESS
 
 
@@ -243,11 +210,17 @@ def _may_be_weakened(agreement: Agreement, chosen: Sequence[Fit]) -> bool:
     return 0 < sum(has_room(fit.link) for fit in agreement.likely) <= MOST_POOLINGS
 
 
-def _chosen(known: Sequence[Fit], links: int) -> list[Fit]:
-    """So many links, from the beginning of a model to its end."""
-    # Not every second one: blocks have links of two kinds in turn.
-    count, last = min(len(known), links), len(known) - 1
-    return [known[round(last * place / (count - 1))] for place in range(count)]
+def _is_plain(link: TwoLayers, follow: Collection[str]) -> bool:
+    """Whether variances of one link are plainly what they should be, in spread and in size.
+
+    What befalls statistics befalls those of most layers, so that the others need not be read.
+    """
+    if link.path not in follow:
+        return False
+    spread, size = link.spread(), link.scale()
+    if spread is None or size is None or not -SMALLEST <= size <= LARGEST:
+        return False
+    return _tells(spread) and spread.correlation > 0 and spread.ratio >= PLAINLY
 
 
 def _settled(others: Sequence[TwoLayers | None], follow: Collection[str]) -> bool:
