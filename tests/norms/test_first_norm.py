@@ -117,6 +117,28 @@ def test_inputs_that_need_not_vary_alike_accuse_nobody(tmp_path: Path) -> None:
         assert "first variances apart" not in {one.key for one in of_first(found)}
 
 
+@pytest.mark.parametrize(("power", "speaks"), [(0.4, False), (-1.0, True)])
+def test_of_signals_over_time_only_inverses_are_told(
+    tmp_path: Path, power: float, speaks: bool
+) -> None:
+    """They go together more than any input that is tried, by as much as flat variances would."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Conv1d(2, 48, 5, bias=False), nn.BatchNorm1d(48))
+    with torch.no_grad():
+        model[0].weight.mul_(torch.linspace(-1, 1, 48).exp()[:, None, None])
+        for _ in range(60):
+            model(torch.randn(16, 2, 40))
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_var is not None
+    norm.running_var.pow_(power)
+    first = anatomy(model, tmp_path).first
+    assert first is not None
+    assert first.spread == pytest.approx(power, abs=0.1)
+    found = {one.key for one in of_first(first) if one.speaks}
+    assert ("first variances" in found) is speaks
+
+
 def test_nothing_vouches_for_an_average_of_two_trainings(tmp_path: Path) -> None:
     """Its means fit all the same; where each comes from one training they vouch."""
     file = tmp_path / "model.pt"

@@ -41,6 +41,8 @@ POSITIVE = 0.85
 weights make means of both signs, 0.72 of one at most in a hundred published networks."""
 _LARGEST = 1 << 20
 """Weights of a first layer; real ones have a few thousand."""
+_SIGNAL = 3
+"""Dimensions of weights that run over time."""
 _MOST_TAPS = 256
 """Taps of a kernel up to which the variances are asked, each with each."""
 
@@ -70,6 +72,8 @@ class FirstNorm:
     logarithms, less where predicted ones hardly vary. At most 0.2 in 160 healthy small networks."""
     taps: int
     """Of a kernel of its weights."""
+    signal: bool = False
+    """Whether these run over time."""
 
 
 def read_first_norm(
@@ -137,6 +141,7 @@ def held_against_weights(first: Placed) -> FirstNorm | None:
         channels=makes,
         loose=loose,
         taps=kernel.shape[2],
+        signal=weights.ndim == _SIGNAL and kernel.shape[2] > 1,
     )
 
 
