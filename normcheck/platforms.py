@@ -13,13 +13,15 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
     import subprocess
     from collections.abc import Callable
     from typing import TypeAlias
+
+    from normcheck.process_copy import Copy
 
     Process: TypeAlias = "subprocess.Popen[bytes] | Copy"
 
@@ -33,10 +35,6 @@ _CRASHES = 0xC000_0000
 _HERE = "127.0.0.1"
 _LINK = "NORMCHECK_LINK"
 _ACCEPT_SECONDS = 0.2
-_LOOK_SECONDS = 0.005
-"""Between two looks whether a copy has ended."""
-_FIRST_OPENED = 3
-"""Descriptor after stdin, stdout and stderr."""
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 """Flag of ``os.open``: a link in the last place is an error. 0 where a system has no such
 flag, as of the others."""
@@ -265,118 +263,6 @@ def started(line: Sequence[str], **how: Any) -> "tuple[subprocess.Popen[bytes], 
             ours.close()
             raise
     return process, ours
-
-
-def can_copy() -> bool:
-    """Whether this process can be copied as it stands: on Linux, where it has a single thread.
-
-    What another thread has locked would stay locked in the copy for ever, and libraries of macOS
-    refuse to work in one.
-    """
-    with contextlib.suppress(OSError):
-        threads = os.listdir("/proc/self/task") if hasattr(os, "fork") else ()
-        return sys.platform == "linux" and len(threads) == 1
-    return False
-
-
-def copied(work: "Callable[[str], object]") -> "tuple[Copy, socket.socket]":
-    """As ``started``, but a copy of this process: what is imported here need not be there.
-
-    Nothing else is shared: its files are closed there, and what it prints goes to stderr.
-
-    Args:
-        work: What it does, given the word for ``linked``; with its end the copy ends.
-
-    Raises:
-        OSError: There can be no further process.
-    """
-    import socket
-
-    ours, theirs = socket.socketpair()
-    with theirs:
-        try:
-            process = os.fork()
-        except BaseException:
-            ours.close()
-            raise
-        if not process:
-            _be_copy(work, theirs.fileno())
-    ours.recv(1)  # from now on it has a session of its own, by which it can be ended
-    return Copy(process), ours
-
-
-def _be_copy(work: "Callable[[str], object]", link: int) -> NoReturn:
-    """Work, and end without a step back into what the process was doing that was copied."""
-    import gc
-    import traceback
-
-    code = 1
-    try:
-        os.setsid()
-        os.closerange(_FIRST_OPENED, link)
-        os.closerange(link + 1, 1 + max(map(int, os.listdir("/proc/self/fd"))))
-        # Objects that had these files must not be found dead: they would close others' numbers.
-        gc.freeze()
-        nowhere = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nowhere, 0)
-        os.close(nowhere)
-        os.dup2(2, 1)
-        # Not the old ones: what waits in their buffers is written by the process that was copied.
-        sys.stdout, sys.stderr = (
-            os.fdopen(number, "w", 1, errors="backslashreplace", closefd=False) for number in (1, 2)
-        )
-        os.write(link, b"\0")
-        work(str(link))
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-class Copy:
-    """A process of ``copied``, with as much of ``Popen`` as is asked here."""
-
-    def __init__(self, pid: int) -> None:
-        """Of a child of this process."""
-        self.pid = pid
-        self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        """How it ended, as ``Popen.returncode`` has it; None while it goes on."""
-        return self._ended(os.WNOHANG)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The same when it has ended.
-
-        Raises:
-            subprocess.TimeoutExpired: It goes on for so many seconds.
-        """
-        import subprocess
-        import time
-
-        until = time.monotonic() + timeout if timeout is not None else 0.0
-        while (code := self._ended(os.WNOHANG if timeout is not None else 0)) is None:
-            if timeout is not None and time.monotonic() > until:
-                raise subprocess.TimeoutExpired("a copy", timeout)
-            time.sleep(_LOOK_SECONDS)
-        return code
-
-    def _ended(self, how: int) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, how)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
-
-    kill = terminate  # on Windows alone ``end`` asks for it, and there are no copies there
 
 
 def _started_and_met(

@@ -10,7 +10,8 @@ from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Engine, Fleet
 from normcheck.formats.targets import Target
 from normcheck.pipeline.results import FileResult
-from normcheck.platforms import can_copy, processors
+from normcheck.platforms import processors
+from normcheck.process_copy import can_copy
 from normcheck.report.form import Wish
 
 Work = Iterable[Target | FileResult]

@@ -294,7 +294,7 @@ from pathlib import Path
 from normcheck.config.examination import Examination
 from normcheck.fleet import engine
 from normcheck.fleet.fleet_request import Fleet
-from normcheck.platforms import can_copy
+from normcheck.process_copy import can_copy
 from normcheck.report.machines.as_json_lines import JsonLines
 from normcheck.rules.catalogue import RULES
 from normcheck.runs.scan import parts

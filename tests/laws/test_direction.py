@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = (
-    ("cycles", "errors", "lazy_dataclass", "lazy_pattern", "often_made", "platforms", "shown",
-     "version", "wording", "writing"),
+    ("cycles", "errors", "lazy_dataclass", "lazy_pattern", "often_made", "platforms",
+     "process_copy", "shown", "version", "wording", "writing"),
     ("sources",), ("saved",), ("pickles",), ("formats",), ("norms",), ("findings",), ("live",),
     ("compare",), ("rules",), ("repair",), ("report",), ("config",), ("pipeline",), ("fleet",),
     ("runs",), ("api",), ("integrations",), ("cli",), ("__init__", "__main__"),

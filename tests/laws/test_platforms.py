@@ -4,6 +4,7 @@ import ast
 import doctest
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from normcheck.report.machines.file_location import uri
 from normcheck.sources.place import is_remote, shown
 from tests.conftest import PATIENCE, ROOT
 
-LAYER = ROOT / "normcheck/platforms.py"
+LAYERS = (ROOT / "normcheck/platforms.py", ROOT / "normcheck/process_copy.py")
 
 
 def words(text: str) -> frozenset[str]:
@@ -76,7 +77,7 @@ def test_one_file_knows_the_systems() -> None:
     named = {
         str(path.relative_to(ROOT)): found
         for path in (ROOT / "normcheck").rglob("*.py")
-        if path != LAYER and (found := trespasses(path.read_text(encoding="utf-8")))
+        if path not in LAYERS and (found := trespasses(path.read_text(encoding="utf-8")))
     }
     assert named == {}
 
@@ -98,7 +99,7 @@ def test_one_file_knows_the_systems() -> None:
 def test_the_law_has_eyes(line: str) -> None:
     """Each way of naming such a thing is seen; the layer itself is full of them."""
     assert trespasses(line)
-    assert len(trespasses(LAYER.read_text(encoding="utf-8"))) > 10
+    assert len(trespasses(LAYERS[0].read_text(encoding="utf-8"))) > 10
 
 
 def test_the_examples_hold() -> None:
@@ -297,7 +298,7 @@ def test_a_process_that_dies_before_it_links(way: str) -> None:
 
 COPY = """
 import os, sys
-from normcheck import platforms
+from normcheck import platforms, process_copy
 
 kept = open(os.devnull)
 sys.stdout.write("once ")
@@ -312,7 +313,7 @@ def work(word):
     link.recv(1)
     WHAT
 
-process, link = platforms.copied(work)
+process, link = process_copy.copied(work)
 assert link.recv(100) == b"closed" and process.poll() is None
 link.sendall(b"x")
 assert link.recv(1) == b""
@@ -343,18 +344,39 @@ def test_a_copy_of_a_process(what: str, code: int, said: str) -> None:
     assert bool(said) == ("Traceback" in done.stderr)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux alone")
+def test_ctrl_c_while_a_copy_is_made() -> None:
+    """It is for the process that was copied, which leaves no copy behind, nor a word of one."""
+    code = (
+        "import os, signal, time\n"
+        "from normcheck import process_copy\n"
+        "fork = os.fork\n"
+        "def forked():\n"
+        "    process = fork()\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"  # as a terminal sends it to both
+        "    return process\n"
+        "os.fork = forked\n"
+        "try:\n"
+        "    process_copy.copied(lambda word: time.sleep(60))\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == (f"interrupted {-signal.SIGTERM}\n", "")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
 def test_a_copy_is_ended_with_what_it_started() -> None:
     """From its first moment on; and whoever waits for it is told that it goes on."""
     code = (
         "import subprocess, sys, time\n"
-        "from normcheck import platforms\n"
+        "from normcheck import platforms, process_copy\n"
         "def work(word):\n"
         "    link = platforms.linked(word)\n"
         "    child = subprocess.Popen(['sleep', '60'])\n"
         "    link.sendall(b'%d ' % child.pid)\n"
         "    time.sleep(60)\n"
-        "process, link = platforms.copied(work)\n"
+        "process, link = process_copy.copied(work)\n"
         "child = int(link.recv(100))\n"
         "try:\n"
         "    process.wait(0.01)\n"
@@ -377,7 +399,7 @@ def test_who_has_threads_is_not_copied() -> None:
     """A lock that another one holds would never be given back."""
     code = (
         "import threading\n"
-        "from normcheck.platforms import can_copy\n"
+        "from normcheck.process_copy import can_copy\n"
         "print(can_copy(), end=' ')\n"
         "event = threading.Event()\n"
         "thread = threading.Thread(target=event.wait)\n"

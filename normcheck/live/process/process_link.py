@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from normcheck import platforms
+from normcheck import platforms, process_copy
 from normcheck.errors import DamagedError
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.live.process.wire import HEADER, LONGEST, read_message, written_message
@@ -80,8 +80,8 @@ class Child:
         self._messages = messages
         self._buffer = bytearray()
         self._process: platforms.Process
-        if work is not None and platforms.can_copy():
-            self._process, self.link = platforms.copied(work)
+        if work is not None and process_copy.can_copy():
+            self._process, self.link = process_copy.copied(work)
             return
         self._process, self.link = platforms.started(
             [sys.executable, "-P", "-c", BOOT.format(module=module), json.dumps(sys.path)],
