@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from normcheck.errors import NormcheckError
 from normcheck.live.run_request import TOP
 from normcheck.wording import plural
 
@@ -42,14 +43,17 @@ def ran_until_told(run: Callable[[Running], list[Outcome]], how: Running) -> lis
     places = tuple(
         o.anatomy.where or TOP for o, is_untold in zip(first, untold, strict=True) if is_untold
     )
-    second = run(
-        replace(
-            how,
-            feeding=replace(feeding, samples=feeding.more_samples),
-            loading=replace(how.loading, where=places),
-            announce=_said_already,
-        )
+    again = replace(
+        how,
+        feeding=replace(feeding, samples=feeding.more_samples),
+        loading=replace(how.loading, where=places),
+        announce=_said_already,
     )
+    try:
+        second = run(again)
+    except (NormcheckError, MemoryError) as error:
+        failed = error if isinstance(error, NormcheckError) else NormcheckError("not enough memory")
+        second = [replace(outcome, run=None, error=failed) for outcome in first]
     return [
         _later(before, after) if was_open else before
         for was_open, before, after in zip(untold, first, second, strict=True)

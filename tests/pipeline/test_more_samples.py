@@ -118,6 +118,20 @@ def test_a_second_run_that_fails_costs_nothing_of_the_first() -> None:
     assert any("it took too long" in note for note in found.run.notes)
 
 
+@pytest.mark.parametrize("error", [NormcheckError("it took too long"), MemoryError()])
+def test_nor_does_one_that_raises(error: Exception) -> None:
+    """As of a live module, which runs in this process."""
+    asked = iter([lambda: [outcome(OPEN)], lambda: _raise(error)])
+    (found,) = ran_until_told(lambda _: next(asked)(), MANY)
+    assert found.run is not None
+    assert found.run.fed.samples == SAMPLES
+    assert any("more samples were not run" in note for note in found.run.notes)
+
+
+def _raise(error: Exception) -> list[Outcome]:
+    raise error
+
+
 def test_data_that_hold_no_more_than_the_first_run_took() -> None:
     first = outcome(OPEN)
     assert ran_until_told(Runs([first], [outcome(OPEN)]), MANY) == [first]
