@@ -79,9 +79,9 @@ def _be_copy(work: "Callable[[str], object]", link: int, heeded: "set[Any]") -> 
     try:
         if sys.platform != "win32":
             # What came before this moment was for the process that was copied.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
             os.setsid()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, heeding)
             signal.pthread_sigmask(signal.SIG_SETMASK, heeded)
         os.closerange(_FIRST_OPENED, link)
         os.closerange(link + 1, 1 + max(map(int, os.listdir("/proc/self/fd"))))

@@ -350,6 +350,8 @@ def test_ctrl_c_while_a_copy_is_made() -> None:
     code = (
         "import os, signal, time\n"
         "from normcheck import process_copy\n"
+        # Whoever starts the tests in the background has it ignored, which is inherited.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "fork = os.fork\n"
         "def forked():\n"
         "    process = fork()\n"

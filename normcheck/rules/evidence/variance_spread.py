@@ -41,7 +41,7 @@ LEAST = 0.70
 """Ratio of stored to predicted spread below which they are no variances. Of 66 healthy networks one
 reaches 0.75, of GELUs, in one of the states that its training went through."""
 PLAINLY = 0.9
-"""Ratio of stored to predicted spread at which nothing else is tried, of one link or of all."""
+"""Ratio of stored to predicted spread at which nothing else is tried."""
 SMALLEST, LARGEST = 0.35, 1.05
 """Logarithm by which variances may be smaller and larger than predicted: -0.14 to 0.81 by the
 median over the links of a model, in 92 small networks of two seeds and 37 published ones. The
@@ -79,10 +79,7 @@ def of_variances(agreement: Agreement) -> list[Indication]:
     links = MOST_LINKS if all(is_certain(fit.link) for fit in known) else MOST_PROVEN
     chosen = chosen_of(known, links)
     follow = {f.link.target.path for f in agreement.likely if f.alignment > FOLLOWS and f.slope > 0}
-    middle = two_layers(chosen[1], channels)
-    if len(chosen) >= FEWEST_LINKS and middle is not None and _is_plain(middle, follow):
-        return []
-    others = [middle, *(two_layers(fit, channels) for fit in chosen[2:])]
+    others = [two_layers(fit, channels) for fit in chosen[1:]]
     if len(chosen) == FEWEST_LINKS and _settled(others, follow):
         return []
     each = [link for link in (two_layers(chosen[0], channels), *others) if link is not None]
@@ -208,19 +205,6 @@ def _may_be_weakened(agreement: Agreement, chosen: Sequence[Fit]) -> bool:
     if any(fit.link.source.features in agreement.gated for fit in chosen):
         return True
     return 0 < sum(has_room(fit.link) for fit in agreement.likely) <= MOST_POOLINGS
-
-
-def _is_plain(link: TwoLayers, follow: Collection[str]) -> bool:
-    """Whether variances of one link are plainly what they should be, in spread and in size.
-
-    What befalls statistics befalls those of most layers, so that the others need not be read.
-    """
-    if link.path not in follow:
-        return False
-    spread, size = link.spread(), link.scale()
-    if spread is None or size is None or not -SMALLEST <= size <= LARGEST:
-        return False
-    return _tells(spread) and spread.correlation > 0 and spread.ratio >= PLAINLY
 
 
 def _settled(others: Sequence[TwoLayers | None], follow: Collection[str]) -> bool:

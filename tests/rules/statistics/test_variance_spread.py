@@ -225,16 +225,6 @@ def test_signals_over_time_are_not_read(
     assert any(one.speaks for one in _all_read(model, tmp_path).values()) is told
 
 
-ENDS_EARLY = "test_what_is_not_read_would_not_speak"
-
-
-@pytest.fixture(autouse=True)
-def _all_links_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where one of them is plainly as it should be: tests look at what all say."""
-    if not request.node.name.startswith(ENDS_EARLY):
-        monkeypatch.setattr(variance_spread, "_is_plain", lambda *_: False)
-
-
 @pytest.mark.parametrize("style", ["plain", "residual", "grouped"])
 def test_what_is_not_read_would_not_speak(
     tmp_path: Path, style: str, monkeypatch: pytest.MonkeyPatch
@@ -249,7 +239,6 @@ def test_what_is_not_read_would_not_speak(
         found = _all_read(model, tmp_path)
         with monkeypatch.context() as patch:
             patch.setattr(variance_spread, "_settled", lambda *_: False)
-            patch.setattr(variance_spread, "_is_plain", lambda *_: False)
             whole = _all_read(model, tmp_path)
         assert found.keys() <= whole.keys()
         assert {k for k, v in found.items() if v.speaks} == {
