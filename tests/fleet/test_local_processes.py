@@ -118,7 +118,7 @@ def test_a_worker_killed_from_outside_is_replaced(mixed: Path) -> None:
         seen += stream
     models = sum(len(part.heads) for part in seen)
     lost = [e for part in seen for e in part.rest.errors if "SIGKILL" in e.message]
-    assert models + len(lost) == healthy
+    assert healthy - len(lost) <= models <= healthy  # a file that is lost may hold no model
     assert len(lost) <= 2
 
 
