@@ -1,5 +1,7 @@
 """How well outputs hit the user's labels, and how well they would hit them by guessing."""
 
+from math import sqrt
+
 from normcheck.lazy_dataclass import lazy_dataclass
 
 ONE_CLASS = 0.98
@@ -42,3 +44,8 @@ class Skill:
     """Share of places that the model's own answers for other samples hit; 0 of numbers."""
     correlation: float = 0.0
     """Of numbers with what was predicted: high where only unit or offset are others."""
+
+
+def z_of(healed: int, harmed: int) -> float:
+    """Changed answers for the better, less those for the worse, in standard deviations."""
+    return (healed - harmed) / sqrt(max(1, healed + harmed))

@@ -19,7 +19,7 @@ MATERIAL = 0.1
 Measured on networks for digits: no channel of a healthy model reaches it with 16, 64 or 256
 samples; with 1 % of the initial value left one channel in 128 does."""
 NEAR = 0.03
-"""Share of channels off, over all layers, below which that holds."""
+"""Share of channels off, over all layers, below which hardly one is."""
 
 
 def share_off(drift: Drift) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normcheck.live.hits import z_of
 from normcheck.norms.layer_numbers import median
 from normcheck.rules.channels_off import channels_off, is_near, share_off
 from normcheck.rules.data.skill import sign_test
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from normcheck.live.measurement import AgainstData, Drift, Regime
 
+SET_ON = 256
+"""Samples on which the levels of t were set."""
 SIGNIFICANT = 0.01
 """Probability, if neither set of statistics were better, of so many answers changing one way."""
 SIGNIFICANT_ALONE = 0.001
@@ -84,7 +87,7 @@ the last steps of a training at a constant rate cost a healthy denoiser 0.04."""
 OF_PLACES = 0.03
 """The same of the loss of masks: networks that were trained with noise gain less by luck."""
 ONE_SIDED = 1.64
-"""Standard errors from a fall to the lower end of its interval, of 95 % to one side."""
+"""Standard errors to the end of an interval of 95 % to one side."""
 ENOUGH_LABELS = 200
 """Labelled samples with which no change for the better means no harm."""
 
@@ -135,11 +138,6 @@ def _by_labels(data: AgainstData) -> Harm | None:
     return Harm.STORED_RIGHT
 
 
-def z_of(healed: int, harmed: int) -> float:
-    """Changed answers for the better, less those for the worse, in standard deviations."""
-    return (healed - harmed) / sqrt(max(1, healed + harmed))
-
-
 def better_where_off(data: AgainstData) -> bool:
     """Whether answers and losses speak for exchanging the norms that are off."""
     found, given = data.exchanged, data.regime("re-estimated")
@@ -164,11 +162,11 @@ def significant(data: AgainstData) -> float:
 
 
 def _grown(samples: int) -> float:
-    """By how much a t has to be larger that small effects on purpose stay below.
+    """By how much a t has to be larger so that small effects stay below.
 
-    With the samples the t of the same effect grows as their root; levels were set on 256.
+    With the samples the t of the same effect grows as their root.
     """
-    return sqrt(max(1.0, samples / 256))
+    return sqrt(max(1.0, samples / SET_ON))
 
 
 def _may_be_unlucky(data: AgainstData, z: float) -> bool:

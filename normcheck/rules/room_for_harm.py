@@ -9,13 +9,13 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from normcheck.rules.harm_by_outputs import ONE_SIDED
+
 if TYPE_CHECKING:
     from normcheck.live.measurement import AgainstData
 
 TOO_MUCH = 0.02
 """Accuracy that may be lost from which labels leave open whether statistics are harmless."""
-_ONE_SIDED = 1.64
-"""Standard errors to the end of an interval of 95 % to one side."""
 _ADDED = 0.5
 """Added to each of the four counts of a paired comparison, so that no change is no certainty."""
 
@@ -36,7 +36,7 @@ def most_lost(data: AgainstData) -> float | None:
     samples = data.answers.samples + 4 * _ADDED
     difference = healed - harmed
     spread = sqrt(healed + harmed + 2 * _ADDED - difference**2 / samples)
-    return max(0.0, (difference + _ONE_SIDED * spread) / samples)
+    return max(0.0, (difference + ONE_SIDED * spread) / samples)
 
 
 def leaves_room(data: AgainstData) -> bool:

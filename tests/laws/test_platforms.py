@@ -296,6 +296,15 @@ def test_a_process_that_dies_before_it_links(way: str) -> None:
     assert platforms.ended_by(7) == ""
 
 
+def alone(code: str) -> "subprocess.CompletedProcess[str]":
+    """What code does in a process of its own, which has a single thread."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=PATIENCE,
+    )  # fmt: skip
+
+
 COPY = """
 import os, sys
 from normcheck import platforms, process_copy
@@ -334,10 +343,7 @@ print(process.wait(), process.poll())
 )
 def test_a_copy_of_a_process(what: str, code: int, said: str) -> None:
     """It has no files of the first, prints to stderr, and ends where its work ends."""
-    done = subprocess.run(
-        [sys.executable, "-c", COPY.replace("WHAT", what)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = alone(COPY.replace("WHAT", what))
     assert done.stdout == f"once {code} {code}\n", done.stderr
     assert done.stderr.startswith("beside\n")
     assert said in done.stderr
@@ -363,8 +369,9 @@ def test_ctrl_c_while_a_copy_is_made() -> None:
         "except KeyboardInterrupt:\n"
         "    print('interrupted', os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (ran.stdout, ran.stderr) == (f"interrupted {-signal.SIGTERM}\n", "")
+    done = alone(code)
+    assert (done.stdout, done.stderr) == (f"interrupted {-signal.SIGTERM}\n", "")
+    assert done.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
@@ -388,11 +395,7 @@ def test_a_copy_is_ended_with_what_it_started() -> None:
         "    time.sleep(0.01)\n"  # the system takes a moment for it
         "print(process.returncode)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-        timeout=PATIENCE,
-    )  # fmt: skip
+    done = alone(code)
     assert (done.stdout, done.stderr) == ("-9\n", "")
 
 
@@ -409,11 +412,9 @@ def test_who_has_threads_is_not_copied() -> None:
         "print(can_copy())\n"
         "event.set()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout == "True False\n"
+    done = alone(code)
+    assert done.stdout == "True False\n", done.stderr
+    assert done.returncode == 0
 
 
 def test_a_stranger_does_not_get_the_link(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from normcheck.live.batches import Feed
 from normcheck.live.causes.input_map import ReadInput, read_input
 from normcheck.live.causes.other_code import other_code
 from normcheck.live.feeding.label_range import check_range
+from normcheck.live.hits import z_of
 from normcheck.live.measurement import AgainstData, Mechanics
 from normcheck.live.probes.batch_noise import scatter
 from normcheck.live.probes.cost import cost_of, whole_feed, wide_feed
@@ -70,7 +71,7 @@ def against_data(
     at_batch = regimes.batch(wide, batchwise, size=size).together()
     whole = whole_feed(wide, seen.norms)
     halves = crossed(regimes, wide, whole, at_eval, repeatable=seen.repeat_difference == 0)
-    estimated, residual, judged = halves.estimated, halves.residual, halves.outputs
+    residual, judged = halves.residual, halves.outputs
     order = list(evaluated.stored)
     among = scatter(regimes, wide, size, halves.settled, at_eval, at_batch, batchwise)
     train, note = in_train_mode(regimes, feed, at_batch, seen.tolerance)
@@ -122,7 +123,7 @@ def against_data(
         calibrated_t=calibrated_gain(*judged) if settled else None,
         expected_gain=expected_gain(*judged) if settled else None,
         decisiveness=decisiveness(*judged) if settled else None,
-        closings=closings(regimes, wide, estimated, off or order) if ranked else (),
+        closings=closings(regimes, wide, halves.of_halves[0], off or order) if ranked else (),
         noise=among.noise,
         residual=residual,
         domains=separation(torch.cat(batchwise.samples)),
@@ -185,8 +186,7 @@ def _not_finite(measured: RegimeOutputs) -> float:
 
 def _told(healed: int | None, harmed: int | None, gain: float | None) -> bool:
     """Whether answers or losses are near to a verdict, of which luck is one time in twenty."""
-    changed = (healed or 0) + (harmed or 0)
-    z = ((healed or 0) - (harmed or 0)) / float(max(1, changed)) ** 0.5
+    z = z_of(healed or 0, harmed or 0)
     return bool(z >= 2 or (gain or 0.0) + 2 * z >= 3)
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 class Crossed:
     """All samples under statistics that were estimated without them."""
 
-    estimated: Statistics
-    """Of the first half."""
     residual: float
     """The larger one of the halves'."""
     outputs: tuple[RegimeOutputs, RegimeOutputs]
@@ -127,7 +125,7 @@ def crossed(
         if given is not None and [main.shape for main in given.mains] == [at_eval.mains[0].shape]:
             outputs = (at_eval, given)
             of_halves = found[0].statistics, found[1].statistics
-            return Crossed(found[0].statistics, residual, outputs, given.mains[0], of_halves, whole)
+            return Crossed(residual, outputs, given.mains[0], of_halves, whole)
     return _by_halves(regimes, feed, halves, found, at_eval)
 
 
@@ -154,7 +152,6 @@ def _by_halves(
     middle = halves[0].samples
     second = given.rows(range(middle, feed.samples))
     return Crossed(
-        estimated=found[0].statistics,
         residual=max(e.residual for e in found),
         outputs=(stored.together(), given.together()),
         settled=_alternating(first.together(), second),

@@ -20,6 +20,7 @@ from normcheck.norms.belonging.fit import weights_of
 from normcheck.norms.belonging.pooled import CLEARLY, LEAST_RAISED, may_stand_between, rise_of
 from normcheck.norms.belonging.structure.first_weights import Placed, first_norm
 from normcheck.norms.belonging.structure.module_step import ModuleStep
+from normcheck.norms.belonging.two_layers import SIGNAL
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
@@ -41,8 +42,6 @@ POSITIVE = 0.85
 weights make means of both signs, 0.72 of one at most in a hundred published networks."""
 _LARGEST = 1 << 20
 """Weights of a first layer; real ones have a few thousand."""
-_SIGNAL = 3
-"""Dimensions of weights that run over time."""
 _MOST_TAPS = 256
 """Taps of a kernel up to which the variances are asked, each with each."""
 
@@ -141,7 +140,7 @@ def held_against_weights(first: Placed) -> FirstNorm | None:
         channels=makes,
         loose=loose,
         taps=kernel.shape[2],
-        signal=weights.ndim == _SIGNAL and kernel.shape[2] > 1,
+        signal=weights.ndim == SIGNAL and kernel.shape[2] > 1,
     )
 
 

@@ -11,11 +11,7 @@ from torch import Tensor, nn
 from normcheck.norms.belonging.two_layers import two_layers
 from normcheck.rules.evidence import variance_spread
 from normcheck.rules.evidence.evidence_apart import Indication
-from normcheck.rules.evidence.variance_spread import (
-    MOST_CHANNELS,
-    SMALLEST,
-    of_variances,
-)
+from normcheck.rules.evidence.variance_spread import MOST_CHANNELS, SMALLEST, of_variances
 from tests.norms.settled import CHANNELS, anatomy, conv_net, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
