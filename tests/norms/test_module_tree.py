@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from normcheck.formats.read_checkpoint import read_checkpoint
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.module_tree import NAMES, Between
 from normcheck.norms.weight_layout import layouts_of
 

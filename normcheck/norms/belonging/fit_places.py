@@ -28,7 +28,7 @@ from normcheck.norms.belonging.max_pooled import (
 from normcheck.norms.belonging.prediction import Known, Prediction, predictions
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.small_maps import on_small_maps
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link, WeightStructure, place_in_block
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median

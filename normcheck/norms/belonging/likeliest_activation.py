@@ -6,7 +6,7 @@ import numpy as np
 
 from normcheck.norms.belonging.prediction import AS_GOOD, Prediction
 from normcheck.norms.belonging.reaching import Hypothesis
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Confidence, Floats
 from normcheck.norms.layer_numbers import median

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, Normals, after_prelu
+from normcheck.norms.belonging.structure.activation_moments import Normals, after_prelu
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link, WeightStructure
 from normcheck.norms.layer import Floats
 

@@ -73,7 +73,14 @@ def explain(agreement: Agreement) -> bool:
     follow = sum(fit.alignment for fit in fits) >= CONVINCING * len(fits)
     if follow and abs(log(max(median([fit.slope for fit in fits]), _NO_FACTOR))) <= LARGEST_FACTOR:
         return False  # as of nearly every model, without reading its weights again
-    spiking = [_of_spikes(link) for link in links]
+    spiking: list[Prediction] = []
+    unlike = 0
+    for link in links:
+        spiking.append(_of_spikes(link))
+        # Nothing explains the median of them once more than half are explained by nothing.
+        unlike += not spiking[-1].scores.max() >= _ALIKE
+        if unlike > len(links) / 2:
+            return False
     scores = np.array([prediction.scores for prediction in spiking])
     if not np.isfinite(scores).all():
         return False
@@ -141,13 +148,15 @@ def _adding_up(gamma: Floats, beta: Floats) -> Floats:
     full = np.ceil(1.0 / given)
     rates = [np.floor(steps / full).mean(axis=1) / steps for steps in _STEPS]
     rates += [np.floor(steps * given).mean(axis=1) / steps for steps in _STEPS]
-    membranes = np.zeros((2, gamma.size, _PATHS))
+    # In single precision: the membranes of a wide layer are larger than a processor's cache.
+    membranes = np.zeros((2, gamma.size, _PATHS), np.float32)
     counts = np.zeros(membranes.shape, np.uint8)
+    middle, spread = (each.astype(np.float32)[:, None] for each in (beta, gamma))
     anew_rates = []
-    for step, values in enumerate(anew, 1):
-        membranes += beta[:, None] + gamma[:, None] * values
+    for step, values in enumerate(anew.astype(np.float32), 1):
+        membranes += middle + spread * values
         fires = membranes >= 1.0
-        counts += fires
+        counts += fires.view(np.uint8)
         membranes[0] *= ~fires[0]
         membranes[1] -= fires[1]
         if step in _STEPS:

@@ -79,17 +79,18 @@ def one_behind_the_other(
     """
     (outputs, middle, taps), inputs = second.shape, first.shape[1]
     scaled = np.multiply(first.swapaxes(1, 2), share[:, None, None], order="C")
-    parts = (second.swapaxes(1, 2).reshape(-1, middle) @ scaled.reshape(middle, -1)).reshape(
-        outputs, taps, *sizes[0], inputs
-    )
+    scaled = scaled.reshape(middle, -1)
     if taps == 1:
-        return parts.reshape(outputs, -1, inputs)
+        return (second[..., 0] @ scaled).reshape(outputs, -1, inputs)
     size = [a + b - 1 for a, b in zip(*sizes, strict=True)]
     both = np.zeros((outputs, *size, inputs), np.float32)
-    for tap, place in enumerate(product(*map(range, sizes[1]))):
+    # One tap after the other: products of all of them at once are larger than a processor's cache.
+    by_tap = np.ascontiguousarray(second.transpose(2, 0, 1))
+    for rows, place in zip(by_tap, product(*map(range, sizes[1])), strict=True):
         inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
         there = both[(slice(None), *inside)]
-        there += parts[:, tap]  # into the view: by its index, numpy copies it onto itself, too
+        # Into the view: by its index, numpy copies it onto itself, too.
+        there += (rows @ scaled).reshape(outputs, *sizes[0], inputs)
     return both.reshape(outputs, -1, inputs)
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.reaching import affine_of
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, Normals
+from normcheck.norms.belonging.structure.activation_moments import Normals
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Before, Link, WeightStructure
 from normcheck.norms.belonging.two_kernels import (
     INPUTS,

@@ -19,7 +19,7 @@ from normcheck.norms.belonging.fit_places import AGREES
 from normcheck.norms.belonging.joins.sources import Nearby, Origin
 from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link, role_of, usable, weights_kind
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.belonging.structure.run_order import as_they_run

@@ -2,26 +2,35 @@
 
 Behind a normalization a channel is close to N(β, γ²) whatever the data is, because that is
 what a normalization does. What an activation makes of it is an integral over one normal
-distribution, taken here on a grid over ±6 standard deviations: 129 points are exact to better
-than 10^-3 for activations with a kink. For those without one the trapezoidal rule converges
-faster than any power of the distance (Trefethen & Weideman 2014): 43 points are exact to 10^-5
-up to a γ of 3, and to 10^-3 of it up to one of 10.
+distribution. With a kink it has a closed form (see ``closed_forms.py``); others are taken on a grid
+over ±6 standard deviations, where the trapezoidal rule converges faster than any power of the
+distance (Trefethen & Weideman 2014): 43 points are exact to 10^-5 up to a γ of 3, and to 10^-3 of
+it up to one of 10. The largest of several values, as a max pooling leaves it, is taken on 129
+points: behind a kink they are exact to better than 10^-3.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from math import erf
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from normcheck.norms.belonging.structure.activations import (
+    ACTIVATIONS,
+    SMOOTH,
+    Activation,
+    Reals,
+    no_activation,
+    sigmoid,
+)
+from normcheck.norms.belonging.structure.closed_forms import (
+    CLOSED,
+    CutNormals,
+    sloped_mean,
+    sloped_square,
+)
 from normcheck.norms.layer import Floats
 
-Reals = NDArray[np.floating[Any]]
-"""In single or in double precision."""
-Activation = Callable[[Any], Any]
-"""Makes numbers of numbers, in the precision in which it gets them."""
 _POINTS = 129
 _SMOOTH_POINTS = 43
 _REACH = 6.0
@@ -37,90 +46,13 @@ def _grid(points: int) -> tuple[Floats, Floats]:
 
 _GRID, _DENSITY = _grid(_POINTS)
 _COARSE_GRID, _COARSE_DENSITY = _grid(_SMOOTH_POINTS)
-_GRID_SINGLE, _DENSITY_SINGLE, _COARSE_GRID_SINGLE, _COARSE_DENSITY_SINGLE = (
-    each.astype(np.float32) for each in (_GRID, _DENSITY, _COARSE_GRID, _COARSE_DENSITY)
+_COARSE_GRID_SINGLE, _COARSE_DENSITY_SINGLE = (
+    each.astype(np.float32) for each in (_COARSE_GRID, _COARSE_DENSITY)
 )
 """For means alone, which then meet weights in single precision: in double precision numpy has no
 vectorised exponential without AVX512, and all else takes twice as long. Variances are differences
 of squares, of which single precision leaves too little."""
 
-
-def _no_activation(x: Reals) -> Reals:
-    return x
-
-
-def _leaky(slope: float) -> Activation:
-    # Slopes are below 1: the greater of the two is the right one.
-    return lambda x: np.maximum(x, slope * x)
-
-
-def _sigmoid(x: Reals) -> Reals:
-    # By the tangent, which does not overflow.
-    result: Reals = np.tanh(0.5 * x)
-    result += 1.0
-    result *= 0.5
-    return result
-
-
-def _silu(x: Reals) -> Reals:
-    return x * _sigmoid(x)
-
-
-def _gelu(x: Reals) -> Reals:
-    # 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), the approximation of Hendrycks & Gimpel.
-    # Multiplied out: a power of floats is a logarithm and an exponential.
-    inner = 0.7978845608028654 * x * (1.0 + 0.044715 * (x * x))
-    result: Reals = 0.5 * x * (1.0 + np.tanh(inner))
-    return result
-
-
-def _elu(x: Reals) -> Reals:
-    # Of numbers of about 1 the exponential is exact enough, and four times as fast as expm1.
-    result: Reals = np.exp(np.minimum(x, 0.0))
-    result -= 1.0
-    result += np.maximum(x, 0.0)
-    return result
-
-
-def _clipped(x: Reals) -> Reals:
-    # Two comparisons take a fraction of the time of np.clip.
-    result: Reals = np.maximum(x, 0.0)
-    return np.minimum(result, 6.0, out=result)
-
-
-def _hardswish(x: Reals) -> Reals:
-    result = _clipped(x + 3.0)
-    result *= x
-    result /= 6.0
-    return result
-
-
-def _mish(x: Reals) -> Reals:
-    # x tanh(log(1 + eˣ)), multiplied out; beyond 20 the fraction is 1 to the last digit.
-    grown = np.exp(np.minimum(x, 20.0))
-    grown *= grown + 2.0
-    result: Reals = x * (grown / (grown + 2.0))
-    return result
-
-
-_LEAKY = {"leaky ReLU 0.01": 0.01, "leaky ReLU 0.1": 0.1, "leaky ReLU 0.2": 0.2}
-"""Slopes of those that are so much of no activation, and the rest of a ReLU: their means, too."""
-ACTIVATIONS: Mapping[str, Activation] = {
-    "ReLU": lambda x: np.maximum(x, 0.0),
-    "no activation": _no_activation,
-    "SiLU": _silu,
-    "GELU": _gelu,
-    "hardswish": _hardswish,
-    "ReLU6": _clipped,
-    **{name: _leaky(slope) for name, slope in _LEAKY.items()},
-    "ELU": _elu,
-    "Mish": _mish,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-}
-"""The simplest first: among equally good ones the first is named."""
-_SMOOTH = frozenset((_silu, _gelu, _mish, np.tanh, _sigmoid))
-"""Those that need no more than the coarse grid."""
 
 POOLS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0)
 """Independent values that a max pooling chooses from; neighbours are alike, so that a window
@@ -176,6 +108,10 @@ class Normals:
     def _coarse(self) -> Floats:
         return self._beta[:, None] + self._gamma[:, None] * _COARSE_GRID
 
+    @cached_property
+    def _cut(self) -> CutNormals:
+        return CutNormals(self._beta, self._gamma)
+
     def after(
         self, activation: Activation, pools: tuple[float, ...] = _NO_POOL
     ) -> tuple[Floats, Floats]:
@@ -190,19 +126,32 @@ class Normals:
             Two arrays of shape (channels, pools).
         """
         if pools == _NO_POOL:
-            if activation is _no_activation:
+            if activation is no_activation:
                 return self._beta[:, None], np.square(self._gamma)[:, None]
-            if activation in _SMOOTH:
+            if activation in CLOSED:
+                form = CLOSED[activation]
+                return _spread_of(form.mean(self._cut), form.square(self._cut))
+            if activation in SMOOTH:
                 return _moments(activation(self._coarse), _COARSE_DENSITY[:, None])
         return _moments(activation(self._fine), _densities(pools))
 
+    def after_slopes(self, slopes: Floats) -> tuple[Floats, Floats]:
+        """The same without pooling, of activations that are straight above 0 and below.
+
+        Args:
+            slopes: Below 0, of shape (channels,) or (1,); above 0 it is 1.
+        """
+        return _spread_of(sloped_mean(self._cut, slopes), sloped_square(self._cut, slopes))
+
     def in_parts(self, activation: Activation) -> tuple[Floats, Floats]:
         """Covariance of ``activation(β + |γ| z)`` with z, and its variance: (channels,) each."""
-        if activation in _SMOOTH:
-            values, grid, density = activation(self._coarse), _COARSE_GRID, _COARSE_DENSITY
-        else:
-            values, grid, density = activation(self._fine), _GRID, _DENSITY
-        return values @ (density * grid), _moments(values, density)[1]
+        if activation is no_activation:
+            return self._gamma, np.square(self._gamma)
+        if activation in CLOSED:
+            linear = self._gamma * CLOSED[activation].slope(self._cut)
+            return linear, self.after(activation)[1][:, 0]
+        values = activation(self._coarse)
+        return values @ (_COARSE_DENSITY * _COARSE_GRID), _moments(values, _COARSE_DENSITY)[1]
 
     def means(self, activations: Sequence[str]) -> Floats:
         """Means alone, which are all that activations are told apart by.
@@ -211,51 +160,39 @@ class Normals:
             activations: Names in ``ACTIVATIONS``.
 
         Returns:
-            An array of shape (channels, activations), that of ``after`` to single precision.
+            An array of shape (channels, activations), to single precision.
         """
         result: Floats = np.empty((self._beta.size, len(activations)))
         for column, name in enumerate(activations):
-            slope = _LEAKY.get(name)
-            if slope is not None:
-                result[:, column] = slope * self._beta + (1.0 - slope) * self._rectified
-            elif name == "ReLU":
-                result[:, column] = self._rectified
-            elif name == "no activation":
+            activation = ACTIVATIONS[name]
+            if activation is no_activation:
                 result[:, column] = self._beta
+            elif activation in CLOSED:
+                result[:, column] = CLOSED[activation].mean(self._cut)
             elif name == "sigmoid":
                 result[:, column] = self._squashed @ _COARSE_DENSITY_SINGLE
             elif name == "SiLU":
                 result[:, column] = (self._coarse_single * self._squashed) @ _COARSE_DENSITY_SINGLE
-            elif ACTIVATIONS[name] in _SMOOTH:
-                result[:, column] = ACTIVATIONS[name](self._coarse_single) @ _COARSE_DENSITY_SINGLE
             else:
-                result[:, column] = ACTIVATIONS[name](self._fine_single) @ _DENSITY_SINGLE
+                result[:, column] = activation(self._coarse_single) @ _COARSE_DENSITY_SINGLE
         return result
 
     @cached_property
-    def _fine_single(self) -> Reals:
-        return self._singles(_GRID_SINGLE)
-
-    @cached_property
     def _coarse_single(self) -> Reals:
-        return self._singles(_COARSE_GRID_SINGLE)
-
-    def _singles(self, grid: Reals) -> Reals:
         gamma, beta = (each.astype(np.float32)[:, None] for each in (self._gamma, self._beta))
-        values: Reals = gamma * grid
+        values: Reals = gamma * _COARSE_GRID_SINGLE
         values += beta
         return values
 
     @cached_property
     def _squashed(self) -> Reals:
         """Values behind a sigmoid, which make a SiLU, too."""
-        return _sigmoid(self._coarse_single)
+        return sigmoid(self._coarse_single)
 
-    @cached_property
-    def _rectified(self) -> Reals:
-        """Means behind a ReLU."""
-        means: Reals = np.maximum(self._fine_single, 0.0) @ _DENSITY_SINGLE
-        return means
+
+def _spread_of(mean: Floats, square: Floats) -> tuple[Floats, Floats]:
+    """Means and variances of shape (channels, 1), by those of squares."""
+    return mean[:, None], np.maximum(square - np.square(mean), 0.0)[:, None]
 
 
 def _moments(values: Reals, weights: Floats) -> tuple[Floats, Floats]:
@@ -275,5 +212,4 @@ def after_activation(
 
 def after_prelu(gamma: Floats, beta: Floats, slopes: Floats) -> tuple[Floats, Floats]:
     """The same for PReLU with its own slopes, of shape (channels,) or (1,), without pooling."""
-    column = np.broadcast_to(slopes, gamma.shape)[:, None]
-    return after_activation(gamma, beta, lambda x: np.where(x > 0, x, column * x))
+    return Normals(gamma, beta).after_slopes(slopes)

@@ -14,7 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, after_activation
+from normcheck.norms.belonging.structure.activation_moments import after_activation
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.module_step import ModuleStep
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import median

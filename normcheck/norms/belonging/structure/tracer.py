@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.inflow import (
     Activated,
     Averaged,

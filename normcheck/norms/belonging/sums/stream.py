@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from normcheck.lazy_dataclass import lazy_dataclass
-from normcheck.norms.belonging.structure.activation_moments import ACTIVATIONS, after_activation
+from normcheck.norms.belonging.structure.activation_moments import after_activation
+from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import weights_kind
 from normcheck.norms.belonging.sums.blocks import Unit
 from normcheck.norms.kinds import Family
