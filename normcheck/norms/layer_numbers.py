@@ -1,6 +1,7 @@
 """The values of a norm's tensors, read where they can be."""
 
 from collections.abc import Sequence
+from math import isnan
 
 import numpy as np
 
@@ -63,8 +64,13 @@ def read_count(tensor: TensorRef | None) -> BatchCount | None:
 def median(values: Sequence[float] | Floats) -> float:
     """The median of at least one number.
 
-    Not ``np.median``, which imports ``numpy.ma``: that takes longer than a whole scan.
+    Not ``np.median``, which imports ``numpy.ma``: that takes longer than a whole scan. The few
+    numbers of a list are ordered as such, unless one of them is none.
     """
+    if type(values) is list and not isnan(sum(values)):
+        short = sorted(values)
+        half = len(short) // 2
+        return float(short[half] if len(short) % 2 else short[half - 1] / 2 + short[half] / 2)
     ordered = np.array(values, dtype=np.float64).reshape(-1)
     ordered.sort()
     return middle_of(ordered)

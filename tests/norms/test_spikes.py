@@ -182,8 +182,8 @@ def test_rates_are_those_of_neurons_followed_step_by_step(shown: bool, to_zero: 
     """Whatever is worked out at once comes to what adding up, one step after another, does."""
     choice = np.random.default_rng(0)
     gamma, beta = choice.uniform(0.0, 1.5, 12), choice.normal(0.2, 0.6, 12)
-    same, anew = spikes._places()
-    rates = spikes._adding_up(gamma, beta)
+    same, anew = spikes._places(spikes._PATHS)
+    rates = spikes._adding_up(gamma, beta, spikes._PATHS)
     expected = []
     membrane, fired = np.zeros((12, same.size)), np.zeros(12)
     for step, values in enumerate(anew, 1):

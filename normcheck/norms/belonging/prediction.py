@@ -83,17 +83,17 @@ class Prediction:
         self._variances: Floats | None = behind if at_once else None
         self._squares: Floats | None = None if at_once else behind
         self.share = 1.0
-        bias: Floats = np.zeros((1, 1, 1))
+        bias: Floats | None = None
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
         stored, weight = self._stored = weighted_means(link)
         self._borderless = link.taps == 1
         self._own = max(float((stored * stored) @ weight), LEAST_ENERGY)
-        self.mean = mean + bias
+        self.mean = mean if bias is None else mean + bias
         self.measure()
         for share in shares_seen(link)[1:]:
             other = copy(self)
-            other.mean, other.share = mean * share + bias, share
+            other.mean, other.share = mean * share + (0.0 if bias is None else bias), share
             other.measure()
             if other.suits_better_than(self):
                 self.__dict__ |= other.__dict__
@@ -101,10 +101,13 @@ class Prediction:
     def measure(self) -> None:
         """Hold the means against the stored ones, under each hypothesis and border."""
         stored, weight = self._stored
-        flat = self.mean.reshape(stored.size, -1)
-        weighted = flat * weight[:, None]
-        predicted = np.einsum("ij,ij->j", flat, weighted).reshape(self.mean.shape[1:])
-        both = (stored @ weighted).reshape(self.mean.shape[1:])
+        # Of a single tap all borders are alike.
+        flat = (self.mean[:, :, 0] if self._borderless else self.mean).reshape(stored.size, -1)
+        shape = (self.mean.shape[1], -1)
+        predicted = (weight @ np.square(flat)).reshape(shape)
+        both = ((stored * weight) @ flat).reshape(shape)
+        if self._borderless:
+            predicted, both = (np.repeat(each, len(BORDERS), axis=1) for each in (predicted, both))
         self.explained = 1.0 - (predicted - 2.0 * both + self._own) / self._own
         self.slopes = both / np.maximum(predicted, 1e-12)
         self.alignment = np.abs(both) * self.slopes / self._own

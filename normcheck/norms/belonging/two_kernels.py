@@ -86,12 +86,19 @@ def one_behind_the_other(
     both = np.zeros((outputs, *size, inputs), np.float32)
     # One tap after the other: products of all of them at once are larger than a processor's cache.
     by_tap = np.ascontiguousarray(second.transpose(2, 0, 1))
-    for rows, place in zip(by_tap, product(*map(range, sizes[1])), strict=True):
-        inside = tuple(slice(at, at + size) for at, size in zip(place, sizes[0], strict=True))
-        there = both[(slice(None), *inside)]
-        # Into the view: by its index, numpy copies it onto itself, too.
+    for rows, inside in zip(by_tap, _insides(*sizes), strict=True):
+        there = both[inside]  # a view: by its index, numpy copies it onto itself, too
         there += (rows @ scaled).reshape(outputs, *sizes[0], inputs)
     return both.reshape(outputs, -1, inputs)
+
+
+@lru_cache(maxsize=64)
+def _insides(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[tuple[slice, ...], ...]:
+    """Where in the kernel of both the first one lies, for each tap of the second."""
+    return tuple(
+        (slice(None), *(slice(at, at + size) for at, size in zip(place, first, strict=True)))
+        for place in product(*map(range, second))
+    )
 
 
 def usual_variance(weights: Singles, size: tuple[int, ...]) -> Singles:

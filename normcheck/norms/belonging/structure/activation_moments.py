@@ -17,6 +17,7 @@ import numpy as np
 
 from normcheck.norms.belonging.structure.activations import (
     ACTIVATIONS,
+    SLOPES,
     SMOOTH,
     Activation,
     Reals,
@@ -163,11 +164,13 @@ class Normals:
             An array of shape (channels, activations), to single precision.
         """
         result: Floats = np.empty((self._beta.size, len(activations)))
+        columns, slopes = _sloped(tuple(activations))
+        result[:, columns] = sloped_mean(self._cut, slopes).T
         for column, name in enumerate(activations):
             activation = ACTIVATIONS[name]
-            if activation is no_activation:
-                result[:, column] = self._beta
-            elif activation in CLOSED:
+            if activation in SLOPES:
+                continue
+            if activation in CLOSED:
                 result[:, column] = CLOSED[activation].mean(self._cut)
             elif name == "sigmoid":
                 result[:, column] = self._squashed @ _COARSE_DENSITY_SINGLE
@@ -188,6 +191,14 @@ class Normals:
     def _squashed(self) -> Reals:
         """Values behind a sigmoid, which make a SiLU, too."""
         return sigmoid(self._coarse_single)
+
+
+@lru_cache(maxsize=16)
+def _sloped(activations: tuple[str, ...]) -> tuple[list[int], Floats]:
+    """Which of them have a slope below 0 and 1 above, and these, of shape (activations, 1)."""
+    known = [SLOPES.get(ACTIVATIONS[name]) for name in activations]
+    columns = [column for column, slope in enumerate(known) if slope is not None]
+    return columns, np.array([[known[column]] for column in columns], dtype=np.float64)
 
 
 def _spread_of(mean: Floats, square: Floats) -> tuple[Floats, Floats]:

@@ -94,5 +94,8 @@ ACTIVATIONS: Mapping[str, Activation] = {
 """The simplest first: among equally good ones the first is named."""
 SMOOTH = frozenset((silu, gelu, mish, np.tanh, sigmoid))
 """Those without a kink."""
-SLOPES = {ACTIVATIONS[name]: slope for name, slope in {"ReLU": 0.0, **_LEAKY}.items()}
+SLOPES = {
+    ACTIVATIONS[name]: slope
+    for name, slope in {"ReLU": 0.0, "no activation": 1.0, **_LEAKY}.items()
+}
 """Of those that have one slope below 0 and 1 above."""

@@ -101,7 +101,7 @@ class ClosedForm:
 
 
 def sloped_mean(of: CutNormals, slopes: Floats | float) -> Floats:
-    """E[f(y)] where f has these slopes below 0, (channels,) or one for all, and 1 above."""
+    """E[f(y)] where f has these slopes below 0 and 1 above; of the shape of both together."""
     return slopes * of.beta + (1.0 - slopes) * of.above(1, _ZERO)
 
 
@@ -172,6 +172,13 @@ CLOSED: Mapping[Activation, ClosedForm] = {
     elu: ClosedForm(_elu_mean, _elu_square, _elu_slope),
     hardswish: ClosedForm(_hardswish_mean, _hardswish_square, _hardswish_slope),
 }
+
+
+def normal_share(x: Floats) -> Floats:
+    """Φ(x)."""
+    tail = _scaled_tail(np.abs(x)) * np.exp(-0.5 * np.square(x))
+    share: Floats = np.where(x > 0, 1.0 - tail, tail)
+    return share
 
 
 def _scaled_tail(x: Floats) -> Floats:
