@@ -60,7 +60,9 @@ def anatomy_of(
         steps = steps_of(model, layers) if stored else []
         agreement = _in_either_order(model, layers, steps, weights_budget)
         if agreement is not None:
-            agreement = replace(without_modulated(agreement, steps), gated=gated_widths(steps))
+            agreement = without_modulated(agreement, steps)
+            if gated := gated_widths(steps):
+                agreement = replace(agreement, gated=gated)
         first = read_first_norm(model, layers, steps)
     return Anatomy(
         where=model.where,

@@ -26,8 +26,11 @@ def in_any_order(fits: Sequence[Fit]) -> Cause | None:
     Args:
         fits: Of the links that count.
     """
-    told = [f for f in fits if f.explained >= AGREES and _apart_in_layer(f) > FAINT]
-    if len(told) < FEWEST_LAYERS or max(map(beyond_none, told)) >= AT_MOST:
+    explained = [f for f in fits if f.explained >= AGREES]
+    if any(beyond_none(f) >= AT_MOST and _apart_in_layer(f) > FAINT for f in explained):
+        return None  # as nearly always
+    told = [f for f in explained if _apart_in_layer(f) > FAINT]
+    if len(told) < FEWEST_LAYERS:
         return None
     if median([beyond_none(f) for f in told]) >= BY_CHANCE:
         return None
