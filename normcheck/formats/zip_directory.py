@@ -12,7 +12,7 @@ from array import array
 from typing import Protocol
 
 from normcheck.sources.limits import Budget
-from normcheck.sources.source import Source, is_distant
+from normcheck.sources.source import Source
 
 LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
 """Signature, flags, method, then the lengths of the name and of the extra field."""
@@ -95,7 +95,8 @@ class Directory:
     def data_offset(self, source: Source, place: int) -> int | None:
         """Where the bytes of a stored member begin, whose own header agrees with the directory.
 
-        Headers near each other are read at once.
+        Headers near each other are read at once: nobody reads the directory of a distant file in
+        columns.
 
         Returns:
             None where it does not agree, or anything else is to be looked at more closely.
@@ -105,7 +106,6 @@ class Directory:
             self.methods[place] != zipfile.ZIP_STORED
             or self.packed[place] != size
             or self.flags[place] & ENCRYPTED
-            or is_distant(source)
             or not name.isascii()
         ):
             return None
