@@ -12,7 +12,7 @@ from array import array
 from typing import Protocol
 
 from normcheck.sources.limits import Budget
-from normcheck.sources.source import Source
+from normcheck.sources.source import Source, whole_of
 
 LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
 """Signature, flags, method, then the lengths of the name and of the extra field."""
@@ -115,9 +115,12 @@ class Directory:
         if at < 0 or at + length > len(window):
             if header < 0 or header + length > source.size:
                 return None
-            wanted = min(_WINDOW, source.size - header) if size <= _NEAR else length
-            at, window = 0, source.read_at(header, max(wanted, length))
-            self._window = header, window
+            begin, window = 0, whole_of(source)
+            if not window:
+                wanted = min(_WINDOW, source.size - header) if size <= _NEAR else length
+                begin, window = header, source.read_at(header, max(wanted, length))
+            at = header - begin
+            self._window = begin, window
         signature, flags, method, named, extra = LOCAL_HEADER.unpack_from(window, at)
         if (
             signature != b"PK\x03\x04"

@@ -46,7 +46,7 @@ _GET, _LONG_GET = ord("h"), ord("j")
 _INT1, _INT2, _INT4 = ord("K"), ord("M"), ord("J")
 _TEXT = ord("X")
 _TEXTS = (_TEXT, 0x8C)
-_NO_ITEMS, _NO_ENTRIES, _FALSE = ord(")"), ord("}"), 0x89
+_NO_ITEMS, _NO_ENTRIES = ord(")"), ord("}")
 _REDUCE, _PERSISTENT = ord("R"), ord("Q")
 
 
@@ -198,8 +198,6 @@ class InertUnpickler(PickleWindow):
                         stack[-1] = (stack[-1],)
                     elif opcode == _PERSISTENT:
                         stack.append(persistent(stack.pop()))
-                    elif opcode == _FALSE:
-                        stack.append(False)
                     elif opcode == _NO_ENTRIES:
                         stack.append({})
                     elif opcode == _LONG_GET:

@@ -78,6 +78,11 @@ def view_at(source: Source, offset: int, length: int) -> Bytes:
     return source.read_at(offset, length)
 
 
+def whole_of(source: Source) -> bytes:
+    """All bytes of a source that has them at hand; none of any other."""
+    return source.whole if type(source) is FileSource else b""
+
+
 def ends_early(name: str, offset: int, length: int, size: int) -> UnreadableError:
     """The error for bytes that a file does not have."""
     return UnreadableError(
@@ -153,6 +158,11 @@ class FileSource:
             return self.read_at(offset, length)
         check_range(self._name, offset, length, self._size)
         return memoryview(self._whole)[offset : offset + length]
+
+    @property
+    def whole(self) -> bytes:
+        """All bytes of a short file, once one was asked for; none of a longer one."""
+        return self._whole
 
     def _read_whole(self) -> bytes:
         self._whole = self._pieces(0, self._size)
