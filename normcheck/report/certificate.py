@@ -82,14 +82,14 @@ def certificate_of(layers: Iterable[LayerSummary], *, unfinished: bool = False) 
     groups: dict[tuple[Standing, str], list[LayerSummary]] = {}
     for layer in layers:
         groups.setdefault((layer.standing, layer.why), []).append(layer)
-    by: dict[Standing, list[AlikeLayers]] = {standing: [] for standing in Standing}
+    by: dict[Standing, list[AlikeLayers]] = {}
     for (standing, why), alike in groups.items():
         paths = tuple([n.path for n in alike])
         channels = sum([n.features or 0 for n in alike])
         stored = standing is not Standing.VOUCHED or any(n.mean or n.variance for n in alike)
-        by[standing].append(AlikeLayers(why, paths, channels, stored))
+        by.setdefault(standing, []).append(AlikeLayers(why, paths, channels, stored))
     vouched, accused, untold = (
-        tuple(sorted(by[standing], key=lambda group: -len(group.layers)))
+        tuple(sorted(by.get(standing, ()), key=lambda group: -len(group.layers)))
         for standing in (Standing.VOUCHED, Standing.ACCUSED, Standing.UNTOLD)
     )
     return Certificate(vouched, accused, untold, unfinished)
