@@ -6,10 +6,8 @@ Whoever reads an archive that torch refuses should hear of it: what is judged he
 what anybody loads.
 """
 
-import zipfile
-
-from normcheck.formats.zip_directory import Archive
-from normcheck.formats.zip_members import find
+from normcheck.formats.zip_directory import Archive, Directory
+from normcheck.formats.zip_members import find_named
 from normcheck.lazy_pattern import lazy_pattern
 from normcheck.sources.limits import Budget
 from normcheck.sources.source import Source, is_distant
@@ -57,11 +55,11 @@ def why_reader_refuses(source: Source, archive: Archive, budget: Budget) -> str:
         return f"{first[:80]!r} lies in no folder"
     for name in (".data/version", "version"):
         member = _member(archive, f"{root}/{name}")
-        if member is not None:
+        if member:
             break
     else:
         return f"its folder {root[:80]!r} holds no version of the format"
-    text = _read(source, member, budget)
+    text = _read(source, archive, member, budget)
     if text is None:
         return ""
     number = _NUMBER.match(text)
@@ -74,14 +72,12 @@ def why_reader_refuses(source: Source, archive: Archive, budget: Budget) -> str:
 
 
 def _odd_records(source: Source, archive: Archive, root: str, budget: Budget) -> str:
-    if _member(archive, f"{root}/data.pkl") is None:
+    if not _member(archive, f"{root}/data.pkl"):
         return f"its folder {root[:80]!r} holds no data.pkl"
-    order = _member(archive, f"{root}/byteorder")
-    text = _read(source, order, budget) if order is not None else None
+    text = _read(source, archive, _member(archive, f"{root}/byteorder"), budget)
     if text is not None and text not in (b"little", b"big"):
         return f"its byte order is {text[:20]!r}"
-    alignment = _member(archive, f"{root}/.storage_alignment")
-    text = _read(source, alignment, budget) if alignment is not None else None
+    text = _read(source, archive, _member(archive, f"{root}/.storage_alignment"), budget)
     if text is not None:
         try:
             int(text)
@@ -90,19 +86,20 @@ def _odd_records(source: Source, archive: Archive, root: str, budget: Budget) ->
     return ""
 
 
-def _member(archive: Archive, name: str) -> zipfile.ZipInfo | None:
-    """A member by name, as torch looks for it: without regard to case."""
-    try:
-        return archive.getinfo(name)
-    except KeyError:
-        folded = name.lower()
-        found = next((n for n in archive.namelist() if n.lower() == folded), None)
-        return archive.getinfo(found) if found is not None else None
+def _member(archive: Archive, name: str) -> str:
+    """The name of a member, as torch looks for it: without regard to case; "" if there is none."""
+    names = archive.namelist()
+    if name in (archive.places if isinstance(archive, Directory) else names):
+        return name
+    folded = name.lower()
+    if folded not in "\n".join(names).lower():
+        return ""
+    return next((n for n in names if n.lower() == folded), "")
 
 
-def _read(source: Source, member: zipfile.ZipInfo, budget: Budget) -> bytes | None:
-    """The first bytes of a short member; None where the look would be a journey."""
-    if is_distant(source):
+def _read(source: Source, archive: Archive, name: str, budget: Budget) -> bytes | None:
+    """The first bytes of a short member; None where there is none, or the look were a journey."""
+    if not name or is_distant(source):
         return None
-    region = find(source, member, budget)
+    region = find_named(source, archive, name, budget)
     return region.read(0, min(region.nbytes, _SHORT))

@@ -152,10 +152,9 @@ def _is_big_endian(source: Source, archive: Archive, name: str, budget: Budget) 
     # Absent in files of torch before 2.1, which were little-endian on every machine
     # that anybody trained on; torch.load makes the same assumption.
     try:
-        member = archive.getinfo(name)
+        region = find_named(source, archive, name, budget)
     except KeyError:
         return False
-    region = find(source, member, budget)
     order = region.read(0, min(region.nbytes, 64)).strip()
     if order not in _BYTEORDERS:
         raise UnreadableError(

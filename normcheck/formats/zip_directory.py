@@ -12,7 +12,7 @@ from array import array
 from typing import Protocol
 
 from normcheck.sources.limits import Budget
-from normcheck.sources.source import Source, is_distant
+from normcheck.sources.source import Source, whole_of
 
 LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
 """Signature, flags, method, then the lengths of the name and of the extra field."""
@@ -95,7 +95,8 @@ class Directory:
     def data_offset(self, source: Source, place: int) -> int | None:
         """Where the bytes of a stored member begin, whose own header agrees with the directory.
 
-        Headers near each other are read at once.
+        Headers near each other are read at once: nobody reads the directory of a distant file in
+        columns.
 
         Returns:
             None where it does not agree, or anything else is to be looked at more closely.
@@ -105,7 +106,6 @@ class Directory:
             self.methods[place] != zipfile.ZIP_STORED
             or self.packed[place] != size
             or self.flags[place] & ENCRYPTED
-            or is_distant(source)
             or not name.isascii()
         ):
             return None
@@ -115,9 +115,12 @@ class Directory:
         if at < 0 or at + length > len(window):
             if header < 0 or header + length > source.size:
                 return None
-            wanted = min(_WINDOW, source.size - header) if size <= _NEAR else length
-            at, window = 0, source.read_at(header, max(wanted, length))
-            self._window = header, window
+            begin, window = 0, whole_of(source)
+            if not window:
+                wanted = min(_WINDOW, source.size - header) if size <= _NEAR else length
+                begin, window = header, source.read_at(header, max(wanted, length))
+            at = header - begin
+            self._window = begin, window
         signature, flags, method, named, extra = LOCAL_HEADER.unpack_from(window, at)
         if (
             signature != b"PK\x03\x04"

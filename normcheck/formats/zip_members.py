@@ -23,7 +23,7 @@ from normcheck.formats.zip_directory import (
 )
 from normcheck.saved.tensors import InPlace, PlainRegion, Region
 from normcheck.sources.limits import Budget
-from normcheck.sources.source import Source, counted_stream, is_distant
+from normcheck.sources.source import Bytes, Source, counted_stream, is_distant, view_at
 
 _PIECE = 1 << 20
 """Bytes read, or unpacked, at a time."""
@@ -275,21 +275,29 @@ class StoredRegion(InPlace):
 
     def read(self, start: int, length: int) -> bytes:
         """``length`` bytes from ``start``, after a look at the whole member where it is small."""
+        return bytes(self.view(start, length))  # of bytes no copy
+
+    def view(self, start: int, length: int) -> Bytes:
+        """The same."""
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
-        whole = length == self.nbytes
+        offset = self.offset if self._offset is None else self._offset
         if self._checked or not self.checksum:
-            return self.source.read_at(self.offset + start, length)
-        if not whole and self.nbytes > _SMALL:
+            return view_at(self.source, offset + start, length)
+        if length == self.nbytes:
+            data = view_at(self.source, offset + start, length)
+            self._compare(zlib.crc32(data))
+            self._checked = True
+            return data
+        if self.nbytes > _SMALL:
             return self._read_on(start, length)
-        data = self.source.read_at(self.offset + start, length) if whole else b""
-        checksum = zlib.crc32(data)
-        for piece in range(0, 0 if whole else self.nbytes, _PIECE):
-            part = self.source.read_at(self.offset + piece, min(_PIECE, self.nbytes - piece))
+        checksum = 0
+        for piece in range(0, self.nbytes, _PIECE):
+            part = view_at(self.source, offset + piece, min(_PIECE, self.nbytes - piece))
             checksum = zlib.crc32(part, checksum)
         self._compare(checksum)
         self._checked = True
-        return data if whole else self.source.read_at(self.offset + start, length)
+        return view_at(self.source, offset + start, length)
 
     def _read_on(self, start: int, length: int) -> bytes:
         """A part of a large member; reading all of it in order reveals damage at its end."""

@@ -117,8 +117,11 @@ def _spend(budget: Budget, path: str, state: Mapping[str, object]) -> None:
     budget.spend(_RECORD_BYTES)
     for part in ("_parameters", "_buffers", "_modules"):
         names = entries_of(state.get(part))
-        letters = sum(len(name) for name in names if isinstance(name, str))
-        budget.copy(0, letters + len(names) * (len(path) + 1))
+        letters = len(names) * (len(path) + 1)
+        for name in names:
+            if isinstance(name, str):
+                letters += len(name)
+        budget.copy(0, letters)
 
 
 def _hidden(state: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -130,9 +133,13 @@ def _hidden(state: Mapping[str, object]) -> Iterator[tuple[str, object]]:
             if is_module(value):
                 yield name, value
         elif isinstance(value, list | tuple):
-            yield from ((f"{name}[{i}]", v) for i, v in enumerate(value) if is_module(v))
+            for place, item in enumerate(value):
+                if is_module(item):
+                    yield f"{name}[{place}]", item
         elif isinstance(value, dict):
-            yield from ((f"{name}[{brief(k)}]", v) for k, v in value.items() if is_module(v))
+            for key, item in value.items():
+                if is_module(item):
+                    yield f"{name}[{brief(key)}]", item
 
 
 def _join(path: str, name: str) -> str:

@@ -60,9 +60,12 @@ def named_by_observation(tensors: Mapping[str, TensorRef]) -> dict[str, TensorRe
     Args:
         tensors: Of one dictionary, by its names.
     """
-    if any(_BETWEEN in name for name in tensors):
+    together = "\n".join(tensors)
+    if _BETWEEN in together:
         parts = {name: name.split(_BETWEEN) for name in tensors}
         return {".".join((*part[1:], part[0])): tensors[name] for name, part in parts.items()}
+    if _SUMS[1] not in together:
+        return None
     ends = [name for name in tensors if name.endswith(_SUMS[1])]
     stems = [name.removesuffix(_SUMS[1]) for name in ends]
     own = set(chain.from_iterable([stem + end for end in _SUMS] for stem in stems))

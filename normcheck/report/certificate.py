@@ -5,7 +5,6 @@ statistics that were not looked at.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.report import LayerSummary, ModelReport, Standing
@@ -70,33 +69,30 @@ class Certificate:
 
 def certificate_for(model: ModelReport) -> Certificate:
     """The certificate of a model, which a run that failed leaves open."""
-    return replace(certificate_of(model.layers), unfinished=model.run_failed)
+    return certificate_of(model.layers, unfinished=model.run_failed)
 
 
-def certificate_of(layers: Iterable[LayerSummary]) -> Certificate:
-    """The certificate of a model's layers."""
+def certificate_of(layers: Iterable[LayerSummary], *, unfinished: bool = False) -> Certificate:
+    """The certificate of a model's layers.
+
+    Args:
+        layers: All of them.
+        unfinished: Whether a run that was to tell more failed.
+    """
     groups: dict[tuple[Standing, str], list[LayerSummary]] = {}
     for layer in layers:
         groups.setdefault((layer.standing, layer.why), []).append(layer)
-    made = {
-        key: AlikeLayers(
-            key[1],
-            tuple(n.path for n in alike),
-            sum(n.features or 0 for n in alike),
-            stored=key[0] is not Standing.VOUCHED or any(n.mean or n.variance for n in alike),
-        )
-        for key, alike in groups.items()
-    }
-    by = {
-        standing: tuple(
-            sorted(
-                (group for (kind, _), group in made.items() if kind is standing),
-                key=lambda group: -len(group.layers),
-            )
-        )
-        for standing in Standing
-    }
-    return Certificate(by[Standing.VOUCHED], by[Standing.ACCUSED], by[Standing.UNTOLD])
+    by: dict[Standing, list[AlikeLayers]] = {}
+    for (standing, why), alike in groups.items():
+        paths = tuple([n.path for n in alike])
+        channels = sum([n.features or 0 for n in alike])
+        stored = standing is not Standing.VOUCHED or any(n.mean or n.variance for n in alike)
+        by.setdefault(standing, []).append(AlikeLayers(why, paths, channels, stored))
+    vouched, accused, untold = (
+        tuple(sorted(by.get(standing, ()), key=lambda group: -len(group.layers)))
+        for standing in (Standing.VOUCHED, Standing.ACCUSED, Standing.UNTOLD)
+    )
+    return Certificate(vouched, accused, untold, unfinished)
 
 
 def count(groups: Sequence[AlikeLayers]) -> int:

@@ -275,19 +275,29 @@ def with_verdict(
     """The line of a layer with the findings of its model that name it."""
     if not findings and not suppressed:
         return layer
-    blamed = [f for f in findings if layer.path in f.layers]
-    hidden = [s.finding for s in suppressed if layer.path in s.finding.layers]
-    known = {finding.rule for finding in hidden}
-    if not blamed and not known:
+    loud, rules, hidden = set[str](), set[str](), set[str]()
+    worst: Severity | None = None
+    for finding in findings:
+        if layer.path in finding.layers:
+            rules.add(finding.rule)
+            if finding.severity is not Severity.INFO:
+                loud.add(finding.rule)
+            if worst is None or finding.severity.rank > worst.rank:
+                worst = finding.severity
+    for entry in suppressed:
+        if layer.path in entry.finding.layers:
+            hidden.add(entry.finding.rule)
+            if entry.finding.severity is not Severity.INFO:
+                loud.add(entry.finding.rule)
+    if not rules and not hidden:
         return layer
-    loud = sorted({f.rule for f in (*blamed, *hidden) if f.severity is not Severity.INFO})
     return replace(
         layer,
         standing=Standing.ACCUSED if loud else layer.standing,
-        why=", ".join(loud) if loud else layer.why,
-        rules=tuple(sorted({f.rule for f in blamed})),
-        worst=max((f.severity for f in blamed), key=lambda s: s.rank, default=None),
-        suppressed=tuple(sorted(known)),
+        why=", ".join(sorted(loud)) if loud else layer.why,
+        rules=tuple(sorted(rules)),
+        worst=worst,
+        suppressed=tuple(sorted(hidden)),
     )
 
 

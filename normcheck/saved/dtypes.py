@@ -185,7 +185,7 @@ def _bits(code: str) -> np.dtype[Any]:
     return np.dtype(code)
 
 
-def decode(raw: bytes, dtype: DType, *, big_endian: bool) -> Array:
+def decode(raw: bytes | memoryview, dtype: DType, *, big_endian: bool) -> Array:
     """The numbers in ``raw``, one dimension.
 
     Args:

@@ -12,7 +12,7 @@ from normcheck.errors import RefusedError, UnreadableError
 from normcheck.often_made import often_made
 from normcheck.saved.dtypes import Array, DType, decode
 from normcheck.sources.limits import DEFAULT_LIMITS, Limits
-from normcheck.sources.source import Source
+from normcheck.sources.source import Bytes, Source, view_at
 from normcheck.wording import in_short
 
 _INTEGER = frozenset((int,))
@@ -38,6 +38,10 @@ class InPlace:
 
     __slots__ = ()
 
+    def view(self, start: int, length: int) -> Bytes:
+        """What ``read`` returns, not copied where the source has it at hand."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, slots=True)
 class PlainRegion(InPlace):
@@ -50,6 +54,10 @@ class PlainRegion(InPlace):
     def read(self, start: int, length: int) -> bytes:
         """Read only what is asked for."""
         return self.source.read_at(self.offset + start, length)
+
+    def view(self, start: int, length: int) -> Bytes:
+        """The same."""
+        return view_at(self.source, self.offset + start, length)
 
     def spans(self, start: int, length: int) -> Iterator[tuple[Source, int, int]]:
         """Exactly that."""
@@ -82,6 +90,13 @@ class Storage:
         if self.region is None:
             raise UnreadableError(f"storage {self.key}: its bytes are not in the file")
         return self.region.read(start, length)
+
+    def view(self, start: int, length: int) -> Bytes:
+        """The same, to make numbers of: not copied where the source has all of it at hand."""
+        region: object = self.region
+        if self.root is None and isinstance(region, InPlace):
+            return region.view(start, length)
+        return self.read(start, length)
 
     def spans(self, start: int, length: int) -> Iterator[tuple[Source, int, int]]:
         """What ``read`` would read of which source."""
@@ -167,26 +182,27 @@ class TensorRef:
         Raises:
             UnreadableError: The file holds no data for this tensor, or it ends early.
         """
-        if self.storage is None or not self.readable:
-            raise UnreadableError(f"a tensor without values: {self.note or self.dtype.name}")
-        numel = self.numel
+        storage, dtype, shape = self.storage, self.dtype, self.shape
+        if storage is None or not self.readable:
+            raise UnreadableError(f"a tensor without values: {self.note or dtype.name}")
+        numel = prod(shape)
         if numel == 0:
-            return np.zeros(self.shape)
-        size = self.dtype.itemsize
-        plain = self.strides == contiguous_strides(self.shape)
+            return np.zeros(shape)
+        size = dtype.itemsize
+        plain = self.strides == contiguous_strides(shape)
         span = numel if plain else self.span
         # Strides of 0 show one byte any number of times: what is asked for counts, too.
         if max(numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
             raise RefusedError(
-                f"a tensor of shape {in_short(self.shape)} takes more than "
+                f"a tensor of shape {in_short(shape)} takes more than "
                 f"{DEFAULT_LIMITS.tensor_bytes:,} bytes when it is read",
                 "only norms and the weights between them are read; no real one is that large",
             )
-        raw = self.storage.read(self.offset * size, span * size)
-        flat = decode(raw, self.dtype, big_endian=self.storage.big_endian)
+        raw = storage.view(self.offset * size, span * size)
+        flat = decode(raw, dtype, big_endian=storage.big_endian)
         values: Array
         if plain:  # as nearly all are, and in a third of the time
-            values = flat.reshape(self.shape)
+            values = flat.reshape(shape)
             values.flags.writeable = False
         else:
             # The stride of a dimension of one element is never used, and may be any number.

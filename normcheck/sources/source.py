@@ -36,6 +36,10 @@ class Source(Protocol):
         ...
 
 
+Bytes = bytes | memoryview
+"""Bytes to make numbers of, perhaps without a copy."""
+
+
 class DistantSource(Source, Protocol):
     """A source of which every read takes a journey: what is known to be needed is named before."""
 
@@ -57,10 +61,26 @@ _WHOLE_BYTES = 512 << 10
 """Length up to which a file is read at once: its hundred pieces would take longer one by one,
 and the system reads as much ahead in any case."""
 
+_ALIGNED = 16
+"""Bytes to whose multiples an allocator aligns what it returns. With numbers that lie elsewhere
+numpy may calculate in another order, so that their last bits differ."""
+
 
 def is_distant(source: Source) -> TypeGuard[DistantSource]:
     """Whether reads of ``source`` should be few."""
     return getattr(source, "distant", False)
+
+
+def view_at(source: Source, offset: int, length: int) -> Bytes:
+    """What ``read_at`` returns, not copied where the source has all of its bytes at hand."""
+    if type(source) is FileSource:
+        return source.view_at(offset, length)
+    return source.read_at(offset, length)
+
+
+def whole_of(source: Source) -> bytes:
+    """All bytes of a source that has them at hand; none of any other."""
+    return source.whole if type(source) is FileSource else b""
 
 
 def ends_early(name: str, offset: int, length: int, size: int) -> UnreadableError:
@@ -129,10 +149,24 @@ class FileSource:
         """Exactly ``length`` bytes from ``offset``."""
         check_range(self._name, offset, length, self._size)
         if self._size <= _WHOLE_BYTES and not self._closed:
-            if not self._whole:
-                self._whole = self._pieces(0, self._size)
-            return self._whole[offset : offset + length]
+            return (self._whole or self._read_whole())[offset : offset + length]
         return self._pieces(offset, length)
+
+    def view_at(self, offset: int, length: int) -> Bytes:
+        """The same, not copied where the file is read whole and the bytes are aligned there."""
+        if offset % _ALIGNED or not self._whole:
+            return self.read_at(offset, length)
+        check_range(self._name, offset, length, self._size)
+        return memoryview(self._whole)[offset : offset + length]
+
+    @property
+    def whole(self) -> bytes:
+        """All bytes of a short file, once one was asked for; none of a longer one."""
+        return self._whole
+
+    def _read_whole(self) -> bytes:
+        self._whole = self._pieces(0, self._size)
+        return self._whole
 
     def _pieces(self, offset: int, length: int) -> bytes:
         parts: list[bytes] = []

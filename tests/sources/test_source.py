@@ -12,7 +12,7 @@ from normcheck.formats.nested_archives import RegionSource
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.saved.tensors import PlainRegion
 from normcheck.sources.opening import FilePart, Files
-from normcheck.sources.source import FileSource, MemorySource, Source, stream
+from normcheck.sources.source import FileSource, MemorySource, Source, stream, view_at, whole_of
 
 
 @pytest.fixture(params=["file", "memory", "part", "region"])
@@ -168,3 +168,32 @@ def test_a_file_that_nobody_closes_is_given_back(tmp_path: Path) -> None:
     del source
     gc.collect()
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_views_are_what_is_read(source: Source) -> None:
+    """Whatever a source has at hand, a view shows the same bytes, before and after a first read."""
+    for _ in range(2):
+        for offset in range(11):
+            length = 10 - offset
+            assert bytes(view_at(source, offset, length)) == bytes(range(offset, 10))
+    with pytest.raises(UnreadableError):
+        view_at(source, 0, 11)
+
+
+def test_views_of_a_short_file(tmp_path: Path) -> None:
+    """Aligned numbers of a short file are not copied, others are; either stay behind its end."""
+    path = tmp_path / "short"
+    data = bytes(range(256))
+    path.write_bytes(data)
+    source = FileSource(path)
+    assert whole_of(source) == b""
+    source.read_at(0, 1)
+    assert whole_of(source) == data
+    aligned, between = view_at(source, 32, 8), view_at(source, 33, 8)
+    assert isinstance(aligned, memoryview)
+    assert aligned.readonly
+    assert isinstance(between, bytes)
+    source.close()
+    assert bytes(aligned) == data[32:40]
+    assert between == data[33:41]
+    assert whole_of(source) == b""

@@ -183,8 +183,10 @@ def _layer(
     unread: dict[str, str] = {}
 
     def values(*names: str) -> Values | None:
-        name = next((name for name in names if name in leaves), None)
-        return read_values(leaves[name], name, unread) if name else None
+        for name in names:
+            if name in leaves:
+                return read_values(leaves[name], name, unread)
+        return None
 
     fused = kind.name == "fused conv-BatchNorm"
     mean = values("running_mean")

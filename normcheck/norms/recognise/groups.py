@@ -161,6 +161,9 @@ def without_aliases(
     ``torch.save`` keeps which tensors are one and the same: a module that sits at four places of
     a model has four names in its state dict.
     """
+    tensors = [tensor for group, _ in recognised for tensor in group.leaves.values()]
+    if len({id(tensor.storage) for tensor in tensors}) == len(tensors):
+        return recognised, {}  # each with bytes of its own, as nearly always
     first: dict[tuple[object, ...], str] = {}
     aliases: dict[str, list[str]] = {}
     kept: list[Recognised] = []

@@ -109,7 +109,7 @@ def named_statistics(leaves: Mapping[str, TensorRef]) -> StatisticsNames | None:
     Returns:
         None where there are none, or torch's own names are among them.
     """
-    if len(leaves) < 2 or any(name in leaves for name in TORCH[1:]):
+    if len(leaves) < 2 or TORCH[1] in leaves:
         return None
     for known in CONVENTIONS:
         pair = leaves.get(known.mean), leaves.get(known.variance)

@@ -271,24 +271,25 @@ def _certainty_through(source: str, both: Separable, target: str, *, ordered: bo
 def _certainty(
     source: str, weights: str, target: str, *, ordered: bool, brought: bool
 ) -> Recognition:
-    parents = [path.rpartition(".")[0] for path in (source, weights, target)]
-    lasts = [path.rpartition(".")[2] for path in (source, weights, target)]
-    numbered = parents[0] == parents[1] == parents[2] and all(last.isdecimal() for last in lasts)
-    first, middle, end = (int(last) for last in lasts) if numbered else (0, 0, 0)
+    around_source, _, first = source.rpartition(".")
+    around_weights, _, middle = weights.rpartition(".")
+    around_target, _, end = target.rpartition(".")
+    one_block = around_source == around_weights == around_target
+    numbered = one_block and first.isdecimal() and middle.isdecimal() and end.isdecimal()
     # An activation takes one place; a pooling or dropout would take another.
-    adjacent = numbered and middle - first <= 2 and end - middle == 1
+    adjacent = numbered and int(middle) - int(first) <= 2 and int(end) - int(middle) == 1
     if adjacent and not brought:
         return Recognition(Confidence.HIGH, SEQUENTIAL)  # a side branch, perhaps, but within it
     if not ordered:
         return Recognition(Confidence.LOW, "the file keeps no order; by names and shapes")
-    if any(_SIDE_BRANCH.search(part) for part in (weights, target)):
+    if _SIDE_BRANCH.search(weights) or _SIDE_BRANCH.search(target):
         return Recognition(Confidence.LOW, "the name is that of a side branch")
     if brought:
         return Recognition(Confidence.MEDIUM, "weights and norms of one block, by their numbers")
     if numbered:
         return Recognition(Confidence.MEDIUM, "one Sequential, with something between")
-    if parents[0] == parents[1] == parents[2]:
+    if one_block:
         return Recognition(Confidence.HIGH, "neighbours in one block")
-    if parents[1] == parents[2]:
+    if around_weights == around_target:
         return Recognition(Confidence.MEDIUM, "neighbouring units")
     return Recognition(Confidence.LOW, "neighbours in the file")
