@@ -28,8 +28,9 @@ class LayerCount:
             RefusedError: Past a bound.
         """
         self.layers += 1
-        parts = (layer.running_mean, layer.running_var, layer.weight, layer.bias)
-        self.values += sum(part.size for part in parts if part is not None)
+        for part in (layer.running_mean, layer.running_var, layer.weight, layer.bias):
+            if part is not None:
+                self.values += part.size
         if self.layers > MOST_LAYERS:
             raise RefusedError(
                 f"more than {MOST_LAYERS:,} normalization layers in one model", _HINT

@@ -30,11 +30,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Layers with values that are not finite."""
     hit, values = [], 0
     for layer in subject.layers:
-        bad = sum(
-            int((~np.isfinite(stored.numbers)).sum())
-            for stored in (layer.weight, layer.bias)
-            if stored is not None and not stored.finite
-        )
+        bad = 0
+        for stored in (layer.weight, layer.bias):
+            if stored is not None and not stored.finite:
+                bad += int((~np.isfinite(stored.numbers)).sum())
         if bad:
             hit.append(layer)
             values += bad

@@ -70,6 +70,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     if subject.anatomy.has_modules:
         return  # a module says itself what it tracks: inconsistent-tracking-flag
     without = [n for n in subject.layers if _could_track(n)]
+    if not without:
+        return
     with_statistics = [n for n in subject.layers if n.has_statistics]
     patterns = {_block_pattern(n.path) for n in with_statistics}
     names = {_last_name(n.path) for n in with_statistics}

@@ -45,10 +45,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Layers with NaN, or with infinities in types wide enough not to overflow."""
     hit, channels, total = [], 0, 0
     for layer in subject.layers:
-        if all(part is None or part.finite for part in (layer.running_mean, layer.running_var)):
+        mean, variance = layer.running_mean, layer.running_var
+        if (mean is None or mean.finite) and (variance is None or variance.finite):
             continue
         bad = np.zeros(0, dtype=bool)
-        for stored in (layer.running_mean, layer.running_var):
+        for stored in (mean, variance):
             if stored is None:
                 continue
             wrong = np.isnan(stored.numbers)

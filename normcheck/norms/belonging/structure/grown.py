@@ -152,13 +152,12 @@ def _may_have_grown(before: deque[NormLayer], target: NormLayer, makes: int) -> 
     A bottleneck may have as many by chance. None where one of them has lost its statistics: it may
     be the one, and the others then share nothing.
     """
-    as_many: list[NormLayer] = []
-    for norm in reversed(before):
-        if norm.features and norm.features + makes == target.features and norm.has_statistics:
-            if norm.at_initial_values:
-                return []
-            as_many.append(norm)
-    return as_many
+    as_many = [
+        norm
+        for norm in reversed(before)
+        if norm.features and norm.features + makes == target.features and norm.has_statistics
+    ]
+    return [] if any(norm.at_initial_values for norm in as_many) else as_many
 
 
 def _nearest(

@@ -137,10 +137,7 @@ def role_of(source: str, weights: str, target: str) -> str:
     first, last = source.rpartition("."), weights.rpartition(".")
     if first[0] == last[0] and first[2].isdecimal() and last[2].isdecimal():
         gap = f" +{int(last[2]) - int(first[2])}"
-    numberless = NUMBER.sub
-    return (
-        f"{numberless('#', source)} > {numberless('#', weights)} > {numberless('#', target)}{gap}"
-    )
+    return " > ".join(NUMBER.sub("#", path) for path in (source, weights, target)) + gap
 
 
 def place_in_block(weights: str) -> str:
@@ -149,7 +146,5 @@ def place_in_block(weights: str) -> str:
     Links of one role differ in it where a block holds alike parts of which one has an activation
     and the other has none.
     """
-    for word in reversed(weights.split(".")):
-        if word[-1:].isdecimal() and not word.isdecimal():
-            return word
-    return ""
+    words = reversed(weights.split("."))
+    return next((word for word in words if word[-1:].isdecimal() and not word.isdecimal()), "")
