@@ -160,7 +160,7 @@ def _before_pooling(left: Floats, sums: Floats, deviation: Floats) -> Floats:
 
 
 def _least_squares(sums: Floats, wanted: Floats) -> Floats:
-    """The input channels' means that explain most; 0 of what is below 10^-6 of the rest."""
+    """The input channels' means that explain most; of those that do as much the smallest."""
     if sums.shape[1] == 1:  # as of grey images; nothing is factorised then
         column = sums[:, 0]
         return np.array([float(column @ wanted) / max(float(column @ column), 1e-300)])

@@ -1,5 +1,7 @@
 """How well what a link predicts agrees with what its norm has stored."""
 
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from math import atanh, inf, log, sqrt
 
 import numpy as np
@@ -15,6 +17,9 @@ LEAST_ENERGY = 1e-12
 MOST_OF_A_CHANNEL = 25.0
 """Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
 does not decide for its layer."""
+
+AT_ONCE = 2
+"""Links, and channels of each, from which several are taken together."""
 
 
 @lazy_dataclass(eq=False)
@@ -75,54 +80,118 @@ class HeldAgainst:
     slope: float
 
 
-def fit_of(
-    link: Link,
-    hypothesis: Hypothesis,
-    predicted: tuple[Floats, Floats],
-    weighted: tuple[Floats, Floats],
-    held: HeldAgainst,
-    *,
-    border: float = 0.0,
-    small_map: bool = False,
-) -> Fit:
-    """What there is to say of one link's prediction.
+@lazy_dataclass(eq=False)
+class Predicted:
+    """What a link is predicted to store, of which a fit is made."""
 
-    Args:
-        link: With the stored statistics.
-        hypothesis: Under which it was predicted.
-        predicted: Means and variances, of shape (channels,).
-        weighted: Stored means and what each weighs, as :func:`weighted_means` gives them.
-        held: How the means compare.
-        border: Of ``BORDERS``.
-        small_map: See ``Fit``.
-    """
-    mean, variance = predicted
-    stored, weight = weighted
-    target = link.target
-    assert target.running_var is not None  # noqa: S101  (links have both statistics)
-    stored_variance = target.running_var.numbers
-    pair = np.array((stored_variance, variance))
+    link: Link
+    hypothesis: Hypothesis
+    """Under which it was predicted."""
+    mean: Floats
+    variance: Floats
+    """Of shape (channels,) each."""
+    weighted: tuple[Floats, Floats]
+    """Stored means and what each weighs, as :func:`weighted_means` gives them."""
+    held: HeldAgainst
+    """How the means compare."""
+    border: float = 0.0
+    small_map: bool = False
+    """Both as in ``Fit``."""
+
+
+def fit_of(one: Predicted) -> Fit:
+    """What there is to say of one link's prediction."""
+    stored, weight = one.weighted
+    pair = np.array((_stored_variance(one), one.variance))
     if not (pair > 0).all():
         pair = pair[:, (pair > 0).all(axis=0)]
     np.log(pair, out=pair)
-    return Fit(
-        link=link,
-        activation=hypothesis.activation,
-        pool=hypothesis.pool,
-        predicted_mean=mean,
-        predicted_variance=variance,
-        stored_mean=stored,
-        stored_variance=stored_variance,
-        explained=held.explained,
-        correlation=_correlation(mean, stored, weight),
-        alignment=held.alignment,
-        energy=max(float((stored * stored) @ weight), LEAST_ENERGY) / stored.size,
-        slope=held.slope,
+    return _fit(
+        one,
+        energy=float((stored * stored) @ weight),
+        correlation=_correlation(one.mean, stored, weight),
         log_scale=median(pair[0] - pair[1]) if pair.size else 0.0,
         scale_correlation=_correlation_of(pair),
-        border=border,
-        small_map=small_map,
     )
+
+
+def fits_of(each: Sequence[Predicted]) -> list[Fit]:
+    """The same of several predictions in as many calls as of one.
+
+    A call takes longer than the few dozen numbers of a link.
+    """
+    sizes = [one.mean.size for one in each]
+    if len(each) < AT_ONCE or min(sizes) < AT_ONCE:
+        return [fit_of(one) for one in each]
+    variances = _rows(map(_stored_variance, each), (one.variance for one in each))
+    if not (variances > 0).all():
+        return [fit_of(one) for one in each]
+    ends = list(accumulate(sizes, initial=0))
+    weight = np.concatenate([one.weighted[1] for one in each])
+    means = _rows((one.mean for one in each), (one.weighted[0] for one in each))
+
+    def total(values: Floats) -> Floats:
+        sums: Floats = np.add.reduceat(values, ends[:-1], axis=-1)
+        return sums
+
+    def correlations(values: Floats, weighted: Floats) -> list[float]:
+        own, both = total(values * weighted), total(values[0] * weighted[1])
+        spread = np.sqrt(own[0] * own[1])
+        found: list[float] = np.divide(both, spread, where=spread > 0, out=spread).tolist()
+        return found
+
+    logs = np.log(variances)
+    apart = (logs[0] - logs[1]).tolist()
+    logs -= np.repeat(total(logs) / sizes, sizes, axis=-1)
+    energies = total(np.square(means[1]) * weight).tolist()
+    means -= np.repeat(total(means * weight) / total(weight), sizes, axis=-1)
+    numbers = zip(
+        energies,
+        correlations(means, means * weight),
+        (median(apart[start:end]) for start, end in pairwise(ends)),
+        correlations(logs, logs),
+        strict=True,
+    )
+    return [_fit(one, *those) for one, those in zip(each, numbers, strict=True)]
+
+
+def _fit(
+    one: Predicted,
+    energy: float,
+    correlation: float,
+    log_scale: float,
+    scale_correlation: float,
+) -> Fit:
+    stored = one.weighted[0]
+    return Fit(
+        link=one.link,
+        activation=one.hypothesis.activation,
+        pool=one.hypothesis.pool,
+        predicted_mean=one.mean,
+        predicted_variance=one.variance,
+        stored_mean=stored,
+        stored_variance=_stored_variance(one),
+        explained=one.held.explained,
+        correlation=correlation,
+        alignment=one.held.alignment,
+        energy=max(energy, LEAST_ENERGY) / stored.size,
+        slope=one.held.slope,
+        log_scale=log_scale,
+        scale_correlation=scale_correlation,
+        border=one.border,
+        small_map=one.small_map,
+    )
+
+
+def _stored_variance(one: Predicted) -> Floats:
+    variance = one.link.target.running_var
+    assert variance is not None  # noqa: S101  (links have both statistics)
+    return variance.numbers
+
+
+def _rows(first: Iterable[Floats], second: Iterable[Floats]) -> Floats:
+    """Numbers of all links side by side, two of each channel, of shape (2, channels)."""
+    return np.stack((np.concatenate([*first]), np.concatenate([*second])))
 
 
 def off_one(slope: float) -> float:

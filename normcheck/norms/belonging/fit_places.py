@@ -6,11 +6,11 @@ that of the rest, the activation of the same likelihood that explains it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import log
 
-from normcheck.norms.belonging.fit import Fit, off_one
+from normcheck.norms.belonging.fit import Fit, Predicted, fits_of, off_one
 from normcheck.norms.belonging.likeliest_activation import (
     AS_NEAR,
     FEWEST_TELLING,
@@ -109,17 +109,16 @@ def _fit_places(links: Sequence[Link], usual: str, known: Known) -> list[Fit]:
     roles: dict[str, list[Link]] = defaultdict(list)
     for link in links:
         roles[link.role].append(link)
-    return [fit for members in roles.values() for fit in _fit_place(members, usual, known)]
+    first = _usual_fits(roles.values(), usual, known)
+    return [fit for members in roles.values() for fit in _fit_place(members, first, known)]
 
 
-def _fit_place(links: list[Link], usual: str, known: Known) -> list[Fit]:
+def _fit_place(links: list[Link], first: dict[int, Fit | None], known: Known) -> list[Fit]:
     """Fits of the links at one place of a model's blocks, which share their activation."""
     if links[0].inflow is not None:
         each = [p for link in links if (p := Prediction(link, ())).finite]
         return [of_graph(prediction) for prediction in each]
-    among = links[0].among
-    first = usual if not among or usual in among else among[0]
-    fits = [fit for link in links if (fit := _usual_fit(link, first, known)) is not None]
+    fits = [fit for link in links if (fit := first[id(link)]) is not None]
     if not fits or links[0].slopes is not None:
         return fits
     return [fit for part in _parted(fits) for fit in _fit_part(part, known)]
@@ -270,13 +269,25 @@ def _is_free(link: Link) -> bool:
     return link.slopes is None and link.inflow is None and not link.rectified and not link.among
 
 
-def _usual_fit(link: Link, usual: str, known: Known) -> Fit | None:
-    """The fit under the usual activation; None where the weights predict no numbers."""
-    prediction = known.get(id(link))
-    if prediction is not None:
-        return prediction.fit(PLACES[usual]) if prediction.finite else None
-    prediction = Prediction(link, [Hypothesis(usual)])
-    return prediction.fit(0) if prediction.finite else None
+def _usual_fits(places: Iterable[list[Link]], usual: str, known: Known) -> dict[int, Fit | None]:
+    """Fits under the usual activation, by the link's identity.
+
+    None where the weights predict no numbers. Of graphs there are none.
+    """
+    found: dict[int, Fit | None] = {}
+    at_once: list[Predicted] = []
+    for members in places:
+        among = members[0].among
+        first = usual if not among or usual in among else among[0]
+        for link in members if members[0].inflow is None else ():
+            found[id(link)] = None
+            if (prediction := known.get(id(link))) is None:
+                # One after the other: what was worked out of its weights is not kept.
+                prediction = Prediction(link, [Hypothesis(first)])
+                found[id(link)] = prediction.fit(0) if prediction.finite else None
+            elif prediction.finite:
+                at_once.append(prediction.under(PLACES[first]))
+    return found | {id(fit.link): fit for fit in fits_of(at_once)}
 
 
 def _median(fits: list[Fit]) -> float:

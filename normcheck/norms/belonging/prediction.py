@@ -23,6 +23,7 @@ from normcheck.norms.belonging.fit import (
     LEAST_ENERGY,
     Fit,
     HeldAgainst,
+    Predicted,
     fit_of,
     off_one,
     weighted_means,
@@ -197,18 +198,23 @@ class Prediction:
 
     def fit(self, hypothesis: int) -> Fit:
         """The fit under one hypothesis, with the border that suits it best."""
+        return fit_of(self.under(hypothesis))
+
+    def under(self, hypothesis: int) -> Predicted:
+        """What is predicted under one hypothesis, with the border that suits it best."""
         border = self.border_of(hypothesis)
-        return fit_of(
+        return Predicted(
             self.link,
             self.hypotheses[hypothesis],
-            (self.mean[:, hypothesis, border], self.variance_of(hypothesis)),
+            self.mean[:, hypothesis, border],
+            self.variance_of(hypothesis),
             self._stored,
             HeldAgainst(
                 float(self.explained[hypothesis, border]),
                 float(self.alignment[hypothesis, border]),
                 float(self.slopes[hypothesis, border]),
             ),
-            border=BORDERS[border],
+            BORDERS[border],
         )
 
 

@@ -19,7 +19,14 @@ from math import exp
 
 import numpy as np
 
-from normcheck.norms.belonging.fit import Fit, HeldAgainst, fit_of, off_one, weighted_means
+from normcheck.norms.belonging.fit import (
+    Fit,
+    HeldAgainst,
+    Predicted,
+    fit_of,
+    off_one,
+    weighted_means,
+)
 from normcheck.norms.belonging.prediction import SAME_LIKELIHOOD, USUAL_BORDERS
 from normcheck.norms.belonging.reaching import Hypothesis, reaching
 from normcheck.norms.belonging.structure.link import WeightStructure
@@ -102,13 +109,16 @@ def on_small_map(fit: Fit) -> Fit:
     explained = 1.0 - (float(square[best]) - 2.0 * float(both[best]) + own) / own
     variance = variances @ shares[:, best] + (means @ maps[best]).var(axis=1)
     return fit_of(
-        link,
-        hypothesis,
-        (predicted[:, best], variance),
-        (stored, weight),
-        HeldAgainst(explained, float(alignment[best]), float(slopes[best])),
-        border=fit.border,
-        small_map=True,
+        Predicted(
+            link,
+            hypothesis,
+            predicted[:, best],
+            variance,
+            (stored, weight),
+            HeldAgainst(explained, float(alignment[best]), float(slopes[best])),
+            fit.border,
+            small_map=True,
+        )
     )
 
 
