@@ -16,6 +16,9 @@ statistics where it has any: layer norms beside them say nothing of these. The l
 share its history: what happens to one copy of a model's statistics happens to most of them.
 Links inside blocks reach half of the norms of a ResNet, and more of most others."""
 
+_KEPT = "_certificate"
+"""Where a report keeps its own. What is replaced in it makes another report, without one."""
+
 
 @lazy_dataclass()
 class AlikeLayers:
@@ -69,7 +72,11 @@ class Certificate:
 
 def certificate_for(model: ModelReport) -> Certificate:
     """The certificate of a model, which a run that failed leaves open."""
-    return certificate_of(model.layers, unfinished=model.run_failed)
+    known = vars(model)  # what shows a model asks for it more than once
+    if _KEPT not in known:
+        known[_KEPT] = certificate_of(model.layers, unfinished=model.run_failed)
+    certificate: Certificate = known[_KEPT]
+    return certificate
 
 
 def certificate_of(layers: Iterable[LayerSummary], *, unfinished: bool = False) -> Certificate:

@@ -180,9 +180,9 @@ def of_storage_class(name: str) -> DType | None:
 
 
 @lru_cache(maxsize=64)
-def _bits(code: str) -> np.dtype[Any]:
-    """Numpy's type of a code with its order; to read the code takes as long as to decode."""
-    return np.dtype(code)
+def _bits(code: str, big_endian: bool) -> np.dtype[Any]:
+    """Numpy's type of a code in an order; to read the code takes as long as to decode."""
+    return np.dtype((">" if big_endian else "<") + code)
 
 
 def decode(raw: bytes | memoryview, dtype: DType, *, big_endian: bool) -> Array:
@@ -199,12 +199,12 @@ def decode(raw: bytes | memoryview, dtype: DType, *, big_endian: bool) -> Array:
     Raises:
         ValueError: ``dtype`` holds no plain numbers (quantised or packed).
     """
+    if dtype.code is not None:
+        bits = np.frombuffer(raw, _bits(dtype.code, big_endian))
+        return dtype.decode(bits) if dtype.decode else bits
     order = ">" if big_endian else "<"
     if dtype.name == "complex32":
         return _complex32(np.frombuffer(raw, order + "f2"))
     if dtype.name == "bcomplex32":
         return _bcomplex32(np.frombuffer(raw, order + "u2"))
-    if dtype.code is None:
-        raise ValueError(f"{dtype.name} values are not plain numbers")
-    bits = np.frombuffer(raw, _bits(order + dtype.code))
-    return dtype.decode(bits) if dtype.decode else bits
+    raise ValueError(f"{dtype.name} values are not plain numbers")

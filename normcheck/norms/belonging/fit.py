@@ -207,6 +207,19 @@ def weighted_means(link: Link) -> tuple[Floats, Floats]:
     return mean.numbers, weights_of(mean.numbers, variance)
 
 
+def weighted_at_once(links: Sequence[Link]) -> list[tuple[Floats, Floats]]:
+    """:func:`weighted_means` of several links, in as many calls as of one."""
+    ends = [link.target for link in links]
+    means = [end.running_mean.numbers for end in ends if end.running_mean is not None]
+    variances = [end.running_var for end in ends if end.running_var is not None]
+    sizes = [mean.size for mean in means]
+    floors = np.repeat([_floor(variance) for variance in variances], sizes)
+    weight = _bounded(
+        np.concatenate(means), np.concatenate([each.numbers for each in variances]), floors
+    )
+    return list(zip(means, np.split(weight, list(accumulate(sizes))[:-1]), strict=True))
+
+
 def weights_of(means: Floats, variances: Values) -> Floats:
     """What each channel weighs where means are held against others: 1/σ², bounded.
 
@@ -214,11 +227,17 @@ def weights_of(means: Floats, variances: Values) -> Floats:
         means: That are compared, of shape (channels,).
         variances: As stored, of as many channels.
     """
-    positive = np.maximum(variances.numbers, 0.0)
-    # A thousandth of the usual variance: a constant channel has no unit of its own.
-    floor = 1e-3 * max(float(variances.ordered[positive.size // 2]), 0.0) + 1e-12
-    bound = MOST_OF_A_CHANNEL / np.maximum(means**2, 1e-300)
-    return np.minimum(1.0 / (positive + floor), bound)
+    return _bounded(means, variances.numbers, _floor(variances))
+
+
+def _floor(variances: Values) -> float:
+    """A thousandth of the usual variance: a constant channel has no unit of its own."""
+    return 1e-3 * max(float(variances.ordered[variances.size // 2]), 0.0) + 1e-12
+
+
+def _bounded(means: Floats, variances: Floats, floor: Floats | float) -> Floats:
+    bound = MOST_OF_A_CHANNEL / np.maximum(np.square(means), 1e-300)
+    return np.minimum(1.0 / (np.maximum(variances, 0.0) + floor), bound)
 
 
 def _correlation_of(pair: Floats) -> float:

@@ -26,6 +26,7 @@ from normcheck.norms.belonging.fit import (
     Predicted,
     fit_of,
     off_one,
+    weighted_at_once,
     weighted_means,
 )
 from normcheck.norms.belonging.reaching import Channels, Hypothesis, Reaching, reaching
@@ -40,6 +41,8 @@ from normcheck.norms.layer import Floats
 
 AS_GOOD = 0.006
 """Difference of alignments that does not tell hypotheses apart."""
+_LARGE = 1e30
+"""Far below what is too large for a number in single precision."""
 _NO_FACTOR = 690.0
 """Logarithm of a factor beyond what any is."""
 USUAL_BORDERS = 4
@@ -57,6 +60,7 @@ class Prediction:
         hypotheses: Ignored for a PReLU, whose slopes are known; of them only the strength of
             a max pooling counts where a graph shows what reaches the weights.
         inputs: What reaches the weights under each hypothesis, if known.
+        weighted: As :func:`weighted_means` gives them, if known.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Prediction:
         link: Link,
         hypotheses: Sequence[Hypothesis],
         inputs: Reaching | None = None,
+        weighted: tuple[Floats, Floats] | None = None,
     ) -> None:
         """Read the weights and predict."""
         self.link = link
@@ -87,7 +92,7 @@ class Prediction:
         bias: Floats | None = None
         if link.bias is not None and link.bias.readable:
             bias = np.asarray(link.bias.values(), dtype=np.float64).reshape(-1, 1, 1)
-        stored, weight = self._stored = weighted_means(link)
+        stored, weight = self._stored = weighted or weighted_means(link)
         self._borderless = link.taps == 1
         self._own = max(float((stored * stored) @ weight), LEAST_ENERGY)
         self.mean = mean if bias is None else mean + bias
@@ -127,7 +132,16 @@ class Prediction:
     def finite(self) -> bool:
         """Whether the weights predict numbers."""
         # A mean that is no number makes none of what is explained.
-        return _all_finite(self.explained) and _all_finite(self._most_variance())
+        return _all_finite(self.explained) and (
+            self._far_from_infinite() or _all_finite(self._most_variance())
+        )
+
+    def _far_from_infinite(self) -> bool:
+        """Whether no variance can be too large for a number, told without a product."""
+        if self._squares is None:
+            return False
+        most = float(self._reaching.most_variance().max())
+        return float(np.add.reduce(self._squares, axis=None)) * most < _LARGE
 
     def _most_variance(self) -> Floats:
         """Variances under every hypothesis, or what none of them exceeds."""
@@ -260,6 +274,9 @@ def predictions(links: Sequence[Link], hypotheses: Sequence[Hypothesis]) -> list
     if not links:
         return []
     each = Channels(links, hypotheses).each()
-    found = [Prediction(link, hypotheses, one) for link, one in zip(links, each, strict=True)]
+    found = [
+        Prediction(link, hypotheses, inputs, weighted)
+        for link, inputs, weighted in zip(links, each, weighted_at_once(links), strict=True)
+    ]
     Prediction.find_borders(found)
     return found

@@ -86,9 +86,12 @@ def one_behind_the_other(
     both = np.zeros((outputs, *size, inputs), np.float32)
     # One tap after the other: products of all of them at once are larger than a processor's cache.
     by_tap = np.ascontiguousarray(second.transpose(2, 0, 1))
+    flat = np.empty((outputs, scaled.shape[1]), np.float32)
+    made = flat.reshape(outputs, *sizes[0], inputs)
     for rows, inside in zip(by_tap, _insides(*sizes), strict=True):
+        np.matmul(rows, scaled, out=flat)
         there = both[inside]  # a view: by its index, numpy copies it onto itself, too
-        there += (rows @ scaled).reshape(outputs, *sizes[0], inputs)
+        there += made
     return both.reshape(outputs, -1, inputs)
 
 

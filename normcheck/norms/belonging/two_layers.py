@@ -13,8 +13,9 @@ where s is the deviation that A makes of x. The correlation of x is not known: a
 neighbours ρ and of channels c, as for the first norm, and the one is taken whose shape fits best.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import accumulate, groupby
 from math import exp, inf, prod, sqrt
 
 import numpy as np
@@ -62,6 +63,8 @@ _KINDS = frozenset(
 )
 EXACT = 1e-6
 """Share of their squares that logarithms miss at least: less is rounding."""
+Parts = tuple[Floats, Floats]
+"""Of shape (channels,) each."""
 LIKELY = 1.0
 """Difference of log likelihoods up to which another input is about as likely."""
 
@@ -89,15 +92,16 @@ class TwoLayers:
         fit: Of a plain link, whose file is still open.
         before: The weights before its source.
         outputs: Places of the channels that are predicted.
+        parts: As :func:`_in_parts` gives them.
 
     Raises:
         UnreadableError: The file ends early, or its checksum is wrong.
     """
 
-    def __init__(self, fit: Fit, before: Before, outputs: NDArray[np.intp]) -> None:
+    def __init__(self, fit: Fit, before: Before, outputs: NDArray[np.intp], parts: Parts) -> None:
         """Read both weights, and put one behind the other."""
         link = fit.link
-        linear, rest = _in_parts(link, fit.activation)
+        linear, rest = parts
         sizes = before.weights.shape[2:] or (1,), _kernel_of(link).shape[2:] or (1,)
         first = dense(before.weights, before.groups)
         if link.depthwise is None:
@@ -210,21 +214,28 @@ def is_told(fit: Fit) -> bool:
     )
 
 
-def two_layers(fit: Fit, most: int) -> TwoLayers | None:
-    """The variances of a fit's target through two layers of weights.
+def two_layers(fits: Sequence[Fit], most: int) -> list[TwoLayers | None]:
+    """The variances of the targets of fits through two layers of weights.
 
     Args:
-        fit: Whose file is still open.
-        most: Channels that are predicted.
+        fits: Of a model whose file is still open.
+        most: Channels that are predicted of each.
 
     Returns:
-        None where the weights before are not known, or the channels too few or too large.
+        None in the place of one whose weights before are not known, or the channels too few or too
+        large.
 
     Raises:
         UnreadableError: The file ends early, or its checksum is wrong.
     """
+    told = [fit for fit in fits if is_told(fit)]
+    parts = dict(zip(map(id, told), _in_parts(told), strict=True))
+    return [_two_layers(fit, most, parts[id(fit)]) if id(fit) in parts else None for fit in fits]
+
+
+def _two_layers(fit: Fit, most: int, parts: Parts) -> TwoLayers | None:
     link, before = fit.link, fit.link.before
-    if before is None or not is_told(fit):
+    if before is None:
         return None
     stored = fit.stored_variance
     outputs = np.flatnonzero(stored > QUIET * max(median(stored), 0.0))
@@ -232,7 +243,7 @@ def two_layers(fit: Fit, most: int) -> TwoLayers | None:
     most = min(most, _MOST // products)
     if most < outputs.size:
         outputs = outputs[_spread_over(outputs.size, most)]
-    return TwoLayers(fit, before, outputs) if outputs.size >= FEWEST_CHANNELS else None
+    return TwoLayers(fit, before, outputs, parts) if outputs.size >= FEWEST_CHANNELS else None
 
 
 @lru_cache(maxsize=64)
@@ -241,12 +252,21 @@ def _spread_over(size: int, most: int) -> NDArray[np.intp]:
     return np.linspace(0, size - 1, most).astype(np.intp)
 
 
-def _in_parts(link: Link, activation: str) -> tuple[Floats, Floats]:
-    """What of each activated channel is linear, a of the module's text, and the variance beside."""
-    gamma, beta = affine_of(link)
-    linear, variance = Normals(gamma, beta).in_parts(ACTIVATIONS[activation])
-    beside = np.maximum(variance - np.square(linear), 0.0)
-    return np.where(gamma < 0, -linear, linear), beside
+def _in_parts(fits: Sequence[Fit]) -> list[Parts]:
+    """What of each activated channel is linear, a of the module's text, and the variance beside.
+
+    Of neighbours with one activation at once: a call takes longer than the numbers of a link.
+    """
+    found: list[Parts] = []
+    for activation, alike in groupby(fits, key=lambda fit: fit.activation):
+        affine = [affine_of(fit.link) for fit in alike]
+        gamma, beta = (np.concatenate(each) for each in zip(*affine, strict=True))
+        linear, variance = Normals(gamma, beta).in_parts(ACTIVATIONS[activation])
+        beside = np.maximum(variance - np.square(linear), 0.0)
+        ends = list(accumulate(own.size for own, _ in affine))[:-1]
+        signed = np.where(gamma < 0, -linear, linear)
+        found += zip(np.split(signed, ends), np.split(beside, ends), strict=True)
+    return found
 
 
 def _kernel_of(link: Link) -> TensorRef:

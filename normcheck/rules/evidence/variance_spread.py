@@ -79,10 +79,11 @@ def of_variances(agreement: Agreement) -> list[Indication]:
     links = MOST_LINKS if all(is_certain(fit.link) for fit in known) else MOST_PROVEN
     chosen = chosen_of(known, links)
     follow = {f.link.target.path for f in agreement.likely if f.alignment > FOLLOWS and f.slope > 0}
-    others = [two_layers(fit, channels) for fit in chosen[1:]]
+    others = two_layers(chosen[1:], channels)
     if len(chosen) == FEWEST_LINKS and _settled(others, follow):
         return []
-    each = [link for link in (two_layers(chosen[0], channels), *others) if link is not None]
+    first = two_layers(chosen[:1], channels)
+    each = [link for link in (*first, *others) if link is not None]
     spread = _of_spread(each) if len(known) >= FEWEST_LINKS else []
     sizes = _of_size(each, follow, weakened=_may_be_weakened(agreement, chosen))
     return [*spread, *(one for one in sizes if not one.speaks or _not_of_tails(one, agreement))]

@@ -455,7 +455,7 @@ def test_the_weights_before_make_channels_go_together(tmp_path: Path) -> None:
         agreement = anatomy(_smooth(STYLES["plain"](), seed), tmp_path).agreement
         assert agreement is not None
         for fit in agreement.fits:
-            both = two_layers(fit, MOST_CHANNELS)
+            (both,) = two_layers([fit], MOST_CHANNELS)
             assert both is not None
             found = both.spread()
             assert found is not None
