@@ -1,18 +1,20 @@
 """From what came of one file to its part of the report: what is suppressed leaves its findings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
 from normcheck.errors import DamagedError, NormcheckError
 from normcheck.findings import Finding, Suppressed
-from normcheck.pipeline.results import FileResult, Verdicts, models_of
+from normcheck.pipeline.results import FileResult, Verdicts, models_of, skipped_of
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
 from normcheck.report.report import ModelReport, Report, with_verdict
 from normcheck.version import VERSION
 
+_Made = TypeVar("_Made")
 _Sifted = tuple[list[Finding], tuple[Suppressed, ...]]
 """Findings that count, the worst first, and those that do not."""
 
@@ -36,7 +38,7 @@ def part_of(result: FileResult, sieve: Sieve, empty: Report) -> Part:
         empty,
         findings=tuple(finding for findings, _ in sifted for finding in findings),
         suppressed=gone,
-        skipped=result.skipped,
+        skipped=_made_of(result, skipped_of),
         errors=result.errors,
     )
     heads = tuple((result.target, verdicts.where) for verdicts in result.verdicts)
@@ -81,14 +83,18 @@ def _models(result: FileResult, sifted: Sequence[_Sifted]) -> tuple[ModelReport,
     Raises:
         NormcheckError: They came from another process or a cache, and are nothing of ours.
     """
+    models = _made_of(result, models_of)
+    return tuple(_with_verdicts(model, *both) for model, both in zip(models, sifted, strict=True))
+
+
+def _made_of(result: FileResult, make: Callable[[FileResult], _Made]) -> _Made:
     try:
-        models = models_of(result)
+        return make(result)
     except DamagedError as error:
         raise NormcheckError(
             f"{result.target}: its cached result makes no sense ({error})",
             "if there is a cache, delete it: it can be made again",
         ) from error
-    return tuple(_with_verdicts(model, *both) for model, both in zip(models, sifted, strict=True))
 
 
 def _with_verdicts(

@@ -1,11 +1,13 @@
 """What came of one file: plain values, which any process or machine can send back."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from normcheck.errors import DamagedError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.report import ModelReport
+from normcheck.skipped_rules import SkippedEntries, SkippedRules, together
 
 
 @lazy_dataclass()
@@ -36,6 +38,7 @@ class FileResult:
     verdicts: tuple[Verdicts, ...] = ()
     """One for each model."""
     skipped: tuple[Skipped, ...] = ()
+    """What rules could not judge, one by one. Empty where they are packed."""
     errors: tuple[Failure, ...] = ()
     files: tuple[str, ...] = ()
     """Names of all files that were opened for it: the shards of a sharded model."""
@@ -44,18 +47,36 @@ class FileResult:
     by the whole run. Empty where they are packed."""
     packed: bytes = b""
     """The models, as they come from another process or from a cache."""
+    packed_skipped: tuple[SkippedRules, ...] = ()
+    """The skipped rules, likewise."""
     line: str = ""
     """The file's line of JSON Lines as it is if nothing is suppressed; empty where not asked
     for."""
 
 
 def packed(result: FileResult) -> FileResult:
-    """The same with its models as bytes, which are cheap to pass on."""
+    """The same with its models as bytes and skipped rules together, which are cheap to pass on."""
+    if result.skipped:
+        groups = together(result.skipped)
+        result = replace(result, skipped=(), packed_skipped=groups)
     if not result.models:
         return result
     from normcheck.live.process.wire import shrunk, written
 
     return replace(result, models=(), packed=shrunk(written(result.models)))
+
+
+def skipped_of(result: FileResult) -> Sequence[Skipped]:
+    """What rules of a result could not judge, unpacked when somebody looks at it.
+
+    Raises:
+        DamagedError: They are not those of ``packed``.
+    """
+    if not result.packed_skipped:
+        return result.skipped
+    if any(len(g.rules) != len(g.places) or not g.rules for g in result.packed_skipped):
+        raise DamagedError("skipped rules without their places")
+    return SkippedEntries(result.packed_skipped)
 
 
 def models_of(result: FileResult) -> tuple[ModelReport, ...]:

@@ -136,7 +136,7 @@ class Report(Shown):
     models: tuple[ModelReport, ...]
     findings: tuple[Finding, ...]
     suppressed: tuple[Suppressed, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: Sequence[Skipped]
     errors: tuple[Failure, ...]
     unused: tuple[Unused, ...] = ()
     """Ignores and baseline entries that suppressed nothing."""

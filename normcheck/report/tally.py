@@ -13,6 +13,7 @@ from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.part import Part
 from normcheck.report.report import Report
+from normcheck.skipped_rules import together
 
 WORST = 10
 """Models that are named as the worst of many."""
@@ -132,15 +133,16 @@ class Tally:
             self.reasons[entry.why] += 1
 
     def _skipped(self, entries: Iterable[Skipped]) -> None:
-        for entry in entries:
-            self.skipped += 1
-            self.missed += not entry.unasked
-            if entry.rule:
-                self.needs.setdefault(entry.remedy, set()).add(entry.rule)
+        for group in together(entries):
+            count = len(group.rules)
+            self.skipped += count
+            self.missed += 0 if group.unasked else count
+            if group.rules[0]:
+                self.needs.setdefault(group.remedy, set()).update(group.rules)
             else:
-                self.passed_over += 1
+                self.passed_over += count
                 if self.passed_over <= _FIRST:
-                    self.first_passed_over.append(entry.reason)
+                    self.first_passed_over.append(group.reason)
 
     def _sick(self, head: tuple[str, str], findings: Iterable[Finding], order: int) -> None:
         loud = [f for f in findings if f.severity is not Severity.INFO]

@@ -1,0 +1,73 @@
+"""Skipped rules travel those of one reason together, and are the same entries where they arrive."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from normcheck.config.examination import Examination
+from normcheck.config.policy import Policy
+from normcheck.errors import DamagedError, NormcheckError
+from normcheck.findings import Skipped
+from normcheck.live.process.wire import read, written
+from normcheck.pipeline.report_parts import empty_report, part_of
+from normcheck.pipeline.results import FileResult, packed, skipped_of
+from normcheck.pipeline.suppress import Sieve
+from normcheck.report.tally import Tally
+from normcheck.skipped_rules import SkippedEntries, together
+
+ENTRIES = (
+    Skipped("a.pt", "model", "NC101", "needs a run", "--run", unasked=True),
+    Skipped("a.pt", "model", "NC108", "too little is predicted"),
+    Skipped("a.pt", "model", "NC201", "needs a run", "--run", unasked=True),
+    Skipped("a.pt", "ema", "NC101", "needs a run", "--run", unasked=True),
+    Skipped("a.pt", "ema", "NC105", "needs a run", "--run", unasked=False),
+)
+
+
+def _arrived(result: FileResult) -> FileResult:
+    return read(written(packed(result)), FileResult)
+
+
+def test_the_same_entries_arrive_in_their_order() -> None:
+    """Of several models, and of one reason that another flag gives and that it does not."""
+    arrived = _arrived(FileResult("a.pt", skipped=ENTRIES))
+    assert arrived.skipped == ()
+    assert len(arrived.packed_skipped) == 4
+    entries = skipped_of(arrived)
+    assert len(entries) == len(ENTRIES)
+    assert tuple(entries) == ENTRIES
+    assert entries[1] == ENTRIES[1]
+
+
+@pytest.mark.parametrize(
+    "entries", [ENTRIES, (), (Skipped("b", "", "", "no model", unasked=True),)]
+)
+def test_they_are_counted_as_they_are_one_by_one(entries: tuple[Skipped, ...]) -> None:
+    """By rule, by remedy, and of files that were passed over."""
+    sieve, empty = Sieve(Policy(), Examination().rules), empty_report(Examination(), Policy())
+    plain, grouped = Tally(), Tally()
+    here = FileResult("a.pt", skipped=entries)
+    for tally, result in ((plain, here), (grouped, _arrived(here))):
+        tally.add(part_of(result, sieve, empty))
+    assert plain == grouped
+    assert grouped.skipped == len(entries)
+    assert grouped.missed == sum(not entry.unasked for entry in entries)
+    assert set().union(*grouped.needs.values()) == {entry.rule for entry in entries if entry.rule}
+
+
+def test_groups_are_not_taken_apart_to_be_grouped_again() -> None:
+    """What only counts them never makes the entries."""
+    groups = together(ENTRIES)
+    assert together(SkippedEntries(groups)) is groups
+
+
+@pytest.mark.parametrize("change", [{"places": (0,)}, {"rules": (), "places": ()}])
+def test_what_nobody_wrote_here_is_an_error(change: dict[str, Any]) -> None:
+    """A process that was taken over, or a cache that somebody else made, ends in a message."""
+    good = packed(FileResult("a.pt", skipped=ENTRIES))
+    bad = replace(good, packed_skipped=(replace(good.packed_skipped[0], **change),))
+    with pytest.raises(DamagedError):
+        skipped_of(bad)
+    with pytest.raises(NormcheckError, match=r"a\.pt: its cached result makes no sense"):
+        part_of(bad, Sieve(Policy(), ()), empty_report(Examination(), Policy()))
