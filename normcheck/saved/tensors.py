@@ -16,6 +16,8 @@ from normcheck.sources.source import Bytes, Source, view_at
 from normcheck.wording import in_short
 
 _INTEGER = frozenset((int,))
+_ALONG = (1,)
+"""Strides of a vector."""
 _PAST_INTEGERS = 1 << 63
 """Lengths, steps and offsets of torch have 63 bits."""
 
@@ -189,7 +191,7 @@ class TensorRef:
         if numel == 0:
             return np.zeros(shape)
         size = dtype.itemsize
-        plain = self.strides == contiguous_strides(shape)
+        plain = self.strides == (_ALONG if len(shape) == 1 else contiguous_strides(shape))
         span = numel if plain else self.span
         # Strides of 0 show one byte any number of times: what is asked for counts, too.
         if max(numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
@@ -203,7 +205,8 @@ class TensorRef:
         values: Array
         if plain:  # as nearly all are, and in a third of the time
             values = flat.reshape(shape)
-            values.flags.writeable = False
+            if dtype.decode is not None:  # what lies over the file's bytes cannot be written to
+                values.flags.writeable = False
         else:
             # The stride of a dimension of one element is never used, and may be any number.
             steps = tuple(

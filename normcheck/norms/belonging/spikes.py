@@ -77,34 +77,40 @@ def explain(agreement: Agreement) -> bool:
     follow = sum(fit.alignment for fit in fits) >= CONVINCING * len(fits)
     if follow and abs(log(max(median([fit.slope for fit in fits]), _NO_FACTOR))) <= LARGEST_FACTOR:
         return False  # as of nearly every model, without reading its weights again
+    # Few paths tell roughly, which is enough for most networks that are none of spikes.
+    rough = _missed_by_spikes(links, _FEW_PATHS, _ROUGHLY)
+    if rough is None:
+        return False
     usual = np.array([Prediction(link, HYPOTHESES).scores for link in links])
     if not np.isfinite(usual).all():
         return False
-    # Few paths tell roughly, which is enough for most networks that are none of spikes.
-    return _suits(links, usual, _FEW_PATHS, _ROUGHLY) and _suits(links, usual, _PATHS, 0.0)
+    # Where an activation explains much, up to a factor, spikes must leave out a third of the rest.
+    better = CLEARLY if float(usual.mean(axis=0).max()) >= CONVINCING else AS_ROUGH
+    most = float(_missed(usual).min()) - better
+    if rough > most + _ROUGHLY:
+        return False
+    missed = _missed_by_spikes(links, _PATHS, 0.0)
+    return missed is not None and missed <= most
 
 
-def _suits(links: Sequence[Link], usual: Floats, paths: int, room: float) -> bool:
-    """Whether spikes explain means, and leave clearly less unexplained than any activation.
+def _missed_by_spikes(links: Sequence[Link], paths: int, room: float) -> float | None:
+    """What spikes leave unexplained at least, as by ``_missed``; None where they explain little.
 
     Args:
         links: At least one.
-        usual: Alignments under activations, of shape (links, activations).
         paths: Inputs of a neuron that are followed.
-        room: What that may miss, of an alignment and of a logarithm of what is missed.
+        room: What alignments and factors may be off by.
     """
     spiking = [_of_spikes(link, paths) for link in links]
     scores = np.array([prediction.scores for prediction in spiking])
     if not np.isfinite(scores).all():
-        return False
+        return None
     missed = _missed(scores)
     best = int(missed.argmin())
     factor = median([float(prediction.off_one[best]) for prediction in spiking])
     if median(scores[:, best]) < _ALIKE - room or factor > LARGEST_FACTOR + room:
-        return False
-    # Where an activation explains much, up to a factor, spikes must leave out a third of the rest.
-    better = CLEARLY if float(usual.mean(axis=0).max()) >= CONVINCING else AS_ROUGH
-    return float(missed[best]) <= float(_missed(usual).min()) - better + room
+        return None
+    return float(missed[best])
 
 
 def _missed(scores: Floats) -> Floats:
