@@ -7,7 +7,7 @@ from normcheck.errors import DamagedError
 from normcheck.findings import Failure, Finding, Skipped
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.report import ModelReport
-from normcheck.skipped_rules import SkippedEntries, SkippedRules, together
+from normcheck.report.skipped_rules import SkippedEntries, SkippedRules, together
 
 
 @lazy_dataclass()

@@ -13,7 +13,7 @@ from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.report.part import Part
 from normcheck.report.report import Report
-from normcheck.skipped_rules import together
+from normcheck.report.skipped_rules import together
 
 WORST = 10
 """Models that are named as the worst of many."""

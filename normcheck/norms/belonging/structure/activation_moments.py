@@ -198,7 +198,8 @@ def _sloped(activations: tuple[str, ...]) -> tuple[list[int], Floats]:
     """Which of them have a slope below 0 and 1 above, and these, of shape (activations, 1)."""
     known = [SLOPES.get(ACTIVATIONS[name]) for name in activations]
     columns = [column for column, slope in enumerate(known) if slope is not None]
-    return columns, np.array([[known[column]] for column in columns], dtype=np.float64)
+    slopes = np.array([known[column] for column in columns], dtype=np.float64)
+    return columns, slopes[:, None]
 
 
 def _spread_of(mean: Floats, square: Floats) -> tuple[Floats, Floats]:

@@ -13,8 +13,8 @@ from normcheck.live.process.wire import read, written
 from normcheck.pipeline.report_parts import empty_report, part_of
 from normcheck.pipeline.results import FileResult, packed, skipped_of
 from normcheck.pipeline.suppress import Sieve
+from normcheck.report.skipped_rules import SkippedEntries, together
 from normcheck.report.tally import Tally
-from normcheck.skipped_rules import SkippedEntries, together
 
 ENTRIES = (
     Skipped("a.pt", "model", "NC101", "needs a run", "--run", unasked=True),
