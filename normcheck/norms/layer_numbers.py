@@ -68,18 +68,16 @@ def median(values: Sequence[float] | Floats) -> float:
     numbers of a list are ordered as such, unless one of them is none.
     """
     if type(values) is list and not isnan(sum(values)):
-        short = sorted(values)
-        half = len(short) // 2
-        return float(short[half] if len(short) % 2 else short[half - 1] / 2 + short[half] / 2)
+        return middle_of(sorted(values))
     ordered = np.array(values, dtype=np.float64).reshape(-1)
     ordered.sort()
     return middle_of(ordered)
 
 
-def middle_of(ordered: Floats) -> float:
+def middle_of(ordered: Sequence[float] | Floats) -> float:
     """The median of numbers in ascending order."""
-    middle = ordered.size // 2
-    if ordered.size % 2:
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
         return float(ordered[middle])
     # Halved first: the sum of two large numbers is infinite.
     return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2

@@ -16,8 +16,6 @@ from normcheck.sources.source import Bytes, Source, view_at
 from normcheck.wording import in_short
 
 _INTEGER = frozenset((int,))
-_ALONG = (1,)
-"""Strides of a vector."""
 _PAST_INTEGERS = 1 << 63
 """Lengths, steps and offsets of torch have 63 bits."""
 
@@ -191,7 +189,7 @@ class TensorRef:
         if numel == 0:
             return np.zeros(shape)
         size = dtype.itemsize
-        plain = self.strides == (_ALONG if len(shape) == 1 else contiguous_strides(shape))
+        plain = self.strides == contiguous_strides(shape)
         span = numel if plain else self.span
         # Strides of 0 show one byte any number of times: what is asked for counts, too.
         if max(numel, span) * size > DEFAULT_LIMITS.tensor_bytes:

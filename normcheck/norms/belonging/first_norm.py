@@ -122,7 +122,7 @@ def held_against_weights(first: Placed) -> FirstNorm | None:
     sums = kernel.sum(axis=2)
     stored = mean.numbers - shift
     unit = np.sqrt(weights_of(stored, variance))
-    inputs = _least_squares(sums * unit[:, None], stored * unit)
+    inputs = np.linalg.lstsq(sums * unit[:, None], stored * unit, rcond=1e-6)[0]
     left = (stored - sums @ inputs) * unit
     if may_stand_between(path, weights, norm.path):
         # Variances a rounding below 0 are those of constant channels.
@@ -152,20 +152,11 @@ def _before_pooling(left: Floats, sums: Floats, deviation: Floats) -> Floats:
         sums: What each input channel's mean adds, of shape (channels, input channels).
         deviation: What a rise by one deviation adds; all three weighted alike.
     """
-    raised = deviation - sums @ _least_squares(sums, deviation)
+    raised = deviation - sums @ np.linalg.lstsq(sums, deviation, rcond=1e-6)[0]
     rise = rise_of(left, raised, np.ones_like(left))
     rest: Floats = left - rise * raised
     clearly = rise >= LEAST_RAISED and rest @ rest <= CLEARLY * (left @ left)
     return rest if clearly else left
-
-
-def _least_squares(sums: Floats, wanted: Floats) -> Floats:
-    """The input channels' means that explain most; of those that do as much the smallest."""
-    if sums.shape[1] == 1:  # as of grey images; nothing is factorised then
-        column = sums[:, 0]
-        return np.array([float(column @ wanted) / max(float(column @ column), 1e-300)])
-    found = np.linalg.lstsq(sums, wanted, rcond=1e-6)[0]
-    return found.astype(np.float64, copy=False)
 
 
 @lazy_dataclass()

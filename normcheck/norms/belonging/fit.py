@@ -1,7 +1,7 @@
 """How well what a link predicts agrees with what its norm has stored."""
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import atanh, inf, log, sqrt
 
 import numpy as np
@@ -18,8 +18,8 @@ MOST_OF_A_CHANNEL = 25.0
 """Bound on (mean / standard deviation)² of one channel, so that a nearly constant channel
 does not decide for its layer."""
 
-AT_ONCE = 2
-"""Links, and channels of each, from which several are taken together."""
+_LEAST_WEIGHT = 1e-300
+"""In place of a sum of weights of 0, as of means that are nearly infinite."""
 
 
 @lazy_dataclass(eq=False)
@@ -99,40 +99,22 @@ class Predicted:
     """Both as in ``Fit``."""
 
 
-def fit_of(one: Predicted) -> Fit:
-    """What there is to say of one link's prediction."""
-    stored, weight = one.weighted
-    pair = np.array((_stored_variance(one), one.variance))
-    if not (pair > 0).all():
-        pair = pair[:, (pair > 0).all(axis=0)]
-    np.log(pair, out=pair)
-    return _fit(
-        one,
-        energy=float((stored * stored) @ weight),
-        correlation=_correlation(one.mean, stored, weight),
-        log_scale=median(pair[0] - pair[1]) if pair.size else 0.0,
-        scale_correlation=_correlation_of(pair),
-    )
-
-
 def fits_of(each: Sequence[Predicted]) -> list[Fit]:
-    """The same of several predictions in as many calls as of one.
+    """What there is to say of predictions of several links, in as many calls as of one.
 
     A call takes longer than the few dozen numbers of a link.
     """
+    if not each:
+        return []
     sizes = [one.mean.size for one in each]
-    if len(each) < AT_ONCE or min(sizes) < AT_ONCE:
-        return [fit_of(one) for one in each]
-    variances = _rows(map(_stored_variance, each), (one.variance for one in each))
-    if not (variances > 0).all():
-        return [fit_of(one) for one in each]
-    ends = list(accumulate(sizes, initial=0))
-    weight = np.concatenate([one.weighted[1] for one in each])
-    means = _rows((one.mean for one in each), (one.weighted[0] for one in each))
+    starts = list(accumulate(sizes, initial=0))[:-1]
 
     def total(values: Floats) -> Floats:
-        sums: Floats = np.add.reduceat(values, ends[:-1], axis=-1)
+        sums: Floats = np.add.reduceat(values, starts, axis=-1)
         return sums
+
+    def spread_out(values: Floats) -> Floats:
+        return np.repeat(values, sizes, axis=-1)
 
     def correlations(values: Floats, weighted: Floats) -> list[float]:
         own, both = total(values * weighted), total(values[0] * weighted[1])
@@ -140,47 +122,52 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
         found: list[float] = np.divide(both, spread, where=spread > 0, out=spread).tolist()
         return found
 
-    logs = np.log(variances)
-    apart = (logs[0] - logs[1]).tolist()
-    logs -= np.repeat(total(logs) / sizes, sizes, axis=-1)
-    energies = total(np.square(means[1]) * weight).tolist()
-    means -= np.repeat(total(means * weight) / total(weight), sizes, axis=-1)
+    weight = np.concatenate([one.weighted[1] for one in each])
+    means = _rows((one.mean for one in each), (one.weighted[0] for one in each))
+    energies = total(means[1] * means[1] * weight).tolist()
+    means -= spread_out(total(means * weight) / np.maximum(total(weight), _LEAST_WEIGHT))
+    variances = _rows(map(_stored_variance, each), (one.variance for one in each))
+    alive = (variances > 0).all(axis=0)
+    logs = np.log(variances, where=alive, out=np.zeros_like(variances))
+    apart = logs[0] - logs[1]
+    told = np.maximum(np.add.reduceat(alive, starts, dtype=np.float64), 1.0)
+    logs -= spread_out(total(logs) / told)
+    logs *= alive
     numbers = zip(
+        each,
         energies,
         correlations(means, means * weight),
-        (median(apart[start:end]) for start, end in pairwise(ends)),
+        np.split(apart, starts[1:]),
+        np.split(alive, starts[1:]),
         correlations(logs, logs),
         strict=True,
     )
-    return [_fit(one, *those) for one, those in zip(each, numbers, strict=True)]
+    return [
+        Fit(
+            link=one.link,
+            activation=one.hypothesis.activation,
+            pool=one.hypothesis.pool,
+            predicted_mean=one.mean,
+            predicted_variance=one.variance,
+            stored_mean=one.weighted[0],
+            stored_variance=_stored_variance(one),
+            explained=one.held.explained,
+            correlation=correlation,
+            alignment=one.held.alignment,
+            energy=max(energy, LEAST_ENERGY) / one.mean.size,
+            slope=one.held.slope,
+            log_scale=median(ratios[there]) if there.any() else 0.0,
+            scale_correlation=scale_correlation,
+            border=one.border,
+            small_map=one.small_map,
+        )
+        for one, energy, correlation, ratios, there, scale_correlation in numbers
+    ]
 
 
-def _fit(
-    one: Predicted,
-    energy: float,
-    correlation: float,
-    log_scale: float,
-    scale_correlation: float,
-) -> Fit:
-    stored = one.weighted[0]
-    return Fit(
-        link=one.link,
-        activation=one.hypothesis.activation,
-        pool=one.hypothesis.pool,
-        predicted_mean=one.mean,
-        predicted_variance=one.variance,
-        stored_mean=stored,
-        stored_variance=_stored_variance(one),
-        explained=one.held.explained,
-        correlation=correlation,
-        alignment=one.held.alignment,
-        energy=max(energy, LEAST_ENERGY) / stored.size,
-        slope=one.held.slope,
-        log_scale=log_scale,
-        scale_correlation=scale_correlation,
-        border=one.border,
-        small_map=one.small_map,
-    )
+def fit_of(one: Predicted) -> Fit:
+    """What there is to say of one link's prediction."""
+    return fits_of((one,))[0]
 
 
 def _stored_variance(one: Predicted) -> Floats:
@@ -201,15 +188,13 @@ def off_one(slope: float) -> float:
 
 def weighted_means(link: Link) -> tuple[Floats, Floats]:
     """Stored means of a link's target, and what each channel weighs: see ``weights_of``."""
-    mean, variance = link.target.running_mean, link.target.running_var
-    assert mean is not None  # noqa: S101  (links have both statistics)
-    assert variance is not None  # noqa: S101
-    return mean.numbers, weights_of(mean.numbers, variance)
+    return weighted_at_once((link,))[0]
 
 
 def weighted_at_once(links: Sequence[Link]) -> list[tuple[Floats, Floats]]:
     """:func:`weighted_means` of several links, in as many calls as of one."""
     ends = [link.target for link in links]
+    # Links have both statistics.
     means = [end.running_mean.numbers for end in ends if end.running_mean is not None]
     variances = [end.running_var for end in ends if end.running_var is not None]
     sizes = [mean.size for mean in means]
@@ -238,27 +223,3 @@ def _floor(variances: Values) -> float:
 def _bounded(means: Floats, variances: Floats, floor: Floats | float) -> Floats:
     bound = MOST_OF_A_CHANNEL / np.maximum(np.square(means), 1e-300)
     return np.minimum(1.0 / (np.maximum(variances, 0.0) + floor), bound)
-
-
-def _correlation_of(pair: Floats) -> float:
-    """Of two rows of numbers that weigh alike; they are changed.
-
-    In fewer calls than the weighted one: of a few dozen numbers these are what takes time.
-    """
-    count = pair.shape[1]
-    if count < 2:
-        return 0.0
-    pair -= (np.add.reduce(pair, axis=1) / count)[:, None]
-    (first, both), (_, second) = (pair @ pair.T).tolist()
-    spread = sqrt(first * second)
-    return float(both / spread) if spread > 0 else 0.0
-
-
-def _correlation(a: Floats, b: Floats, weight: Floats) -> float:
-    total = float(np.add.reduce(weight))
-    if a.size < 2 or total <= 0:
-        return 0.0
-    da, db = a - (a @ weight) / total, b - (b @ weight) / total
-    weighted = da * weight
-    spread = sqrt(float(da @ weighted) * float((db * db) @ weight))
-    return float(db @ weighted) / spread if spread > 0 else 0.0

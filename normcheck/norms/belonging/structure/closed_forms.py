@@ -51,10 +51,9 @@ class CutNormals:
         self.gamma = gamma = np.maximum(gamma, _LEAST)
         apart = (beta - _CUTS) / gamma
         density = np.exp(-0.5 * np.square(apart))
-        tail = _scaled_tail(np.abs(apart)) * density
+        share = _share(apart, density)
         self._bell: Floats = density[_ZERO]
         self._border: Floats = density * (gamma / sqrt(2.0 * pi))
-        share = np.where(apart > 0, 1.0 - tail, tail)
         self._moments: list[Floats] = [share, beta * share + self._border]
 
     def above(self, power: int, cut: int) -> Floats:
@@ -176,7 +175,12 @@ CLOSED: Mapping[Activation, ClosedForm] = {
 
 def normal_share(x: Floats) -> Floats:
     """Φ(x)."""
-    tail = _scaled_tail(np.abs(x)) * np.exp(-0.5 * np.square(x))
+    return _share(x, np.exp(-0.5 * np.square(x)))
+
+
+def _share(x: Floats, density: Floats) -> Floats:
+    """The same, of √(2π) φ(x)."""
+    tail = _scaled_tail(np.abs(x)) * density
     share: Floats = np.where(x > 0, 1.0 - tail, tail)
     return share
 
