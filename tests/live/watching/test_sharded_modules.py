@@ -178,7 +178,7 @@ assert said(report) == said(normcheck.scan(Net().eval(), input_shape="4"))
 @pytest.mark.parametrize("case", CASES)
 def test_scanned(case: str) -> None:
     """No end of the process, no parameter of another kind, no forward that is another."""
-    script = BEGIN + CASES[case]
+    script = BEGIN + CASES[case] + "dist.destroy_process_group()\n"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
     )
