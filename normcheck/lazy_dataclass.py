@@ -16,7 +16,7 @@ import operator
 import reprlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, dataclass_transform
 
 _Class = TypeVar("_Class", bound=type)
 _PLAN = "_lazy_dataclass"
@@ -169,6 +169,29 @@ class _Asked:
     def __get__(self, instance: object, owner: type) -> Any:
         self._make()
         return getattr(owner, self._name)
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace  # noqa: PLC0414  (mypy knows its words)
+else:
+
+    def replace(instance, /, **changes):
+        """Like ``dataclasses.replace``, which looks at each field for as long as this takes.
+
+        Args:
+            instance: Stays as it is.
+            changes: New values of fields.
+        """
+        plan = vars(type(instance)).get(_PLAN)
+        if plan is None or not plan.kinds.keys() >= changes.keys():
+            return dataclasses.replace(instance, **changes)  # says what is wrong with them
+        values = instance.__dict__
+        # Not all of it: what was worked out for the instance stands there, too.
+        made = {name: values[name] for name in plan.kinds}
+        made.update(changes)
+        twin = object.__new__(type(instance))
+        object.__setattr__(twin, "__dict__", made)
+        return twin
 
 
 def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:

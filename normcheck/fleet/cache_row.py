@@ -7,7 +7,7 @@ from normcheck.errors import DamagedError
 from normcheck.live.process.wire import read, shrunk, unfolded, written
 from normcheck.pipeline.results import FileResult, packed
 
-LAYOUT = 4
+LAYOUT = 5
 """Of the tables; another one is another program's, or a later version's."""
 MOST_BYTES = 16 << 20
 """Of a row, and of each of its pieces unfolded: tens of thousands of layers."""

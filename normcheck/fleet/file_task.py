@@ -1,12 +1,12 @@
 """The work on one file, the same whoever does it."""
 
 import pickle
-from dataclasses import field, replace
+from dataclasses import field
 
 from normcheck.config.examination import Examination
 from normcheck.errors import NormcheckError
 from normcheck.formats.targets import Target
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_dataclass import lazy_dataclass, replace
 from normcheck.pipeline.examine import examine
 from normcheck.pipeline.report_parts import with_line
 from normcheck.pipeline.results import FileResult

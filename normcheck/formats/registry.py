@@ -1,7 +1,6 @@
 """Every format: how its files begin, and the reader that is imported when one is met."""
 
 import re
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from normcheck.errors import NoModelError, UnreadableError
 from normcheck.formats import foreign_files as foreign
 from normcheck.formats.format import Format
 from normcheck.formats.safetensors_file import header_length, read_safetensors
+from normcheck.lazy_dataclass import replace
 from normcheck.pickles.locate_models import Found, locate_models
 from normcheck.saved.averages_apart import averages_apart
 from normcheck.saved.checkpoint import Checkpoint, Form, SavedModel

@@ -1,13 +1,18 @@
 """The values of a norm's tensors, read where they can be."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import isnan
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normcheck.errors import RefusedError
 from normcheck.norms.layer import BatchCount, Floats, Values
 from normcheck.saved.tensors import TensorRef
+
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 _MOST_VALUES = 1 << 24
 """Elements of one norm's tensor; the largest real ones have some 100,000."""
@@ -81,6 +86,15 @@ def middle_of(ordered: Sequence[float] | Floats) -> float:
         return float(ordered[middle])
     # Halved first: the sum of two large numbers is infinite.
     return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2
+
+
+def cut(values: NDArray[_Kind], sizes: Sequence[int]) -> list[NDArray[_Kind]]:
+    """Numbers that stand behind each other taken apart, so many in each part.
+
+    Not ``np.split``, which takes as long as some of what is worked out of the parts.
+    """
+    ends = accumulate(sizes)
+    return [values[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def deviation(values: Floats) -> float:

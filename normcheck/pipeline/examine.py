@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from normcheck.config.examination import HeldBack
 from normcheck.errors import NoModelError, NormcheckError, NoValuesError, UnknownFormatError
-from normcheck.findings import Failure, Skipped
+from normcheck.findings import Failure
 from normcheck.formats.read_checkpoint import read_checkpoint
 from normcheck.formats.reading_errors import complete
 from normcheck.live.run_request import Running
@@ -22,7 +22,7 @@ from normcheck.pipeline.given import Given
 from normcheck.pipeline.judge import BUG, Asides
 from normcheck.pipeline.judge_file import KnownModel, judge_models
 from normcheck.pipeline.more_samples import ran_until_told
-from normcheck.pipeline.results import FileResult, Verdicts
+from normcheck.pipeline.results import FileResult, Verdicts, passed_over
 from normcheck.report.report import ModelReport
 from normcheck.saved.checkpoint import Checkpoint
 from normcheck.sources.place import is_remote
@@ -58,8 +58,7 @@ def examine(
         # .bin) is nobody's mistake.
         unrelated = isinstance(error, NoModelError | UnknownFormatError) or not target.sure
         if unrelated and not target.explicit:
-            entry = Skipped(name, "", "", error.message, unasked=not target.sure)
-            return FileResult(name, skipped=(entry,))
+            return passed_over(name, error.message, unasked=not target.sure)
         return FileResult(name, errors=(Failure(name, error.message, error.hint),))
     except MemoryError:
         return FileResult(name, errors=(Failure(name, f"{name}: not enough memory to read it"),))
@@ -193,7 +192,7 @@ def _result(
     return FileResult(
         target=name,
         verdicts=tuple(verdicts for _, verdicts in judged),
-        skipped=tuple(asides.skipped),
+        skipped=asides.skipped.groups(),
         errors=tuple(asides.errors),
         files=files,
         models=tuple(model for model, _ in judged),

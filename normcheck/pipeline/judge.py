@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from normcheck.errors import NormcheckError
-from normcheck.findings import Failure, Finding, Skipped
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.findings import Failure, Finding
+from normcheck.lazy_dataclass import lazy_dataclass, replace
 from normcheck.pipeline.results import Verdicts
-from normcheck.rules.rule import CannotTell, Need, Rule, Subject
+from normcheck.report.skipped_rules import Gathered
+from normcheck.rules.rule import BY_SCANS, CannotTell, Need, Rule, Subject
 from normcheck.rules.statistics.histories import weighed
 from normcheck.saved.checkpoint import Form
 
@@ -23,7 +24,7 @@ BUG = "this is a bug in normcheck; please report it"
 class Asides:
     """What comes up that is not a finding."""
 
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: Gathered = field(default_factory=Gathered)
     errors: list[Failure] = field(default_factory=list)
 
 
@@ -43,17 +44,19 @@ def judge(
     where = subject.anatomy.where
     found: list[Finding] = []
     ran: list[str] = []
+    state = Need.STATE
     for rule in concerned(rules, subject):
-        reason = _cannot_run(rule, subject, held)
+        # Most rules need the state alone, which is always there.
+        reason = None if rule.need is state else _cannot_run(rule, subject, held)
         if reason:
-            asides.skipped.append(Skipped(name, where, rule.code, *reason))
+            asides.skipped.add(name, where, rule.code, *reason)
             continue
         try:
             for finding in rule.judge(subject):
                 found.append(replace(finding, model=name, where=where))  # noqa: PERF401  (may raise)
             ran.append(rule.code)
         except CannotTell as outcome:
-            asides.skipped.append(Skipped(name, where, rule.code, str(outcome)))
+            asides.skipped.add(name, where, rule.code, str(outcome))
         except NormcheckError as error:
             asides.errors.append(Failure(name, error.message, error.hint, rule.code, where))
         except Exception as error:  # a rule that breaks must not end the audit
@@ -76,7 +79,7 @@ def concerned(rules: Iterable[Rule], subject: Subject) -> tuple[Rule, ...]:
     if subject.training is not None:
         return tuple(rule for rule in rules if rule.need is Need.TRAINING)
     if subject.pair is None:
-        return tuple(rule for rule in rules if rule.need.scanned)
+        return tuple([rule for rule in rules if rule.need in BY_SCANS])
     need = Need.PAIR if subject.pair.match is None else Need.EXPORT
     return tuple(rule for rule in rules if rule.need is need)
 
@@ -89,8 +92,6 @@ def _trace() -> str:
 
 def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool] | None:
     """Why a rule lacks what it needs, what that is, and whether only other flags give it."""
-    if rule.need is Need.STATE:
-        return None  # as most
     run = subject.run
     if held and rule.need in (Need.RUN, Need.DATA):
         return held, "code of the configuration (--trust-config)", False

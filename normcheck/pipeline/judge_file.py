@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_dataclass import lazy_dataclass, replace
 from normcheck.pipeline.judge import Asides, judge
 from normcheck.pipeline.vouching import standings
 from normcheck.report.certificate import certificate_for
@@ -85,10 +84,9 @@ def _judged(
     modes = anatomy.baked or anatomy.modes_given
     something = subject.layers or anatomy.power_iterations or modes or known.run
     rules = rules if something else ()
-    before = len(asides.skipped)
     verdicts = judge(checkpoint.name, subject, rules, asides, held=known.held)
     run = summarise_run(known.run) if known.run else None
-    skipped = {entry.rule for entry in asides.skipped[before:]}
+    skipped = asides.skipped.rules_of(checkpoint.name, model.where)
     standing = standings(anatomy, run, verdicts.ran, skipped, subject.siblings)
     report = ModelReport(
         target=checkpoint.name,

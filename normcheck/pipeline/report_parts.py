@@ -1,13 +1,13 @@
 """From what came of one file to its part of the report: what is suppressed leaves its findings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
 from normcheck.errors import DamagedError, NormcheckError
 from normcheck.findings import Finding, Suppressed
+from normcheck.lazy_dataclass import replace
 from normcheck.pipeline.results import FileResult, Verdicts, models_of, skipped_of
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
@@ -61,7 +61,7 @@ def with_line(result: FileResult) -> FileResult:
         models=_models(result, everything),
         findings=tuple(finding for findings, _ in everything for finding in findings),
         suppressed=(),
-        skipped=result.skipped,
+        skipped=skipped_of(result),
         errors=result.errors,
     )
     return replace(result, line=file_line(report))

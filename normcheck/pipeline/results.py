@@ -1,11 +1,10 @@
 """What came of one file: plain values, which any process or machine can send back."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from normcheck.errors import DamagedError
 from normcheck.findings import Failure, Finding, Skipped
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_dataclass import lazy_dataclass, replace
 from normcheck.report.report import ModelReport
 from normcheck.report.skipped_rules import SkippedEntries, SkippedRules, together
 
@@ -37,8 +36,8 @@ class FileResult:
     """As the user wrote it, or as it was found under what the user wrote."""
     verdicts: tuple[Verdicts, ...] = ()
     """One for each model."""
-    skipped: tuple[Skipped, ...] = ()
-    """What rules could not judge, one by one. Empty where they are packed."""
+    skipped: tuple[SkippedRules, ...] = ()
+    """What rules could not judge; see :func:`skipped_of`."""
     errors: tuple[Failure, ...] = ()
     files: tuple[str, ...] = ()
     """Names of all files that were opened for it: the shards of a sharded model."""
@@ -47,18 +46,13 @@ class FileResult:
     by the whole run. Empty where they are packed."""
     packed: bytes = b""
     """The models, as they come from another process or from a cache."""
-    packed_skipped: tuple[SkippedRules, ...] = ()
-    """The skipped rules, likewise."""
     line: str = ""
     """The file's line of JSON Lines as it is if nothing is suppressed; empty where not asked
     for."""
 
 
 def packed(result: FileResult) -> FileResult:
-    """The same with its models as bytes and skipped rules together, which are cheap to pass on."""
-    if result.skipped:
-        groups = together(result.skipped)
-        result = replace(result, skipped=(), packed_skipped=groups)
+    """The same with its models as bytes, which are cheap to pass on."""
     if not result.models:
         return result
     from normcheck.live.process.wire import shrunk, written
@@ -67,16 +61,14 @@ def packed(result: FileResult) -> FileResult:
 
 
 def skipped_of(result: FileResult) -> Sequence[Skipped]:
-    """What rules of a result could not judge, unpacked when somebody looks at it.
+    """What rules of a result could not judge, entry by entry.
 
     Raises:
-        DamagedError: They are not those of ``packed``.
+        DamagedError: They came from elsewhere, and are nothing of ours.
     """
-    if not result.packed_skipped:
-        return result.skipped
-    if any(len(g.rules) != len(g.places) or not g.rules for g in result.packed_skipped):
+    if any(len(g.rules) != len(g.places) or not g.rules for g in result.skipped):
         raise DamagedError("skipped rules without their places")
-    return SkippedEntries(result.packed_skipped)
+    return SkippedEntries(result.skipped)
 
 
 def models_of(result: FileResult) -> tuple[ModelReport, ...]:
@@ -109,10 +101,21 @@ def renamed(result: FileResult, name: str) -> FileResult:
             replace(v, findings=tuple(replace(f, model=name) for f in v.findings))
             for v in result.verdicts
         ),
-        skipped=tuple(replace(entry, model=name) for entry in result.skipped),
+        skipped=tuple(replace(group, model=name) for group in result.skipped),
         errors=tuple(replace(entry, model=name) for entry in result.errors),
         models=tuple(replace(model, target=name) for model in result.models),
     )
+
+
+def passed_over(target: str, why: str, *, unasked: bool) -> FileResult:
+    """The result of a file in which there is nothing to judge.
+
+    Args:
+        target: The file.
+        why: Nothing is in it.
+        unasked: Whether nobody named it, so that ``--strict`` does not mind.
+    """
+    return FileResult(target, skipped=together([Skipped(target, "", "", why, unasked=unasked)]))
 
 
 def lost(target: str, why: str, hint: str) -> FileResult:

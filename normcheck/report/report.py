@@ -1,7 +1,6 @@
 """The finished report: plain values, from which every output is a pure function."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from importlib import import_module
 from math import isfinite
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from normcheck.findings import Failure, Finding, Severity, Skipped, Suppressed, Unused
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_dataclass import lazy_dataclass, replace
 from normcheck.norms.layer import Floats, NormLayer, Values
 from normcheck.norms.layer_numbers import middle_of
 from normcheck.often_made import often_made

@@ -27,6 +27,10 @@ class SkippedRules:
     """All three as in ``Skipped``."""
 
 
+_Key = tuple[str, str, str, str, bool]
+"""Model, place, reason, remedy, and whether nobody asked."""
+
+
 class SkippedEntries(Sequence[Skipped]):
     """One entry for each rule, made when somebody looks at them.
 
@@ -67,19 +71,50 @@ class SkippedEntries(Sequence[Skipped]):
         return self._entries
 
 
+class Gathered:
+    """Entries of one file as they come up."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._alike: dict[_Key, tuple[list[str], list[int]]] = {}
+        self._count = 0
+
+    def add(
+        self,
+        model: str,
+        where: str,
+        rule: str,
+        reason: str,
+        remedy: str = "",
+        unasked: bool = False,
+    ) -> None:
+        """One more, with the fields of ``Skipped``."""
+        key = (model, where, reason, remedy, unasked)
+        known = self._alike.get(key)
+        if known is None:
+            known = self._alike[key] = ([], [])
+        known[0].append(rule)
+        known[1].append(self._count)
+        self._count += 1
+
+    def rules_of(self, model: str, where: str) -> set[str]:
+        """Codes of the rules that could not judge one model."""
+        alike = self._alike.items()
+        return {rule for key, (rules, _) in alike if key[:2] == (model, where) for rule in rules}
+
+    def groups(self) -> tuple[SkippedRules, ...]:
+        """All of them so far, those of one reason together."""
+        return tuple(
+            SkippedRules(model, where, tuple(rules), tuple(places), reason, remedy, unasked)
+            for (model, where, reason, remedy, unasked), (rules, places) in self._alike.items()
+        )
+
+
 def together(entries: Iterable[Skipped]) -> tuple[SkippedRules, ...]:
     """Entries of one file, those of one reason together."""
     if isinstance(entries, SkippedEntries):
         return entries.groups
-    alike: dict[tuple[str, str, str, str, bool], tuple[list[str], list[int]]] = {}
-    for place, one in enumerate(entries):
-        key = (one.model, one.where, one.reason, one.remedy, one.unasked)
-        if key not in alike:
-            alike[key] = ([], [])
-        rules, places = alike[key]
-        rules.append(one.rule)
-        places.append(place)
-    return tuple(
-        SkippedRules(model, where, tuple(rules), tuple(places), reason, remedy, unasked)
-        for (model, where, reason, remedy, unasked), (rules, places) in alike.items()
-    )
+    gathered = Gathered()
+    for one in entries:
+        gathered.add(one.model, one.where, one.rule, one.reason, one.remedy, one.unasked)
+    return gathered.groups()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -59,14 +59,22 @@ class Need(StrEnum):
     @property
     def scanned(self) -> bool:
         """Whether a scan can give it."""
-        return self in _BY_SCANS
+        return self in BY_SCANS
 
 
-_BY_SCANS = (Need.STATE, Need.MODULES, Need.RUN, Need.DATA)
+BY_SCANS = (Need.STATE, Need.MODULES, Need.RUN, Need.DATA)
+"""What a scan can give."""
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)
     """Raised by a rule that has what it needs and still cannot judge; says why."""
+
+
+@cache
+def _in_file(file: str) -> Rule:
+    """The rule of a module, which is asked for with every model."""
+    rule: Rule = import_module(file).RULE
+    return rule
 
 
 @lazy_dataclass(eq=False)
@@ -177,8 +185,7 @@ class Rule:
 
     def whole(self) -> Rule:
         """The rule as its file has it, as nobody set it."""
-        rule: Rule = import_module(self.file).RULE if self.file else self
-        return rule
+        return _in_file(self.file) if self.file else self
 
     def judge(self, subject: Subject) -> Iterator[Finding]:
         """What the rule finds, with its options and its severity as they are set."""

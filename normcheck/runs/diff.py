@@ -173,7 +173,7 @@ def _judged(track: Track, comparison: Comparison, rules: Sequence[Rule]) -> File
         ran=len(verdicts.ran),
         notes=tuple(track.notes),
     )
-    skipped, errors = tuple(asides.skipped), tuple(asides.errors)
+    skipped, errors = asides.skipped.groups(), tuple(asides.errors)
     return FileResult(side.target, (verdicts,), skipped, errors, models=(model,))
 
 

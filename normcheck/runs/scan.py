@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from normcheck.config.examination import Examination
 from normcheck.config.policy import Policy
 from normcheck.errors import UnreadableError
-from normcheck.findings import Failure, Skipped
+from normcheck.findings import Failure
 from normcheck.fleet.engine import examined
 from normcheck.fleet.file_task import FileTask
 from normcheck.fleet.fleet_request import Fleet
@@ -21,7 +21,7 @@ from normcheck.live.run_request import Running
 from normcheck.pipeline.examine import examine_object
 from normcheck.pipeline.given import Given, check_kinds, targets_in
 from normcheck.pipeline.report_parts import empty_report, part_of
-from normcheck.pipeline.results import FileResult, renamed
+from normcheck.pipeline.results import FileResult, passed_over, renamed
 from normcheck.pipeline.suppress import Sieve
 from normcheck.report.part import Part
 from normcheck.report.report import Report, joined
@@ -145,7 +145,7 @@ def _walked(given: Iterator[tuple[Given, Any]], task: FileTask) -> Iterator[Targ
 def _passed_over(found: PassedOver) -> FileResult:
     """Counted, and named on demand; no lack that ``--strict`` minds, for nobody asked for it."""
     name = str(found.path)
-    return FileResult(name, skipped=(Skipped(name, "", "", found.why, unasked=True),))
+    return passed_over(name, found.why, unasked=True)
 
 
 def _with_last(

@@ -15,10 +15,12 @@ from dataclasses import (
     is_dataclass,
     replace,
 )
+from functools import cached_property
 from typing import Any
 
 import pytest
 
+from normcheck import lazy_dataclass as module
 from normcheck.lazy_dataclass import lazy_dataclass
 from tests.conftest import ROOT
 
@@ -86,6 +88,8 @@ USES: dict[str, Callable[[Any], Any]] = {
     "another class": lambda c: c("a") == object(),
     "asdict": lambda c: asdict(c("a", (1, 2), ["x"])),
     "replace": lambda c: asdict(replace(c("a"), name="b", sizes=(3,))),
+    "replaced at once": lambda c: asdict(module.replace(c("a", words=["x"]), name="b", sizes=(3,))),
+    "replaced by nothing": lambda c: module.replace(c("a"), nothing=1),
     "fields": lambda c: [(f.name, f.type, f.compare, f.repr) for f in fields(c)],
     "is_dataclass": lambda c: (is_dataclass(c), is_dataclass(c("a"))),
     "signature": lambda c: list(inspect.signature(c).parameters),
@@ -189,3 +193,35 @@ def test_fields_of_a_dataclass_are_not_inherited() -> None:
         @lazy_dataclass()
         class Mixed(RealBase):
             more: int = 0
+
+
+def test_replaced_at_once() -> None:
+    """What was worked out for the one is not worked out for the other."""
+
+    @lazy_dataclass()
+    class Square:
+        side: int
+
+        @cached_property
+        def area(self) -> int:
+            return self.side**2
+
+    two = Square(2)
+    assert two.area == 4
+    three = module.replace(two, side=3)
+    assert (three.area, two.area, two.side) == (9, 4, 2)
+    with pytest.raises(FrozenInstanceError):
+        three.side = 4  # type: ignore[misc]
+
+
+def test_others_are_replaced_as_they_always_were() -> None:
+    """A plain dataclass, and a class that inherits from a lazy one and has more to it."""
+
+    class More(Base):
+        def __init__(self, name: str) -> None:
+            super().__init__(name * 2)
+
+    assert module.replace(RealBase("a"), name="b") == RealBase("b")
+    assert type(module.replace(Counts(1), seen=2)) is Counts
+    with pytest.raises(TypeError, match="sizes"):
+        module.replace(More("a"), name="b")

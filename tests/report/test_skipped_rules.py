@@ -13,7 +13,7 @@ from normcheck.live.process.wire import read, written
 from normcheck.pipeline.report_parts import empty_report, part_of
 from normcheck.pipeline.results import FileResult, packed, skipped_of
 from normcheck.pipeline.suppress import Sieve
-from normcheck.report.skipped_rules import SkippedEntries, together
+from normcheck.report.skipped_rules import Gathered, SkippedEntries, together
 from normcheck.report.tally import Tally
 
 ENTRIES = (
@@ -31,9 +31,8 @@ def _arrived(result: FileResult) -> FileResult:
 
 def test_the_same_entries_arrive_in_their_order() -> None:
     """Of several models, and of one reason that another flag gives and that it does not."""
-    arrived = _arrived(FileResult("a.pt", skipped=ENTRIES))
-    assert arrived.skipped == ()
-    assert len(arrived.packed_skipped) == 4
+    arrived = _arrived(FileResult("a.pt", skipped=together(ENTRIES)))
+    assert len(arrived.skipped) == 4
     entries = skipped_of(arrived)
     assert len(entries) == len(ENTRIES)
     assert tuple(entries) == ENTRIES
@@ -43,17 +42,17 @@ def test_the_same_entries_arrive_in_their_order() -> None:
 @pytest.mark.parametrize(
     "entries", [ENTRIES, (), (Skipped("b", "", "", "no model", unasked=True),)]
 )
-def test_they_are_counted_as_they_are_one_by_one(entries: tuple[Skipped, ...]) -> None:
+def test_they_are_counted(entries: tuple[Skipped, ...]) -> None:
     """By rule, by remedy, and of files that were passed over."""
     sieve, empty = Sieve(Policy(), Examination().rules), empty_report(Examination(), Policy())
-    plain, grouped = Tally(), Tally()
-    here = FileResult("a.pt", skipped=entries)
-    for tally, result in ((plain, here), (grouped, _arrived(here))):
-        tally.add(part_of(result, sieve, empty))
-    assert plain == grouped
-    assert grouped.skipped == len(entries)
-    assert grouped.missed == sum(not entry.unasked for entry in entries)
-    assert set().union(*grouped.needs.values()) == {entry.rule for entry in entries if entry.rule}
+    tally = Tally()
+    part = part_of(_arrived(FileResult("a.pt", skipped=together(entries))), sieve, empty)
+    tally.add(part)
+    assert tuple(part.rest.skipped) == entries
+    assert tally.skipped == len(entries)
+    assert tally.missed == sum(not entry.unasked for entry in entries)
+    assert tally.passed_over == sum(not entry.rule for entry in entries)
+    assert set().union(*tally.needs.values()) == {entry.rule for entry in entries if entry.rule}
 
 
 def test_groups_are_not_taken_apart_to_be_grouped_again() -> None:
@@ -62,11 +61,22 @@ def test_groups_are_not_taken_apart_to_be_grouped_again() -> None:
     assert together(SkippedEntries(groups)) is groups
 
 
+def test_what_could_not_judge_one_model() -> None:
+    """Of several models of a file, and of several files."""
+    gathered = Gathered()
+    for e in ENTRIES:
+        gathered.add(e.model, e.where, e.rule, e.reason, e.remedy, e.unasked)
+    assert gathered.rules_of("a.pt", "model") == {"NC101", "NC108", "NC201"}
+    assert gathered.rules_of("a.pt", "ema") == {"NC101", "NC105"}
+    assert gathered.rules_of("b.pt", "ema") == set()
+    assert gathered.groups() == together(ENTRIES)
+
+
 @pytest.mark.parametrize("change", [{"places": (0,)}, {"rules": (), "places": ()}])
 def test_what_nobody_wrote_here_is_an_error(change: dict[str, Any]) -> None:
     """A process that was taken over, or a cache that somebody else made, ends in a message."""
-    good = packed(FileResult("a.pt", skipped=ENTRIES))
-    bad = replace(good, packed_skipped=(replace(good.packed_skipped[0], **change),))
+    good = packed(FileResult("a.pt", skipped=together(ENTRIES)))
+    bad = replace(good, skipped=(replace(good.skipped[0], **change),))
     with pytest.raises(DamagedError):
         skipped_of(bad)
     with pytest.raises(NormcheckError, match=r"a\.pt: its cached result makes no sense"):

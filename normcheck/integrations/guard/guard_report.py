@@ -12,6 +12,7 @@ from normcheck.norms.anatomy import Anatomy
 from normcheck.norms.find_norms import anatomy_of
 from normcheck.pipeline.judge import Asides, judge
 from normcheck.report.report import ModelReport, Report, Standing, summarise
+from normcheck.report.skipped_rules import SkippedEntries
 from normcheck.rules.rule import CannotTell, Rule, Subject
 from normcheck.version import VERSION
 from normcheck.wording import part
@@ -56,9 +57,8 @@ def guard_report(
         models = (_model(name, model, record, rules, found, len(verdicts.ran)),)
     except NormcheckError as error:
         errors.append(Failure(name, f"{name}: {error.message}", error.hint))
-    return Report(
-        VERSION, models, tuple(found), (), tuple(asides.skipped), tuple(errors), rules=rules
-    )
+    skipped = SkippedEntries(asides.skipped.groups())
+    return Report(VERSION, models, tuple(found), (), skipped, tuple(errors), rules=rules)
 
 
 def _model(

@@ -10,7 +10,7 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Floats, Values
-from normcheck.norms.layer_numbers import median
+from normcheck.norms.layer_numbers import cut, median
 
 LEAST_ENERGY = 1e-12
 """Σ(stored mean / σ)² of means that are all 0, to divide by."""
@@ -127,7 +127,7 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
     energies = total(means[1] * means[1] * weight).tolist()
     means -= spread_out(total(means * weight) / np.maximum(total(weight), _LEAST_WEIGHT))
     variances = _rows(map(_stored_variance, each), (one.variance for one in each))
-    alive = (variances > 0).all(axis=0)
+    alive = np.minimum.reduce(variances) > 0
     logs = np.log(variances, where=alive, out=np.zeros_like(variances))
     apart = logs[0] - logs[1]
     told = np.maximum(np.add.reduceat(alive, starts, dtype=np.float64), 1.0)
@@ -137,8 +137,8 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
         each,
         energies,
         correlations(means, means * weight),
-        np.split(apart, starts[1:]),
-        np.split(alive, starts[1:]),
+        cut(apart, sizes),
+        cut(alive, sizes),
         correlations(logs, logs),
         strict=True,
     )
@@ -178,7 +178,7 @@ def _stored_variance(one: Predicted) -> Floats:
 
 def _rows(first: Iterable[Floats], second: Iterable[Floats]) -> Floats:
     """Numbers of all links side by side, two of each channel, of shape (2, channels)."""
-    return np.stack((np.concatenate([*first]), np.concatenate([*second])))
+    return np.concatenate([*first, *second]).reshape(2, -1)
 
 
 def off_one(slope: float) -> float:
@@ -202,7 +202,7 @@ def weighted_at_once(links: Sequence[Link]) -> list[tuple[Floats, Floats]]:
     weight = _bounded(
         np.concatenate(means), np.concatenate([each.numbers for each in variances]), floors
     )
-    return list(zip(means, np.split(weight, list(accumulate(sizes))[:-1]), strict=True))
+    return list(zip(means, cut(weight, sizes), strict=True))
 
 
 def weights_of(means: Floats, variances: Values) -> Floats:

@@ -47,6 +47,8 @@ _NO_FACTOR = 690.0
 """Logarithm of a factor beyond what any is."""
 USUAL_BORDERS = 4
 """Of ``BORDERS``: images of 8 pixels or more."""
+_ALIKE = np.ones(len(BORDERS))
+"""What stands for all borders where they are alike."""
 SAME_LIKELIHOOD = 4.0
 """n log(missed / least missed) up to which a border is as likely as the best: two standard
 deviations of a single parameter."""
@@ -113,7 +115,7 @@ class Prediction:
         predicted = (weight @ np.square(flat)).reshape(shape)
         both = ((stored * weight) @ flat).reshape(shape)
         if self._borderless:
-            predicted, both = (np.repeat(each, len(BORDERS), axis=1) for each in (predicted, both))
+            predicted, both = predicted * _ALIKE, both * _ALIKE
         self.explained = 1.0 - (predicted - 2.0 * both + self._own) / self._own
         self.slopes = both / np.maximum(predicted, 1e-12)
         self.alignment = np.abs(both) * self.slopes / self._own
@@ -202,9 +204,10 @@ class Prediction:
     @staticmethod
     def find_borders(each: "Sequence[Prediction]") -> None:
         """Find the borders of several predictions under as many hypotheses, in a call for all."""
+        shape = (len(each), -1, len(BORDERS))
         places, off = _borders(
-            np.stack([prediction.slopes for prediction in each]),
-            np.stack([prediction.alignment for prediction in each]),
+            np.concatenate([prediction.slopes for prediction in each]).reshape(shape),
+            np.concatenate([prediction.alignment for prediction in each]).reshape(shape),
             np.array([prediction.as_likely for prediction in each]),
         )
         for prediction, *bordered in zip(each, places, off, strict=True):

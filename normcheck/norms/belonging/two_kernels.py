@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normcheck.norms.belonging.weighted_sums import ones
 from normcheck.norms.layer import Floats
 from normcheck.saved.tensors import TensorRef
 
@@ -24,6 +25,7 @@ INPUTS = tuple((near, among) for among in _AMONG for near in _NEIGHBOURS)
 USUAL = ((0.5, 0.3),)
 """Those that most healthy models already fit under."""
 
+_SINGLE = np.dtype(np.float32)
 Singles = NDArray[np.floating[Any]]
 """Single precision is exact enough for sums of squares of a few thousand products."""
 
@@ -110,7 +112,7 @@ def usual_variance(weights: Singles, size: tuple[int, ...]) -> Singles:
     taps = weights.shape[2]
     near = _nearness(size, (neighbours,)).reshape(taps, taps)
     # A product, since numpy is slow at sums over a middle axis.
-    rows, total = weights.reshape(-1, taps), np.ones(weights.shape[1], np.float32) @ weights
+    rows, total = weights.reshape(-1, taps), ones(weights.shape[1], _SINGLE) @ weights
     apart = ((rows @ near) * rows).reshape(len(weights), -1).sum(axis=1)
     together = ((total @ near) * total).sum(axis=1)
     made: Singles = np.maximum((1 - among) * apart + among * together, 0.0)
@@ -131,7 +133,7 @@ def of_inputs(kernel: Singles, size: tuple[int, ...]) -> Floats:
     """
     outputs, taps, channels = kernel.shape
     near = _nearness(size, _NEIGHBOURS)
-    total = kernel.reshape(-1, channels) @ np.ones(channels, np.float32)
+    total = kernel.reshape(-1, channels) @ ones(channels, _SINGLE)
     total = total.reshape(outputs, taps)
     apart = (kernel @ kernel.swapaxes(1, 2)).reshape(outputs, -1) @ near
     # First over one of the two taps, for all neighbours at once.

@@ -14,8 +14,8 @@ neighbours ρ and of channels c, as for the first norm, and the one is taken who
 """
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from itertools import accumulate, groupby
+from functools import cached_property, lru_cache
+from itertools import compress, groupby
 from math import exp, inf, prod, sqrt
 
 import numpy as np
@@ -36,7 +36,7 @@ from normcheck.norms.belonging.two_kernels import (
     usual_variance,
 )
 from normcheck.norms.layer import Floats
-from normcheck.norms.layer_numbers import median
+from normcheck.norms.layer_numbers import cut, median
 from normcheck.saved.tensors import TensorRef
 
 FEWEST_CHANNELS = 16
@@ -121,11 +121,10 @@ class TwoLayers:
     def _compare(self, predicted: Floats, stored: Floats) -> None:
         """Hold the logarithms of stored variances against predicted ones, (inputs, channels)."""
         # All in one array, the stored ones last: a call takes longer than its numbers.
-        with np.errstate(divide="ignore", invalid="ignore"):  # what is no number is left out below
-            logs = np.log(np.concatenate((predicted, stored[None])))
-            means = logs @ np.full(self._channels, 1 / self._channels)
-            logs -= means[:, None]
-            products = logs @ logs.T
+        logs = np.log(np.concatenate((predicted, stored[None])))
+        means = logs @ np.full(self._channels, 1 / self._channels)
+        logs -= means[:, None]
+        products = logs @ logs.T
         self._logs, self._means = logs, means
         self._squares: list[float] = products.diagonal().tolist()
         self._both: list[float] = products[-1].tolist()
@@ -169,7 +168,7 @@ class TwoLayers:
         if not missed:
             return None
         most = max(min(missed.values()), EXACT) * exp(2 * LIKELY / self._channels)
-        likely = [self._scale(place) for place, each in missed.items() if each <= most]
+        likely = [self._scales[place] for place, each in missed.items() if each <= most]
         return max(min(likely), min(max(*likely, self._apart), 0.0))
 
     def sizes(self) -> tuple[float, float] | None:
@@ -178,7 +177,8 @@ class TwoLayers:
         Returns:
             None where no numbers are predicted.
         """
-        all_of = [self._scale(n) for n, square in enumerate(self._squares[:-1]) if 0 < square < inf]
+        each = zip(self._scales, self._squares, strict=False)
+        all_of = [scale for scale, square in each if 0 < square < inf]
         return (min(all_of), max(all_of)) if all_of and 0 < self._squares[-1] < inf else None
 
     def stored(self) -> tuple[float, float]:
@@ -186,11 +186,15 @@ class TwoLayers:
         logs = sorted((self._logs[-1] + self._means[-1]).tolist())
         return logs[len(logs) // 2], logs[len(logs) // 4]
 
-    def _scale(self, place: int) -> float:
+    @cached_property
+    def _scales(self) -> list[float]:
+        """Logarithms of stored over predicted variances under each input."""
+        apart = self._logs[-1] - self._logs[:-1]
+        apart.sort(axis=1)
         # Not the mean: a few channels that hardly vary have logarithms far below all others.
-        apart = sorted((self._logs[-1] - self._logs[place]).tolist())
-        middle: float = apart[len(apart) // 2] + float(self._means[-1] - self._means[place])
-        return middle
+        middle = apart[:, self._channels // 2]
+        scales: list[float] = (middle + (self._means[-1] - self._means[:-1])).tolist()
+        return scales
 
 
 def is_told(fit: Fit) -> bool:
@@ -228,9 +232,13 @@ def two_layers(fits: Sequence[Fit], most: int) -> list[TwoLayers | None]:
     Raises:
         UnreadableError: The file ends early, or its checksum is wrong.
     """
-    told = [fit for fit in fits if is_told(fit)]
-    parts = dict(zip(map(id, told), _in_parts(told), strict=True))
-    return [_two_layers(fit, most, parts[id(fit)]) if id(fit) in parts else None for fit in fits]
+    told = [is_told(fit) for fit in fits]
+    parts = iter(_in_parts(list(compress(fits, told))))
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is no number is left out later
+        return [
+            _two_layers(fit, most, next(parts)) if one else None
+            for fit, one in zip(fits, told, strict=True)
+        ]
 
 
 def _two_layers(fit: Fit, most: int, parts: Parts) -> TwoLayers | None:
@@ -263,9 +271,9 @@ def _in_parts(fits: Sequence[Fit]) -> list[Parts]:
         gamma, beta = (np.concatenate(each) for each in zip(*affine, strict=True))
         linear, variance = Normals(gamma, beta).in_parts(ACTIVATIONS[activation])
         beside = np.maximum(variance - np.square(linear), 0.0)
-        ends = list(accumulate(own.size for own, _ in affine))[:-1]
+        sizes = [own.size for own, _ in affine]
         signed = np.where(gamma < 0, -linear, linear)
-        found += zip(np.split(signed, ends), np.split(beside, ends), strict=True)
+        found += zip(cut(signed, sizes), cut(beside, sizes), strict=True)
     return found
 
 

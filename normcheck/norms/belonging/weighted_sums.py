@@ -13,8 +13,10 @@ each tap, and the borders go through these.
 
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normcheck.norms.belonging.structure.link import Link, WeightStructure
 from normcheck.norms.belonging.structure.separable import Depthwise
@@ -78,7 +80,7 @@ def behind_weights(
         mean = _over_taps(rows, means).reshape(-1, taps) @ shares
         found.append(mean.reshape(-1, hypotheses, shares.shape[1]))
         # A product, since numpy is slow at sums over a few numbers.
-        summed = squares[..., 0] if taps == 1 else squares @ np.ones(taps, rows.dtype)
+        summed = squares[..., 0] if taps == 1 else squares @ ones(taps, rows.dtype)
         if variances is not None:
             behind.append(variances_behind(summed, variances))
         else:
@@ -209,6 +211,14 @@ def _rows(block: Array, link: Link) -> Array:
         if block.dtype in (np.float32, np.float64)
         else block.astype(np.float32 if block.dtype == np.float16 else np.float64)
     )
+
+
+@lru_cache(maxsize=64)
+def ones(count: int, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
+    """So many times 1, for sums that are products, which nobody may write to."""
+    made: NDArray[np.floating[Any]] = np.ones(count, dtype)
+    made.flags.writeable = False
+    return made
 
 
 @lru_cache(maxsize=256)

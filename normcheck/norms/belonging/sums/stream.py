@@ -15,6 +15,7 @@ from normcheck.norms.belonging.structure.link import weights_kind
 from normcheck.norms.belonging.sums.blocks import Unit
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import Floats, NormLayer
+from normcheck.norms.layer_numbers import cut
 
 Moments = tuple[Floats, Floats]
 """Means and variances."""
@@ -130,8 +131,8 @@ def moments_behind(norms: Sequence[NormLayer], activation: str) -> dict[str, Mom
     if not usable:
         return {}
     mean, variance = (np.concatenate(each) for each in zip(*usable.values(), strict=True))
-    ends = np.cumsum([len(own) for own, _ in usable.values()])[:-1]
-    parts = [np.split(each[:, 0], ends) for each in _activated((mean, variance), activation)]
+    sizes = [len(own) for own, _ in usable.values()]
+    parts = [cut(each[:, 0], sizes) for each in _activated((mean, variance), activation)]
     return dict(zip(usable, zip(*parts, strict=True), strict=True))
 
 
