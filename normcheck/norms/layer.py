@@ -37,7 +37,7 @@ class Confidence(StrEnum):
     LOW = "low"
 
 
-@lazy_dataclass()
+@often_made()
 class Recognition:
     """Why something is taken for a normalization layer."""
 
@@ -115,7 +115,7 @@ class Values:
         return first == last
 
 
-@lazy_dataclass(eq=False)
+@often_made(eq=False)
 class BatchCount:
     """``num_batches_tracked`` as stored."""
 

@@ -10,11 +10,11 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.often_made import often_made
 from normcheck.wording import in_short
 
 
-@lazy_dataclass()
+@often_made()
 class GlobalName:
     """A class or function that the pickle names; never looked up, never imported."""
 

@@ -7,6 +7,7 @@ statistics that were not looked at.
 from collections.abc import Iterable, Sequence
 
 from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.often_made import often_made
 from normcheck.report.report import LayerSummary, ModelReport, Standing
 from normcheck.wording import percent, plural
 
@@ -20,7 +21,7 @@ _KEPT = "_certificate"
 """Where a report keeps its own. What is replaced in it makes another report, without one."""
 
 
-@lazy_dataclass()
+@often_made()
 class AlikeLayers:
     """Layers that stand the same way for the same reason."""
 

@@ -24,6 +24,9 @@ def fetch_ahead(tensors: Iterable[TensorRef | None]) -> None:
     for tensor in tensors:
         if tensor is None or not tensor.readable:
             continue
+        region: object = tensor.storage.region if tensor.storage is not None else None
+        if isinstance(getattr(region, "source", None), FileSource):
+            return  # as below, told without working out what would be read
         for source, offset, length in tensor.spans():
             if isinstance(source, FileSource):
                 return  # a checkpoint lies in one place: here

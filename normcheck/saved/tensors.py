@@ -168,7 +168,9 @@ class TensorRef:
     def readable(self) -> bool:
         """Whether the values can be had from this file."""
         storage = self.storage
-        return storage is not None and storage.available and self.dtype.readable
+        if storage is None or (storage.region is None and not storage.available):
+            return False
+        return self.dtype.readable
 
     def with_flags(self, *, parameter: bool, requires_grad: bool) -> "TensorRef":
         """The same tensor as a parameter."""
@@ -189,7 +191,7 @@ class TensorRef:
         if numel == 0:
             return np.zeros(shape)
         size = dtype.itemsize
-        plain = self.strides == contiguous_strides(shape)
+        plain = self.strides == _usual_strides(shape)
         span = numel if plain else self.span
         # Strides of 0 show one byte any number of times: what is asked for counts, too.
         if max(numel, span) * size > DEFAULT_LIMITS.tensor_bytes:
@@ -239,6 +241,10 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= max(length, 1)
     return tuple(reversed(strides))
+
+
+_usual_strides = lru_cache(1 << 12)(contiguous_strides)
+"""The same, only to be compared: whoever asked first may have asked with 2.0 in place of 2."""
 
 
 class _Extent(NamedTuple):

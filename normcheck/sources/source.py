@@ -133,6 +133,7 @@ class FileSource:
             )
         self._size = status.st_size
         self._whole = b""
+        self._view = memoryview(b"")
         self._closed = False
 
     @property
@@ -156,8 +157,9 @@ class FileSource:
         """The same, not copied where the file is read whole and the bytes are aligned there."""
         if offset % _ALIGNED or not self._whole:
             return self.read_at(offset, length)
-        check_range(self._name, offset, length, self._size)
-        return memoryview(self._whole)[offset : offset + length]
+        if offset < 0 or length < 0 or offset + length > self._size:
+            raise ends_early(self._name, offset, length, self._size)
+        return self._view[offset : offset + length]
 
     @property
     def whole(self) -> bytes:
@@ -166,6 +168,7 @@ class FileSource:
 
     def _read_whole(self) -> bytes:
         self._whole = self._pieces(0, self._size)
+        self._view = memoryview(self._whole)
         return self._whole
 
     def _pieces(self, offset: int, length: int) -> bytes:
@@ -183,7 +186,7 @@ class FileSource:
         """Close the file."""
         self._file.close()
         self._closed = True
-        self._whole = b""
+        self._whole, self._view = b"", memoryview(b"")
 
 
 class MemorySource:

@@ -11,6 +11,7 @@ from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Floats, Values
 from normcheck.norms.layer_numbers import cut, median
+from normcheck.often_made import often_made
 
 LEAST_ENERGY = 1e-12
 """Σ(stored mean / σ)² of means that are all 0, to divide by."""
@@ -71,7 +72,7 @@ def beyond_prediction(fit: Fit) -> float:
     return sqrt(max(fit.energy * (1 - fit.explained), 0.0))
 
 
-@lazy_dataclass()
+@often_made(eq=False)
 class HeldAgainst:
     """How predicted means compare with stored ones: see ``Fit``."""
 
@@ -80,7 +81,7 @@ class HeldAgainst:
     slope: float
 
 
-@lazy_dataclass(eq=False)
+@often_made(eq=False)
 class Predicted:
     """What a link is predicted to store, of which a fit is made."""
 

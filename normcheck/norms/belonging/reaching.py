@@ -1,6 +1,7 @@
 """What reaches the weights of links, under one hypothesis or several of what stands before them."""
 
 from collections.abc import Sequence
+from dataclasses import field
 from itertools import groupby
 from math import prod
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from normcheck.norms.belonging.structure.activation_moments import Normals, afte
 from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Link, WeightStructure
 from normcheck.norms.layer import Floats
+from normcheck.often_made import often_made
 
 if TYPE_CHECKING:
     from normcheck.norms.belonging.structure.inflow import Inflow
@@ -35,7 +37,7 @@ class Hypothesis:
     """Values that a max pooling chooses from; 1 is none."""
 
 
-@lazy_dataclass(eq=False)
+@often_made(eq=False)
 class Reaching:
     """Means and variances that reach the weights of one link."""
 
@@ -46,7 +48,7 @@ class Reaching:
     hypotheses, and of one alone the variance is then wanted."""
     channels: "Channels | None" = None
     """Where they come from then."""
-    some: slice = slice(None)
+    some: slice = field(default_factory=lambda: slice(None))
     """The link's channels among these."""
 
     def variance_under(self, hypothesis: int) -> Floats:

@@ -6,13 +6,13 @@ The thresholds lie above what healthy models of two dozen families reach.
 from collections.abc import Sequence
 from math import log
 
-from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.first_norm import FirstNorm
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_places import FAINT
 from normcheck.norms.belonging.pooled import missed
 from normcheck.norms.layer import Confidence
 from normcheck.norms.layer_numbers import median
+from normcheck.often_made import often_made
 from normcheck.rules.evidence.mismatch_causes import ONE_FACTOR
 from normcheck.wording import number
 
@@ -36,7 +36,7 @@ OTHER_UNITS = 1.4
 """A factor that all of them have, up or down, from which statistics are in other units."""
 
 
-@lazy_dataclass()
+@often_made()
 class Indication:
     """One number that may speak against statistics."""
 

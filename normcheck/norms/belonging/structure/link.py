@@ -11,6 +11,7 @@ from normcheck.norms.belonging.structure.separable import Depthwise
 from normcheck.norms.kinds import Family
 from normcheck.norms.layer import NormLayer, Recognition
 from normcheck.norms.weight_layout import Layout
+from normcheck.often_made import often_made
 from normcheck.saved.tensors import TensorRef
 
 # Links of a model that was run travel between processes, and never have an inflow: its types, of
@@ -30,7 +31,7 @@ class WeightStructure(StrEnum):
     SEPARABLE = "depthwise and pointwise convolution"
 
 
-@lazy_dataclass(eq=False)
+@often_made(eq=False)
 class Before:
     """The weights right before a norm."""
 
