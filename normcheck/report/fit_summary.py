@@ -4,9 +4,10 @@ from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.agreement import ROUGHLY, Agreement
 from normcheck.norms.belonging.fit import Fit
 from normcheck.norms.belonging.fit_places import AGREES
+from normcheck.often_made import often_made
 
 
-@lazy_dataclass()
+@often_made()
 class LinkSummary:
     """One link: the norm before, the weights between, the norm whose statistics are predicted."""
 

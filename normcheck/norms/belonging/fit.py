@@ -6,7 +6,6 @@ from math import atanh, inf, log, sqrt
 
 import numpy as np
 
-from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Floats, Values
@@ -23,7 +22,7 @@ _LEAST_WEIGHT = 1e-300
 """In place of a sum of weights of 0, as of means that are nearly infinite."""
 
 
-@lazy_dataclass(eq=False)
+@often_made(eq=False)
 class Fit:
     """How well one link's prediction agrees with the stored statistics of its target."""
 

@@ -18,6 +18,7 @@ from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.closed_forms import normal_share
 from normcheck.norms.belonging.structure.link import Link
+from normcheck.norms.belonging.weighted_sums import ones
 from normcheck.norms.layer import Floats, NormLayer
 from normcheck.norms.layer_numbers import median
 from normcheck.saved.checkpoint import SavedModel
@@ -168,8 +169,10 @@ def _adding_up(gamma: Floats, beta: Floats, paths: int) -> Floats:
     # Set back to 0, a neuron is full again after as many steps as before; by the threshold, it has
     # fired as often as the threshold fits into what it was given.
     full = np.ceil(1.0 / given)
-    rates = [np.floor(steps / full).mean(axis=1) / steps for steps in _STEPS]
-    rates += [np.floor(steps * given).mean(axis=1) / steps for steps in _STEPS]
+    # Sums as products: numpy's own mean takes three times as long for a few dozen numbers.
+    each = ones(paths, np.dtype(np.float64))
+    rates = [np.floor(steps / full) @ each / (paths * steps) for steps in _STEPS]
+    rates += [np.floor(steps * given) @ each / (paths * steps) for steps in _STEPS]
     # In single precision: the membranes of a wide layer are larger than a processor's cache.
     membranes = np.zeros((2, gamma.size, paths), np.float32)
     counts = np.zeros(membranes.shape, np.uint8)
@@ -182,7 +185,7 @@ def _adding_up(gamma: Floats, beta: Floats, paths: int) -> Floats:
         membranes[0] *= ~fires[0]
         membranes[1] -= fires[1]
         if step in _STEPS:
-            anew_rates.append(counts.mean(axis=2) / step)
+            anew_rates.append((counts @ each) / (paths * step))
     return np.stack([*rates, *(rate[way] for way in (0, 1) for rate in anew_rates)], axis=1)
 
 

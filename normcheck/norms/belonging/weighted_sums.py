@@ -86,7 +86,9 @@ def behind_weights(
         else:
             behind.append(summed.copy() if summed.base is squares else summed)
     mean = (np.concatenate(found) if len(found) > 1 else found[0]).astype(np.float64)
-    made = np.concatenate(behind, axis=1 if variances is None else 0)
+    made = behind[0]
+    if len(behind) > 1:
+        made = np.concatenate(behind, axis=1 if variances is None else 0)
     if mean.shape[2] < len(BORDERS):  # all alike, of a single tap
         mean = np.broadcast_to(mean, (*mean.shape[:2], len(BORDERS)))
     return mean, made

@@ -4,7 +4,6 @@ from enum import StrEnum
 from math import prod
 from typing import TYPE_CHECKING
 
-from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.structure.grown import Grown
 from normcheck.norms.belonging.structure.module_step import NUMBER
 from normcheck.norms.belonging.structure.separable import Depthwise
@@ -40,7 +39,7 @@ class Before:
     groups: int
 
 
-@lazy_dataclass(eq=False)
+@often_made(eq=False)
 class Link:
     """Norm ``source`` → activation → ``weights`` → norm ``target``."""
 
