@@ -29,6 +29,9 @@ def class_path(value: object) -> str:
     return path
 
 
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_PLAIN = (bool, int, float, str)
+"""Not as unions, which would be put together with every look at them."""
 _RECORD_BYTES = 2_048
 """A module's draft and record with their dictionaries, from above."""
 
@@ -111,7 +114,7 @@ def _spend(budget: Budget, path: str, state: Mapping[str, object]) -> None:
     """Count a module's dictionary, the containers directly in it, and the paths below it."""
     entries = len(state)
     for value in state.values():
-        if isinstance(value, dict | list | tuple | set | frozenset):
+        if isinstance(value, _CONTAINERS):
             entries += len(value)
     budget.copy(entries)
     budget.spend(_RECORD_BYTES)
@@ -188,8 +191,8 @@ def _tensors(value: object) -> dict[str, TensorRef | None]:
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         # normalized_shape and the like; longer ones are contents.
-        return len(value) <= 16 and all(isinstance(v, bool | int | float | str) for v in value)
-    return value is None or isinstance(value, bool | int | float | str)
+        return len(value) <= 16 and all(isinstance(v, _PLAIN) for v in value)
+    return value is None or isinstance(value, _PLAIN)
 
 
 def _plain(value: object) -> Plain:
