@@ -282,11 +282,13 @@ class StoredRegion(InPlace):
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
         offset = self.offset if self._offset is None else self._offset
-        if self._checked or not self.checksum:
+        if self._checked or not (expected := self.checksum):
             return view_at(self.source, offset + start, length)
         if length == self.nbytes:
             data = view_at(self.source, offset + start, length)
-            self._compare(zlib.crc32(data))
+            checksum = zlib.crc32(data)
+            if checksum != expected:
+                _compare(self.source, self.member, checksum)
             self._checked = True
             return data
         if self.nbytes > _SMALL:

@@ -10,6 +10,7 @@ from normcheck.findings import Finding, Suppressed
 from normcheck.lazy_dataclass import replace
 from normcheck.pipeline.results import FileResult, Verdicts, models_of, skipped_of
 from normcheck.pipeline.suppress import Sieve
+from normcheck.report.certificate import with_layers
 from normcheck.report.part import Part
 from normcheck.report.report import ModelReport, Report, with_verdict
 from normcheck.version import VERSION
@@ -102,5 +103,5 @@ def _with_verdicts(
 ) -> ModelReport:
     if not counted and not gone:
         return model
-    layers = tuple(with_verdict(layer, counted, gone) for layer in model.layers)
-    return replace(model, layers=layers)
+    layers = tuple([with_verdict(layer, counted, gone) for layer in model.layers])
+    return with_layers(model, layers)

@@ -6,7 +6,7 @@ statistics that were not looked at.
 
 from collections.abc import Iterable, Sequence
 
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.lazy_dataclass import lazy_dataclass, replace
 from normcheck.often_made import often_made
 from normcheck.report.report import LayerSummary, ModelReport, Standing
 from normcheck.wording import percent, plural
@@ -78,6 +78,16 @@ def certificate_for(model: ModelReport) -> Certificate:
         known[_KEPT] = certificate_of(model.layers, unfinished=model.run_failed)
     certificate: Certificate = known[_KEPT]
     return certificate
+
+
+def with_layers(model: ModelReport, layers: tuple[LayerSummary, ...]) -> ModelReport:
+    """A model with other lines of its layers, whose certificate stays where they stand alike."""
+    other = replace(model, layers=layers)
+    kept = vars(model).get(_KEPT)
+    pairs = zip(model.layers, layers, strict=True)
+    if kept and all(a is b or (a.standing, a.why) == (b.standing, b.why) for a, b in pairs):
+        vars(other)[_KEPT] = kept
+    return other
 
 
 def certificate_of(layers: Iterable[LayerSummary], *, unfinished: bool = False) -> Certificate:

@@ -114,7 +114,7 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
         return sums
 
     def spread_out(values: Floats) -> Floats:
-        return np.repeat(values, sizes, axis=-1)
+        return values.repeat(sizes, axis=-1)
 
     def correlations(values: Floats, weighted: Floats) -> list[float]:
         own, both = total(values * weighted), total(values[0] * weighted[1])
@@ -198,7 +198,7 @@ def weighted_at_once(links: Sequence[Link]) -> list[tuple[Floats, Floats]]:
     means = [end.running_mean.numbers for end in ends if end.running_mean is not None]
     variances = [end.running_var for end in ends if end.running_var is not None]
     sizes = [mean.size for mean in means]
-    floors = np.repeat([_floor(variance) for variance in variances], sizes)
+    floors = np.array([_floor(variance) for variance in variances]).repeat(sizes)
     weight = _bounded(
         np.concatenate(means), np.concatenate([each.numbers for each in variances]), floors
     )

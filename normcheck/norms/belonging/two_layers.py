@@ -111,8 +111,8 @@ class TwoLayers:
         share = linear / np.maximum(np.sqrt(usual_variance(first, sizes[0])), 1e-30)
         kernel = one_behind_the_other(second, first, share.astype(np.float32), sizes)
         size = tuple(a + b - 1 for a, b in zip(*sizes, strict=True))
-        alone = np.square(second).reshape(outputs.size, -1) @ np.repeat(
-            rest.astype(np.float32), second.shape[2]
+        alone = np.square(second).reshape(outputs.size, -1) @ rest.astype(np.float32).repeat(
+            second.shape[2]
         )
         self.path, self._channels = link.target.path, outputs.size
         self._apart = fit.log_scale if link.weights.ndim == FLAT else -inf
@@ -246,7 +246,7 @@ def _two_layers(fit: Fit, most: int, parts: Parts) -> TwoLayers | None:
     if before is None:
         return None
     stored = fit.stored_variance
-    outputs = np.flatnonzero(stored > QUIET * max(median(stored), 0.0))
+    (outputs,) = (stored > QUIET * max(median(stored), 0.0)).nonzero()
     products = before.weights.numel * before.groups * prod(_kernel_of(link).shape[2:])
     most = min(most, _MOST // products)
     if most < outputs.size:

@@ -138,7 +138,8 @@ def _ranks(values: Floats) -> Floats:
 
     Multiples of a half.
     """
-    ordered = np.sort(values)
-    first = np.searchsorted(ordered, values, side="left")
-    last = np.searchsorted(ordered, values, side="right")
+    ordered = values.copy()
+    ordered.sort()
+    first = ordered.searchsorted(values, side="left")
+    last = ordered.searchsorted(values, side="right")
     return (first + last - values.size) / 2

@@ -46,10 +46,11 @@ def check(subject: Subject) -> Iterator[Finding]:
             continue
         scale = layer.weight.numbers + offset
         off = np.abs(scale) < nothing
-        share = float(off.mean())
-        if off.any() and share >= most and np.any(scale != 0):
+        count = int(np.count_nonzero(off))
+        share = count / off.size
+        if count and share >= most and np.any(scale != 0):
             hit.append(layer)
-            worst, dead, total = max(worst, share), dead + int(off.sum()), total + off.size
+            worst, dead, total = max(worst, share), dead + count, total + off.size
     if not hit:
         return
     yield RULE.finding(
