@@ -33,6 +33,7 @@ _FACTORS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 """Abramowitz & Stegun 7.1.26, whose error is 1.5e-7 at most; the highest power first."""
 _CUTS = np.array([[0.0], [6.0], [-3.0], [3.0]])
 """Where pieces meet."""
+_POWERS = tuple(_CUTS**k for k in range(4))
 _ZERO, _SIX, _LOW, _HIGH = range(4)
 """Their places; ``_LOW`` and ``_HIGH`` are those of hardswish."""
 
@@ -60,7 +61,7 @@ class CutNormals:
         """M_power above one of the cuts, of shape (channels,)."""
         for k in range(len(self._moments), power + 1):
             grown = (k - 1) * np.square(self.gamma) * self._moments[-2]
-            grown += self._border * _CUTS ** (k - 1)
+            grown += self._border * _POWERS[k - 1]
             self._moments.append(self.beta * self._moments[-1] + grown)
         made: Floats = self._moments[power][cut]
         return made
