@@ -48,13 +48,17 @@ _TEXT = ord("X")
 _TEXTS = (_TEXT, 0x8C)
 _NO_ITEMS, _NO_ENTRIES = ord(")"), ord("}")
 _REDUCE, _PERSISTENT = ord("R"), ord("Q")
+_FALSE = 0x89
 
 
 def _by_code(table: Mapping[bytes, Handler]) -> list[Handler | None]:
     return [table.get(bytes((code,))) for code in range(256)]
 
 
-_COSTS = [COSTS.get(bytes((code,)), 0) for code in range(256)]
+_SLOT = COSTS[b"h"]
+"""What the cheapest instructions may take, in bytes: so much is counted for all of them at once."""
+_MORE = [COSTS.get(bytes((code,)), _SLOT) - _SLOT for code in range(256)]
+"""What others may take beyond that."""
 
 
 class InertUnpickler(PickleWindow):
@@ -118,8 +122,10 @@ class InertUnpickler(PickleWindow):
         at, opcode = self._at, 0
         try:
             # What the loop holds in names of its own is exchanged around every call.
-            costs, handlers, memo, budget = _COSTS, self._handlers, self._memo, self.budget
+            handlers, memo, budget = self._handlers, self._memo, self.budget
             near, far, asked = memo.near, memo.far, memo.asked
+            kept, of_mark, of_tuple = _MORE[_PUT], _MORE[_MARK], _MORE[_TUPLE]
+            of_object, of_entries, of_long = _MORE[_REDUCE], _MORE[_NO_ENTRIES], _MORE[_INT2]
             built, persistent = self._built, self._persistent or self.persistent
             # The budget of a file within another is told of all that is spent.
             most = self.limits.memory_bytes if budget.outer is None else -1
@@ -134,7 +140,6 @@ class InertUnpickler(PickleWindow):
                         window, at, safe = self._window, self._at, self._safe
                     opcode = window[at]
                     at += 1
-                    taken += costs[opcode]
                     if opcode == _GET:
                         place = window[at]
                         at += 1
@@ -142,6 +147,7 @@ class InertUnpickler(PickleWindow):
                     elif opcode == _PUT:
                         place, value = window[at], stack[-1]
                         at += 1
+                        taken += kept
                         if place == len(near) and not far:
                             near.append(value)
                         else:
@@ -152,12 +158,14 @@ class InertUnpickler(PickleWindow):
                     elif opcode == _LONG_PUT:
                         place, value = int.from_bytes(window[at : at + 4], "little"), stack[-1]
                         at += 4
+                        taken += kept
                         if place == len(near) and not far:
                             near.append(value if place in asked else None)
                         else:
                             memo[place] = value
                     elif opcode == _REDUCE:
                         arguments, function = stack.pop(), stack.pop()
+                        taken += of_object
                         known = built.get(id(function))
                         if known is None or type(arguments) is not tuple:
                             stack.append(self.make(function, arguments))
@@ -187,36 +195,49 @@ class InertUnpickler(PickleWindow):
                             at = end
                     elif opcode == _NO_ITEMS:
                         stack.append(())
+                        taken += of_tuple
                     elif opcode == _MARK:
                         self._below.append(stack)
                         stack = []
+                        taken += of_mark
                     elif opcode == _TUPLE:
                         items = tuple(stack)
                         stack = self._below.pop()
                         stack.append(items)
+                        taken += of_tuple
                     elif opcode == _TUPLE1:
                         stack[-1] = (stack[-1],)
+                        taken += of_tuple
+                    elif opcode == _FALSE:
+                        stack.append(False)
                     elif opcode == _PERSISTENT:
                         stack.append(persistent(stack.pop()))
+                        taken += of_object
                     elif opcode == _NO_ENTRIES:
                         stack.append({})
+                        taken += of_entries
                     elif opcode == _LONG_GET:
                         stack.append(memo[int.from_bytes(window[at : at + 4], "little")])
                         at += 4
                     elif opcode == _TUPLE2:
                         last = stack.pop()
                         stack[-1] = (stack[-1], last)
+                        taken += of_tuple
                     elif opcode == _INT2:
                         stack.append(int.from_bytes(window[at : at + 2], "little"))
                         at += 2
+                        taken += of_long
                     elif opcode == _INT4:
                         stack.append(int.from_bytes(window[at : at + 4], "little", signed=True))
                         at += 4
+                        taken += of_long
                     elif opcode == _MEMOIZE:
                         memo[len(memo)] = stack[-1]
+                        taken += kept
                     elif opcode == _STOP:
                         break
                     else:
+                        taken += _MORE[opcode]
                         handler = handlers[opcode]
                         if handler is None:
                             raise damaged(f"unknown instruction {bytes((opcode,))!r}")
@@ -225,7 +246,7 @@ class InertUnpickler(PickleWindow):
                         window, at, safe, stack = self._window, self._at, self._safe, self._stack
                 else:
                     count += 1
-                budget.memory += taken
+                budget.memory += taken + count * _SLOT
                 budget.run(count)
                 taken = 0
             self._leave(at)

@@ -76,7 +76,8 @@ def _examined(
     explicit: bool,
 ) -> FileResult:
     """Judge every model of what was read, and close it."""
-    asides, judged = Asides(), list[tuple[ModelReport, Verdicts]]()
+    asides = Asides()
+    judged: list[tuple[ModelReport, Verdicts]] = []
     if checkpoint.refused_by_torch:
         # An error and not a note: whoever wants to use the file has to know before all else, and
         # in a folder of healthy files a note is not shown. What was read is judged all the same.

@@ -105,7 +105,7 @@ def _judged(
             )
             for layer in anatomy.layers
         ),
-        rules=tuple(rule.code for rule in rules),
+        rules=tuple([rule.code for rule in rules]),
         agreement=_agreement(anatomy, wishes),
         notes=(*checkpoint.notes, *unread_notes(model), *folding(anatomy), *known.notes),
         run=run,

@@ -272,31 +272,18 @@ def with_verdict(
     layer: LayerSummary, findings: Sequence[Finding], suppressed: Sequence[Suppressed] = ()
 ) -> LayerSummary:
     """The line of a layer with the findings of its model that name it."""
-    if not findings and not suppressed:
+    own = [finding for finding in findings if layer.path in finding.layers]
+    hidden = [entry.finding for entry in suppressed if layer.path in entry.finding.layers]
+    if not own and not hidden:
         return layer
-    loud, rules, hidden = set[str](), set[str](), set[str]()
-    worst: Severity | None = None
-    for finding in findings:
-        if layer.path in finding.layers:
-            rules.add(finding.rule)
-            if finding.severity is not Severity.INFO:
-                loud.add(finding.rule)
-            if worst is None or finding.severity.rank > worst.rank:
-                worst = finding.severity
-    for entry in suppressed:
-        if layer.path in entry.finding.layers:
-            hidden.add(entry.finding.rule)
-            if entry.finding.severity is not Severity.INFO:
-                loud.add(entry.finding.rule)
-    if not rules and not hidden:
-        return layer
+    loud = {finding.rule for finding in (*own, *hidden) if finding.severity is not Severity.INFO}
     return replace(
         layer,
         standing=Standing.ACCUSED if loud else layer.standing,
         why=", ".join(sorted(loud)) if loud else layer.why,
-        rules=tuple(sorted(rules)),
-        worst=worst,
-        suppressed=tuple(sorted(hidden)),
+        rules=tuple(sorted({finding.rule for finding in own})),
+        worst=max((finding.severity for finding in own), key=lambda one: one.rank, default=None),
+        suppressed=tuple(sorted({finding.rule for finding in hidden})),
     )
 
 
