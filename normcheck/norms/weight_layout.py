@@ -8,7 +8,7 @@ a matrix product of ONNX) ``[in, out]``. A state dict does not tell these apart.
 from collections.abc import Iterator
 from math import prod
 
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.often_made import often_made
 from normcheck.saved.checkpoint import ModuleRecord, SavedModel
 from normcheck.saved.dtypes import Array
 from normcheck.saved.graph import Flow, Graph, Node, Op
@@ -16,7 +16,7 @@ from normcheck.saved.graph import Flow, Graph, Node, Op
 _OF_WEIGHTS = (Op.CONVOLUTION, Op.LINEAR, Op.MATRIX_PRODUCT)
 
 
-@lazy_dataclass()
+@often_made()
 class Layout:
     """Which axis of the weights is which."""
 

@@ -299,17 +299,17 @@ def _eval_uses(layer: NormLayer) -> str:
 def _spread(
     values: Values | None, count: Callable[[Floats], tuple[int, ...]] | None = None
 ) -> Spread | None:
-    if values is None or values.size == 0:
+    if values is None or (size := values.size) == 0:
         return None
     numbers = values.ordered
     if not values.finite:
         numbers = numbers[np.isfinite(numbers)]
-    lost = values.size - numbers.size
-    if not numbers.size:
-        return Spread(float("nan"), float("nan"), float("nan"), values.size, lost)
+    lost = size - numbers.size
+    if lost == size:
+        return Spread(float("nan"), float("nan"), float("nan"), size, lost)
     smallest, largest = float(numbers[0]), float(numbers[-1])
     bins = count(numbers) if count and largest > smallest else ()
-    return Spread(smallest, middle_of(numbers), largest, values.size, lost, bins)
+    return Spread(smallest, middle_of(numbers), largest, size, lost, bins)
 
 
 def _bins(numbers: Floats) -> tuple[int, ...]:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 from normcheck.findings import Skipped
-from normcheck.lazy_dataclass import lazy_dataclass
+from normcheck.often_made import often_made
 
 
-@lazy_dataclass()
+@often_made()
 class SkippedRules:
     """Rules that could not judge a model for one reason, or a file that was passed over."""
 

@@ -6,7 +6,6 @@ most of the memory of a scan and much of its time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +57,7 @@ class TensorColumns(Mapping[str, TensorRef]):
             nbytes = pattern.numel * pattern.dtype.itemsize
             region = PlainRegion(self._source, int(self._begins[place]), nbytes)
             storage = Storage(name, pattern.dtype, nbytes, region=region)
-            made = self._made[name] = replace(pattern, storage=storage)
+            made = self._made[name] = pattern.lying_in(storage)
         return made
 
     def __iter__(self) -> Iterator[str]:

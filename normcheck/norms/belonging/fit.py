@@ -5,6 +5,7 @@ from itertools import accumulate
 from math import atanh, inf, log, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normcheck.norms.belonging.reaching import Hypothesis
 from normcheck.norms.belonging.structure.link import Link
@@ -156,13 +157,21 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
             alignment=one.held.alignment,
             energy=max(energy, LEAST_ENERGY) / one.mean.size,
             slope=one.held.slope,
-            log_scale=median(ratios[there]) if there.any() else 0.0,
+            log_scale=_median_of(ratios, there),
             scale_correlation=scale_correlation,
             border=one.border,
             small_map=one.small_map,
         )
         for one, energy, correlation, ratios, there, scale_correlation in numbers
     ]
+
+
+def _median_of(numbers: Floats, some: NDArray[np.bool_]) -> float:
+    """The median of those that are wanted; 0 where none is."""
+    count = np.count_nonzero(some)
+    if count < some.size:
+        numbers = numbers[some]
+    return median(numbers.tolist()) if count else 0.0
 
 
 def fit_of(one: Predicted) -> Fit:
