@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import spectral_norm
 
 from normcheck import scan
-from normcheck.norms.layer_numbers import deviation
+from normcheck.norms.layer_numbers import cut, deviation
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 33, 128, 513])
@@ -37,3 +37,12 @@ def test_signalling_nans_are_widened_without_a_warning(tmp_path: Path, *, whole:
         report = scan(tmp_path / "model.pt")
     assert not report.errors
     assert "NC104" in {finding.rule for finding in report.findings}
+
+
+def test_numbers_taken_apart_are_those_put_together() -> None:
+    """Parts of any size, none and one number among them, over the same memory."""
+    parts = [np.arange(size, dtype=np.float64) + 10 * size for size in (3, 0, 1, 7)]
+    whole = np.concatenate(parts)
+    taken = cut(whole, [part.size for part in parts])
+    assert [part.tolist() for part in taken] == [part.tolist() for part in parts]
+    assert all(part.base is whole for part in taken)

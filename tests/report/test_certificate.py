@@ -17,7 +17,7 @@ from normcheck.config.policy import LayerIgnore, Policy
 from normcheck.findings import Severity
 from normcheck.live.measurement import Fed
 from normcheck.norms.anatomy import Anatomy
-from normcheck.report.certificate import ENOUGH, certificate_for, certificate_of
+from normcheck.report.certificate import ENOUGH, certificate_for, certificate_of, with_layers
 from normcheck.report.healthy_reading import folding, reading
 from normcheck.report.machines.as_json import render_json
 from normcheck.report.people.as_markdown import render_markdown
@@ -277,6 +277,22 @@ def test_a_mark_for_norms_is_none_for_answers(
     assert said.earned
     assert title in said.title
     assert ("look at the weights" in said.text) is blames
+
+
+@pytest.mark.parametrize(
+    "change", [{"rules": ("NC504",)}, {"standing": Standing.ACCUSED}, {"why": "x"}]
+)
+def test_other_lines_of_layers_have_the_certificate_that_is_theirs(
+    change: dict[str, object], healthy: State, tmp_path: Path
+) -> None:
+    """Whether or not the one of before is kept: what was worked out is what would be."""
+    torch.save(healthy, tmp_path / "m.pt")
+    model = scan([str(tmp_path / "m.pt")], Examination(), Policy()).models[0]
+    before = certificate_for(model)
+    first, *rest = model.layers
+    other = with_layers(model, (replace(first, **change), *rest))  # type: ignore[arg-type]
+    assert certificate_for(other) == certificate_of(other.layers)
+    assert (certificate_for(other) is before) == ("rules" in change)
 
 
 def test_rules_left_out_are_counted(healthy: State, tmp_path: Path) -> None:
