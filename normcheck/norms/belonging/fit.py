@@ -7,7 +7,7 @@ from math import atanh, inf, log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from normcheck.norms.belonging.reaching import Hypothesis
+from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.link import Link
 from normcheck.norms.layer import Floats, Values
 from normcheck.norms.layer_numbers import cut, median
@@ -59,6 +59,8 @@ class Fit:
     """Whether the norm before it stands behind a depthwise convolution on such a map, or one that
     nothing explains: a sum of few values behind an activation is not normal, and what means are
     then expected behind the next activation is rough."""
+    reaching: Reaching | None = None
+    """What reaches the weights, under this activation and others, where that is kept."""
 
 
 def beyond_none(fit: Fit) -> float:
@@ -98,6 +100,8 @@ class Predicted:
     border: float = 0.0
     small_map: bool = False
     """Both as in ``Fit``."""
+    reaching: Reaching | None = None
+    """Likewise."""
 
 
 def fits_of(each: Sequence[Predicted]) -> list[Fit]:
@@ -161,6 +165,7 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
             scale_correlation=scale_correlation,
             border=one.border,
             small_map=one.small_map,
+            reaching=one.reaching,
         )
         for one, energy, correlation, ratios, there, scale_correlation in numbers
     ]

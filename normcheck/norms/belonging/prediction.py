@@ -232,6 +232,7 @@ class Prediction:
                 float(self.slopes[hypothesis, border]),
             ),
             BORDERS[border],
+            reaching=self._reaching,
         )
 
 

@@ -23,6 +23,8 @@ MUCH_MORE = 1e3
 _TOGETHER = 256
 """Channels that are taken together: a quarter of a megabyte for one activation, which fits the
 processor's cache."""
+Parts = tuple[Floats, Floats]
+"""What is linear, and the variance beside it; of shape (channels,) each."""
 _KEPT = 1 << 18
 """Squares of weights that are kept until a hypothesis is chosen: of larger layers the variances
 under all of them take less memory."""
@@ -88,8 +90,9 @@ class Channels:
         parts = [Normals(self._gamma[some], self._beta[some]) for some in pieces]
         self._means = np.concatenate([part.means(names) for part in parts])
         # Most models are of one piece; of others the grids would take more memory than is meant.
-        self._whole = parts[0] if len(parts) == 1 else None
+        self.whole = parts[0] if len(parts) == 1 else None
         self._variances: dict[int, Floats] = {}
+        self._parts: dict[str, Parts] = {}
         # No activation makes a value larger, but for a sigmoid, which ends at 1.
         most = np.square(self._gamma) + np.square(self._beta) + 1.0
         self.most_variance: Floats = most[:, None]
@@ -112,10 +115,17 @@ class Channels:
             one = self._hypotheses[hypothesis]
             self._variances[hypothesis] = (
                 _under(self._gamma, self._beta, (one,))
-                if self._whole is None
-                else self._whole.after(ACTIVATIONS[one.activation])
+                if self.whole is None
+                else self.whole.after(ACTIVATIONS[one.activation])
             )[1]
         return self._variances[hypothesis]
+
+    def in_parts(self, activation: str) -> Parts:
+        """Of all channels, where they are of one piece: see :func:`in_parts`."""
+        assert self.whole is not None  # noqa: S101  (looked at by whoever asks)
+        if activation not in self._parts:
+            self._parts[activation] = _in_parts(self.whole, self._gamma, activation)
+        return self._parts[activation]
 
 
 def reaching(link: Link, hypotheses: Sequence[Hypothesis]) -> Reaching:
@@ -146,6 +156,31 @@ def affine_of(link: Link) -> tuple[Floats, Floats]:
         if variance.size and 0 <= stored.lowest < MUCH_MORE * eps:
             gamma = gamma * np.sqrt(variance / (variance + eps))
     return gamma, beta
+
+
+def in_parts(link: Link, activation: str, kept: Reaching | None) -> Parts:
+    """What of the channels before a link is linear behind an activation.
+
+    Args:
+        link: Without a graph and without slopes.
+        activation: Without a pooling.
+        kept: What reaches its weights, where that was worked out.
+
+    Returns:
+        Covariances with the standardised channels, and the variances beside what these explain;
+        of shape (channels,) each. See ``Normals.in_parts``.
+    """
+    if kept is not None and kept.channels is not None and kept.channels.whole is not None:
+        linear, beside = kept.channels.in_parts(activation)
+        return linear[kept.some], beside[kept.some]
+    gamma, beta = affine_of(link)
+    return _in_parts(Normals(gamma, beta), gamma, activation)
+
+
+def _in_parts(channels: Normals, gamma: Floats, activation: str) -> Parts:
+    linear, variance = channels.in_parts(ACTIVATIONS[activation])
+    beside = np.maximum(variance - np.square(linear), 0.0)
+    return np.where(gamma < 0, -linear, linear), beside
 
 
 def _pieces(size: int) -> list[slice]:

@@ -15,7 +15,6 @@ neighbours ρ and of channels c, as for the first norm, and the one is taken who
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
-from itertools import compress, groupby
 from math import exp, inf, prod, sqrt
 
 import numpy as np
@@ -23,8 +22,7 @@ from numpy.typing import NDArray
 
 from normcheck.lazy_dataclass import lazy_dataclass
 from normcheck.norms.belonging.fit import Fit
-from normcheck.norms.belonging.reaching import affine_of
-from normcheck.norms.belonging.structure.activation_moments import Normals
+from normcheck.norms.belonging.reaching import in_parts
 from normcheck.norms.belonging.structure.activations import ACTIVATIONS
 from normcheck.norms.belonging.structure.link import Before, Link, WeightStructure
 from normcheck.norms.belonging.two_kernels import (
@@ -36,7 +34,7 @@ from normcheck.norms.belonging.two_kernels import (
     usual_variance,
 )
 from normcheck.norms.layer import Floats
-from normcheck.norms.layer_numbers import cut, median
+from normcheck.norms.layer_numbers import median
 from normcheck.saved.tensors import TensorRef
 
 FEWEST_CHANNELS = 16
@@ -63,8 +61,6 @@ _KINDS = frozenset(
 )
 EXACT = 1e-6
 """Share of their squares that logarithms miss at least: less is rounding."""
-Parts = tuple[Floats, Floats]
-"""Of shape (channels,) each."""
 LIKELY = 1.0
 """Difference of log likelihoods up to which another input is about as likely."""
 
@@ -92,16 +88,15 @@ class TwoLayers:
         fit: Of a plain link, whose file is still open.
         before: The weights before its source.
         outputs: Places of the channels that are predicted.
-        parts: As :func:`_in_parts` gives them.
 
     Raises:
         UnreadableError: The file ends early, or its checksum is wrong.
     """
 
-    def __init__(self, fit: Fit, before: Before, outputs: NDArray[np.intp], parts: Parts) -> None:
+    def __init__(self, fit: Fit, before: Before, outputs: NDArray[np.intp]) -> None:
         """Read both weights, and put one behind the other."""
         link = fit.link
-        linear, rest = parts
+        linear, rest = in_parts(link, fit.activation, fit.reaching)
         sizes = before.weights.shape[2:] or (1,), _kernel_of(link).shape[2:] or (1,)
         first = dense(before.weights, before.groups)
         if link.depthwise is None:
@@ -232,16 +227,11 @@ def two_layers(fits: Sequence[Fit], most: int) -> list[TwoLayers | None]:
     Raises:
         UnreadableError: The file ends early, or its checksum is wrong.
     """
-    told = [is_told(fit) for fit in fits]
-    parts = iter(_in_parts(list(compress(fits, told))))
     with np.errstate(divide="ignore", invalid="ignore"):  # what is no number is left out later
-        return [
-            _two_layers(fit, most, next(parts)) if one else None
-            for fit, one in zip(fits, told, strict=True)
-        ]
+        return [_two_layers(fit, most) if is_told(fit) else None for fit in fits]
 
 
-def _two_layers(fit: Fit, most: int, parts: Parts) -> TwoLayers | None:
+def _two_layers(fit: Fit, most: int) -> TwoLayers | None:
     link, before = fit.link, fit.link.before
     if before is None:
         return None
@@ -251,30 +241,13 @@ def _two_layers(fit: Fit, most: int, parts: Parts) -> TwoLayers | None:
     most = min(most, _MOST // products)
     if most < outputs.size:
         outputs = outputs[_spread_over(outputs.size, most)]
-    return TwoLayers(fit, before, outputs, parts) if outputs.size >= FEWEST_CHANNELS else None
+    return TwoLayers(fit, before, outputs) if outputs.size >= FEWEST_CHANNELS else None
 
 
 @lru_cache(maxsize=64)
 def _spread_over(size: int, most: int) -> NDArray[np.intp]:
     """So many places of ``size``, from the first to the last."""
     return np.linspace(0, size - 1, most).astype(np.intp)
-
-
-def _in_parts(fits: Sequence[Fit]) -> list[Parts]:
-    """What of each activated channel is linear, a of the module's text, and the variance beside.
-
-    Of neighbours with one activation at once: a call takes longer than the numbers of a link.
-    """
-    found: list[Parts] = []
-    for activation, alike in groupby(fits, key=lambda fit: fit.activation):
-        affine = [affine_of(fit.link) for fit in alike]
-        gamma, beta = (np.concatenate(each) for each in zip(*affine, strict=True))
-        linear, variance = Normals(gamma, beta).in_parts(ACTIVATIONS[activation])
-        beside = np.maximum(variance - np.square(linear), 0.0)
-        sizes = [own.size for own, _ in affine]
-        signed = np.where(gamma < 0, -linear, linear)
-        found += zip(cut(signed, sizes), cut(beside, sizes), strict=True)
-    return found
 
 
 def _kernel_of(link: Link) -> TensorRef:
