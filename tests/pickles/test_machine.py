@@ -3,7 +3,10 @@
 import collections
 import io
 import pickle
+import pickletools
 import struct
+import sys
+from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +22,9 @@ from normcheck.pickles.inert import (
     entries_of,
 )
 from normcheck.pickles.machine import InertUnpickler
+from normcheck.pickles.opcodes import COSTS
 from normcheck.pickles.torch_objects import constructors
-from normcheck.sources.limits import DEFAULT_LIMITS, Limits
+from normcheck.sources.limits import DEFAULT_LIMITS, Budget, Limits
 from tests.formats import by_hand as hand
 
 PROTOCOLS = range(6)
@@ -273,3 +277,24 @@ def test_integers_have_a_limit() -> None:
     with pytest.raises(UnreadableError, match="integer"):
         load(b"\x8b" + struct.pack("<i", length) + b"\1" * length + b".")
     assert load(b"\x8b" + struct.pack("<i", length - 1) + b"\1" * (length - 1) + b".") > 0
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_instruction_is_counted(protocol: int) -> None:
+    """With what it may take, whether the loop runs it itself or a function does."""
+    each = [
+        ((n,), (n, 300 + n), (n, 300, 70_000 + n, -n), {}, (), False, f"{n}", OrderedDict())
+        for n in range(250)
+    ]
+    data = pickle.dumps([each, each[:9]], protocol)
+    budget = Budget(DEFAULT_LIMITS)
+    stream = io.BufferedReader(io.BytesIO(data))
+    table = constructors(DEFAULT_LIMITS)
+    InertUnpickler(stream, len(data), table, None, DEFAULT_LIMITS, budget).load()
+    steps = [(op.code.encode("latin-1"), given) for op, given, _ in pickletools.genops(data)]
+    assert budget.opcodes == len(steps) - 1  # that it ends is counted by nobody
+    costs = sum(COSTS[code] for code, _ in steps[:-1])
+    texts = sum(sys.getsizeof(text) for _, text in steps if isinstance(text, str))
+    spare = budget.memory - costs - texts
+    # Numbers and names of the first protocols are lines of text, too.
+    assert 0 <= spare < (400 if protocol >= 2 else 200_000)
