@@ -48,7 +48,6 @@ _TEXT = ord("X")
 _TEXTS = (_TEXT, 0x8C)
 _NO_ITEMS, _NO_ENTRIES = ord(")"), ord("}")
 _REDUCE, _PERSISTENT = ord("R"), ord("Q")
-_FALSE = 0x89
 
 
 def _by_code(table: Mapping[bytes, Handler]) -> list[Handler | None]:
@@ -208,8 +207,6 @@ class InertUnpickler(PickleWindow):
                     elif opcode == _TUPLE1:
                         stack[-1] = (stack[-1],)
                         taken += of_tuple
-                    elif opcode == _FALSE:
-                        stack.append(False)
                     elif opcode == _PERSISTENT:
                         stack.append(persistent(stack.pop()))
                         taken += of_object

@@ -1,6 +1,7 @@
 """How well what a link predicts agrees with what its norm has stored."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import field
 from itertools import accumulate
 from math import atanh, inf, log, sqrt
 
@@ -59,8 +60,9 @@ class Fit:
     """Whether the norm before it stands behind a depthwise convolution on such a map, or one that
     nothing explains: a sum of few values behind an activation is not normal, and what means are
     then expected behind the next activation is rough."""
-    reaching: Reaching | None = None
-    """What reaches the weights, under this activation and others, where that is kept."""
+    reaching: Reaching | None = field(default=None, init=False, repr=False)
+    """What reaches the weights, under this activation and others; kept where it was worked out, and
+    not passed on to other processes."""
 
 
 def beyond_none(fit: Fit) -> float:
@@ -101,7 +103,7 @@ class Predicted:
     small_map: bool = False
     """Both as in ``Fit``."""
     reaching: Reaching | None = None
-    """Likewise."""
+    """Of which the fit keeps the rest."""
 
 
 def fits_of(each: Sequence[Predicted]) -> list[Fit]:
@@ -147,7 +149,7 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
         correlations(logs, logs),
         strict=True,
     )
-    return [
+    fits = [
         Fit(
             link=one.link,
             activation=one.hypothesis.activation,
@@ -165,10 +167,12 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
             scale_correlation=scale_correlation,
             border=one.border,
             small_map=one.small_map,
-            reaching=one.reaching,
         )
         for one, energy, correlation, ratios, there, scale_correlation in numbers
     ]
+    for one, fit in zip(each, fits, strict=True):
+        object.__setattr__(fit, "reaching", one.reaching)
+    return fits
 
 
 def _median_of(numbers: Floats, some: NDArray[np.bool_]) -> float:

@@ -21,16 +21,23 @@ from normcheck.live.process.child_messages import MESSAGES as OF_RUNS
 from normcheck.live.process.child_messages import Came, Progress
 from normcheck.live.process.wire import read, read_message, written, written_message
 from normcheck.norms.anatomy import Anatomy
+from normcheck.norms.belonging.fit import Fit
+from normcheck.norms.belonging.structure.link import Before, Link
 from normcheck.norms.kinds import BY_NAME, NormKind
 from normcheck.norms.layer import BatchCount, Confidence, NormLayer, Recognition, Values
 from normcheck.pipeline.results import FileResult, Verdicts, models_of
+from normcheck.report.fit_summary import LinkSummary
 from normcheck.report.report import LayerSummary, ModelReport, Spread
+from normcheck.report.skipped_rules import SkippedRules, together
 from normcheck.saved.dtypes import FLOAT32, DType
 from normcheck.saved.tensors import Storage, TensorRef
 from tests.live.process.values import NAMES, any_of, plainly
 
 ROOTS = [FileResult, ModelReport, *OF_WORKERS.values(), *OF_RUNS.values()]
-MADE_OFTEN = {TensorRef, NormLayer, Values, Skipped, Spread, LayerSummary}
+MADE_OFTEN = {
+    TensorRef, NormLayer, Values, Recognition, BatchCount, Link, Before, Fit, SkippedRules, Spread,
+    LayerSummary, LinkSummary,
+}  # fmt: skip
 """Frozen for who checks types only: see ``normcheck/often_made.py``."""
 EASY = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -67,7 +74,8 @@ def reachable() -> set[type]:
         elif isinstance(kind, type) and kind not in found and kind is not Storage:
             found.add(kind)
             if is_dataclass(kind) and kind not in (DType, NormKind):
-                left += get_type_hints(kind, localns=NAMES).values()
+                hints = get_type_hints(kind, localns=NAMES)
+                left += [hints[field.name] for field in fields(kind) if field.init]
     return {kind for kind in found if kind.__module__.startswith("normcheck.")}
 
 
@@ -132,7 +140,8 @@ def test_the_way_back(body: bytes, kinds: dict[str, type]) -> None:
 @pytest.mark.parametrize("text", ["", "{}\n", "[1]\n[2]\n\n", "µ \ud800 \x00"], ids=ascii)
 def test_a_text_beside_a_message(text: str) -> None:
     """It arrives as it was, ends of lines and halves of characters included."""
-    result = FileResult("a.pt", skipped=(Skipped("a.pt", "", "NC101", "two\nlines"),))
+    skipped = together([Skipped("a.pt", "", "NC101", "two\nlines")])
+    result = FileResult("a.pt", skipped=skipped)
     back = read_message(written_message(Result(result), text), OF_WORKERS)
     assert back == Result(replace(result, line=text))
 
