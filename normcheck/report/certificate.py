@@ -18,7 +18,8 @@ share its history: what happens to one copy of a model's statistics happens to m
 Links inside blocks reach half of the norms of a ResNet, and more of most others."""
 
 _KEPT = "_certificate"
-"""Where a report keeps its own. What is replaced in it makes another report, without one."""
+"""Where a report keeps its own. What is replaced in it makes another report, without one, unless
+:func:`with_layers` hands it on."""
 
 
 @often_made()
