@@ -282,13 +282,11 @@ class StoredRegion(InPlace):
         if start + length > self.nbytes:
             raise _cannot_unpack(self.source, self.member, "it ends early")
         offset = self.offset if self._offset is None else self._offset
-        if self._checked or not (expected := self.checksum):
+        if self._checked or not self.checksum:
             return view_at(self.source, offset + start, length)
         if length == self.nbytes:
             data = view_at(self.source, offset + start, length)
-            checksum = zlib.crc32(data)
-            if checksum != expected:
-                _compare(self.source, self.member, checksum)
+            self._compare(zlib.crc32(data))
             self._checked = True
             return data
         if self.nbytes > _SMALL:

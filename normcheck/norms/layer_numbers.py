@@ -1,9 +1,10 @@
 """The values of a norm's tensors, read where they can be."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from math import isnan
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,14 @@ def middle_of(ordered: Sequence[float] | Floats) -> float:
         return float(ordered[middle])
     # Halved first: the sum of two large numbers is infinite.
     return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2
+
+
+@lru_cache(maxsize=64)
+def ones(count: int, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
+    """So many times 1, for sums that are products, which nobody may write to."""
+    made: NDArray[np.floating[Any]] = np.ones(count, dtype)
+    made.flags.writeable = False
+    return made
 
 
 def cut(values: NDArray[_Kind], sizes: Sequence[int]) -> list[NDArray[_Kind]]:

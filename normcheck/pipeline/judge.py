@@ -10,7 +10,7 @@ from normcheck.findings import Failure, Finding
 from normcheck.lazy_dataclass import lazy_dataclass, replace
 from normcheck.pipeline.results import Verdicts
 from normcheck.report.skipped_rules import Gathered
-from normcheck.rules.rule import BY_SCANS, CannotTell, Need, Rule, Subject
+from normcheck.rules.rule import CannotTell, Need, Rule, Subject
 from normcheck.rules.statistics.histories import weighed
 from normcheck.saved.checkpoint import Form
 
@@ -44,10 +44,8 @@ def judge(
     where = subject.anatomy.where
     found: list[Finding] = []
     ran: list[str] = []
-    state = Need.STATE
     for rule in concerned(rules, subject):
-        # Most rules need the state alone, which is always there.
-        reason = None if rule.need is state else _cannot_run(rule, subject, held)
+        reason = _cannot_run(rule, subject, held)
         if reason:
             asides.skipped.add(name, where, rule.code, *reason)
             continue
@@ -79,7 +77,7 @@ def concerned(rules: Iterable[Rule], subject: Subject) -> tuple[Rule, ...]:
     if subject.training is not None:
         return tuple(rule for rule in rules if rule.need is Need.TRAINING)
     if subject.pair is None:
-        return tuple([rule for rule in rules if rule.need in BY_SCANS])
+        return tuple(rule for rule in rules if rule.need.scanned)
     need = Need.PAIR if subject.pair.match is None else Need.EXPORT
     return tuple(rule for rule in rules if rule.need is need)
 
@@ -92,6 +90,8 @@ def _trace() -> str:
 
 def _cannot_run(rule: Rule, subject: Subject, held: str) -> tuple[str, str, bool] | None:
     """Why a rule lacks what it needs, what that is, and whether only other flags give it."""
+    if rule.need is Need.STATE:
+        return None  # as most
     run = subject.run
     if held and rule.need in (Need.RUN, Need.DATA):
         return held, "code of the configuration (--trust-config)", False

@@ -5,6 +5,7 @@ would be most of what travels between processes for a healthy file.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import overload
 
 from normcheck.findings import Skipped
@@ -61,14 +62,22 @@ class SkippedEntries(Sequence[Skipped]):
 
     def _all(self) -> tuple[Skipped, ...]:
         if self._entries is None:
-            each = [
-                (place, Skipped(g.model, g.where, rule, g.reason, g.remedy, g.unasked))
-                for g in self.groups
-                for place, rule in zip(g.places, g.rules, strict=True)
-            ]
-            each.sort(key=lambda entry: entry[0])
-            self._entries = tuple(entry for _, entry in each)
+            self._entries = tuple(
+                Skipped(g.model, g.where, rule, g.reason, g.remedy, g.unasked)
+                for rule, g in in_order(self.groups)
+            )
         return self._entries
+
+
+def in_order(groups: Iterable[SkippedRules]) -> list[tuple[str, SkippedRules]]:
+    """Each rule with what it stands in, in the order of the entries."""
+    placed = [
+        (place, rule, group)
+        for group in groups
+        for place, rule in zip(group.places, group.rules, strict=True)
+    ]
+    placed.sort(key=itemgetter(0))
+    return [(rule, group) for _, rule, group in placed]
 
 
 class Gathered:

@@ -59,11 +59,10 @@ class Need(StrEnum):
     @property
     def scanned(self) -> bool:
         """Whether a scan can give it."""
-        return self in BY_SCANS
+        return self in _BY_SCANS
 
 
-BY_SCANS = (Need.STATE, Need.MODULES, Need.RUN, Need.DATA)
-"""What a scan can give."""
+_BY_SCANS = (Need.STATE, Need.MODULES, Need.RUN, Need.DATA)
 
 
 class CannotTell(Exception):  # noqa: N818  (an outcome, not an error)

@@ -174,20 +174,18 @@ class TensorRef:
 
     def with_flags(self, *, parameter: bool, requires_grad: bool) -> "TensorRef":
         """The same tensor as a parameter."""
-        if type(self) is not TensorRef:
-            return replace(self, parameter=parameter, requires_grad=requires_grad)
         return self._twin(self.storage, parameter, requires_grad)
 
     def lying_in(self, storage: Storage) -> "TensorRef":
         """The same tensor over another storage."""
-        if type(self) is not TensorRef:
-            return replace(self, storage=storage)
         return self._twin(storage, self.parameter, self.requires_grad)
 
     def _twin(
         self, storage: Storage | None, parameter: bool, requires_grad: bool | None
     ) -> "TensorRef":
-        # As ``replace`` makes it, in a fifth of the time: every tensor of some files is made so.
+        if type(self) is not TensorRef:
+            return replace(self, storage=storage, parameter=parameter, requires_grad=requires_grad)
+        # The same in a fifth of the time: every tensor of some files is made so.
         return TensorRef(
             self.dtype,
             self.shape,

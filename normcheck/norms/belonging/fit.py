@@ -6,7 +6,6 @@ from itertools import accumulate
 from math import atanh, inf, log, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.link import Link
@@ -163,7 +162,7 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
             alignment=one.held.alignment,
             energy=max(energy, LEAST_ENERGY) / one.mean.size,
             slope=one.held.slope,
-            log_scale=_median_of(ratios, there),
+            log_scale=median(alike) if (alike := ratios[there].tolist()) else 0.0,
             scale_correlation=scale_correlation,
             border=one.border,
             small_map=one.small_map,
@@ -173,14 +172,6 @@ def fits_of(each: Sequence[Predicted]) -> list[Fit]:
     for one, fit in zip(each, fits, strict=True):
         object.__setattr__(fit, "reaching", one.reaching)
     return fits
-
-
-def _median_of(numbers: Floats, some: NDArray[np.bool_]) -> float:
-    """The median of those that are wanted; 0 where none is."""
-    count = np.count_nonzero(some)
-    if count < some.size:
-        numbers = numbers[some]
-    return median(numbers.tolist()) if count else 0.0
 
 
 def fit_of(one: Predicted) -> Fit:

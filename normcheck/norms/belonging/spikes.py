@@ -18,9 +18,8 @@ from normcheck.norms.belonging.prediction import Prediction
 from normcheck.norms.belonging.reaching import Hypothesis, Reaching
 from normcheck.norms.belonging.structure.closed_forms import normal_share
 from normcheck.norms.belonging.structure.link import Link
-from normcheck.norms.belonging.weighted_sums import ones
 from normcheck.norms.layer import Floats, NormLayer
-from normcheck.norms.layer_numbers import median
+from normcheck.norms.layer_numbers import median, ones
 from normcheck.saved.checkpoint import SavedModel
 
 WHY = "spikes reach its weights, and no norm foretells how many"

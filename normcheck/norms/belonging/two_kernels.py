@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcheck.norms.belonging.weighted_sums import ones
 from normcheck.norms.layer import Floats
+from normcheck.norms.layer_numbers import ones
 from normcheck.saved.tensors import TensorRef
 
 MIDDLE = (0.5, 0.1)

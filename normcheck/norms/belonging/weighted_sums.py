@@ -13,14 +13,13 @@ each tap, and the borders go through these.
 
 from functools import lru_cache
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from normcheck.norms.belonging.structure.link import Link, WeightStructure
 from normcheck.norms.belonging.structure.separable import Depthwise
 from normcheck.norms.layer import Floats
+from normcheck.norms.layer_numbers import ones
 from normcheck.norms.weight_layout import Layout
 from normcheck.saved.dtypes import Array
 from normcheck.saved.prefetch import fetch_ahead
@@ -86,9 +85,8 @@ def behind_weights(
         else:
             behind.append(summed.copy() if summed.base is squares else summed)
     mean = (np.concatenate(found) if len(found) > 1 else found[0]).astype(np.float64)
-    made = behind[0]
-    if len(behind) > 1:
-        made = np.concatenate(behind, axis=1 if variances is None else 0)
+    axis = 1 if variances is None else 0
+    made = np.concatenate(behind, axis=axis) if len(behind) > 1 else behind[0]
     if mean.shape[2] < len(BORDERS):  # all alike, of a single tap
         mean = np.broadcast_to(mean, (*mean.shape[:2], len(BORDERS)))
     return mean, made
@@ -213,14 +211,6 @@ def _rows(block: Array, link: Link) -> Array:
         if block.dtype in (np.float32, np.float64)
         else block.astype(np.float32 if block.dtype == np.float16 else np.float64)
     )
-
-
-@lru_cache(maxsize=64)
-def ones(count: int, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
-    """So many times 1, for sums that are products, which nobody may write to."""
-    made: NDArray[np.floating[Any]] = np.ones(count, dtype)
-    made.flags.writeable = False
-    return made
 
 
 @lru_cache(maxsize=256)

@@ -138,8 +138,7 @@ def _ranks(values: Floats) -> Floats:
 
     Multiples of a half.
     """
-    ordered = values.copy()
-    ordered.sort()
+    ordered = np.sort(values)
     first = ordered.searchsorted(values, side="left")
     last = ordered.searchsorted(values, side="right")
     return (first + last - values.size) / 2

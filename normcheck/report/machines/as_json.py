@@ -1,7 +1,6 @@
 """The report as JSON, for programs. Fields are promised; see docs/outputs.md."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -15,7 +14,7 @@ from normcheck.report.machines.json_text import json_text
 from normcheck.report.machines.run_json import as_values
 from normcheck.report.part import Part
 from normcheck.report.report import LayerSummary, ModelReport, Report, Spread
-from normcheck.report.skipped_rules import together
+from normcheck.report.skipped_rules import in_order, together
 from normcheck.report.tally import Tally
 from normcheck.writing.write_errors import told
 
@@ -291,22 +290,16 @@ def _unused(entry: Unused) -> dict[str, Any]:
 
 def _skipped(entries: Sequence[Skipped]) -> list[dict[str, Any]]:
     # By their groups: an object for each of thirty rules of every file takes longer than its text.
-    placed = [
-        (
-            place,
-            {
-                "model": group.model,
-                "where": group.where,
-                "rule": rule or None,
-                "reason": group.reason,
-                "remedy": group.remedy,
-            },
-        )
-        for group in together(entries)
-        for place, rule in zip(group.places, group.rules, strict=True)
+    return [
+        {
+            "model": group.model,
+            "where": group.where,
+            "rule": rule or None,
+            "reason": group.reason,
+            "remedy": group.remedy,
+        }
+        for rule, group in in_order(together(entries))
     ]
-    placed.sort(key=itemgetter(0))
-    return [entry for _, entry in placed]
 
 
 def _error(entry: Failure) -> dict[str, Any]:
