@@ -168,9 +168,7 @@ class TensorRef:
     def readable(self) -> bool:
         """Whether the values can be had from this file."""
         storage = self.storage
-        if storage is None or (storage.region is None and not storage.available):
-            return False
-        return self.dtype.readable
+        return storage is not None and storage.available and self.dtype.readable
 
     def with_flags(self, *, parameter: bool, requires_grad: bool) -> "TensorRef":
         """The same tensor as a parameter."""

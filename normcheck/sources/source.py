@@ -157,8 +157,7 @@ class FileSource:
         """The same, not copied where the file is read whole and the bytes are aligned there."""
         if offset % _ALIGNED or not self._whole:
             return self.read_at(offset, length)
-        if offset < 0 or length < 0 or offset + length > self._size:
-            raise ends_early(self._name, offset, length, self._size)
+        check_range(self._name, offset, length, self._size)
         return self._view[offset : offset + length]
 
     @property
